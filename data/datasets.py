@@ -1,0 +1,157 @@
+"""PyTorch datasets: samples generated on the fly, and samples stored by `defocus.generate`.
+
+Training reads a dataset by *draw*, the running number of a sample in the whole training. What a
+draw gives depends on the seed and its number alone, so neither the number of workers nor of
+processes changes the data, and a resumed run goes on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from defocus.sample import SampleGenerator
+from utils.errors import UserError
+
+
+class Batch(NamedTuple):
+    """Images (N, 3, H, W) RGB and guidance (N, 1, H, W), float32 in [0, 1]; N absent in items."""
+
+    image1: Tensor
+    image2: Tensor
+    truth: Tensor
+    guidance: Tensor
+
+
+class GeneratedDataset(Dataset):
+    """Samples made on the fly; ``length`` only limits what ``len`` says."""
+
+    def __init__(self, generator: SampleGenerator, length: int):
+        self.generator = generator
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, draw: int) -> Batch:
+        sample = self.generator[draw]
+        return Batch(sample.image1, sample.image2, sample.truth, sample.guidance)
+
+
+class StoredDataset(Dataset):
+    """A folder in the layout of the released code: InputL, InputR, FusionGT, FusionMapT.
+
+    Draw after draw goes through all samples in an order shuffled anew each epoch, with a random
+    crop and flips. Without a ``crop`` it is plain: item i is sample i, whole.
+
+    Args:
+        root: folder that holds the four.
+        crop: side of the random crops in pixels.
+        seed: of the order, crops and flips.
+
+    Raises:
+        UserError: folder missing or empty, or (on reading) a file missing, broken or too small.
+    """
+
+    def __init__(self, root: str | Path, crop: int | None = None, seed: int = 0):
+        self.root, self.crop, self.seed = Path(root), crop, seed
+        names = (path.stem for path in self.root.glob("InputL/*_L.png"))
+        self.names = sorted((name.removesuffix("_L") for name in names), key=lambda n: (len(n), n))
+        self.order: tuple[int, np.ndarray] | None = None
+        if not self.names:
+            raise UserError(
+                f"no samples N_L.png in {self.root / 'InputL'}; "
+                "write some with python -m defocus.generate"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, draw: int) -> Batch:
+        if self.crop is None:
+            return Batch(*map(_to_tensor, self._read(self.names[draw])))
+        planes = self._read(self.names[self._shuffled(draw)])
+        rng = np.random.default_rng([self.seed, draw])
+        height, width = planes[0].shape[:2]
+        if min(height, width) < self.crop:
+            raise UserError(
+                f"samples in {self.root} are {width}×{height}, smaller than the crop of "
+                f"{self.crop}; lower data.defocus.size"
+            )
+        top, left = (int(rng.integers(n - self.crop + 1)) for n in (height, width))
+        planes = [plane[top : top + self.crop, left : left + self.crop] for plane in planes]
+        if rng.random() < 0.5:
+            planes = [plane[:, ::-1] for plane in planes]
+        if rng.random() < 0.5:
+            planes = [plane[::-1] for plane in planes]
+        return Batch(*map(_to_tensor, planes))
+
+    def _shuffled(self, draw: int) -> int:
+        epoch, position = divmod(draw, len(self.names))
+        if self.order is None or self.order[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch, 1])
+            self.order = (epoch, rng.permutation(len(self.names)))
+        return int(self.order[1][position])
+
+    def _read(self, name: str) -> list[np.ndarray]:
+        files = [
+            self.root / "InputL" / f"{name}_L.png",
+            self.root / "InputR" / f"{name}_R.png",
+            self.root / "FusionGT" / f"{name}_FR.png",
+            *sorted((self.root / "FusionMapT").glob(f"{name}_*.png"))[:1],
+        ]
+        if len(files) < 4:
+            raise UserError(f"{self.root / 'FusionMapT'} has no guidance map {name}_*.png")
+        planes = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in files[:3]]
+        planes = [plane if plane is None else plane[..., ::-1] for plane in planes]
+        planes.append(cv2.imread(str(files[3]), cv2.IMREAD_GRAYSCALE))
+        for path, plane in zip(files, planes, strict=True):
+            if plane is None:
+                raise UserError(f"cannot read {path}; delete sample {name} or generate it again")
+        # 8 bits have no middle: 127 or 128 stands for the 0.5 of the FDB.
+        planes[3] = np.where(np.abs(planes[3] - 127.5) < 1, 127.5, planes[3])[..., None]
+        return planes
+
+
+class DrawSampler:
+    """The draws of one process: batches interleaved over ``world`` processes, from ``step`` on."""
+
+    def __init__(self, batch: int, start: int, stop: int, rank: int = 0, world: int = 1):
+        self.batch, self.start, self.stop, self.rank, self.world = batch, start, stop, rank, world
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            first = (step * self.world + self.rank) * self.batch
+            yield list(range(first, first + self.batch))
+
+
+def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:
+    """Batches of draws, made by ``workers`` processes of one thread each."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def _to_tensor(plane: np.ndarray) -> Tensor:
+    array = np.ascontiguousarray(plane, dtype=np.float32) / 255
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()

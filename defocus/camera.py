@@ -1,0 +1,64 @@
+"""What a real camera adds to a rendered photograph: noise, JPEG, misalignment, exposure.
+
+Each effect is a pure function of an image (3, H, W), sRGB in [0, 1]; randomness comes from the
+passed generator.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator) -> Tensor:
+    """Shot and read noise whose standard deviation at middle grey is ``sigma``.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        sigma: standard deviation at value 0.5, in units of the full range.
+        shot: share of the variance that grows with the signal, 0 (all read noise) to 1.
+        rng: source of the noise.
+    """
+    variance = sigma**2 * ((1 - shot) + shot * image / 0.5)
+    noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+    return image + noise * variance.clamp_min(0).sqrt()
+
+
+def compress_jpeg(image: Tensor, quality: int) -> Tensor:
+    """Encode as baseline JPEG with 4:2:0 chroma at ``quality`` 1–100 and decode again."""
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    coded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
+    return torch.from_numpy(np.ascontiguousarray(decoded)).permute(2, 0, 1).float() / 255
+
+
+def misregister(image: Tensor, shift: tuple[float, float], magnification: float) -> Tensor:
+    """Shift by (x, y) pixels and magnify about the centre (focus breathing), bicubic.
+
+    A frame that is photographed again is never in quite the same place, and a lens that is
+    refocused changes its focal length a little.
+    """
+    height, width = image.shape[-2:]
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(centre, 0, magnification)
+    matrix[:, 2] += shift
+    warped = cv2.warpAffine(
+        image.permute(1, 2, 0).numpy(),
+        matrix,
+        (width, height),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    return torch.from_numpy(warped).permute(2, 0, 1)
+
+
+def expose(image: Tensor, stops: float) -> Tensor:
+    """Multiply by 2^stops: a change of exposure between the shots, small enough to ignore gamma."""
+    return image * 2.0**stops
+
+
+def quantize(image: Tensor) -> Tensor:
+    """Clip to [0, 1] and round to the 256 values that an 8-bit file holds."""
+    return (image.clamp(0, 1) * 255).round() / 255

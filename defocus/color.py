@@ -1,0 +1,20 @@
+"""sRGB transfer functions (IEC 61966-2-1): light adds up in linear values only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_linear(srgb: Tensor) -> Tensor:
+    """sRGB values in [0, 1] to linear light in [0, 1], any shape."""
+    # The clamp keeps the gradient of the branch that `where` discards finite.
+    curve = ((srgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4
+    return torch.where(srgb <= 0.04045, srgb / 12.92, curve)
+
+
+def to_srgb(linear: Tensor) -> Tensor:
+    """Linear light to sRGB values in [0, 1], any shape; what lies outside [0, 1] is clipped."""
+    linear = linear.clamp(0, 1)
+    curve = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear <= 0.0031308, linear * 12.92, curve)

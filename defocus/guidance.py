@@ -1,0 +1,64 @@
+"""Guidance map and boundary map: where each source is right, and where neither is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from defocus.psf import blur
+
+# What contributes less than this to a pixel cannot change its 8-bit value.
+INVISIBLE = 1 / 512
+
+
+def defocused_share(mattes: Sequence[Tensor], psfs: Sequence[Tensor | None]) -> Tensor:
+    """The share of each pixel's light that comes from layers out of focus.
+
+    Args:
+        mattes: K−1 mattes (…, 1, H, W), nearest layer first; the farthest layer is opaque.
+        psfs: K PSFs; ``None`` for each layer in focus.
+
+    Returns:
+        (…, 1, H, W) in [0, 1]; where it is 0 the image equals the all-in-focus one.
+    """
+    if len(psfs) != len(mattes) + 1:
+        raise ValueError(f"{len(mattes)} mattes over an opaque layer need {len(mattes) + 1} PSFs")
+    share = torch.zeros_like(mattes[0])
+    transmitted = torch.ones_like(mattes[0])
+    for matte, psf in zip(mattes, psfs[:-1], strict=True):
+        spread = blur(matte, psf)
+        if psf is not None:
+            share = share + transmitted * spread
+        transmitted = transmitted * (1 - spread)
+    return share if psfs[-1] is None else share + transmitted
+
+
+def guidance_map(
+    mattes: Sequence[Tensor], psfs1: Sequence[Tensor | None], psfs2: Sequence[Tensor | None]
+) -> Tensor:
+    """Guidance map G* of two photographs of the same layers, focused differently.
+
+    A photograph is right wherever no layer that it shows out of focus contributes. Two layers,
+    image 1 focused on the foreground: it is right where the foreground is opaque (α = 1), image 2
+    where the foreground's spread does not reach (h_f⊗α = 0). Elsewhere no source pixel is right:
+    that is the focused/defocused boundary, as wide as the PSF reaches.
+
+    Args:
+        mattes: K−1 mattes (…, 1, H, W), nearest layer first; the farthest layer is opaque.
+        psfs1: K PSFs of image 1; ``None`` for each layer in focus.
+        psfs2: K PSFs of image 2.
+
+    Returns:
+        (…, 1, H, W): 1 where only image 1 is right, 0 where only image 2 is, 0.5 where neither
+        is (or both are).
+    """
+    first_right = defocused_share(mattes, psfs1) <= INVISIBLE
+    second_right = defocused_share(mattes, psfs2) <= INVISIBLE
+    return 0.5 + 0.5 * first_right.float() - 0.5 * second_right.float()
+
+
+def boundary_map(guidance: Tensor) -> Tensor:
+    """1 − 2·|G − 0.5|: 1 on the focused/defocused boundary, 0 where one source is right."""
+    return 1 - 2 * (guidance - 0.5).abs()

@@ -1,0 +1,88 @@
+"""The imaging models of figure 3, each a pure function (arXiv:1910.13136, section III).
+
+F is the foreground and B the background, both all-in-focus, α the foreground's matte, M a binary
+mask of what is in focus, I the all-in-focus image, h a PSF with unit sum, ⊗ convolution. Images are
+(…, 3, H, W), mattes and masks (…, 1, H, W), in [0, 1]; the leading dimensions broadcast. All
+functions are differentiable and run on the device of their arguments. ``None`` for a PSF means
+in focus.
+
+The models add light, so they are physically right on linear values; on sRGB values they are the
+paper's own approximation. :mod:`defocus.color` converts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from defocus.psf import blur
+
+
+def all_in_focus(foreground: Tensor, background: Tensor, matte: Tensor) -> Tensor:
+    """Ground truth: I = αF + (1−α)B."""
+    return matte * foreground + (1 - matte) * background
+
+
+def one_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
+    """M·I + (1−M)·(h⊗I). Colours of the sharp part leak into the blurred one."""
+    return mask * image + (1 - mask) * blur(image, psf)
+
+
+def two_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
+    """M·I + h⊗((1−M)·I). Dark rim outside the sharp part, bright rim inside.
+
+    The sum overshoots [0, 1] by design of the model; clip it to store it.
+    """
+    return mask * image + blur((1 - mask) * image, psf)
+
+
+def foreground_in_focus(
+    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None
+) -> Tensor:
+    """α-matte model, camera on the foreground: αF + (1−α)(h_b⊗B). The boundary stays sharp."""
+    return matte * foreground + (1 - matte) * blur(background, psf)
+
+
+def background_in_focus(
+    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None
+) -> Tensor:
+    """α-matte model, camera on the background: h_f⊗(αF) + (1 − h_f⊗α)B.
+
+    The foreground spreads over the sharp background: the defocus spread effect.
+    """
+    light, spread = blur(torch.cat([matte * foreground, matte], -3), psf).split([3, 1], -3)
+    return light + (1 - spread) * background
+
+
+def layers_in_focus(
+    colors: Sequence[Tensor], mattes: Sequence[Tensor], psfs: Sequence[Tensor | None]
+) -> Tensor:
+    """α-matte model for K depth layers and one focus setting.
+
+    Σₖ h_k⊗(α_k C_k) · Πⱼ₍ⱼ<ₖ₎ (1 − h_j⊗α_j), nearest layer first. With two layers, the far one
+    opaque, and the near or the far one in focus, these are the paper's two equations exactly;
+    with all PSFs ``None`` it is the all-in-focus image.
+
+    Args:
+        colors: K images, nearest first.
+        mattes: K mattes, or K−1 when the farthest layer is opaque.
+        psfs: K PSFs; ``None`` for each layer in focus.
+
+    Raises:
+        ValueError: if the numbers of colours, mattes and PSFs do not fit.
+    """
+    if len(mattes) == len(colors) - 1:
+        mattes = [*mattes, torch.ones_like(colors[-1][..., :1, :, :])]
+    if not len(colors) == len(mattes) == len(psfs):
+        raise ValueError(
+            f"{len(colors)} layers need as many PSFs and mattes (one less if the farthest is "
+            f"opaque), got {len(psfs)} PSFs and {len(mattes)} mattes"
+        )
+    image = torch.zeros_like(colors[-1])
+    transmitted = torch.ones_like(mattes[-1])
+    for color, matte, psf in zip(colors, mattes, psfs, strict=True):
+        image = image + transmitted * blur(matte * color, psf)
+        transmitted = transmitted * (1 - blur(matte, psf))
+    return image

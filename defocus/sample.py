@@ -1,0 +1,289 @@
+"""One training sample: a scene of two layers photographed twice, and what is true about it.
+
+A scene is a foreground with its matte over a background; image 1 is focused on the foreground and
+image 2 on the background, rendered by the α-matte model. The scene is rendered with a margin that
+is cropped afterwards, so that light from outside the frame blurs into it as in a camera.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from defocus import camera, psf
+from defocus.color import to_linear, to_srgb
+from defocus.guidance import guidance_map
+from defocus.mattes import procedural_matte
+from defocus.models import (
+    all_in_focus,
+    background_in_focus,
+    foreground_in_focus,
+    one_parameter,
+    two_parameter,
+)
+from defocus.sources import ForegroundSource, Photographs
+
+
+@dataclass
+class Effect:
+    """An effect that happens with ``probability`` and a strength drawn from [low, high]."""
+
+    probability: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+    def draw(self, rng: np.random.Generator) -> float | None:
+        """A strength, or None where the effect does not happen."""
+        happens, strength = rng.random() < self.probability, rng.uniform(self.low, self.high)
+        return strength if happens else None
+
+
+@dataclass
+class DefocusConfig:
+    """Ranges from which samples are drawn. Lengths in pixels, values in [0, 1]."""
+
+    size: int = 256
+    model: str = "alpha_matte"  # or one_parameter, two_parameter: the models the paper argues with
+    psfs: list[str] = field(default_factory=lambda: ["gaussian", "disk", "polygon"])
+    sigma: list[float] = field(default_factory=lambda: [0.7, 4.5])  # a disk's radius is 2σ
+    sigma_ratio: float = 1.4  # the other layer's σ is up to this factor larger or smaller
+    linear_light: float = 0.5  # probability; the paper blurs the stored sRGB values
+    procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
+    mattes: list[str] | None = None  # kinds of procedural mattes, all by default
+    zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
+    swap: float = 0.5  # probability that image 1 is the one focused on the background
+    fill_frame: float = 0.0  # probability that one layer fills the frame
+    sharp_everywhere: float = 0.0  # probability that one image is sharp everywhere
+    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
+    noise: Effect = field(default_factory=Effect)  # σ at middle grey
+    exposure: Effect = field(default_factory=Effect)  # stops between the shots
+    shift: Effect = field(default_factory=Effect)  # pixels between the shots
+    breathing: Effect = field(default_factory=Effect)  # relative change of magnification
+    jpeg: Effect = field(default_factory=Effect)  # quality
+
+
+@dataclass
+class Sample:
+    """Two sources and the truth: images (3, S, S) sRGB, 8-bit values; guidance (1, S, S)."""
+
+    image1: Tensor
+    image2: Tensor
+    truth: Tensor
+    guidance: Tensor
+    parameters: dict[str, Any]
+
+
+class SampleGenerator:
+    """Draws samples; the sample of an index depends on the seed and the index alone."""
+
+    def __init__(
+        self,
+        config: DefocusConfig,
+        photographs: Photographs,
+        cutouts: Sequence[ForegroundSource] = (),
+        seed: int = 0,
+    ):
+        models = ("alpha_matte", "one_parameter", "two_parameter")
+        if config.model not in models:
+            raise ValueError(f"unknown defocus model {config.model!r}, known: {', '.join(models)}")
+        self.config = config
+        self.photographs = photographs
+        self.cutouts = [source for source in cutouts if len(source)]
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng([self.seed, index])
+        config = self.config
+        sigma = rng.uniform(*config.sigma)
+        ratio = config.sigma_ratio ** rng.uniform(-1, 1)
+        sigmas = [sigma, float(np.clip(sigma * ratio, *config.sigma))]
+        kind = str(rng.choice(config.psfs))
+        psfs = self._psfs(kind, sigmas, rng)
+        margin = max(h.shape[-1] for h in psfs) // 2
+        linear = bool(rng.random() < config.linear_light)
+        near, matte, far, origin = self._scene(config.size + 2 * margin, rng)
+        foreground, background = (_to_tensor(layer, linear) for layer in (near, far))
+        residual = config.residual_blur.draw(rng)
+        sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
+        images, truth, guidance = _photograph(
+            config.model, foreground, background, matte, psfs, residual, sharp_everywhere
+        )
+        inside = (..., slice(margin, margin + config.size), slice(margin, margin + config.size))
+        images, truth, guidance = (
+            [image[inside] for image in images],
+            truth[inside],
+            guidance[inside],
+        )
+        if linear:
+            images, truth = [to_srgb(image) for image in images], to_srgb(truth)
+
+        swapped = bool(rng.random() < config.swap)
+        if swapped:
+            images, guidance = images[::-1], 1 - guidance
+        images, effects = self._camera(images, rng)
+
+        parameters = {
+            "index": index,
+            "psf": kind,
+            "sigma_foreground": round(sigmas[0], 4),
+            "sigma_background": round(sigmas[1], 4),
+            "linear_light": linear,
+            "swapped": swapped,
+            "sharp_everywhere": sharp_everywhere,
+            "residual_blur": residual,
+            **origin,
+            **effects,
+        }
+        return Sample(
+            *(camera.quantize(image) for image in (*images, truth)),
+            guidance.contiguous(),
+            parameters,
+        )
+
+    def _psfs(self, kind: str, sigmas: list[float], rng: np.random.Generator) -> list[Tensor]:
+        blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
+        if kind == "gaussian":
+            return [psf.gaussian(sigma) for sigma in sigmas]
+        if kind == "disk":
+            return [psf.disk(2 * sigma) for sigma in sigmas]
+        if kind == "polygon":
+            return [psf.polygon(2 * sigma, blades, rotation) for sigma in sigmas]
+        raise ValueError(f"unknown PSF {kind!r}, known: gaussian, disk, polygon")
+
+    def _scene(
+        self, size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Tensor, np.ndarray, dict[str, Any]]:
+        config = self.config
+        far = int(rng.integers(len(self.photographs)))
+        background = self._patch(far, size, rng)
+        procedural = not self.cutouts or rng.random() < config.procedural
+        if procedural:
+            # Any photograph but the background's own, so that the layers differ.
+            step = int(rng.integers(1, max(2, len(self.photographs))))
+            near = (far + step) % len(self.photographs)
+            name = self.photographs.photographs[near]
+            foreground = self._patch(near, size, rng)
+            matte = procedural_matte((size, size), rng, config.mattes)
+        else:
+            source = self.cutouts[int(rng.integers(len(self.cutouts)))]
+            cutout = source[int(rng.integers(len(source)))]
+            name = cutout.photograph
+            foreground, matte = _place(cutout.color, cutout.alpha, size, rng)
+        fills = rng.random() < config.fill_frame
+        if fills:
+            matte = np.full_like(matte, rng.integers(2))
+        origin = {
+            "background": self.photographs.photographs[far],
+            "foreground": name,
+            "matte": "procedural" if procedural else "cutout",
+            "fills_frame": bool(fills),
+        }
+        return foreground, torch.from_numpy(matte)[None], background, origin
+
+    def _patch(self, index: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """A random square of a photograph, zoomed, flipped, (size, size, 3) uint8."""
+        photo = self.photographs[index]
+        shortest = min(photo.shape[:2])
+        zoom = max(rng.uniform(*self.config.zoom), size / shortest)
+        side = min(shortest, int(round(size / zoom)))
+        top, left = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
+        patch = photo[top : top + side, left : left + side]
+        if rng.random() < 0.5:
+            patch = patch[:, ::-1]
+        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+        return cv2.resize(np.ascontiguousarray(patch), (size, size), interpolation=interpolation)
+
+    def _camera(
+        self, images: list[Tensor], rng: np.random.Generator
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        config = self.config
+        shift, breathing = config.shift.draw(rng), config.breathing.draw(rng)
+        direction = rng.uniform(0, math.tau)
+        exposure = config.exposure.draw(rng)
+        noise, shot = config.noise.draw(rng), rng.uniform(0, 1)
+        quality = config.jpeg.draw(rng)
+        if shift or breathing:
+            offset = ((shift or 0) * math.cos(direction), (shift or 0) * math.sin(direction))
+            images = [images[0], camera.misregister(images[1], offset, 1 + (breathing or 0))]
+        if exposure:
+            images = [images[0], camera.expose(images[1], exposure)]
+        if noise:
+            images = [camera.add_noise(image, noise, shot, rng) for image in images]
+        if quality:
+            images = [camera.compress_jpeg(image, round(quality)) for image in images]
+        effects = {
+            "shift": shift,
+            "breathing": breathing,
+            "exposure": exposure,
+            "noise": noise,
+            "jpeg": quality and round(quality),
+        }
+        return images, effects
+
+
+def _photograph(
+    model: str,
+    foreground: Tensor,
+    background: Tensor,
+    matte: Tensor,
+    psfs: list[Tensor],
+    residual: float | None,
+    sharp_everywhere: bool,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Both photographs (foreground, then background in focus), the truth, the guidance map."""
+    if residual:
+        # No lens resolves every pixel: the best focus there is, in the sources as in the truth.
+        best = psf.gaussian(residual)
+        matte, foreground, background = (
+            psf.blur(layer, best) for layer in (matte, foreground, background)
+        )
+    spread, behind = psfs
+    truth = all_in_focus(foreground, background, matte)
+    guidance = guidance_map([matte], [None, behind], [spread, None])
+    if model == "alpha_matte":
+        near = foreground_in_focus(foreground, background, matte, behind)
+        far = background_in_focus(foreground, background, matte, spread)
+    else:
+        render = one_parameter if model == "one_parameter" else two_parameter
+        mask = (matte > 0.5).float()
+        near, far = render(truth, mask, behind), render(truth, 1 - mask, spread)
+    if sharp_everywhere:
+        return [truth, far], truth, torch.ones_like(guidance)
+    return [near, far], truth, guidance
+
+
+def _place(
+    color: np.ndarray, alpha: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale, turn, flip a cut-out and put it somewhere in a square frame, partly outside or not."""
+    # Larger than its photograph showed it, an object would be blurred: no truth for what is sharp.
+    scale = min(1.1, size * rng.uniform(0.4, 1.3) / max(alpha.shape))
+    if scale < 1:  # averages over pixels, which the warp below does not
+        shape = [max(1, round(n * scale)) for n in alpha.shape[::-1]]
+        color = cv2.resize(color, shape, interpolation=cv2.INTER_AREA)
+        alpha = cv2.resize(alpha, shape, interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.5:
+        color, alpha = color[:, ::-1].copy(), alpha[:, ::-1].copy()
+    height, width = alpha.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-20, 20), max(scale, 1.0))
+    matrix[:, 2] += rng.uniform(0.15, 0.85, 2) * size - (width / 2, height / 2)
+    foreground = cv2.warpAffine(color, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    matte = cv2.warpAffine(alpha, matrix, (size, size), borderValue=0)
+    return foreground, np.clip(matte, 0, 1)
+
+
+def _to_tensor(image: np.ndarray, linear: bool) -> Tensor:
+    """(3, H, W) sRGB or linear light in [0, 1] from (H, W, 3) uint8 sRGB."""
+    values = cv2.LUT(image, _LINEAR if linear else _STORED)
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+_STORED = np.arange(256, dtype=np.float32) / 255
+_LINEAR = to_linear(torch.from_numpy(_STORED)).numpy()

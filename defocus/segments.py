@@ -1,0 +1,278 @@
+"""Photographs with segmentations (BSDS500 ``.mat``, COCO instances json, mask PNGs) as foregrounds.
+
+Not every segment is an object that could stand in front of another scene: sky, ground and the
+stripes between two things are segments too. Those are kept whose size, shape, place in the frame
+and contrast at the edge are an object's, at most two of a photograph.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import scipy.io
+from scipy import ndimage
+from tqdm import tqdm
+
+from defocus.matting import Foreground, Unusable, matte_from_segment
+from defocus.sources import check_sharp, images_in, read_image, skip_report
+from utils.errors import UserError
+
+AREA = (0.04, 0.60)  # share of the frame
+FRAME_EDGES = 2  # of four that an object may touch
+SOLIDITY = 0.6  # area over the area of the convex hull
+ROUNDNESS = 0.12  # 4π·area / perimeter² (1 for a disk)
+CONTRAST = 12.0  # CIE76 ΔE between the two sides of the edge ...
+CONTRASTED = 0.6  # ... on at least this share of it
+PER_PHOTOGRAPH = 2
+
+
+def read_bsds(path: Path) -> list[np.ndarray]:
+    """Segments of a BSDS500 ``.mat``: those of the annotator who drew the fewest, bool (H, W).
+
+    The fewer the segments, the more each is an object rather than a part of one.
+
+    Raises:
+        Unusable: the file cannot be read or holds no ``groundTruth``.
+    """
+    try:
+        truths = scipy.io.loadmat(path)["groundTruth"]
+        maps = [np.asarray(truth["Segmentation"][0, 0]) for truth in truths.ravel()]
+    except OSError as error:
+        raise Unusable(f"unreadable: {error.strerror or error}") from error
+    except KeyError as error:
+        raise Unusable(f"unreadable: no {error} in {path.name}") from error
+    except Exception as error:  # scipy raises whatever a damaged file leads it to
+        raise Unusable(f"unreadable: {path.name} is damaged ({error})") from error
+    maps = [labels for labels in maps if labels.ndim == 2 and len(np.unique(labels)) > 1]
+    if not maps:
+        return []
+    labels = min(maps, key=lambda labels: len(np.unique(labels)))
+    return [labels == label for label in np.unique(labels)]
+
+
+def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
+    """The mask, bool (H, W), of a COCO annotation: polygons, or an uncompressed run-length code.
+
+    Raises:
+        Unusable: the code is compressed or does not fill the frame.
+    """
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        if not isinstance(counts, list):
+            raise Unusable("compressed: only uncompressed run-length codes are read")
+        if list(segmentation.get("size", ())) != [height, width] or sum(counts) != height * width:
+            raise Unusable("unreadable: the run-length code does not fill the frame")
+        runs = np.arange(len(counts)) % 2 == 1
+        return np.repeat(runs, counts).reshape(width, height).T  # runs go down the columns
+    mask = np.zeros((height, width), np.uint8)
+    for polygon in segmentation:
+        # COCO puts pixel (0, 0) on [0, 1)²; fillPoly takes pixel centres, here in 1/16 px.
+        points = (np.reshape(polygon, (-1, 2)) - 0.5) * 16
+        one = np.zeros_like(mask)
+        cv2.fillPoly(one, [np.rint(points).astype(np.int32)], 1, shift=4)
+        mask |= one
+    return mask.astype(bool)
+
+
+def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
+    """Share of the segment's edge inside the frame whose two sides differ by ΔE > 12.
+
+    Args:
+        lab: (H, W, 3) float32 CIE Lab.
+        mask: (H, W) bool.
+    """
+    size = (15, 15)
+
+    def mean(side: np.ndarray) -> np.ndarray:
+        weight = side.astype(np.float32)
+        total = cv2.blur(lab * weight[..., None], size)
+        return total / np.maximum(cv2.blur(weight, size), 1e-6)[..., None]
+
+    edge = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    difference = np.linalg.norm(mean(mask) - mean(~mask), axis=2)
+    return float((difference[edge] > CONTRAST).mean()) if edge.any() else 0.0
+
+
+def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
+    """How much of an object one segment is, in [0, 1]: the product of contrast and solidity.
+
+    Args:
+        lab: (H, W, 3) float32 CIE Lab.
+        mask: (H, W) bool, one connected piece.
+
+    Raises:
+        Unusable: with the criterion that the segment fails.
+    """
+    share = mask.mean()
+    if not AREA[0] <= share <= AREA[1]:
+        raise Unusable(f"size: {share:.1%} of the frame")
+    borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    touched = sum(border.mean() > 0.02 for border in borders)
+    on_frame = sum(np.count_nonzero(border) for border in borders)
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    contour = max(contours, key=cv2.contourArea)
+    perimeter = cv2.arcLength(contour, closed=True)
+    if touched > FRAME_EDGES or on_frame > 0.35 * perimeter:
+        raise Unusable(f"cropped: lies on {touched} frame edges")
+    area = np.count_nonzero(mask)
+    solidity = area / max(cv2.contourArea(cv2.convexHull(contour)), area)
+    if solidity < SOLIDITY or 4 * np.pi * area / perimeter**2 < ROUNDNESS:
+        raise Unusable(f"ragged: solidity {solidity:.2f}")
+    contrast = boundary_contrast(lab, mask)
+    if contrast < CONTRASTED:
+        raise Unusable(f"faint: {contrast:.0%} of the edge has contrast")
+    return contrast * solidity
+
+
+def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
+    """The object-like segments of a photograph, best first, at most two.
+
+    Args:
+        image: (H, W, 3) uint8 sRGB.
+        masks: bool (H, W); of each only the largest connected piece is considered.
+
+    Raises:
+        Unusable: there is none, with the reason that most of them share.
+    """
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    scored, reasons = [], []
+    for mask in masks:
+        if mask.shape != image.shape[:2]:
+            raise Unusable(f"mismatched: image {image.shape[:2]}, segment {mask.shape}")
+        labels, pieces = ndimage.label(mask)
+        if pieces > 1:
+            mask = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+        mask = ndimage.binary_fill_holes(mask) if mask.mean() >= AREA[0] / 2 else mask
+        try:
+            score = object_score(lab, mask)
+            check_sharp(image, ndimage.binary_erosion(mask, iterations=3))
+            scored.append((score, mask))
+        except Unusable as reason:
+            reasons.append(str(reason).split(":")[0])
+    if not scored:
+        common = max(set(reasons), key=reasons.count) if reasons else "none"
+        raise Unusable(f"no object: of {len(masks)} segments most fail by {common}")
+    scored.sort(key=lambda pair: -pair[0])
+    return [mask for _, mask in scored[:PER_PHOTOGRAPH]]
+
+
+class SegmentedPhotographs:
+    """Objects of segmented photographs, matted anew at each access (about a second).
+
+    For training, write the cut-outs once with ``python -m defocus.cutouts`` and read them with
+    :class:`defocus.sources.RGBACutouts`.
+
+    Args:
+        photographs: folder of images.
+        segmentations: a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
+            ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO
+            instances json.
+
+    Attributes:
+        photographs: the split key of each segment.
+        skipped: image file → reason, for photographs without a usable segment.
+
+    Raises:
+        UserError: nothing there, or no photograph has a usable segment.
+    """
+
+    def __init__(self, photographs: str | Path, segmentations: str | Path):
+        self.skipped: dict[str, str] = {}
+        self._segments: list[tuple[str, int, Path, np.ndarray, tuple[int, int]]] = []
+        images = images_in(Path(photographs))
+        readers = _readers(Path(segmentations))
+        for path in tqdm(images, desc="choosing segments", delay=2, leave=False):
+            try:
+                if path.stem not in readers:
+                    raise Unusable("unsegmented: no segmentation of this photograph")
+                image = read_image(path)
+                objects = choose_objects(image, readers[path.stem](*image.shape[:2]))
+            except Unusable as reason:
+                self.skipped[str(path)] = str(reason)
+                continue
+            for k, mask in enumerate(objects):
+                self._segments.append((path.stem, k, path, np.packbits(mask), mask.shape))
+        if not self._segments:
+            raise UserError(f"no usable segments in {segmentations}: {skip_report(self)}")
+
+    @property
+    def photographs(self) -> list[str]:
+        return [stem for stem, *_ in self._segments]
+
+    @property
+    def names(self) -> list[str]:
+        """``<photograph>__<k>`` of each segment, the stem of its cut-out."""
+        return [f"{stem}__{k}" for stem, k, *_ in self._segments]
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def segment(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The photograph, (H, W, 3) uint8 sRGB, and the segment, (H, W) bool."""
+        _, _, path, bits, shape = self._segments[index]
+        mask = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape)
+        return read_image(path), mask.astype(bool)
+
+    def __getitem__(self, index: int) -> Foreground:
+        """The matted segment.
+
+        Raises:
+            Unusable: the matte failed the checks of :func:`matte_from_segment`.
+        """
+        return matte_from_segment(*self.segment(index), photograph=self._segments[index][0])
+
+    def only(self, photographs: Iterable[str]) -> SegmentedPhotographs:
+        """The segments of these photographs; may be empty."""
+        wanted = set(photographs)
+        part = copy.copy(self)
+        part._segments = [entry for entry in self._segments if entry[0] in wanted]
+        return part
+
+
+# From the height and width of a photograph to the masks of its segments.
+_Reader = Callable[[int, int], list[np.ndarray]]
+
+
+def _readers(source: Path) -> dict[str, _Reader]:
+    """By stem of the photograph, what reads its segments."""
+    if source.suffix.lower() == ".json":
+        return _coco_readers(source)
+    if not source.is_dir():
+        raise UserError(f"no folder or COCO json {source}")
+    if mats := sorted(source.glob("*.mat")):
+        return {path.stem: lambda h, w, path=path: read_bsds(path) for path in mats}
+    grouped: dict[str, list[Path]] = {}
+    for path in images_in(source):
+        grouped.setdefault(path.stem.rsplit("__", 1)[0], []).append(path)
+
+    def read(paths: list[Path]) -> list[np.ndarray]:
+        masks = [read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths]
+        return [mask > mask.max() / 2 for mask in masks]
+
+    return {stem: lambda h, w, paths=paths: read(paths) for stem, paths in grouped.items()}
+
+
+def _coco_readers(path: Path) -> dict[str, _Reader]:
+    try:
+        document = json.loads(path.read_bytes())
+        names = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
+        grouped: dict[str, list] = {}
+        for annotation in document["annotations"]:
+            if not annotation.get("iscrowd"):
+                segmentation = annotation["segmentation"]
+                grouped.setdefault(names[annotation["image_id"]], []).append(segmentation)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a COCO instances json ({error!r})") from error
+    return {
+        stem: lambda h, w, codes=codes: [decode_coco(code, h, w) for code in codes]
+        for stem, codes in grouped.items()
+    }

@@ -1,0 +1,281 @@
+"""Where the layers of a sample come from: photographs for backgrounds, mattes for foregrounds.
+
+Every source checks its files once, when it is made, and skips what is unreadable, tiny or blurred,
+keeping the reason. Items carry the stem of the photograph they came from, which is what splits
+are made by: ``train = source.only(train_photographs)``.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from defocus.matting import Foreground, Unusable, estimate_colors, extend_colors
+from utils.errors import UserError
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+# Variance of the Laplacian of 8-bit luma, the picture brought to at most 1024 px. No BSDS500
+# photograph is below 66, 99 % are above 130; blurred by σ = 2 px, 99 % of them are below 29.
+BLURRED = 40.0
+TINY_PHOTOGRAPH = 128  # px, shorter side
+TINY_OBJECT = 48  # px, shorter side of the extent of alpha > 0.5
+
+T = TypeVar("T")
+
+
+class ForegroundSource(Protocol):
+    """What the generator draws foregrounds from."""
+
+    photographs: list[str]  # the split key of each item
+    skipped: dict[str, str]  # file → reason
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Foreground: ...
+
+    def only(self, photographs: Iterable[str]) -> ForegroundSource: ...
+
+
+def skip_report(source) -> str:
+    """One line such as ``skipped 3 of 200: 2 unreadable, 1 tiny`` (or ``skipped 0 of 200``)."""
+    kinds = Counter(reason.split(":")[0] for reason in source.skipped.values())
+    line = f"skipped {len(source.skipped)} of {len(source) + len(source.skipped)}"
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return f"{line}: {counts}" if counts else line
+
+
+def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """Decode a file: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8, as the flags say.
+
+    Raises:
+        Unusable: the file is missing, not an image, or cut short.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Unusable(f"unreadable: {error.strerror}") from error
+    # Decoders fill the rest of a cut-off file with grey and say nothing, so look for its end.
+    end = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}.get(data[:2])
+    if end is not None and end not in data[-4096:]:
+        raise Unusable("unreadable: the file is cut short")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise Unusable("unreadable: not an image" if data else "unreadable: empty file")
+    if image.dtype == np.uint16:
+        image = (image / 257.0 + 0.5).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise Unusable(f"unreadable: {image.dtype} pixels")
+    if image.ndim == 2:
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+
+
+def sharpness(image: np.ndarray, where: np.ndarray | None = None) -> float:
+    """Variance of the Laplacian of the luma, over ``where`` (bool, (H, W)) or everywhere."""
+    scale = min(1.0, 1024 / max(image.shape[:2]))
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if scale < 1:
+        luma = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if where is not None:
+            where = cv2.resize(where.astype(np.uint8), luma.shape[::-1]).astype(bool)
+    laplacian = cv2.Laplacian(luma, cv2.CV_32F)
+    if where is not None:
+        laplacian = laplacian[where]
+    return float(laplacian.var()) if laplacian.size else 0.0
+
+
+def check_sharp(image: np.ndarray, where: np.ndarray | None = None) -> None:
+    """Raise :class:`Unusable` where the picture (or the part ``where``) is blurred."""
+    if (value := sharpness(image, where)) < BLURRED:
+        raise Unusable(f"blurred: variance of the Laplacian {value:.0f}, below {BLURRED:.0f}")
+
+
+def images_in(folder: Path, recursive: bool = True) -> list[Path]:
+    """The image files of a folder, sorted.
+
+    Raises:
+        UserError: the folder does not exist or holds no image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    paths = sorted(p for p in found if p.suffix.lower() in EXTENSIONS and p.name[0] != ".")
+    if not paths:
+        raise UserError(f"no images in {folder} (wanted: {' '.join(sorted(EXTENSIONS))})")
+    return paths
+
+
+class Source(ABC, Generic[T]):
+    """Items read from files: checked when the source is made, kept in memory up to a limit.
+
+    Args:
+        files: (photograph, paths of the item), the first path naming the item.
+        memory: bytes of decoded items to keep; the rest is decoded again at each access.
+
+    Raises:
+        UserError: nothing usable is left.
+    """
+
+    def __init__(self, files: list[tuple[str, tuple[Path, ...]]], memory: int):
+        self.skipped: dict[str, str] = {}
+        self._free = memory
+        self._kept: dict[tuple[Path, ...], T] = {}
+        self._files = []
+        for photograph, paths in tqdm(files, desc="checking images", delay=2, leave=False):
+            try:
+                self._keep(paths, self._load(photograph, *paths))
+            except Unusable as reason:
+                self.skipped[str(paths[0])] = str(reason)
+            else:
+                self._files.append((photograph, paths))
+        if not self._files:
+            raise UserError(f"nothing usable beside {files[0][1][0]}: {skip_report(self)}")
+
+    @abstractmethod
+    def _load(self, photograph: str, *paths: Path) -> T: ...
+
+    @abstractmethod
+    def _size(self, item: T) -> int: ...
+
+    def _keep(self, paths: tuple[Path, ...], item: T) -> None:
+        if (size := self._size(item)) <= self._free:
+            self._kept[paths] = item
+            self._free -= size
+
+    @property
+    def photographs(self) -> list[str]:
+        """The split key of each item."""
+        return [photograph for photograph, _ in self._files]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> T:
+        photograph, paths = self._files[index]
+        item = self._kept.get(paths)
+        return self._load(photograph, *paths) if item is None else item
+
+    def only(self, photographs: Iterable[str]):
+        """The items of these photographs, sharing what is in memory; may be empty."""
+        wanted = set(photographs)
+        part = copy.copy(self)
+        part._files = [entry for entry in self._files if entry[0] in wanted]
+        return part
+
+
+class Photographs(Source[np.ndarray]):
+    """Backgrounds: every image under a folder, (H, W, 3) uint8 sRGB."""
+
+    def __init__(self, folder: str | Path, memory: int = 1 << 30):
+        super().__init__([(path.stem, (path,)) for path in images_in(Path(folder))], memory)
+
+    def _load(self, photograph: str, *paths: Path) -> np.ndarray:
+        image = read_image(paths[0])
+        height, width = image.shape[:2]
+        if min(height, width) < TINY_PHOTOGRAPH:
+            raise Unusable(f"tiny: {width}×{height} px, at least {TINY_PHOTOGRAPH} wanted")
+        check_sharp(image)
+        return image
+
+    def _size(self, item: np.ndarray) -> int:
+        return item.nbytes
+
+
+class _Foregrounds(Source[Foreground]):
+    def _size(self, item: Foreground) -> int:
+        return item.color.nbytes + item.alpha.nbytes
+
+    @staticmethod
+    def _check(color: np.ndarray, alpha: np.ndarray) -> None:
+        solid = alpha > 127
+        rows, columns = solid.any(axis=1).sum(), solid.any(axis=0).sum()
+        if min(rows, columns) < TINY_OBJECT:
+            raise Unusable(f"tiny: {columns}×{rows} px, at least {TINY_OBJECT} wanted")
+        check_sharp(color, cv2.erode(solid.astype(np.uint8), np.ones((5, 5))).astype(bool))
+
+
+class RGBACutouts(_Foregrounds):
+    """A folder of RGBA images, ``<photograph>__<k>.png`` or just ``<photograph>.png``."""
+
+    def __init__(self, folder: str | Path, memory: int = 1 << 30):
+        files = [(p.stem.rsplit("__", 1)[0], (p,)) for p in images_in(Path(folder))]
+        super().__init__(files, memory)
+
+    def _load(self, photograph: str, *paths: Path) -> Foreground:
+        image = read_image(paths[0], cv2.IMREAD_UNCHANGED)
+        if image.ndim != 3 or image.shape[2] != 4:
+            raise Unusable("opaque: the image has no alpha channel")
+        color, alpha = image[..., :3], image[..., 3]
+        self._check(color, alpha)
+        alpha = alpha.astype(np.float32) / 255
+        return Foreground(extend_colors(color, alpha), alpha, photograph)
+
+
+class AlphaFolders(_Foregrounds):
+    """A folder of images and a folder of their mattes, paired by stem whatever the extension.
+
+    Args:
+        images: photographs, or pictures of the foreground alone.
+        alphas: grey mattes of the same sizes.
+        composited: the images are whole photographs, whose foreground colours have to be
+            estimated (AIM-500, AM-2K); False where they are foreground colours (Adobe's ``fg``).
+        longest: px; larger pairs are reduced to this longer side.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        alphas: str | Path,
+        composited: bool = True,
+        longest: int = 1024,
+        memory: int = 1 << 30,
+    ):
+        self.composited, self.longest = composited, longest
+        mattes = {path.stem: path for path in images_in(Path(alphas))}
+        pictures = images_in(Path(images))
+        files = [(p.stem, (p, mattes[p.stem])) for p in pictures if p.stem in mattes]
+        if not files:
+            raise UserError(f"no image of {images} has a matte of the same stem in {alphas}")
+        super().__init__(files, memory)
+        for path in pictures:
+            if path.stem not in mattes:
+                self.skipped[str(path)] = f"unmatched: no matte {path.stem}.* in {alphas}"
+
+    @classmethod
+    def of(cls, root: str | Path, **options) -> AlphaFolders:
+        """The data set under ``root``: ``fg/`` + ``alpha/`` or ``original/`` + ``mask/``.
+
+        Raises:
+            UserError: neither layout is there.
+        """
+        root = Path(root)
+        for images, alphas, composited in (("fg", "alpha", False), ("original", "mask", True)):
+            if (root / images).is_dir() and (root / alphas).is_dir():
+                return cls(root / images, root / alphas, composited, **options)
+        raise UserError(f"{root} holds neither fg/ and alpha/ nor original/ and mask/")
+
+    def _load(self, photograph: str, *paths: Path) -> Foreground:
+        color, alpha = read_image(paths[0]), read_image(paths[1], cv2.IMREAD_GRAYSCALE)
+        if color.shape[:2] != alpha.shape:
+            raise Unusable(f"mismatched: image {color.shape[:2]}, matte {alpha.shape}")
+        scale = self.longest / max(alpha.shape)
+        if scale < 1:
+            color, alpha = (
+                cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                for x in (color, alpha)
+            )
+        self._check(color, alpha)
+        alpha = alpha.astype(np.float32) / 255
+        color = (estimate_colors if self.composited else extend_colors)(color, alpha)
+        return Foreground(color, alpha, photograph)

@@ -1,0 +1,103 @@
+"""Train MMF-Net, or measure weights on generated ground truth.
+
+    python main.py configs/mmfnet.yaml train.steps=20000
+    python main.py configs/mmfnet.yaml --evaluate --weights weights/mmfnet.safetensors
+    torchrun --nproc-per-node 4 main.py configs/paper.yaml data.stored=datasets/train
+
+The same command goes on with a run that was interrupted. Keys and defaults: utils/config.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+
+from data.build import training_set, validation_set
+from models.build import load_model
+from training.trainer import Trainer
+from training.validation import table, validate
+from utils.atomic import atomic_path
+from utils.config import Config, load_config, to_dict, write_yaml
+from utils.device import choose_device
+from utils.errors import cli
+from utils.provenance import provenance
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="YAML file, see configs/")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="over the config")
+    parser.add_argument("--evaluate", action="store_true", help="print the validation table only")
+    parser.add_argument("--weights", help="to evaluate; by default RUN/best.safetensors")
+    parser.add_argument("--json", metavar="FILE", help="also write the evaluation there")
+    return parser.parse_intermixed_args(argv)
+
+
+@cli
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    config = load_config(args.config, args.overrides)
+    if args.evaluate:
+        return evaluate(config, args.weights, args.json)
+    distributed = "WORLD_SIZE" in os.environ
+    device = choose_device(config.device)
+    if distributed:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        train(config, device)
+    finally:
+        if distributed:
+            dist.destroy_process_group()
+
+
+def train(config: Config, device: torch.device) -> None:
+    """Train in ``config.run``, going on from its latest checkpoint if there is one."""
+    run = Path(config.run)
+    quick = validation_set(config, config.validation.quick) if config.validation.every else None
+    trainer = Trainer(config, training_set(config), quick, device)
+    if (run / "latest.pt").exists():
+        trainer.resume(run / "latest.pt")
+    if trainer.rank == 0:
+        describe(config, run, trainer)
+    trainer.train()
+
+
+def describe(config: Config, run: Path, trainer: Trainer) -> None:
+    """Write the resolved config and where the run comes from; say what is going to happen."""
+    with atomic_path(run / "config.yaml") as temporary:
+        write_yaml(config, temporary)
+    with open(run / "run.jsonl", "a") as file:  # a line for each start of the run
+        print(json.dumps({"step": trainer.step, **provenance()}), file=file)
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    print(
+        f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "
+        f"{trainer.device}, from step {trainer.step} to {config.train.steps}",
+        file=sys.stderr,
+    )
+
+
+def evaluate(config: Config, weights: str | None, output: str | None) -> None:
+    """Print initial fusion, final fusion and oracle selection on the validation set."""
+    path = weights or Path(config.run) / "best.safetensors"
+    device = choose_device(config.device)
+    model = load_model(path, to_dict(config.model)).to(device, memory_format=torch.channels_last)
+    samples = config.validation.samples
+    loader = DataLoader(validation_set(config, samples), 4, num_workers=config.data.workers)
+    figures = validate(model, loader, device)
+    print(table(figures, samples))
+    if output:
+        with atomic_path(output) as temporary:
+            temporary.write_text(json.dumps({"samples": samples, "weights": str(path), **figures}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Boundary fusion sub-net: the residual that repairs the initial fusion on the FDB."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import PairConv, PairResBlock, ResBlock, to_pair
+
+
+class BoundaryFusion(nn.Module):
+    """Figure 5: conv, ResBlocks, conv to a three-channel residual, at full resolution.
+
+    The paper's figure has 9 blocks of 64 channels; its released code 16 of 128, from the fifth on
+    scaled by 0.1 (``scaled_from=4``).
+    """
+
+    def __init__(self, channels: int = 64, blocks: int = 9, scaled_from: int | None = None):
+        super().__init__()
+        scaled_from = blocks if scaled_from is None else scaled_from
+        self.head = nn.Conv2d(7, channels, 3, padding=1)
+        self.body = nn.Sequential(
+            *(ResBlock(channels, 0.1 if i >= scaled_from else 1.0) for i in range(blocks))
+        )
+        self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+
+    def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
+        """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
+        return self.tail(self.body(self.head(torch.cat([image1, image2, guidance], 1))))
+
+
+class PairBoundaryFusion(nn.Module):
+    """Residual blocks at half and quarter resolution on both sources alike, and a physical head.
+
+    Where a defocused foreground spreads over a sharp background, the α-matte model says
+    image = h⊗(αF) + (1 − h⊗α)·B. Solved for B, that is the image times a gain, less an offset,
+    and both change slowly, as the blurred matte does. So the net predicts gains and offsets, and
+    fine texture of the sources passes through the product at full resolution:
+
+        residual = offset + gain₊·(image1 + image2)/2 + gain₋·(image1 − image2)/2
+
+    Exchanging the sources (and G with 1 − G) leaves the residual as it is, by construction.
+
+    Args:
+        half: channels at half resolution.
+        quarter: channels at quarter resolution.
+        blocks: residual blocks before, at and after quarter resolution.
+    """
+
+    def __init__(self, half: int = 24, quarter: int = 48, blocks: tuple[int, ...] = (1, 4, 1)):
+        super().__init__()
+        before, middle, after = blocks
+        self.head = PairConv(16, half)
+        self.before = nn.Sequential(*(PairResBlock(half) for _ in range(before)))
+        self.down = PairConv(half, quarter, stride=2)
+        self.middle = nn.Sequential(*(PairResBlock(quarter) for _ in range(middle)))
+        self.up = PairConv(quarter, half, kernel=1)
+        self.after = nn.Sequential(*(PairResBlock(half) for _ in range(after)))
+        self.tail = PairConv(half, 24)
+
+    def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
+        """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
+        height, width = image1.shape[-2:]
+        padding = (0, -width % 4, 0, -height % 4)
+        sources = (torch.cat([image1, guidance], 1), torch.cat([image2, 1 - guidance], 1))
+        mean, difference = to_pair(*(F.pad(x, padding, mode="replicate") for x in sources))
+        pair = self.head((F.pixel_unshuffle(mean, 2), F.pixel_unshuffle(difference, 2)))
+        skip = self.before(pair)
+        coarse = self.up(self.middle(self.down(skip)))
+        coarse = (F.interpolate(x, scale_factor=2, mode="nearest") for x in coarse)
+        pair = self.after(tuple(x + y for x, y in zip(skip, coarse, strict=True)))
+        even, odd = (F.pixel_shuffle(x, 2) for x in self.tail(pair))
+        offset, gain_mean = even.split(3, 1)
+        gain_difference = odd[:, :3]
+        residual = offset + gain_mean * mean[:, :3] + gain_difference * difference[:, :3]
+        return residual[..., :height, :width]

@@ -1,0 +1,90 @@
+"""Build a cascade from its config, and read and write its weights."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from models.boundary_fusion import BoundaryFusion, PairBoundaryFusion
+from models.initial_fusion import InitialFusion, PairInitialFusion
+from models.mmfnet import MMFNet
+from utils.atomic import atomic_path
+from utils.errors import UserError
+
+INITIAL = {net.__name__: net for net in (InitialFusion, PairInitialFusion)}
+BOUNDARY = {net.__name__: net for net in (BoundaryFusion, PairBoundaryFusion)}
+
+
+def build(model: dict[str, Any]) -> MMFNet:
+    """The cascade of a config's ``model``: {"initial": {name, args}, "boundary": {…} or None}.
+
+    Raises:
+        UserError: unknown class or argument; the nearest valid one is named.
+    """
+    boundary = model.get("boundary")
+    return MMFNet(
+        _net("model.initial", model["initial"], INITIAL),
+        _net("model.boundary", boundary, BOUNDARY) if boundary else None,
+    )
+
+
+def save_weights(
+    path: str | Path, weights: dict[str, torch.Tensor], model: dict[str, Any], **about: str
+) -> None:
+    """Write weights as safetensors, with the model's config (and ``about``) as metadata."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, {"model": json.dumps(model), **about})
+
+
+def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
+    """A cascade in evaluation mode with weights from a safetensors file.
+
+    Args:
+        path: written by :func:`save_weights`.
+        model: config that the weights must fit; by default the one stored with them.
+
+    Raises:
+        UserError: file missing, no safetensors (a pickle, say), cut short, or of another config.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}); fetch it again, and never load "
+            "weights that come as a pickle"
+        ) from error
+    if model is None and "model" not in about:
+        raise UserError(f"{path} does not say which model it is for; name it with --config")
+    net = build(model or json.loads(about["model"]))
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        trained = f", they were trained with {about['model']}" if "model" in about else ""
+        raise UserError(f"weights {path} do not fit the given config{trained}") from error
+    return net.eval().requires_grad_(False)
+
+
+def _net(key: str, config: dict[str, Any], nets: dict[str, type[nn.Module]]) -> nn.Module:
+    name, args = config["name"], config.get("args") or {}
+    if name not in nets:
+        near = difflib.get_close_matches(name, nets, n=1, cutoff=0)[0]
+        raise UserError(f"{key}.name: there is no {name!r}; did you mean {near}?")
+    known = list(inspect.signature(nets[name]).parameters)
+    for arg in args:
+        if arg not in known:
+            near = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
+            raise UserError(f"{key}.args: {name} takes no {arg!r}; did you mean {near}?")
+    return nets[name](**args)

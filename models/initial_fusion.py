@@ -1,0 +1,61 @@
+"""Initial fusion sub-net: which source is right where. Both sources in, guidance logits out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import Pair, PairConv, PairResBlock, ResBlock, to_pair
+
+
+class InitialFusion(nn.Module):
+    """Figure 5: conv 64, 4 ResBlocks of 64, conv to one channel, at full resolution."""
+
+    def __init__(self, channels: int = 64, blocks: int = 4):
+        super().__init__()
+        self.head = nn.Conv2d(6, channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
+        self.tail = nn.Conv2d(channels, 1, 3, padding=1)
+
+    def forward(self, image1: Tensor, image2: Tensor) -> Tensor:
+        """Logits (N, 1, H, W) of the guidance map from two images (N, 3, H, W)."""
+        return self.tail(self.body(self.head(torch.cat([image1, image2], 1))))
+
+
+class PairInitialFusion(nn.Module):
+    """A U-Net on both sources alike, from half resolution down.
+
+    Where the scene has no texture both sources look the same, and only what surrounds the place
+    tells which is right: hence the coarse levels, and with them a view of the whole picture.
+    Exchanging the sources turns the sign of the logits, by construction.
+
+    Args:
+        widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (16, 24, 32, 48, 64)):
+        super().__init__()
+        steps = list(zip(widths[:-1], widths[1:], strict=True))
+        self.multiple = 2 ** len(widths)
+        self.head = PairConv(12, widths[0])
+        self.down = nn.ModuleList(PairConv(fine, coarse, stride=2) for fine, coarse in steps)
+        self.encode = nn.ModuleList(PairResBlock(coarse) for _, coarse in steps)
+        self.up = nn.ModuleList(PairConv(coarse, fine, kernel=1) for fine, coarse in steps)
+        self.decode = nn.ModuleList(PairResBlock(fine) for fine, _ in steps)
+        self.tail = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
+
+    def forward(self, image1: Tensor, image2: Tensor) -> Tensor:
+        """Logits (N, 1, H, W) of the guidance map from two images (N, 3, H, W)."""
+        height, width = image1.shape[-2:]
+        padding = (0, -width % self.multiple, 0, -height % self.multiple)
+        pair = to_pair(*(F.pad(image, padding, mode="replicate") for image in (image1, image2)))
+        pair = self.head(tuple(F.pixel_unshuffle(x, 2) for x in pair))
+        skips: list[Pair] = []
+        for down, encode in zip(self.down, self.encode, strict=True):
+            skips.append(pair)
+            pair = encode(down(pair))
+        for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
+            coarse = (F.interpolate(x, scale_factor=2, mode="nearest") for x in up(pair))
+            pair = decode(tuple(x + y for x, y in zip(skip, coarse, strict=True)))
+        return F.pixel_shuffle(self.tail(pair[1]), 2)[..., :height, :width]

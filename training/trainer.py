@@ -1,0 +1,296 @@
+"""The training loop: any device, any number of processes, exact resume."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from data.datasets import Batch, DrawSampler, draw_loader
+from models.build import build, load_model, save_weights
+from models.mmfnet import Fusion, MMFNet
+from training.ema import EMA
+from training.losses import LogLoss, PaperLoss
+from training.schedules import SCHEDULES
+from training.validation import validate
+from utils.atomic import atomic_path
+from utils.config import Config, TrainConfig, to_dict
+from utils.errors import UserError
+
+LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """Trains a cascade and keeps its run directory.
+
+    The directory gets ``latest.pt`` (everything needed to go on), ``latest.safetensors`` and
+    ``best.safetensors`` (averaged weights), ``validation.jsonl`` and TensorBoard events.
+
+    Args:
+        config: of the run.
+        dataset: training samples by draw, see :mod:`data.datasets`.
+        validation: samples for the looks taken while training, or None.
+        device: of this process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        validation: Dataset | None,
+        device: torch.device,
+    ):
+        train = config.train
+        for key, known in (("loss", LOSSES), ("schedule", SCHEDULES), ("amp", AMP)):
+            if getattr(train, key) not in known:
+                raise UserError(
+                    f"train.{key}={getattr(train, key)}: choose one of {', '.join(known)}"
+                )
+        self.config, self.dataset, self.validation, self.device = (
+            config,
+            dataset,
+            validation,
+            device,
+        )
+        self.run = Path(config.run)
+        self.rank, self.world = (
+            (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        )
+        torch.manual_seed(config.seed)
+        self.model = _start(config).to(device, memory_format=torch.channels_last)
+        self.ema = EMA(self.model, train.ema)
+        self.loss = LOSSES[train.loss]()
+        self.optimizer = _optimizer(self.model, train)
+        self.schedule = SCHEDULES[train.schedule](train.steps)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "fp16")
+        self.step, self.best = 0, float("-inf")
+
+    def resume(self, path: Path) -> None:
+        """Go on exactly where the checkpoint was written.
+
+        Raises:
+            UserError: the checkpoint is unreadable or of another model.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.ema.model.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.step, self.best = state["step"], state["best"]
+        except Exception as error:  # torch.load raises whatever the broken file provokes
+            raise UserError(
+                f"cannot resume from {path} ({str(error).splitlines()[0]}); delete it to start "
+                "anew, or give another run="
+            ) from error
+
+    def train(self) -> None:
+        """Train to ``train.steps``. Ctrl-C saves and ends; so does a loss that is not finite."""
+        train = self.config.train
+        model = self.model
+        if self.world > 1:
+            on_gpu = [self.device.index] if self.device.type == "cuda" else None
+            model = DistributedDataParallel(self.model, device_ids=on_gpu)
+        sampler = DrawSampler(train.batch, self.step, train.steps, self.rank, self.world)
+        pin = self.device.type == "cuda"
+        loader = draw_loader(self.dataset, sampler, self.config.data.workers, pin)
+        writer = SummaryWriter(self.run / "tensorboard") if self.rank == 0 else None
+        bar = tqdm(
+            total=train.steps, initial=self.step, unit="step", disable=self.rank > 0, mininterval=5
+        )
+        tick: dict[str, Tensor] = {}
+        ticked, seen, since_save = time.perf_counter(), self.step, self.step
+        with _interruptible() as interrupted, contextlib.closing(bar):
+            for batch in loader:
+                batch = Batch(*(plane.to(self.device, non_blocking=pin) for plane in batch))
+                losses, fusion = self._step(model, batch)
+                for name, value in losses.items():
+                    tick[name] = tick.get(name, 0) + value
+                bar.update()
+                stop = self._agreed(interrupted())
+                looks = self.step % self.config.validation.every == 0
+                saves = stop or looks or self.step % train.save_every == 0
+                saves = saves or self.step == train.steps
+                if saves or self.step % train.log_every == 0:
+                    self._check(tick, since_save)
+                    if self.rank == 0:
+                        rate = (self.step - seen) / (time.perf_counter() - ticked)
+                        self._log(writer, bar, tick, self.step - seen, rate)
+                    tick, ticked, seen = {}, time.perf_counter(), self.step
+                if saves and self.rank == 0:
+                    if looks or self.step == train.steps:
+                        self._look(writer, bar, batch, fusion)
+                    self.save()
+                    since_save = self.step
+                if stop:
+                    bar.write(f"stopped at step {self.step}, saved; the same command goes on")
+                    break
+        if writer:
+            writer.close()
+
+    def save(self) -> None:
+        """Write ``latest.pt`` and ``latest.safetensors``."""
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "best": self.best,
+        }
+        with atomic_path(self.run / "latest.pt") as temporary:
+            torch.save(state, temporary)
+        self._save_weights("latest.safetensors")
+
+    def _step(self, model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Fusion]:
+        train = self.config.train
+        for group in self.optimizer.param_groups:
+            group["lr"] = train.lr * self.schedule(self.step)
+        dtype = AMP[train.amp]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            fusion = model(batch.image1, batch.image2)
+        losses = self.loss(fusion, batch.truth, batch.guidance)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(sum(losses.values())).backward()
+        self.scaler.unscale_(self.optimizer)
+        limit = train.clip or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.ema.update(self.model, self.step)
+        losses = {name: value.detach() for name, value in losses.items()}
+        if not self.scaler.is_enabled():  # under fp16 an overflow is skipped, and no fault
+            losses["gradient norm"] = norm
+        return losses, fusion
+
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any process was interrupted: all have to stop at the same step."""
+        if self.world == 1:
+            return stop
+        flag = torch.tensor(float(stop), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def _check(self, tick: dict[str, Tensor], since_save: int) -> None:
+        total = torch.stack([torch.as_tensor(value) for value in tick.values()]).sum()
+        if self._agreed(not bool(torch.isfinite(total))):
+            kept = (
+                f"{self.run / 'latest.pt'} of step {since_save} is good"
+                if since_save
+                else ("nothing was saved yet")
+            )
+            raise UserError(
+                f"the loss or its gradient stopped being finite before step {self.step}; {kept}: "
+                "go on from it with a lower train.lr or train.clip"
+            )
+
+    def _log(
+        self, writer: SummaryWriter, bar: tqdm, tick: dict[str, Tensor], steps: int, rate: float
+    ) -> None:
+        means = {name: float(value) / steps for name, value in tick.items()}
+        for name, value in means.items():
+            writer.add_scalar(f"train/{name}", value, self.step)
+        lr = self.optimizer.param_groups[0]["lr"]
+        writer.add_scalar("train/lr", lr, self.step)
+        writer.add_scalar("train/samples per second", rate * self._samples(), self.step)
+        text = " ".join(f"{name} {value:.4f}" for name, value in means.items())
+        memory = ""
+        if self.device.type == "cuda":
+            memory = f" {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        bar.write(
+            f"step {self.step} {text} lr {lr:.2e} {rate * self._samples():.1f} samples/s{memory}",
+            file=sys.stderr,
+        )
+
+    def _samples(self) -> int:
+        return self.config.train.batch * self.world
+
+    def _look(self, writer: SummaryWriter, bar: tqdm, batch: Batch, fusion: Fusion) -> None:
+        """Validate the averaged weights; keep them if they are the best; write pictures."""
+        panels = torch.cat(_panels(batch, fusion), dim=3)
+        writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
+        if self.validation is None:
+            return
+        figures = validate(self.ema.model, DataLoader(self.validation, 8), self.device)
+        for name, value in figures.items():
+            writer.add_scalar(f"validation/{name}", value, self.step)
+        with open(self.run / "validation.jsonl", "a") as file:
+            print(json.dumps({"step": self.step, **figures}), file=file)
+        gains = {
+            part: figures[f"fused_{part}"] - figures[f"oracle_{part}"] for part in ("whole", "band")
+        }
+        bar.write(
+            f"step {self.step} validation: whole {figures['fused_whole']:.2f} dB "
+            f"({gains['whole']:+.2f} to oracle), band {figures['fused_band']:.2f} dB "
+            f"({gains['band']:+.2f}), guidance {figures['guidance']:.2%}",
+            file=sys.stderr,
+        )
+        if figures["fused_whole"] + figures["fused_band"] > self.best:
+            self.best = figures["fused_whole"] + figures["fused_band"]
+            self._save_weights("best.safetensors")
+
+    def _save_weights(self, name: str) -> None:
+        model = to_dict(self.config.model)
+        weights = self.ema.model.state_dict()
+        save_weights(self.run / name, weights, model, step=str(self.step))
+
+
+def _start(config: Config) -> MMFNet:
+    model = build(to_dict(config.model))
+    if config.train.init:
+        weights = load_model(config.train.init, to_dict(config.model))
+        model.load_state_dict(weights.state_dict())
+    return model
+
+
+def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """Adam with β (0.9, 0.999); the weight decay spares the biases, as the released code does."""
+    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+    weights = [p for name, p in model.named_parameters() if not name.endswith("bias")]
+    groups = [
+        {"params": weights, "weight_decay": train.weight_decay},
+        {"params": biases, "weight_decay": 0.0},
+    ]
+    return torch.optim.Adam(groups, lr=train.lr, betas=(0.9, 0.999))
+
+
+def _panels(batch: Batch, fusion: Fusion) -> list[Tensor]:
+    """Inputs, G, boundary map, fused, ground truth and error × 8, as images."""
+    maps = (
+        plane.detach().float().expand(-1, 3, -1, -1) for plane in (fusion.guidance, fusion.boundary)
+    )
+    fused = fusion.fused.detach().float()
+    error = (fused - batch.truth).abs() * 8
+    return [batch.image1, batch.image2, *maps, fused, batch.truth, error]
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator:
+    """Give a function that tells whether SIGINT or SIGTERM came; a second one ends at once."""
+    came: list[int] = []
+
+    def note(number: int, frame) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,144 @@
+"""The configuration of a run: YAML files over typed defaults, dotted overrides over both."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from defocus.sample import DefocusConfig
+from utils.errors import UserError
+
+
+@dataclass
+class NetConfig:
+    """A sub-net: the name of its class and the arguments of its constructor."""
+
+    name: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ModelConfig:
+    initial: NetConfig = field(default_factory=lambda: NetConfig("PairInitialFusion"))
+    boundary: NetConfig | None = field(default_factory=lambda: NetConfig("PairBoundaryFusion"))
+
+
+@dataclass
+class DataConfig:
+    photographs: str = ""  # folder of photographs to make samples from
+    cutouts: str | None = None  # folder of RGBA cut-outs of the same photographs
+    stored: str | None = None  # or a data set that `python -m defocus.generate` wrote
+    workers: int = 2
+    defocus: DefocusConfig = field(default_factory=DefocusConfig)
+
+
+@dataclass
+class ValidationConfig:
+    photographs: str = ""  # held-out photographs; by default a share of the training ones
+    cutouts: str | None = None
+    fraction: float = 0.1  # that share, chosen by a hash of the name
+    samples: int = 300
+    seed: int = 2020
+    every: int = 2000  # steps between two looks while training
+    quick: int = 48  # samples of such a look
+    defocus: DefocusConfig = field(default_factory=DefocusConfig)
+
+
+@dataclass
+class TrainConfig:
+    steps: int = 20000
+    batch: int = 8  # samples a step of each process
+    loss: str = "log"  # or paper
+    schedule: str = "cosine"  # or paper, trapezoid
+    lr: float = 1e-3
+    weight_decay: float = 0.0  # on weights, never on biases
+    clip: float = 1.0  # largest norm of the gradient, 0 for no limit
+    ema: float = 0.999  # decay of the averaged weights, 0 to train without
+    amp: str = "off"  # bf16 or fp16: mixed precision on CUDA
+    log_every: int = 50
+    save_every: int = 500
+    init: str | None = None  # weights (safetensors) to start from
+
+
+@dataclass
+class Config:
+    """Everything about a run; ``configs/*.yaml`` state what differs from these defaults."""
+
+    run: str = "runs/mmfnet"
+    seed: int = 1
+    device: str = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``key.sub=value`` overrides, check every key and type.
+
+    Raises:
+        UserError: file unreadable, YAML broken, a key unknown (the nearest valid one is named) or
+            a value of the wrong type.
+    """
+    try:
+        given = OmegaConf.load(path)
+    except OSError as error:
+        raise UserError(f"cannot read config {path}: {error.strerror}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"config {path} is not valid YAML: {_line(error)}") from error
+    if not isinstance(given, DictConfig):
+        raise UserError(f"config {path} holds no keys; copy one of configs/ and change it")
+    return merge(OmegaConf.to_container(given), overrides, str(path))
+
+
+def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -> Config:
+    """A checked :class:`Config` from plain values and dotted overrides; see :func:`load_config`."""
+    schema = OmegaConf.structured(Config)
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f"override {override!r} is not of the form key.sub=value")
+    try:
+        dotted = OmegaConf.from_dotlist(list(overrides))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(
+            f"cannot read the overrides {' '.join(overrides)}: {_line(error)}"
+        ) from error
+    for source, name in ((OmegaConf.create(values), origin), (dotted, "the command line")):
+        _check_keys(source, schema, name)
+        try:
+            schema = OmegaConf.merge(schema, source)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
+    return OmegaConf.to_object(schema)
+
+
+def to_dict(config: Any) -> dict:
+    """Plain nested values of a config dataclass."""
+    return OmegaConf.to_container(OmegaConf.structured(config))
+
+
+def write_yaml(config: Any, path: Path) -> None:
+    """Write a config dataclass as YAML."""
+    OmegaConf.save(OmegaConf.structured(config), path)
+
+
+def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str = "") -> None:
+    for key in given:
+        if key not in schema:
+            near = difflib.get_close_matches(str(key), [str(k) for k in schema], n=1, cutoff=0)
+            raise UserError(f"{origin}: unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
+        below = OmegaConf.get_type(schema, key)
+        node = given._get_node(key)
+        if isinstance(node, DictConfig) and below not in (dict, None) and schema[key] is not None:
+            _check_keys(node, schema[key], origin, f"{prefix}{key}.")
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

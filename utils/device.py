@@ -1,0 +1,35 @@
+"""Which device a script runs on."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from utils.errors import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a ``--device`` or ``device=`` option; "auto" takes CUDA where there is one.
+
+    Under torchrun, "auto" and "cuda" mean the GPU of this process's local rank.
+
+    Raises:
+        UserError: the device is unknown or absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"there is no device {name!r}; use cpu, cuda or cuda:N") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"device {name}: no CUDA GPU is available here; use cpu")
+        device = torch.device("cuda", device.index or int(os.environ.get("LOCAL_RANK", 0)))
+        if device.index >= torch.cuda.device_count():
+            raise UserError(
+                f"device {device} is absent, this machine has {torch.cuda.device_count()} GPUs"
+            )
+        torch.cuda.set_device(device)
+    return device

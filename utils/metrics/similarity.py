@@ -1,0 +1,178 @@
+"""Structural similarity between sources and fused image: Q_W, Q_C, Q_Y and SSIM_F.
+
+They differ in window (Q_W, Q_C 8×8 box; Q_Y 7×7, SSIM_F 11×11 Gaussian of σ 1.5), in the constants
+of SSIM (none but a guard in Q_W, Q_C and Q_Y) and in how the sources' maps are weighted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.ndimage import correlate1d
+
+from utils.errors import UserError
+from utils.metrics.core import Metric, shared
+
+
+def gaussian(size: int, sigma: float) -> tuple[float, ...]:
+    """1-D Gaussian of odd or even ``size`` taps with unit sum, as Matlab's ``fspecial``."""
+    x = np.arange(size) - (size - 1) / 2
+    taps = np.exp(-(x**2) / (2 * sigma**2))
+    return tuple(taps / taps.sum())
+
+
+BOX_8 = (1 / 8,) * 8
+GAUSSIAN_7 = gaussian(7, 1.5)
+GAUSSIAN_11 = gaussian(11, 1.5)
+
+
+def windowed(image: np.ndarray, taps: tuple[float, ...]) -> np.ndarray:
+    """Weighted mean in every window that lies inside the image, (H−n+1, W−n+1) for n taps."""
+    start = len(taps) // 2
+    for axis in (0, 1):
+        stop = start + image.shape[axis] - len(taps) + 1
+        image = correlate1d(image, taps, axis, mode="constant")
+        image = image[start:stop] if axis == 0 else image[:, start:stop]
+    return image
+
+
+FLAT = 1e-6
+"""Variance below which a window of whole grey levels can only be constant: rounding is 1e-11, and
+one pixel of the 11×11 Gaussian's corner that differs by one level gives 8e-6 or more."""
+
+
+@shared
+def moments(image: np.ndarray, taps: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance in every window (see :func:`windowed`); exactly 0 where it is flat."""
+    mean = windowed(image, taps)
+    variance = windowed(image**2, taps) - mean**2
+    return mean, np.where(variance < FLAT, 0, variance)
+
+
+@shared
+def similarity(
+    a: np.ndarray, b: np.ndarray, taps: tuple[float, ...], c1: float, c2: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """SSIM map of two images and their covariance map (Wang et al., IEEE TIP 13, 2004)."""
+    (mean_a, variance_a), (mean_b, variance_b) = moments(a, taps), moments(b, taps)
+    product = mean_a * mean_b
+    covariance = windowed(a * b, taps) - product
+    covariance[(variance_a == 0) | (variance_b == 0)] = 0
+    return (
+        (2 * product + c1)
+        * (2 * covariance + c2)
+        / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
+    ), covariance
+
+
+def weights(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each part over the sum of all; equal shares where that is 0."""
+    total = sum(parts)
+    flat = total == 0
+    total = np.where(flat, 1, total)
+    return [np.where(flat, 1 / len(parts), part / total) for part in parts]
+
+
+def piella(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_W = Σ c Σ_k λ_k·UIQI(S_k, F), λ_k = σ_k²/Σσ², c = max_k σ_k² with unit sum."""
+    guard = (1e-6 * 255) ** 2
+    variances = [moments(source, BOX_8)[1] for source in sources]
+    quality = sum(
+        weight * similarity(source, fused, BOX_8, guard, guard)[0]
+        for weight, source in zip(weights(variances), sources, strict=True)
+    )
+    saliency = np.maximum.reduce(variances)
+    return (saliency * quality).sum() / saliency.sum() if saliency.any() else quality.mean()
+
+
+def cvejic(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_C = mean of s·UIQI(A, F) + (1−s)·UIQI(B, F), s = σ_AF/(σ_AF+σ_BF) clipped to [0, 1].
+
+    Raises:
+        UserError: for more than two sources, to which the definition does not extend.
+    """
+    (map_a, covariance_a), (map_b, covariance_b) = (
+        similarity(source, fused, BOX_8, 2e-16, 2e-16) for source in two("Q_C", sources)
+    )
+    total = covariance_a + covariance_b
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.clip(covariance_a / total, 0, 1)
+    share = np.where(np.isnan(share), 0.5, share)
+    return (share * map_a + (1 - share) * map_b).mean()
+
+
+def yang(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_Y = mean of λ·SSIM(A, F) + (1−λ)·SSIM(B, F) where SSIM(A, B) ≥ 0.75, else of the larger.
+
+    Raises:
+        UserError: for more than two sources, to which the definition does not extend.
+    """
+    a, b = two("Q_Y", sources)
+    agreement, _ = similarity(a, b, GAUSSIAN_7, 2e-16, 2e-16)
+    map_a, map_b = (similarity(s, fused, GAUSSIAN_7, 2e-16, 2e-16)[0] for s in (a, b))
+    weight_a, weight_b = weights([moments(s, GAUSSIAN_7)[1] for s in (a, b)])
+    blend = weight_a * map_a + weight_b * map_b
+    return np.where(agreement >= 0.75, blend, np.maximum(map_a, map_b)).mean()
+
+
+def fusion_ssim(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """SSIM_F = mean over the sources of SSIM(S_k, F), K = (0.01, 0.03), L = 255."""
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    maps = [similarity(source, fused, GAUSSIAN_11, c1, c2)[0] for source in sources]
+    return np.mean([m.mean() for m in maps])
+
+
+def two(symbol: str, sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The two sources of a metric whose definition does not extend to more."""
+    if len(sources) != 2:
+        raise UserError(f"{symbol} is defined for two sources, not {len(sources)}")
+    return sources
+
+
+METRICS = (
+    Metric(
+        name="weighted fusion quality index, Piella",
+        symbol="Q_W",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        needs="sources",
+        citation="G. Piella, H. Heijmans, ICIP (2003)",
+        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricPeilla.m (2)",
+        function=piella,
+        smallest=8,
+    ),
+    Metric(
+        name="similarity by covariance, Cvejic",
+        symbol="Q_C",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        needs="sources",
+        citation="N. Cvejic, A. Łoza, D. Bull, N. Canagarajah, Int. J. Inf. Commun. Eng. 2 (2006)",
+        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricCvejic.m (2)",
+        function=cvejic,
+        smallest=11,
+    ),
+    Metric(
+        name="similarity, Yang",
+        symbol="Q_Y",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        needs="sources",
+        citation="C. Yang, J.-Q. Zhang, X.-R. Wang, X. Liu, Inf. Fusion 9 (2008)",
+        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricYang.m",
+        function=yang,
+        smallest=11,
+    ),
+    Metric(
+        name="fusion SSIM",
+        symbol="SSIM_F",
+        higher_is_better=True,
+        range=(-1.0, 1.0),
+        needs="sources",
+        citation="Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)",
+        reference="half of xingchenzhang/VIFB metrics/metricsSsim.m; scikit-image's SSIM",
+        function=fusion_ssim,
+        smallest=11,
+    ),
+)
