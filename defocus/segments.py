@@ -19,15 +19,17 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from defocus.matting import Foreground, Unusable, matte_from_segment
-from defocus.sources import check_sharp, images_in, read_image, skip_report
+from defocus.sources import check_sharp, images_in, read_image, sharpness, skip_report
 from utils.errors import UserError
 
 AREA = (0.04, 0.60)  # share of the frame
 FRAME_EDGES = 2  # of four that an object may touch
+ON_FRAME = 0.28  # share of its perimeter that may lie on the frame
 SOLIDITY = 0.6  # area over the area of the convex hull
 ROUNDNESS = 0.12  # 4π·area / perimeter² (1 for a disk)
 CONTRAST = 12.0  # CIE76 ΔE between the two sides of the edge ...
 CONTRASTED = 0.6  # ... on at least this share of it
+FLAT = 0.05  # least sharpness relative to the photograph: less is sky or out of focus
 PER_PHOTOGRAPH = 2
 
 
@@ -42,8 +44,6 @@ def read_bsds(path: Path) -> list[np.ndarray]:
     try:
         truths = scipy.io.loadmat(path)["groundTruth"]
         maps = [np.asarray(truth["Segmentation"][0, 0]) for truth in truths.ravel()]
-    except OSError as error:
-        raise Unusable(f"unreadable: {error.strerror or error}") from error
     except KeyError as error:
         raise Unusable(f"unreadable: no {error} in {path.name}") from error
     except Exception as error:  # scipy raises whatever a damaged file leads it to
@@ -112,15 +112,17 @@ def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
     if not AREA[0] <= share <= AREA[1]:
         raise Unusable(f"size: {share:.1%} of the frame")
     borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
-    touched = sum(border.mean() > 0.02 for border in borders)
+    top, _, left, right = touched = [border.mean() > 0.02 for border in borders]
     on_frame = sum(np.count_nonzero(border) for border in borders)
     contours, _ = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
     contour = max(contours, key=cv2.contourArea)
     perimeter = cv2.arcLength(contour, closed=True)
-    if touched > FRAME_EDGES or on_frame > 0.35 * perimeter:
-        raise Unusable(f"cropped: lies on {touched} frame edges")
+    if sum(touched) > FRAME_EDGES or (left and right) or on_frame > ON_FRAME * perimeter:
+        raise Unusable(f"cropped: lies on {sum(touched)} frame edges")
+    if top and mask[0].mean() > 1 / 3:
+        raise Unusable("sky: lies along the top of the frame")
     area = np.count_nonzero(mask)
     solidity = area / max(cv2.contourArea(cv2.convexHull(contour)), area)
     if solidity < SOLIDITY or 4 * np.pi * area / perimeter**2 < ROUNDNESS:
@@ -142,6 +144,7 @@ def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarra
         Unusable: there is none, with the reason that most of them share.
     """
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    whole = sharpness(image)
     scored, reasons = [], []
     for mask in masks:
         if mask.shape != image.shape[:2]:
@@ -152,7 +155,10 @@ def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarra
         mask = ndimage.binary_fill_holes(mask) if mask.mean() >= AREA[0] / 2 else mask
         try:
             score = object_score(lab, mask)
-            check_sharp(image, ndimage.binary_erosion(mask, iterations=3))
+            core = ndimage.binary_erosion(mask, iterations=3)
+            check_sharp(image, core)
+            if sharpness(image, core) < FLAT * whole:
+                raise Unusable("flat: next to no detail beside the rest of the photograph")
             scored.append((score, mask))
         except Unusable as reason:
             reasons.append(str(reason).split(":")[0])

@@ -1,0 +1,70 @@
+"""One picture of many fused results: each with its guidance map and boundary map if they are there.
+
+python -m utils.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from utils.atomic import atomic_path
+from utils.errors import UserError, cli
+
+SUFFIXES = ("Fusion", "Guidance", "Boundary")
+
+
+def contact_sheet(folder: Path, columns: int = 4, side: int = 200) -> Image.Image:
+    """Arrange ``NAME-Fusion.png`` (and its maps) of a folder in rows, each under its name.
+
+    Args:
+        folder: written by ``run_inference.py --maps``.
+        columns: results in a row.
+        side: of a picture's square in pixels.
+
+    Raises:
+        UserError: the folder holds no fused image.
+    """
+    names = sorted(path.name.removesuffix("-Fusion.png") for path in folder.glob("*-Fusion.png"))
+    if not names:
+        raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")
+    shown = [s for s in SUFFIXES if (folder / f"{names[0]}-{s}.png").exists()]
+    label, gap = 18, 10
+    width, height = len(shown) * side + gap, side + label + gap
+    rows = -(-len(names) // columns)
+    sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for index, name in enumerate(names):
+        x, y = gap + index % columns * width, gap + index // columns * height
+        draw.text((x, y), name, "black", font)
+        for position, suffix in enumerate(shown):
+            path = folder / f"{name}-{suffix}.png"
+            if not path.exists():
+                continue
+            with Image.open(path) as image:
+                thumbnail = image.convert("RGB")
+                thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
+            sheet.paste(thumbnail, (x + position * side, y + label))
+    return sheet
+
+
+@cli
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", required=True, type=Path, help="folder of fused images")
+    parser.add_argument("--output", required=True, type=Path, help="picture to write")
+    parser.add_argument("--columns", type=int, default=2, help="results in a row")
+    args = parser.parse_args(argv)
+    sheet = contact_sheet(args.input, args.columns)
+    with atomic_path(args.output) as temporary:
+        sheet.save(temporary, quality=88)
+    print(f"{args.output}: {sheet.width}×{sheet.height}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
