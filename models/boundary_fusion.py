@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import PairConv, PairResBlock, ResBlock, to_pair
+from models.layers import PairConv, PairResBlock, ResBlock, to_pair, upsample_onto
 
 
 class BoundaryFusion(nn.Module):
@@ -38,7 +40,7 @@ class PairBoundaryFusion(nn.Module):
     and both change slowly, as the blurred matte does. So the net predicts gains and offsets, and
     fine texture of the sources passes through the product at full resolution:
 
-        residual = offset + gain₊·(image1 + image2)/2 + gain₋·(image1 − image2)/2
+        residual = offset + gain₊·(image1 + image2) + gain₋·(image1 − image2)
 
     Exchanging the sources (and G with 1 − G) leaves the residual as it is, by construction.
 
@@ -48,7 +50,7 @@ class PairBoundaryFusion(nn.Module):
         blocks: residual blocks before, at and after quarter resolution.
     """
 
-    def __init__(self, half: int = 24, quarter: int = 48, blocks: tuple[int, ...] = (1, 4, 1)):
+    def __init__(self, half: int = 16, quarter: int = 40, blocks: Sequence[int] = (1, 3, 1)):
         super().__init__()
         before, middle, after = blocks
         self.head = PairConv(16, half)
@@ -57,21 +59,19 @@ class PairBoundaryFusion(nn.Module):
         self.middle = nn.Sequential(*(PairResBlock(quarter) for _ in range(middle)))
         self.up = PairConv(quarter, half, kernel=1)
         self.after = nn.Sequential(*(PairResBlock(half) for _ in range(after)))
-        self.tail = PairConv(half, 24)
+        self.tail_even = nn.Conv2d(half, 16, 3, padding=1)  # offset and gain₊, 2×2 pixels each
+        self.tail_odd = nn.Conv2d(half, 4, 3, padding=1, bias=False)  # gain₋
 
     def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
         """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
         height, width = image1.shape[-2:]
         padding = (0, -width % 4, 0, -height % 4)
         sources = (torch.cat([image1, guidance], 1), torch.cat([image2, 1 - guidance], 1))
-        mean, difference = to_pair(*(F.pad(x, padding, mode="replicate") for x in sources))
-        pair = self.head((F.pixel_unshuffle(mean, 2), F.pixel_unshuffle(difference, 2)))
+        total, difference = to_pair(*(F.pad(x, padding, mode="replicate") for x in sources))
+        pair = self.head((F.pixel_unshuffle(total, 2), F.pixel_unshuffle(difference, 2)))
         skip = self.before(pair)
-        coarse = self.up(self.middle(self.down(skip)))
-        coarse = (F.interpolate(x, scale_factor=2, mode="nearest") for x in coarse)
-        pair = self.after(tuple(x + y for x, y in zip(skip, coarse, strict=True)))
-        even, odd = (F.pixel_shuffle(x, 2) for x in self.tail(pair))
-        offset, gain_mean = even.split(3, 1)
-        gain_difference = odd[:, :3]
-        residual = offset + gain_mean * mean[:, :3] + gain_difference * difference[:, :3]
+        pair = self.after(upsample_onto(skip, self.up(self.middle(self.down(skip)))))
+        even = F.pixel_shuffle(self.tail_even(pair[0]), 2)
+        odd = F.pixel_shuffle(self.tail_odd(pair[1]), 2)
+        residual = even[:, :3] + even[:, 3:] * total[:, :3] + odd * difference[:, :3]
         return residual[..., :height, :width]

@@ -27,7 +27,8 @@ def build(model: dict[str, Any]) -> MMFNet:
     """The cascade of a config's ``model``: {"initial": {name, args}, "boundary": {…} or None}.
 
     Raises:
-        UserError: unknown class or argument; the nearest valid one is named.
+        UserError: unknown class or argument (the nearest valid one is named), or an argument of
+            a wrong type.
     """
     boundary = model.get("boundary")
     return MMFNet(
@@ -87,4 +88,7 @@ def _net(key: str, config: dict[str, Any], nets: dict[str, type[nn.Module]]) -> 
         if arg not in known:
             near = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
             raise UserError(f"{key}.args: {name} takes no {arg!r}; did you mean {near}?")
-    return nets[name](**args)
+    try:
+        return nets[name](**args)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{key}.args: {name} cannot be built with {args} ({error})") from error

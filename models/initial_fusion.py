@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Pair, PairConv, PairResBlock, ResBlock, to_pair
+from models.layers import Pair, PairConv, PairResBlock, ResBlock, to_pair, upsample_onto
 
 
 class InitialFusion(nn.Module):
@@ -34,13 +36,13 @@ class PairInitialFusion(nn.Module):
         widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 24, 32, 48, 64)):
+    def __init__(self, widths: Sequence[int] = (16, 24, 32, 48, 64)):
         super().__init__()
         steps = list(zip(widths[:-1], widths[1:], strict=True))
         self.multiple = 2 ** len(widths)
         self.head = PairConv(12, widths[0])
+        self.encode = nn.ModuleList(PairResBlock(width) for width in widths)
         self.down = nn.ModuleList(PairConv(fine, coarse, stride=2) for fine, coarse in steps)
-        self.encode = nn.ModuleList(PairResBlock(coarse) for _, coarse in steps)
         self.up = nn.ModuleList(PairConv(coarse, fine, kernel=1) for fine, coarse in steps)
         self.decode = nn.ModuleList(PairResBlock(fine) for fine, _ in steps)
         self.tail = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
@@ -50,12 +52,11 @@ class PairInitialFusion(nn.Module):
         height, width = image1.shape[-2:]
         padding = (0, -width % self.multiple, 0, -height % self.multiple)
         pair = to_pair(*(F.pad(image, padding, mode="replicate") for image in (image1, image2)))
-        pair = self.head(tuple(F.pixel_unshuffle(x, 2) for x in pair))
+        pair = self.encode[0](self.head(tuple(F.pixel_unshuffle(x, 2) for x in pair)))
         skips: list[Pair] = []
-        for down, encode in zip(self.down, self.encode, strict=True):
+        for down, encode in zip(self.down, self.encode[1:], strict=True):
             skips.append(pair)
             pair = encode(down(pair))
         for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
-            coarse = (F.interpolate(x, scale_factor=2, mode="nearest") for x in up(pair))
-            pair = decode(tuple(x + y for x, y in zip(skip, coarse, strict=True)))
+            pair = decode(upsample_onto(skip, up(pair)))
         return F.pixel_shuffle(self.tail(pair[1]), 2)[..., :height, :width]

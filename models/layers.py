@@ -41,13 +41,14 @@ class PairConv(nn.Module):
 
 
 def to_pair(a: Tensor, b: Tensor) -> Pair:
-    """Features of the two sources as (sum, difference) / 2."""
-    return (a + b) * 0.5, (a - b) * 0.5
+    """(sum, difference) of the two sources' features."""
+    return a + b, a - b
 
 
 def pair_relu(pair: Pair) -> Pair:
-    """ReLU on the features of each source."""
-    return to_pair(F.relu(pair[0] + pair[1]), F.relu(pair[0] - pair[1]))
+    """ReLU on the features of each source (of twice them: the scale is left to the weights)."""
+    total, difference = pair
+    return to_pair(F.relu_(total + difference), F.relu_(total - difference))
 
 
 class PairResBlock(nn.Module):
@@ -61,3 +62,9 @@ class PairResBlock(nn.Module):
     def forward(self, pair: Pair) -> Pair:
         total, difference = self.conv2(pair_relu(self.conv1(pair)))
         return pair[0] + total, pair[1] + difference
+
+
+def upsample_onto(fine: Pair, coarse: Pair) -> Pair:
+    """Coarse features at twice their resolution, added to fine ones."""
+    doubled = (F.interpolate(x, scale_factor=2, mode="nearest") for x in coarse)
+    return tuple(x + y for x, y in zip(fine, doubled, strict=True))

@@ -37,7 +37,7 @@ class LogLoss(nn.Module):
         guidance: weight of the cross-entropy.
     """
 
-    def __init__(self, guidance: float = 2.0):
+    def __init__(self, guidance: float = 8.0):
         super().__init__()
         self.guidance = guidance
 

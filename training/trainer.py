@@ -8,17 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data.datasets import Batch, DrawSampler, draw_loader
+from data.datasets import Batch, DrawSampler, draw_loader, in_order
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion, MMFNet
 from training.ema import EMA
@@ -31,6 +32,7 @@ from utils.errors import UserError
 
 LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+WAIT = timedelta(days=1)  # for process 0, while it validates
 
 
 class Trainer:
@@ -59,6 +61,11 @@ class Trainer:
                 raise UserError(
                     f"train.{key}={getattr(train, key)}: choose one of {', '.join(known)}"
                 )
+        for key in ("steps", "batch", "log_every", "save_every"):
+            if getattr(train, key) < 1:
+                raise UserError(f"train.{key}={getattr(train, key)}: has to be at least 1")
+        if train.amp == "fp16" and device.type != "cuda":
+            raise UserError(f"train.amp=fp16 needs CUDA, not {device}; use bf16 or off")
         self.config, self.dataset, self.validation, self.device = (
             config,
             dataset,
@@ -75,11 +82,14 @@ class Trainer:
         self.loss = LOSSES[train.loss]()
         self.optimizer = _optimizer(self.model, train)
         self.schedule = SCHEDULES[train.schedule](train.steps)
+        # Flags and waiting go over the CPUs: a GPU need not stop for them, and hours of validation
+        # in process 0 are no fault of the others.
+        self.control = dist.new_group(backend="gloo", timeout=WAIT) if self.world > 1 else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "fp16")
         self.step, self.best = 0, float("-inf")
 
     def resume(self, path: Path) -> None:
-        """Go on exactly where the checkpoint was written.
+        """Go on exactly where the checkpoint was written, but with the config's settings.
 
         Raises:
             UserError: the checkpoint is unreadable or of another model.
@@ -88,13 +98,16 @@ class Trainer:
             state = torch.load(path, map_location=self.device, weights_only=True)
             self.model.load_state_dict(state["model"])
             self.ema.model.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
+            if state["scaler"]:  # empty when the run was not in fp16 so far
+                self.scaler.load_state_dict(state["scaler"])
             self.step, self.best = state["step"], state["best"]
         except Exception as error:  # torch.load raises whatever the broken file provokes
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"cannot resume from {path} ({str(error).splitlines()[0]}); delete it to start "
-                "anew, or give another run="
+                f"cannot resume from {path} ({reason}); delete it to start anew, or give another "
+                "run="
             ) from error
 
     def train(self) -> None:
@@ -103,11 +116,16 @@ class Trainer:
         model = self.model
         if self.world > 1:
             on_gpu = [self.device.index] if self.device.type == "cuda" else None
-            model = DistributedDataParallel(self.model, device_ids=on_gpu)
+            # The last block of a sub-net may have features that nothing reads; a static graph
+            # lets DDP know after one step, instead of searching at every one.
+            model = DistributedDataParallel(self.model, device_ids=on_gpu, static_graph=True)
         sampler = DrawSampler(train.batch, self.step, train.steps, self.rank, self.world)
         pin = self.device.type == "cuda"
         loader = draw_loader(self.dataset, sampler, self.config.data.workers, pin)
-        writer = SummaryWriter(self.run / "tensorboard") if self.rank == 0 else None
+        writer = None
+        if self.rank == 0:  # what a killed run has logged after its last checkpoint comes again
+            purge = self.step + 1 if self.step else None
+            writer = SummaryWriter(self.run / "tensorboard", purge_step=purge)
         bar = tqdm(
             total=train.steps, initial=self.step, unit="step", disable=self.rank > 0, mininterval=5
         )
@@ -121,9 +139,9 @@ class Trainer:
                     tick[name] = tick.get(name, 0) + value
                 bar.update()
                 stop = self._agreed(interrupted())
-                looks = self.step % self.config.validation.every == 0
+                every, last = self.config.validation.every, self.step == train.steps
+                looks = last or every > 0 and self.step % every == 0
                 saves = stop or looks or self.step % train.save_every == 0
-                saves = saves or self.step == train.steps
                 if saves or self.step % train.log_every == 0:
                     self._check(tick, since_save)
                     if self.rank == 0:
@@ -131,12 +149,16 @@ class Trainer:
                         self._log(writer, bar, tick, self.step - seen, rate)
                     tick, ticked, seen = {}, time.perf_counter(), self.step
                 if saves and self.rank == 0:
-                    if looks or self.step == train.steps:
+                    if looks:
                         self._look(writer, bar, batch, fusion)
                     self.save()
+                if saves:
                     since_save = self.step
+                    self._agreed(False)  # the others wait here for process 0
                 if stop:
-                    bar.write(f"stopped at step {self.step}, saved; the same command goes on")
+                    if self.rank == 0:
+                        text = f"stopped at step {self.step}, saved; the same command goes on"
+                        bar.write(text, file=sys.stderr)
                     break
         if writer:
             writer.close()
@@ -179,14 +201,14 @@ class Trainer:
 
     def _agreed(self, stop: bool) -> bool:
         """Whether any process was interrupted: all have to stop at the same step."""
-        if self.world == 1:
+        if self.control is None:
             return stop
-        flag = torch.tensor(float(stop), device=self.device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        flag = torch.tensor(float(stop))
+        dist.all_reduce(flag, dist.ReduceOp.MAX, self.control)
         return bool(flag)
 
     def _check(self, tick: dict[str, Tensor], since_save: int) -> None:
-        total = torch.stack([torch.as_tensor(value) for value in tick.values()]).sum()
+        total = torch.stack(list(tick.values())).sum()
         if self._agreed(not bool(torch.isfinite(total))):
             kept = (
                 f"{self.run / 'latest.pt'} of step {since_save} is good"
@@ -225,7 +247,7 @@ class Trainer:
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
         if self.validation is None:
             return
-        figures = validate(self.ema.model, DataLoader(self.validation, 8), self.device)
+        figures = validate(self.ema.model, in_order(self.validation, 8), self.device)
         for name, value in figures.items():
             writer.add_scalar(f"validation/{name}", value, self.step)
         with open(self.run / "validation.jsonl", "a") as file:
