@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader
 
 from data.build import training_set, validation_set
+from data.datasets import in_order
 from models.build import load_model
 from training.trainer import Trainer
 from training.validation import table, validate
@@ -52,17 +52,17 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(config.device)
     if distributed:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        train(config, device)
-    finally:
-        if distributed:
-            dist.destroy_process_group()
+    train(config, device)
+    if distributed:  # not after an error: it would wait for processes that wait for this one
+        dist.destroy_process_group()
 
 
 def train(config: Config, device: torch.device) -> None:
     """Train in ``config.run``, going on from its latest checkpoint if there is one."""
     run = Path(config.run)
-    quick = validation_set(config, config.validation.quick) if config.validation.every else None
+    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
+    looks = first and config.validation.every > 0
+    quick = validation_set(config, config.validation.quick) if looks else None
     trainer = Trainer(config, training_set(config), quick, device)
     if (run / "latest.pt").exists():
         trainer.resume(run / "latest.pt")
@@ -91,7 +91,7 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     device = choose_device(config.device)
     model = load_model(path, to_dict(config.model)).to(device, memory_format=torch.channels_last)
     samples = config.validation.samples
-    loader = DataLoader(validation_set(config, samples), 4, num_workers=config.data.workers)
+    loader = in_order(validation_set(config, samples), 4, config.data.workers)
     figures = validate(model, loader, device)
     print(table(figures, samples))
     if output:

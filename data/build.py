@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from torch.utils.data import Dataset
 
@@ -37,9 +38,27 @@ def training_set(config: Config) -> Dataset:
 
 
 def validation_set(config: Config, samples: int) -> Dataset:
-    """The first ``samples`` samples of the run's validation set."""
+    """The first ``samples`` samples of the run's validation set.
+
+    Raises:
+        UserError: no photographs, no samples, or photographs that are trained on.
+    """
     data = config.validation
     own = not data.photographs
+    if samples < 1:
+        raise UserError("validation.samples and validation.quick have to be at least 1")
+    if own and not config.data.photographs:
+        raise UserError(
+            "validation needs photographs: name held-out ones, validation.photographs=DIR, or "
+            "data.photographs=DIR, of which a share is held out"
+        )
+    if not own and config.data.photographs:
+        trained, held_out = (Path(p).resolve() for p in (config.data.photographs, data.photographs))
+        if trained == held_out or trained in held_out.parents or held_out in trained.parents:
+            raise UserError(
+                f"validation.photographs={data.photographs} are trained on; name other ones, or "
+                "none to hold out a share of data.photographs"
+            )
     generator = make_generator(
         "data" if own else "validation",
         config.data.photographs if own else data.photographs,
@@ -83,4 +102,7 @@ def make_generator(
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:
         raise UserError(f"{photographs} leaves {len(sources[0])} photographs; 2 layers need 2")
-    return SampleGenerator(defocus, sources[0], sources[1:], seed)
+    try:
+        return SampleGenerator(defocus, sources[0], sources[1:], seed)
+    except ValueError as error:
+        raise UserError(f"{key}.defocus: {error}") from error

@@ -7,6 +7,7 @@ processes changes the data, and a resumed run goes on exactly where it stopped.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from defocus.matting import Unusable
 from defocus.sample import SampleGenerator
+from defocus.sources import read_image
 from utils.errors import UserError
 
 
@@ -64,6 +67,8 @@ class StoredDataset(Dataset):
         self.root, self.crop, self.seed = Path(root), crop, seed
         names = (path.stem for path in self.root.glob("InputL/*_L.png"))
         self.names = sorted((name.removesuffix("_L") for name in names), key=lambda n: (len(n), n))
+        maps = sorted(self.root.glob("FusionMapT/*_*.png"), reverse=True)
+        self.maps = {path.stem.rpartition("_")[0]: path for path in maps}
         self.order: tuple[int, np.ndarray] | None = None
         if not self.names:
             raise UserError(
@@ -101,20 +106,27 @@ class StoredDataset(Dataset):
         return int(self.order[1][position])
 
     def _read(self, name: str) -> list[np.ndarray]:
-        files = [
-            self.root / "InputL" / f"{name}_L.png",
-            self.root / "InputR" / f"{name}_R.png",
-            self.root / "FusionGT" / f"{name}_FR.png",
-            *sorted((self.root / "FusionMapT").glob(f"{name}_*.png"))[:1],
-        ]
-        if len(files) < 4:
+        if name not in self.maps:
             raise UserError(f"{self.root / 'FusionMapT'} has no guidance map {name}_*.png")
-        planes = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in files[:3]]
-        planes = [plane if plane is None else plane[..., ::-1] for plane in planes]
-        planes.append(cv2.imread(str(files[3]), cv2.IMREAD_GRAYSCALE))
-        for path, plane in zip(files, planes, strict=True):
-            if plane is None:
-                raise UserError(f"cannot read {path}; delete sample {name} or generate it again")
+        files = {
+            self.root / "InputL" / f"{name}_L.png": cv2.IMREAD_COLOR,
+            self.root / "InputR" / f"{name}_R.png": cv2.IMREAD_COLOR,
+            self.root / "FusionGT" / f"{name}_FR.png": cv2.IMREAD_COLOR,
+            self.maps[name]: cv2.IMREAD_GRAYSCALE,
+        }
+        planes = []
+        for path, flags in files.items():
+            try:
+                planes.append(read_image(path, flags))
+            except Unusable as reason:
+                raise UserError(
+                    f"{path}: {reason}; delete sample {name} or generate it again"
+                ) from reason
+            if planes[-1].shape[:2] != planes[0].shape[:2]:
+                raise UserError(
+                    f"{path} is not of the same size as the other images of sample {name}; "
+                    "delete the sample or generate it again"
+                )
         # 8 bits have no middle: 127 or 128 stands for the 0.5 of the FDB.
         planes[3] = np.where(np.abs(planes[3] - 127.5) < 1, 127.5, planes[3])[..., None]
         return planes
@@ -135,19 +147,38 @@ class DrawSampler:
             yield list(range(first, first + self.batch))
 
 
+class _Loader(DataLoader):
+    """A worker's error arrives with its traceback as the message; a user needs the last line."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise UserError(last.rpartition("UserError: ")[2]) from None
+
+
 def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:
     """Batches of draws, made by ``workers`` processes of one thread each."""
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
     )
 
 
-def _one_thread(worker: int) -> None:
+def in_order(dataset: Dataset, batch: int, workers: int = 0) -> DataLoader:
+    """Batches of a dataset from its first item to its last, once."""
+    return _Loader(dataset, batch, num_workers=workers, worker_init_fn=_start_worker)
+
+
+def _start_worker(worker: int) -> None:
+    # Ctrl-C reaches the workers too, but they have to go on until the training has been saved.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from utils.errors import UserError
 
 @dataclass
 class NetConfig:
-    """A sub-net: the name of its class and the arguments of its constructor."""
+    """A sub-net: the name of its class and the arguments of its constructor.
+
+    Arguments merge with those below, as all keys do, but they belong to a net: giving another
+    ``name`` drops the arguments of the former one.
+    """
 
     name: str = ""
     args: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +65,7 @@ class TrainConfig:
     weight_decay: float = 0.0  # on weights, never on biases
     clip: float = 1.0  # largest norm of the gradient, 0 for no limit
     ema: float = 0.999  # decay of the averaged weights, 0 to train without
-    amp: str = "off"  # bf16 or fp16: mixed precision on CUDA
+    amp: str = "off"  # mixed precision: bf16, or fp16 (CUDA only)
     log_every: int = 50
     save_every: int = 500
     init: str | None = None  # weights (safetensors) to start from
@@ -90,8 +94,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         given = OmegaConf.load(path)
     except OSError as error:
-        raise UserError(f"cannot read config {path}: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+        reason = error.strerror or error  # OmegaConf's own for a file that holds a number, say
+        raise UserError(f"cannot read config {path}: {reason}") from error
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise UserError(f"config {path} is not valid YAML: {_line(error)}") from error
     if not isinstance(given, DictConfig):
         raise UserError(f"config {path} holds no keys; copy one of configs/ and change it")
@@ -112,11 +117,15 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
         ) from error
     for source, name in ((OmegaConf.create(values), origin), (dotted, "the command line")):
         _check_keys(source, schema, name)
+        _drop_former_args(source, schema)
         try:
             schema = OmegaConf.merge(schema, source)
         except OmegaConfBaseException as error:
             raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
-    return OmegaConf.to_object(schema)
+    try:
+        return OmegaConf.to_object(schema)
+    except OmegaConfBaseException as error:  # an interpolation ${…} that leads nowhere
+        raise UserError(f"{origin}: {error.full_key}: {_line(error)}") from error
 
 
 def to_dict(config: Any) -> dict:
@@ -134,10 +143,27 @@ def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str 
         if key not in schema:
             near = difflib.get_close_matches(str(key), [str(k) for k in schema], n=1, cutoff=0)
             raise UserError(f"{origin}: unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
-        below = OmegaConf.get_type(schema, key)
-        node = given._get_node(key)
-        if isinstance(node, DictConfig) and below not in (dict, None) and schema[key] is not None:
-            _check_keys(node, schema[key], origin, f"{prefix}{key}.")
+        node, below = given._get_node(key), schema._get_node(key)
+        kind = below._metadata.ref_type if isinstance(below, DictConfig) else None
+        if is_dataclass(kind):
+            if isinstance(node, DictConfig):
+                inner = OmegaConf.structured(kind) if below._is_none() else below
+                _check_keys(node, inner, origin, f"{prefix}{key}.")
+            elif not node._is_none():
+                first = fields(kind)[0].name
+                raise UserError(
+                    f"{origin}: {prefix}{key} is no value but a group of keys, such as "
+                    f"{prefix}{key}.{first}"
+                )
+        elif isinstance(node, DictConfig) and not isinstance(below, DictConfig):
+            raise UserError(f"{origin}: {prefix}{key} is a value and has no keys below it")
+
+
+def _drop_former_args(given: DictConfig, schema: DictConfig) -> None:
+    for key in ("initial", "boundary"):
+        name = OmegaConf.select(given, f"model.{key}.name")
+        if name is not None and OmegaConf.select(schema, f"model.{key}.name") not in (None, name):
+            schema.model[key].args = {}
 
 
 def _line(error: Exception) -> str:

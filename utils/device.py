@@ -26,7 +26,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device {name}: no CUDA GPU is available here; use cpu")
-        device = torch.device("cuda", device.index or int(os.environ.get("LOCAL_RANK", 0)))
+        rank = int(os.environ.get("LOCAL_RANK", 0))
+        device = torch.device("cuda", rank if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
             raise UserError(
                 f"device {device} is absent, this machine has {torch.cuda.device_count()} GPUs"

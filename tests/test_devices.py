@@ -1,0 +1,60 @@
+"""Devices: everything stays where its inputs are, shown with fake CUDA tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from defocus.guidance import boundary_map
+from models.build import build
+from training.losses import LogLoss, PaperLoss
+from training.validation import guidance_accuracy, oracle_selection, psnr
+from utils.config import load_config, to_dict
+from utils.device import choose_device
+from utils.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("config", ["paper", "released", "mmfnet"])
+def test_fusion_losses_and_figures_stay_on_the_device(config):
+    model = to_dict(load_config(ROOT / "configs" / f"{config}.yaml").model)
+    with FakeTensorMode():  # operations on tensors of two devices raise
+        with torch.device("cuda"):
+            net = build(model)
+            image1, image2, truth = (torch.rand(2, 3, 37, 50) for _ in range(3))
+            guidance = torch.rand(2, 1, 37, 50)
+        fusion = net(image1, image2)
+        results = list(fusion)
+        for loss in (PaperLoss(), LogLoss()):
+            results += loss(fusion, truth, guidance).values()
+        results.append(oracle_selection(image1, image2, truth))
+        results.append(psnr(fusion.fused, truth, boundary_map(guidance)))
+        results.append(guidance_accuracy(fusion.guidance, guidance))
+        assert {result.device.type for result in results} == {"cuda"}
+
+
+def test_devices_that_are_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="device cuda: no CUDA GPU is available here; use cpu"):
+        choose_device("cuda")
+    for name in ("gpu", "cpu:x", ""):
+        with pytest.raises(UserError, match=f"there is no device '{name}'; use cpu, cuda or"):
+            choose_device(name)
+
+
+def test_each_process_of_torchrun_takes_its_own_gpu(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:1")
+    assert choose_device("cuda:0") == torch.device("cuda:0")
+    assert taken[:2] == [torch.device("cuda:1")] * 2
+    with pytest.raises(UserError, match="cuda:2 is absent, this machine has 2 GPUs"):
+        choose_device("cuda:2")

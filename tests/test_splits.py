@@ -1,0 +1,79 @@
+"""Splits: fixed for ever, by photograph, and never a photograph on both sides."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.build import training_set, validation_set
+from data.splits import is_held_out, split
+from utils.config import merge
+from utils.errors import UserError
+
+# The first 16 digits of `printf NAME | sha256sum`.
+DIGESTS = {
+    "100039": 0xA9BCD7E29196A705,
+    "100075": 0x7E8A06E27A198260,
+    "lytro-01": 0x22FC32BB47AB85F2,
+    "photo-3": 0x4B5EE33D9B185BD0,
+    "000000000139": 0x6AFC83AA15838B1A,
+}
+
+
+@pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
+def test_the_split_is_the_same_for_ever(name, digest):
+    share = digest / 2**64
+    assert is_held_out(name, share + 1e-9)
+    assert not is_held_out(name, share - 1e-9)
+
+
+@given(st.sets(st.text(max_size=8)), st.floats(0, 1), st.floats(0, 1))
+def test_every_name_is_on_one_side_and_growing_the_share_only_adds(names, fraction, more):
+    train, held_out = split(names, fraction)
+    assert train | held_out == names and not train & held_out
+    assert held_out <= split(names, max(fraction, more))[1]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 1.0])
+def test_the_share_is_near_the_fraction(fraction):
+    count = len(split(map(str, range(4000)), fraction)[1])
+    assert abs(count - 4000 * fraction) <= 4 * math.sqrt(4000 * fraction * (1 - fraction))
+
+
+def test_training_and_validation_have_no_photograph_in_common(photographs, cutouts):
+    config = merge(
+        {
+            "data": {"photographs": str(photographs), "cutouts": str(cutouts)},
+            "validation": {"fraction": 0.3},
+        }
+    )
+    used = []
+    for dataset in (training_set(config), validation_set(config, 3)):
+        generator = dataset.generator
+        backgrounds = set(generator.photographs.photographs)
+        (source,) = generator.cutouts
+        assert set(source.photographs) == backgrounds
+        assert len(source) == 2 * len(backgrounds)
+        used.append(backgrounds)
+    assert used[1] == {f"photo-{i}" for i in (2, 3, 4, 7)}
+    assert used[0] == {f"photo-{i}" for i in (0, 1, 5, 6)}
+
+
+def test_photographs_that_are_trained_on_cannot_validate(photographs):
+    for held_out in (photographs, photographs / ".." / photographs.name, photographs.parent):
+        values = {
+            "data": {"photographs": str(photographs)},
+            "validation": {"photographs": str(held_out)},
+        }
+        with pytest.raises(UserError, match="validation.photographs=.* are trained on"):
+            validation_set(merge(values), 3)
+
+
+def test_missing_photographs_are_asked_for(tmp_path):
+    with pytest.raises(UserError, match="data.photographs=DIR"):
+        training_set(merge({}))
+    with pytest.raises(UserError, match="validation.photographs=DIR"):
+        validation_set(merge({"data": {"stored": str(tmp_path)}}), 3)

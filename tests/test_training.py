@@ -1,0 +1,348 @@
+"""The training loop on a tiny cascade: exact resume, safe stops, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.torch import load_file
+from skimage.metrics import peak_signal_noise_ratio
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import main
+from data.datasets import StoredDataset, in_order
+from models.build import build, load_model
+from training.validation import guidance_accuracy, oracle_selection, psnr
+from utils.config import load_config, to_dict
+
+ROOT = Path(__file__).parents[1]
+SMOKE = str(ROOT / "configs" / "smoke.yaml")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(tmp_path, photographs):
+    """Call main.py on the tiny config; gives the exit code."""
+
+    def call(name: str, *overrides: str) -> int:
+        paths = [f"run={tmp_path / name}", f"data.photographs={photographs}"]
+        return main.main([SMOKE, *paths, "device=cpu", *overrides])
+
+    return call
+
+
+def checkpoint(folder: Path) -> dict:
+    return torch.load(folder / "latest.pt", weights_only=True)
+
+
+def flat(state, prefix: str = "") -> dict:
+    """Every leaf of a checkpoint by its path."""
+    if not isinstance(state, dict | list):
+        return {prefix: state}
+    items = state.items() if isinstance(state, dict) else enumerate(state)
+    leaves = [flat(value, f"{prefix}/{key}") for key, value in items]
+    return {path: leaf for part in leaves for path, leaf in part.items()}
+
+
+def test_resume_is_exact(run, tmp_path):
+    quiet = ["validation.every=0", "train.schedule=paper", "train.weight_decay=0.01"]
+    assert run("straight", *quiet, "train.steps=6") == 0
+    # The first half is part of the same six steps: the schedule depends on their number.
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert run("halves", *quiet, "train.steps=6") == 0
+    assert checkpoint(tmp_path / "halves")["step"] == 3
+    assert run("halves", *quiet, "train.steps=6") == 0
+    straight, halves = (flat(checkpoint(tmp_path / name)) for name in ("straight", "halves"))
+    assert straight.keys() == halves.keys() and straight["/step"] == 6
+    for path, value in straight.items():
+        same = torch.equal(value, halves[path]) if torch.is_tensor(value) else value == halves[path]
+        assert same, path
+    starts = (tmp_path / "halves" / "run.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in starts] == [0, 3]
+
+
+def interrupt_after(patch, steps: int) -> None:
+    """Send this process a SIGINT at the end of a step of the trainer."""
+    step = main.Trainer._step
+
+    def stepping(trainer, *args):
+        result = step(trainer, *args)
+        if trainer.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    patch.setattr(main.Trainer, "_step", stepping)
+
+
+def test_a_run_directory_explains_itself(run, tmp_path, capsys):
+    assert run("run", "train.steps=4", "validation.every=2") == 0
+    folder = tmp_path / "run"
+    config = load_config(folder / "config.yaml")
+    assert config.train.steps == 4 and config.run == str(folder)
+    started = json.loads((folder / "run.jsonl").read_text())
+    assert {"command", "started", "revision", "python", "torch", "machine", "step"} <= set(started)
+    looks = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+    assert [look["step"] for look in looks] == [2, 4]
+    parts = [
+        f"{row}_{part}" for row in ("initial", "fused", "oracle") for part in ("whole", "band")
+    ]
+    assert set(looks[0]) == {"step", "guidance", *parts}
+    assert checkpoint(folder)["best"] == max(k["fused_whole"] + k["fused_band"] for k in looks)
+
+    events = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
+    scalars = events.Tags()["scalars"]
+    for name in ("fusion", "boundary", "guidance", "gradient norm", "lr", "samples per second"):
+        assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4]
+    assert {f"validation/{name}" for name in (*parts, "guidance")} <= set(scalars)
+    image = events.Images(events.Tags()["images"][0])[0]
+    # of both samples: inputs, G, boundary map, fused, ground truth, error side by side
+    assert (image.height, image.width) == (32, 2 * 7 * 32)
+
+    weights = load_file(folder / "latest.safetensors")
+    averaged = checkpoint(folder)["ema"]
+    assert all(torch.equal(weights[name], averaged[name]) for name in averaged)
+
+    capsys.readouterr()
+    figures = tmp_path / "figures.json"
+    overrides = [f"run={folder}", f"data.photographs={config.data.photographs}", "device=cpu"]
+    assert main.main([SMOKE, *overrides, "--evaluate", "--json", str(figures)]) == 0
+    printed = capsys.readouterr().out
+    values = json.loads(figures.read_text())
+    for row, name in (("initial", "initial fusion"), ("fused", "final fusion"),
+                      ("oracle", "oracle selection")):  # fmt: skip
+        cells = f"{values[f'{row}_whole']:.2f} | {values[f'{row}_band']:.2f}"
+        assert f"| {name} | {cells} |" in printed
+    assert values["samples"] == 4 and "4 generated samples" in printed
+
+
+def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
+    root = stored(samples=2)
+    data = [f"data.stored={root}", "data.defocus.size=24", "validation.every=0", "train.loss=paper"]
+    assert run("run", *data, "train.steps=40", "train.schedule=paper", "train.lr=0.01") == 0
+    (batch,) = in_order(StoredDataset(root), 2)
+
+    def error(model) -> float:
+        return (model(batch.image1, batch.image2).fused - batch.truth).abs().mean().item()
+
+    trained = load_model(tmp_path / "run" / "latest.safetensors")
+    torch.manual_seed(1)  # the config's: the same start
+    config = load_config(tmp_path / "run" / "config.yaml")
+    with torch.no_grad():
+        start = error(build(to_dict(config.model)))
+    assert error(trained) < 0.6 * start
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path, capsys, monkeypatch):
+    step = main.Trainer._step
+
+    def poisoned(trainer, *args):
+        if trainer.step == 5:
+            with torch.no_grad():
+                next(trainer.model.parameters()).fill_(math.nan)
+        return step(trainer, *args)
+
+    monkeypatch.setattr(main.Trainer, "_step", poisoned)
+    assert run("run", "train.steps=20", "validation.every=0") == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: the loss or its gradient stopped being finite before step 6")
+    assert f"{tmp_path / 'run' / 'latest.pt'} of step 4 is good" in message
+    state = flat(checkpoint(tmp_path / "run"))
+    assert state["/step"] == 4
+    assert all(leaf.isfinite().all() for leaf in state.values() if torch.is_tensor(leaf))
+    monkeypatch.undo()
+    assert run("run", "train.steps=6", "validation.every=0") == 0
+
+
+def test_a_rate_that_explodes_is_stopped_before_anything_is_saved(run, tmp_path, capsys):
+    assert run("run", "train.lr=1e30", "validation.every=0", "train.save_every=100") == 2
+    assert "nothing was saved yet" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "latest.pt").exists()
+
+
+def test_interrupt_saves_and_a_second_call_goes_on(tmp_path, photographs):
+    folder = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "main.py"), SMOKE, f"run={folder}", "device=cpu"]
+    command += [f"data.photographs={photographs}", "data.workers=1", "validation.every=0"]
+    endless = ["train.steps=1000000", "train.save_every=1000000", "train.log_every=1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command + endless,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        for line in process.stderr:
+            if re.search(r"step [3-9]\d* ", line):
+                break
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == 0, rest
+    saved = checkpoint(folder)["step"]
+    assert saved >= 3
+    assert f"stopped at step {saved}, saved; the same command goes on" in rest
+    assert "Traceback" not in rest
+    assert main.main([*command[2:], f"train.steps={saved + 2}"]) == 0
+    assert checkpoint(folder)["step"] == saved + 2
+
+
+def test_training_starts_from_given_weights(run, tmp_path, capsys):
+    assert run("first", "train.steps=2", "validation.every=0") == 0
+    weights = tmp_path / "first" / "latest.safetensors"
+    still = ["train.steps=1", "train.lr=0", "validation.every=0"]
+    assert run("second", f"train.init={weights}", "seed=9", *still) == 0
+    before, after = load_file(weights), load_file(tmp_path / "second" / "latest.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    other = ["model.boundary=null", f"train.init={weights}", *still]
+    assert run("third", *other) == 2
+    assert "do not fit the given config" in capsys.readouterr().err
+    assert run("fourth", f"train.init={tmp_path / 'none.safetensors'}", *still) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04" + b"0" * 100])
+def test_a_corrupt_checkpoint_is_named(run, tmp_path, capsys, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "latest.pt").write_bytes(content)
+    assert run("run", "validation.every=0") == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"cannot resume from {tmp_path / 'run' / 'latest.pt'}" in message
+    assert (tmp_path / "run" / "latest.pt").read_bytes() == content
+
+
+def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(run, tmp_path, capsys):
+    assert run("run", "train.steps=1", "validation.every=0") == 0
+    assert run("run", "train.steps=2", "validation.every=0", "model.boundary.args.half=6") == 2
+    assert "cannot resume from" in capsys.readouterr().err
+    torch.save({"model": Path("x")}, tmp_path / "run" / "latest.pt")
+    assert run("run", "train.steps=2", "validation.every=0") == 2
+    assert "cannot resume from" in capsys.readouterr().err
+
+
+def test_resuming_takes_the_settings_of_the_config(run, tmp_path):
+    assert run("run", "train.steps=1", "validation.every=0", "train.weight_decay=0.5") == 0
+    assert run("run", "train.steps=2", "validation.every=0", "train.weight_decay=0.25") == 0
+    groups = checkpoint(tmp_path / "run")["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.25, 0.0]  # biases never
+
+
+def test_bf16_trains_on_the_cpu(run, tmp_path):
+    for loss in ("log", "paper"):
+        options = [f"train.loss={loss}", "train.amp=bf16", "train.steps=2", "validation.every=0"]
+        assert run(loss, *options) == 0
+        assert all(
+            w.isfinite().all() for w in load_file(tmp_path / loss / "latest.safetensors").values()
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.amp=fp16", ["train.amp=fp16", "CUDA", "bf16"]),
+        ("train.amp=half", ["train.amp=half", "off, bf16, fp16"]),
+        ("train.loss=l1", ["train.loss=l1", "paper, log"]),
+        ("train.schedule=step", ["train.schedule=step", "trapezoid"]),
+        ("train.batch=0", ["train.batch=0"]),
+        ("train.save_every=0", ["train.save_every=0"]),
+        ("validation.quick=0", ["validation.quick"]),
+        ("model.boundary.args.blok=2", ["'blok'", "did you mean blocks"]),
+        ("train.stesp=2", ["train.stesp", "train.steps"]),
+        ("data.photographs=''", ["photographs=DIR"]),
+        ("data.defocus.model=beta", ["data.defocus", "'beta'", "alpha_matte"]),
+        ("device=gpu", ["'gpu'"]),
+    ],
+)
+def test_options_that_cannot_be_end_with_one_sentence(run, tmp_path, capsys, override, words):
+    assert run("run", override) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("error: ")
+    assert all(word in error[-1] for word in words), error[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_sample_ends_the_run_with_its_name_whoever_reads_it(run, stored, capsys):
+    root = stored(samples=2)
+    (root / "FusionGT" / "1_FR.png").write_bytes(b"broken")
+    options = [
+        f"data.stored={root}",
+        "data.workers=1",
+        "data.defocus.size=16",
+        "validation.every=0",
+    ]
+    assert run("run", *options) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: {root / 'FusionGT' / '1_FR.png'}: ")
+
+
+def test_evaluation_needs_weights(photographs, tmp_path, capsys):
+    arguments = [SMOKE, f"data.photographs={photographs}", f"run={tmp_path}", "--evaluate"]
+    assert main.main(arguments) == 2
+    assert str(tmp_path / "best.safetensors") in capsys.readouterr().err
+
+
+planes = hnp.arrays(np.float32, (1, 3, 4, 5), elements=st.floats(0, 1, width=32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(planes, planes, planes, hnp.arrays(np.bool_, (1, 1, 4, 5)))
+def test_no_selection_beats_the_oracle(image1, image2, truth, mask):
+    image1, image2, truth, mask = map(torch.from_numpy, (image1, image2, truth, mask))
+    oracle = oracle_selection(image1, image2, truth)
+
+    def error(image):
+        return (image.double() - truth.double()).square().sum().item()
+
+    assert error(oracle) <= error(torch.where(mask, image1, image2)) + 1e-6
+    taken = (oracle == image1).all(1) | (oracle == image2).all(1)
+    assert taken.all()  # it is a selection itself
+
+
+def test_psnr_is_scikit_image_s():
+    rng = np.random.default_rng(0)
+    image, truth = (rng.integers(0, 256, (2, 3, 20, 24)).astype(np.uint8) for _ in "12")
+    mask = rng.random((2, 1, 20, 24)) < 0.3
+    mine = psnr(*(torch.from_numpy(x) / 255 for x in (image, truth)))
+    inside = psnr(
+        *(torch.from_numpy(x) / 255 for x in (image, truth)), torch.from_numpy(mask).float()
+    )
+    for n in range(2):
+        assert mine[n].item() == pytest.approx(
+            peak_signal_noise_ratio(truth[n], image[n]), abs=1e-3
+        )
+        where = np.broadcast_to(mask[n], image[n].shape)
+        expected = peak_signal_noise_ratio(truth[n][where], image[n][where], data_range=255)
+        assert inside[n].item() == pytest.approx(expected, abs=1e-3)
+    same = torch.from_numpy(truth) / 255
+    assert psnr(same + 0.4 / 255, same).tolist() == pytest.approx([100, 100])  # as stored
+    assert psnr(same, same, torch.zeros(2, 1, 20, 24)).isnan().all()
+
+
+def test_guidance_accuracy_leaves_the_band_out():
+    truth = torch.tensor([0, 0, 0.5, 0.5, 1, 1]).reshape(1, 1, 1, 6)
+    guidance = torch.tensor([0.2, 0.9, 0.1, 0.9, 0.8, 0.6]).reshape(1, 1, 1, 6)
+    assert guidance_accuracy(guidance, truth).item() == pytest.approx(3 / 4)
+
+
+def test_no_temporary_files_are_left_beside_the_results(run, tmp_path):
+    assert run("run", "train.steps=2", "validation.every=0") == 0
+    expected = {"config.yaml", "run.jsonl", "latest.pt", "latest.safetensors", "tensorboard"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == expected
