@@ -23,7 +23,7 @@ def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator
     """
     variance = sigma**2 * ((1 - shot) + shot * image / 0.5)
     noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
-    return image + noise * variance.clamp_min(0).sqrt()
+    return noise.mul_(variance.clamp_min_(0).sqrt_()).add_(image)
 
 
 def compress_jpeg(image: Tensor, quality: int) -> Tensor:
@@ -61,4 +61,4 @@ def expose(image: Tensor, stops: float) -> Tensor:
 
 def quantize(image: Tensor) -> Tensor:
     """Clip to [0, 1] and round to the 256 values that an 8-bit file holds."""
-    return (image.clamp(0, 1) * 255).round() / 255
+    return image.clamp(0, 1).mul_(255).round_().div_(255)

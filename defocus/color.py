@@ -16,5 +16,6 @@ def to_linear(srgb: Tensor) -> Tensor:
 def to_srgb(linear: Tensor) -> Tensor:
     """Linear light to sRGB values in [0, 1], any shape; what lies outside [0, 1] is clipped."""
     linear = linear.clamp(0, 1)
-    curve = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear <= 0.0031308, linear * 12.92, curve)
+    curve = linear.clamp_min(0.0031308).pow(1 / 2.4).mul_(1.055).sub_(0.055)
+    # The line is the lower of the two up to where they meet, the curve from there on.
+    return torch.minimum(linear * 12.92, curve)

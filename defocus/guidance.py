@@ -9,7 +9,8 @@ from torch import Tensor
 
 from defocus.psf import blur
 
-# What contributes less than this to a pixel cannot change its 8-bit value.
+# Half an 8-bit step: what contributes less to a pixel cannot be seen in it. (In linear light it can
+# still move the darkest sRGB values by a few steps, where the curve is steep.)
 INVISIBLE = 1 / 512
 
 

@@ -52,7 +52,7 @@ def background_in_focus(
 
     The foreground spreads over the sharp background: the defocus spread effect.
     """
-    light, spread = blur(torch.cat([matte * foreground, matte], -3), psf).split([3, 1], -3)
+    light, spread = _defocus(foreground, matte, psf)
     return light + (1 - spread) * background
 
 
@@ -83,6 +83,34 @@ def layers_in_focus(
     image = torch.zeros_like(colors[-1])
     transmitted = torch.ones_like(mattes[-1])
     for color, matte, psf in zip(colors, mattes, psfs, strict=True):
-        image = image + transmitted * blur(matte * color, psf)
-        transmitted = transmitted * (1 - blur(matte, psf))
+        light, spread = _defocus(color, matte, psf)
+        image = image + transmitted * light
+        transmitted = transmitted * (1 - spread)
     return image
+
+
+def focus_stack(
+    colors: Sequence[Tensor],
+    mattes: Sequence[Tensor],
+    settings: Sequence[Sequence[Tensor | None]],
+) -> list[Tensor]:
+    """The photographs of one scene of K depth layers at any number of focus settings.
+
+    Args:
+        colors: K images, nearest first.
+        mattes: K mattes, or K−1 when the farthest layer is opaque.
+        settings: for each photograph K PSFs; ``None`` for each layer in focus.
+
+    Returns:
+        A photograph for each setting, see :func:`layers_in_focus`.
+    """
+    return [layers_in_focus(colors, mattes, psfs) for psfs in settings]
+
+
+def _defocus(color: Tensor, matte: Tensor, psf: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Light h⊗(αC) and spread h⊗α of one layer."""
+    light = matte * color
+    if psf is None:
+        return light, matte
+    matte = matte.expand(*light.shape[:-3], *matte.shape[-3:])
+    return blur(torch.cat([light, matte], -3), psf).split([light.shape[-3], 1], -3)

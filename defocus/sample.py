@@ -105,7 +105,8 @@ class SampleGenerator:
         ratio = config.sigma_ratio ** rng.uniform(-1, 1)
         sigmas = [sigma, float(np.clip(sigma * ratio, *config.sigma))]
         kind = str(rng.choice(config.psfs))
-        psfs = self._psfs(kind, sigmas, rng)
+        blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
+        psfs = [_aperture(kind, s, blades, rotation) for s in sigmas]
         margin = max(h.shape[-1] for h in psfs) // 2
         linear = bool(rng.random() < config.linear_light)
         near, matte, far, origin = self._scene(config.size + 2 * margin, rng)
@@ -132,6 +133,8 @@ class SampleGenerator:
         parameters = {
             "index": index,
             "psf": kind,
+            "blades": blades if kind == "polygon" else None,
+            "rotation": rotation if kind == "polygon" else None,
             "sigma_foreground": round(sigmas[0], 4),
             "sigma_background": round(sigmas[1], 4),
             "linear_light": linear,
@@ -146,16 +149,6 @@ class SampleGenerator:
             guidance.contiguous(),
             parameters,
         )
-
-    def _psfs(self, kind: str, sigmas: list[float], rng: np.random.Generator) -> list[Tensor]:
-        blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-        if kind == "gaussian":
-            return [psf.gaussian(sigma) for sigma in sigmas]
-        if kind == "disk":
-            return [psf.disk(2 * sigma) for sigma in sigmas]
-        if kind == "polygon":
-            return [psf.polygon(2 * sigma, blades, rotation) for sigma in sigmas]
-        raise ValueError(f"unknown PSF {kind!r}, known: gaussian, disk, polygon")
 
     def _scene(
         self, size: int, rng: np.random.Generator
@@ -220,12 +213,24 @@ class SampleGenerator:
             images = [camera.compress_jpeg(image, round(quality)) for image in images]
         effects = {
             "shift": shift,
+            "direction": direction if shift else None,
             "breathing": breathing,
             "exposure": exposure,
             "noise": noise,
+            "shot_share": shot if noise else None,
             "jpeg": quality and round(quality),
         }
         return images, effects
+
+
+def _aperture(kind: str, sigma: float, blades: int, rotation: float) -> Tensor:
+    if kind == "gaussian":
+        return psf.gaussian(sigma)
+    if kind == "disk":
+        return psf.disk(2 * sigma)
+    if kind == "polygon":
+        return psf.polygon(2 * sigma, blades, rotation)
+    raise ValueError(f"unknown PSF {kind!r}, known: gaussian, disk, polygon")
 
 
 def _photograph(
@@ -281,8 +286,8 @@ def _place(
 
 def _to_tensor(image: np.ndarray, linear: bool) -> Tensor:
     """(3, H, W) sRGB or linear light in [0, 1] from (H, W, 3) uint8 sRGB."""
-    values = cv2.LUT(image, _LINEAR if linear else _STORED)
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+    table = _LINEAR if linear else _STORED
+    return torch.from_numpy(np.stack([cv2.LUT(plane, table) for plane in cv2.split(image)]))
 
 
 _STORED = np.arange(256, dtype=np.float32) / 255

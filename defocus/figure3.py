@@ -1,0 +1,178 @@
+"""Redraw figure 3 of the paper: what four imaging models make of three slabs at three depths.
+
+    python -m defocus.figure3 --output docs/figures/figure3.png
+
+The camera is focused on the slab in the middle. As in the paper, light is added in the stored
+values; thin lines mark where the slabs truly end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from defocus.models import layers_in_focus, one_parameter, two_parameter
+from defocus.psf import gaussian
+from utils.errors import cli
+from utils.figures import AMBER, INK, PAPER, Canvas, Point, save, to_image
+
+SLAB_BLUE, SLAB_YELLOW = (68, 114, 196), (255, 230, 0)
+SIDE = 260  # of a panel, units
+SCALE = 2  # pixels in a unit
+SIGMA = 24.0  # of the slabs out of focus, pixels
+
+
+@cli
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", default="docs/figures/figure3.png", metavar="FILE")
+    save(figure(), parser.parse_args(argv).output)
+
+
+def panels(side: int = SIDE * SCALE, sigma: float = SIGMA) -> dict[str, Tensor]:
+    """The slabs as each model photographs them, (3, side, side) in [0, 1], by caption."""
+    column = torch.arange(side) + 0.5
+    mattes = [(column < edge).float().expand(1, side, side) for edge in (side / 3, side * 2 / 3)]
+    # Each slab goes on behind the nearer ones: that is what a defocused edge lets us see.
+    colors = [
+        _slab(SLAB_BLUE, "1", PAPER, 1 / 6, side),
+        _slab(SLAB_YELLOW, "2", INK, 3 / 6, side),
+        _slab(SLAB_BLUE, "3", PAPER, 5 / 6, side),
+    ]
+    sharp = layers_in_focus(colors, mattes, [None] * 3)
+    mask = mattes[1] - mattes[0]
+    psf = gaussian(sigma)
+    return {
+        "(b) All-in-focus image": sharp,
+        "(c) One-parameter model": one_parameter(sharp, mask, psf),
+        "(d) Two-parameter model": two_parameter(sharp, mask, psf),
+        "(e) Alpha-matte defocus model": layers_in_focus(colors, mattes, [psf, None, psf]),
+    }
+
+
+def figure() -> Image.Image:
+    """The scene beside the four panels."""
+    gap, caption, scene = 26, 52, 600
+    canvas = Canvas(scene + 2 * SIDE + 3 * gap, 2 * (SIDE + caption) + gap // 2, SCALE)
+    bottom = 2 * (SIDE + gap) + caption
+    _draw_scene(canvas, (gap, gap, scene - gap, bottom - gap))
+    canvas.text((scene / 2, bottom - gap + caption / 2 - 4), "(a) The scene", 15)
+    for index, (title, image) in enumerate(panels().items()):
+        left = scene + gap + index % 2 * (SIDE + gap)
+        top = gap + index // 2 * (SIDE + caption)
+        canvas.picture(to_image(image), left, top, SIDE, SIDE)
+        for edge in (1 / 3, 2 / 3) if index else ():
+            canvas.line([(left + edge * SIDE, top), (left + edge * SIDE, top + SIDE)], INK, 1)
+        canvas.text((left + SIDE / 2, top + SIDE + caption / 2 - 4), title, 15)
+    return canvas.finish()
+
+
+def _slab(color: tuple[int, int, int], digit: str, ink: str, position: float, side: int) -> Tensor:
+    picture = Image.new("RGB", (side, side), color)
+    font = ImageFont.load_default(side / 6)
+    ImageDraw.Draw(picture).text((position * side, side / 2), digit, ink, font, "mm")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def _draw_scene(canvas: Canvas, frame: tuple[float, float, float, float]) -> None:
+    """The slabs on a floor, in isometric projection, seen from behind the camera's left."""
+    view = _Isometric(frame)
+    for across in range(-2, 5):
+        canvas.dashes(view(-1, across), view(9, across))
+    for along in range(-1, 10):
+        canvas.dashes(view(along, -2), view(along, 4))
+    canvas.line([view(5, -2), view(5, 4)], AMBER, 2)
+    canvas.text(view(4.55, 3.45), "focal plane", 15, AMBER, "rm")
+    # As the camera sees them each fills a third of the picture: width grows with depth.
+    _draw_block(canvas, view, (7.0, 7.5), (-0.4, 3.15), (0, 3.8), SLAB_BLUE, "3", PAPER)
+    _draw_block(canvas, view, (5.0, 5.4), (-1.3, 0.75), (0, 3.4), SLAB_YELLOW, "2", INK)
+    _draw_block(canvas, view, (3.0, 3.3), (-1.7, -0.45), (0, 3.0), SLAB_BLUE, "1", PAPER)
+    grey, dark = (120, 128, 138), (70, 78, 88)
+    for foot in ((-0.75, -0.35), (-0.75, 0.35), (0.15, 0)):
+        canvas.line([view(-0.3, 0, 0.8), view(*foot)], "#46505a", 2)
+    _draw_block(canvas, view, (0.0, 0.45), (-0.24, 0.24), (0.85, 1.33), dark)
+    _draw_block(canvas, view, (-0.5, 0.0), (-0.55, 0.55), (0.75, 1.45), grey)
+    # What the camera's screen shows.
+    edges = np.linspace(-0.42, 0.42, 4)
+    for index, color in enumerate((SLAB_BLUE, SLAB_YELLOW, SLAB_BLUE)):
+        left, right = edges[index : index + 2]
+        corners = [(left, 0.87), (right, 0.87), (right, 1.33), (left, 1.33)]
+        canvas.polygon([view(-0.5, across, up) for across, up in corners], _hex(color))
+    canvas.arrow([view(0.55, 0, 1.1), view(4.9, 0, 1.1)], "#46505a", 2.5)
+
+
+class _Isometric:
+    """Depth goes right and up, width right and down, height up; fitted to a frame."""
+
+    cos, sin = math.cos(math.pi / 6), math.sin(math.pi / 6)
+
+    def __init__(self, frame: tuple[float, float, float, float]):
+        self.scale, self.origin = 1.0, np.zeros(2)
+        corners = [(-1, -2), (9, -2), (9, 4), (-1, 4), (7.5, -0.4, 3.8)]
+        points = np.array([self(*corner) for corner in corners])
+        low, high = points.min(0), points.max(0)
+        left, top, right, bottom = frame
+        self.scale = min((right - left) / (high - low)[0], (bottom - top) / (high - low)[1])
+        middle = np.array((left + right, top + bottom)) / 2
+        self.origin = middle - self.scale * (low + high) / 2
+
+    def __call__(self, depth: float, width: float, height: float = 0.0) -> Point:
+        u = (depth + width) * self.cos
+        v = (width - depth) * self.sin - height
+        return tuple(self.origin + self.scale * np.array((u, v)))
+
+
+def _draw_block(
+    canvas: Canvas,
+    view: _Isometric,
+    depth: tuple[float, float],
+    width: tuple[float, float],
+    height: tuple[float, float],
+    color: tuple[int, int, int],
+    digit: str = "",
+    ink: str = INK,
+) -> None:
+    (near, far), (left, right), (low, high) = depth, width, height
+    faces = {
+        1.0: [(near, left, low), (near, right, low), (near, right, high), (near, left, high)],
+        0.72: [(near, right, low), (far, right, low), (far, right, high), (near, right, high)],
+        1.25: [(near, left, high), (near, right, high), (far, right, high), (far, left, high)],
+    }
+    for light, corners in faces.items():
+        shade = tuple(min(255, round(value * light)) for value in color)
+        canvas.polygon([view(*corner) for corner in corners], _hex(shade))
+    if digit:
+        _write_on_front(
+            canvas, view(near, (left + right) / 2, low + 0.6 * (high - low)), digit, ink
+        )
+
+
+def _write_on_front(canvas: Canvas, at: Point, digit: str, ink: str) -> None:
+    """A digit sheared as the fronts of the blocks are."""
+    side = 60 * canvas.unit
+    flat = Image.new("L", (side, side))
+    font = ImageFont.load_default(44 * canvas.unit)
+    ImageDraw.Draw(flat).text((side / 2, side / 2), digit, 255, font, "mm")
+    # Pillow asks where each pixel of the result comes from.
+    narrow, shear = 1 / _Isometric.cos, -_Isometric.sin / _Isometric.cos
+    half = side / 2
+    inverse = (narrow, 0, half - narrow * half, shear, 1, -shear * half)
+    mask = flat.transform(flat.size, Image.Transform.AFFINE, inverse, Image.Resampling.BICUBIC)
+    corner = [round(value * canvas.unit - half) for value in at]
+    canvas.sheet.paste(Image.new("RGB", mask.size, ink), corner, mask)
+
+
+def _hex(color: tuple[int, ...]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

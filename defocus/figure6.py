@@ -1,0 +1,133 @@
+"""Draw training samples as figure 6 of the paper does: sources, FDB enlarged, maps, ground truth.
+
+    python -m defocus.figure6 --output docs/figures/figure6.png
+    python -m defocus.figure6 --photographs DIR --cutouts DIR --output my.png
+
+By default the photographs are those in scikit-image's package that are free to publish, and the
+mattes procedural.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage
+from PIL import Image
+
+from defocus.guidance import boundary_map
+from defocus.sample import DefocusConfig, Sample, SampleGenerator
+from defocus.sources import Photographs, RGBACutouts, Source
+from utils.errors import UserError, cli
+from utils.figures import PAPER, Canvas, save, to_image
+
+FREE = ("astronaut", "chelsea", "coffee", "rocket")  # CC0 or public domain, see data/samples
+CAPTIONS = ("Source 1", "FDB in 1", "Source 2", "FDB in 2", "G", "1 - G", "Ground truth")
+SIZE = 320  # of the samples, px
+WINDOW = 72  # of what is enlarged, px
+SIDE, GAP = 200, 10  # of a panel and between panels, px
+SEED, ROWS = 6, (8, 16, 2)  # chosen by eye: different structure, nothing odd in the composition
+
+
+@cli
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photographs", metavar="DIR", help="by default scikit-image's free ones")
+    parser.add_argument("--cutouts", metavar="DIR", help="RGBA; by default procedural mattes")
+    parser.add_argument(
+        "--samples", type=int, nargs="+", default=list(ROWS), metavar="N", help="a row for each"
+    )
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--output", default="docs/figures/figure6.png", metavar="FILE")
+    args = parser.parse_args(argv)
+    generator = make_generator(args.photographs, args.cutouts, args.seed)
+    save(figure([generator[index] for index in args.samples]), args.output)
+
+
+def make_generator(
+    photographs: str | None = None, cutouts: str | None = None, seed: int = SEED
+) -> SampleGenerator:
+    """Clean samples whose defocus is large enough to see in print.
+
+    Raises:
+        UserError: a folder is missing or holds nothing usable.
+    """
+    config = DefocusConfig(
+        size=SIZE,
+        psfs=["disk", "polygon"],
+        sigma=[2.2, 3.4],
+        linear_light=1.0,
+        procedural=0.0 if cutouts else 1.0,
+        mattes=["foliage", "holes", "grille", "strokes", "blob"],
+        zoom=[0.75, 1.0],
+        swap=0.0,
+    )
+    backgrounds = Photographs(photographs) if photographs else FreePhotographs()
+    if len(backgrounds) < 2:
+        raise UserError(f"--photographs {photographs} holds one photograph; 2 layers need 2")
+    return SampleGenerator(config, backgrounds, [RGBACutouts(cutouts)] if cutouts else [], seed)
+
+
+class FreePhotographs(Photographs):
+    """Colour photographs in scikit-image's package that are CC0 or in the public domain."""
+
+    def __init__(self):
+        folder = Path(skimage.__file__).parent / "data"
+        files = [(name, tuple(folder.glob(f"{name}.*"))) for name in FREE]
+        Source.__init__(self, files, memory=1 << 28)
+
+
+def figure(samples: list[Sample]) -> Image.Image:
+    """A row for each sample, the columns as in :data:`CAPTIONS`."""
+    step, caption = SIDE + GAP, 34
+    canvas = Canvas(len(CAPTIONS) * step + GAP, len(samples) * step + GAP + caption)
+    for row, sample in enumerate(samples):
+        top = GAP + row * step
+        for column, image in enumerate(panels(sample)):
+            canvas.picture(image, GAP + column * step, top, SIDE, SIDE)
+        y, x = window(sample)
+        for column in (0, 2):
+            left = GAP + column * step
+            corners = [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]
+            box = [
+                (left + (x + WINDOW * u) * SIDE / SIZE, top + (y + WINDOW * v) * SIDE / SIZE)
+                for u, v in corners
+            ]
+            canvas.line(box, PAPER, 2)
+    for column, text in enumerate(CAPTIONS):
+        canvas.text(
+            (GAP + column * step + SIDE / 2, len(samples) * step + GAP + caption / 2 - 4), text, 18
+        )
+    return canvas.finish()
+
+
+def panels(sample: Sample) -> list[Image.Image]:
+    """The pictures of one row."""
+    y, x = window(sample)
+    first, second, truth = map(to_image, (sample.image1, sample.image2, sample.truth))
+    box = (x, y, x + WINDOW, y + WINDOW)
+    near, far = (
+        image.crop(box).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for image in (first, second)
+    )
+    guidance = [to_image(sample.guidance), to_image(1 - sample.guidance)]
+    maps = [g.resize((SIDE, SIDE), Image.Resampling.BOX) for g in guidance]
+    return [first, near, second, far, *maps, truth]
+
+
+def window(sample: Sample) -> tuple[int, int]:
+    """Top and left of the square in which the sources differ most on the FDB."""
+    difference = (sample.image1 - sample.image2).abs().mean(0) * boundary_map(sample.guidance)[0]
+    score = cv2.boxFilter(difference.numpy(), -1, (WINDOW, WINDOW))
+    half = WINDOW // 2
+    inside = score[half : SIZE - half, half : SIZE - half]
+    y, x = np.unravel_index(inside.argmax(), inside.shape)
+    return int(y), int(x)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""Write a dataset in the layout of the authors' released code, with a manifest of its parameters.
+
+    python -m defocus.generate --config configs/mmfnet.yaml --split train --output datasets/train \
+        --count 6000
+
+OUTPUT holds, for each sample N, ``InputL/N_L.png`` and ``InputR/N_R.png`` (the two photographs),
+``FusionGT/N_FR.png`` (all-in-focus), ``FusionMapT/N_G.png`` (guidance: 255 where L is right, 0
+where R is, 128 where neither), and a line in ``manifest.jsonl``; ``dataset.json`` says what made
+them. The same command goes on where it was interrupted. A sample depends on the seed and its number
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data.build import training_set, validation_set
+from defocus.sample import Sample, SampleGenerator
+from utils.atomic import atomic_path
+from utils.config import load_config, to_dict
+from utils.errors import UserError, cli
+from utils.provenance import provenance
+
+MANIFEST = "manifest.jsonl"
+LAYOUT = {
+    "image1": "InputL/{}_L.png",
+    "image2": "InputR/{}_R.png",
+    "truth": "FusionGT/{}_FR.png",
+    "guidance": "FusionMapT/{}_G.png",
+}
+
+# Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
+PNG = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
+PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default="configs/mmfnet.yaml", help="YAML file, see configs/")
+    parser.add_argument("--split", choices=("train", "validation"), default="train")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--count", required=True, type=int, metavar="N", help="samples in all")
+    parser.add_argument("--size", type=int, default=256, help="side in pixels (256)")
+    parser.add_argument("--seed", type=int, help="by default that of the config")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="one a core")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="over the config")
+    args = parser.parse_intermixed_args(argv)
+    for option, low in (("count", 1), ("size", 16), ("workers", 1)):
+        if getattr(args, option) < low:
+            raise UserError(f"--{option} must be {low} or more, got {getattr(args, option)}")
+    return args
+
+
+@cli
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    _one_thread()  # before any work, so that the workers fork from a process without threads
+    generator = make_generator(args)
+    made, elapsed = generate(generator, args.output, args.count, args.workers, args.split)
+    if not made:
+        return print(f"{args.output} holds these {args.count} samples already")
+    print(
+        f"{args.output}: {made} samples of {args.size}×{args.size} in {elapsed:.1f} s, "
+        f"{made / elapsed:.1f} samples/s, {made / elapsed / args.workers:.1f} a worker"
+    )
+
+
+def make_generator(args: argparse.Namespace) -> SampleGenerator:
+    """The generator of a config's training or validation samples, its size and seed replaced."""
+    config = load_config(args.config, args.overrides)
+    training = args.split == "train"
+    config.data.stored = None
+    (config.data if training else config.validation).defocus.size = args.size
+    if args.seed is not None:
+        config.seed = config.validation.seed = args.seed
+    dataset = training_set(config) if training else validation_set(config, args.count)
+    return dataset.generator
+
+
+def generate(
+    generator: SampleGenerator, root: Path, count: int, workers: int, split: str = "train"
+) -> tuple[int, float]:
+    """Write the first ``count`` samples of a generator to ``root``, but for those already there.
+
+    When interrupted, the samples in hand are finished, so that no file is left half-written.
+
+    Returns:
+        The number of samples made and the seconds it took.
+
+    Raises:
+        UserError: ``root`` holds other data or cannot be written, or a worker was killed.
+    """
+    _claim(root, generator, split)
+    lines = _finished(root)
+    _write_manifest(root, lines)
+    todo = [index for index in range(count) if index not in lines]
+    start = time.perf_counter()
+    try:
+        with open(root / MANIFEST, "a", encoding="utf-8") as manifest:
+            for index, line in _work(generator, root, todo, workers, done=count - len(todo)):
+                lines[index] = line
+                print(line, file=manifest, flush=True)
+    finally:
+        _write_manifest(root, lines)  # again, in order: the new ones may have filled gaps
+    return len(todo), time.perf_counter() - start
+
+
+def write_sample(sample: Sample, root: Path, name: str) -> None:
+    """Write the four files of a sample, each whole or not at all."""
+    for field, pattern in LAYOUT.items():
+        coded = cv2.imencode(".png", to_pixels(getattr(sample, field)), PNG)[1]
+        with atomic_path(root / pattern.format(name)) as temporary:
+            temporary.write_bytes(coded)
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """(C, H, W) in [0, 1] to (H, W, 3) BGR or (H, W) grey uint8; 0.5 becomes 128."""
+    return cv2.merge(list((image * 255 + 0.5).byte().flip(0).numpy()))
+
+
+def _identity(generator: SampleGenerator, split: str) -> dict[str, Any]:
+    """Everything that the pixels of a dataset depend on."""
+    names = [generator.photographs.photographs, *(c.photographs for c in generator.cutouts)]
+    return {
+        "split": split,
+        "seed": generator.seed,
+        "defocus": to_dict(generator.config),
+        "sources": [len(part) for part in names],
+        "digest": hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16],
+    }
+
+
+def _claim(root: Path, generator: SampleGenerator, split: str) -> None:
+    """Write ``dataset.json``, or check that the one there is of the same samples."""
+    path, identity = root / "dataset.json", _identity(generator, split)
+    if path.exists():
+        try:
+            given = json.loads(path.read_text(encoding="utf-8"))
+            other = [key for key in identity if given[key] != identity[key]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; choose another --output or delete it") from error
+        if other:
+            what = {"defocus": "config", "digest": "photographs", "sources": "photographs"}
+            names = " and ".join(dict.fromkeys(what.get(key, key) for key in other))
+            raise UserError(
+                f"{root} holds samples of another {names}; choose another --output or delete it"
+            )
+    elif root.is_dir() and any(root.iterdir()):
+        raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
+    else:
+        with atomic_path(path) as temporary:
+            text = json.dumps({**identity, "provenance": provenance()}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _finished(root: Path) -> dict[int, str]:
+    """Manifest lines by index, of the samples whose files are all there."""
+    path, lines = root / MANIFEST, {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            index = int(json.loads(line)["index"])
+        except (ValueError, KeyError, TypeError):
+            continue  # cut short when the process was killed
+        if all((root / pattern.format(index)).exists() for pattern in LAYOUT.values()):
+            lines[index] = line
+    return lines
+
+
+def _write_manifest(root: Path, lines: dict[int, str]) -> None:
+    with atomic_path(root / MANIFEST) as temporary:
+        temporary.write_text("".join(f"{lines[i]}\n" for i in sorted(lines)), encoding="utf-8")
+
+
+def _work(
+    generator: SampleGenerator, root: Path, todo: list[int], workers: int, done: int
+) -> Iterator[tuple[int, str]]:
+    """(index, manifest line) of each sample in order, made by ``workers`` processes."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else None)
+    bar = tqdm(total=done + len(todo), initial=done, unit="sample", smoothing=0.05)
+    waiting, pending = deque(todo), deque[Future]()
+    with bar, ProcessPoolExecutor(workers, context, _start, (generator, root)) as pool:
+        try:
+            while waiting or pending:
+                while waiting and len(pending) < 8 * workers:
+                    pending.append(pool.submit(_make, waiting.popleft()))
+                yield pending.popleft().result()
+                bar.update()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"a worker was killed, likely for want of memory; lower --workers ({workers})"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(generator: SampleGenerator, root: Path) -> None:
+    global _generator, _root
+    _generator, _root = generator, root
+    signal(SIGINT, SIG_IGN)  # the parent stops us between two samples
+    _one_thread()
+
+
+def _make(index: int) -> tuple[int, str]:
+    sample = _generator[index]
+    write_sample(sample, _root, str(index))
+    return index, json.dumps(sample.parameters)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

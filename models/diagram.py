@@ -1,0 +1,132 @@
+"""Draw the cascade: what goes into each sub-net, what comes out, and how it is put together.
+
+    python -m models.diagram --weights weights/mmfnet.safetensors --output docs/figures/cascade.png
+
+The pictures are what the given weights make of a generated sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+from PIL import Image
+
+from defocus.figure6 import FreePhotographs
+from defocus.sample import DefocusConfig, SampleGenerator
+from models.build import load_model
+from models.mmfnet import MMFNet
+from utils.errors import cli
+from utils.figures import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
+
+SIDE = 132  # of a picture, units
+SCALE = 2  # pixels in a unit
+GAIN = 3  # of the residual, to be seen
+SEED, INDEX = 6, 4  # of the sample shown
+
+
+@cli
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", default="weights/mmfnet.safetensors", metavar="FILE")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--sample", type=int, default=INDEX, metavar="N")
+    parser.add_argument("--output", default="docs/figures/cascade.png", metavar="FILE")
+    args = parser.parse_args(argv)
+    model = load_model(args.weights)
+    save(diagram(pictures(model, args.seed, args.sample)), args.output)
+
+
+def pictures(model: MMFNet, seed: int = SEED, index: int = INDEX) -> dict[str, Image.Image]:
+    """What flows through the cascade for one generated sample, by name."""
+    config = DefocusConfig(
+        size=SIDE * SCALE,
+        psfs=["disk"],
+        sigma=[2.6, 3.2],
+        linear_light=1.0,
+        mattes=["foliage"],
+        zoom=[0.6, 0.8],
+        swap=0.0,
+    )
+    sample = SampleGenerator(config, FreePhotographs(), seed=seed)[index]
+    with torch.inference_mode():
+        fusion = model(sample.image1[None], sample.image2[None])
+        images = {
+            "image1": sample.image1,
+            "image2": sample.image2,
+            "guidance": fusion.guidance[0],
+            "boundary": fusion.boundary[0],
+            "initial": fusion.initial[0],
+            "fused": fusion.fused[0],
+        }
+        residual = model.boundary(sample.image1[None], sample.image2[None], fusion.guidance)
+        images["residual"] = 0.5 + GAIN * residual[0]
+    return {name: to_image(image) for name, image in images.items()}
+
+
+def diagram(pictures: dict[str, Image.Image]) -> Image.Image:
+    """The cascade with a picture at each stage, see :func:`pictures`."""
+    canvas = Canvas(1330, 690, SCALE)
+    sources, bus, initial, guide, boundary = 90, 186, 304, 490, 704  # columns
+    residual, times, plus, fused = 866, 996, 1066, 1234
+    top, middle, maps, bottom = 40, 190, 372, 570  # rows
+    half = SIDE / 2
+
+    def show(name: str, x: float, y: float, title: str, note: str = "", above: bool = False):
+        canvas.picture(pictures[name], x - half, y - half, SIDE, SIDE)
+        canvas.text((x, y - half - 14 if above else y + half + 14), title, 14)
+        if note:
+            canvas.text((x, y + half + 32), note, 12, MUTED)
+
+    # The sources, and the line that carries them both to where they are used.
+    first, second = middle - 92, middle + 92
+    canvas.line([(sources, first), (bus, first)], BLUE)
+    canvas.line([(sources, second), (bus, second)], BLUE)
+    canvas.arrow([(bus, second), (bus, top), (boundary, top), (boundary, middle - 62)], BLUE)
+    canvas.arrow([(bus, second), (bus, bottom), (guide - half - 2, bottom)], BLUE)
+    canvas.arrow([(bus, middle), (initial - 62, middle)], BLUE)
+    # The guidance map.
+    canvas.arrow([(initial, middle), (guide - half - 2, middle)])
+    canvas.arrow([(guide, middle), (boundary - 62, middle)])
+    canvas.arrow([(guide, middle), (guide, bottom - half - 2)])
+    canvas.arrow([(guide, maps), (boundary - half - 2, maps)])
+    # Residual × boundary map + initial fusion.
+    canvas.arrow([(boundary, middle), (residual - half - 2, middle)])
+    canvas.arrow([(residual, middle), (times - 18, middle)])
+    canvas.arrow([(boundary, maps), (times, maps), (times, middle + 18)])
+    canvas.arrow([(times, middle), (plus - 18, middle)])
+    canvas.arrow([(guide, bottom), (plus, bottom), (plus, middle + 18)])
+    canvas.arrow([(plus, middle), (fused - half - 2, middle)])
+
+    show("image1", sources, first, "Image 1")
+    show("image2", sources, second, "Image 2")
+    show("guidance", guide, middle, "Guidance map G", above=True)
+    show("residual", residual, middle, "Residual", f"shown {GAIN} times as strong")
+    show("boundary", boundary, maps, "Boundary map", "1 - 2 | G - 0.5 |")
+    show("initial", guide, bottom, "Initial fusion", "G · Image 1 + (1 - G) · Image 2")
+    show("fused", fused, middle, "Fused")
+    _net(canvas, initial, middle, "Initial\nfusion\nsub-net")
+    _net(canvas, boundary, middle, "Boundary\nfusion\nsub-net")
+    _operator(canvas, times, middle, cross=True)
+    _operator(canvas, plus, middle, cross=False)
+    return canvas.finish()
+
+
+def _net(canvas: Canvas, x: float, y: float, name: str) -> None:
+    canvas.box((x, y), 120, 120, "#e8eff8", BLUE, radius=12)
+    canvas.text((x, y), name, 16, BLUE)
+
+
+def _operator(canvas: Canvas, x: float, y: float, cross: bool) -> None:
+    """A circled plus, turned by 45° for a product."""
+    canvas.box((x, y), 32, 32, PAPER, INK, radius=16)
+    a, b = (6, 6) if cross else (9, 0)
+    canvas.line([(x - a, y - b), (x + a, y + b)], INK, 2)
+    canvas.line([(x + b, y - a), (x - b, y + a)], INK, 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

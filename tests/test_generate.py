@@ -1,0 +1,163 @@
+"""Stored datasets: the same bytes however they are made, resumable, never half-written."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data.datasets import StoredDataset
+from defocus import generate
+from defocus.generate import main
+
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("generate")
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (root / split).mkdir()
+        for name in "abc":
+            coarse = rng.integers(0, 256, (40, 50, 3), np.uint8)
+            path = root / split / f"{split}-{name}.png"
+            cv2.imwrite(str(path), cv2.resize(coarse, (200, 160)))
+    path = root / "config.yaml"
+    path.write_text(
+        f"data: {{photographs: {root / 'train'}, defocus: {{sigma: [0.7, 2.0]}}}}\n"
+        f"validation: {{photographs: {root / 'test'}, defocus: {{sigma: [0.7, 2.0]}}}}\n"
+    )
+    return path
+
+
+def run(config: Path, output: Path, *more: str) -> int:
+    arguments = ["--config", str(config), "--output", str(output), "--size", "32"]
+    return main([*arguments, "--count", str(COUNT), "--workers", "1", *more])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the one that records time and place."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "dataset.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def dataset(config) -> Path:
+    output = config.parent / "dataset"
+    assert run(config, output) == 0
+    return output
+
+
+def test_layout_and_manifest(dataset):
+    files = contents(dataset)
+    names = [p for n in range(COUNT) for p in (f"InputL/{n}_L.png", f"InputR/{n}_R.png")]
+    names += [p for n in range(COUNT) for p in (f"FusionGT/{n}_FR.png", f"FusionMapT/{n}_G.png")]
+    assert set(files) == {"manifest.jsonl", *names}
+    lines = [json.loads(line) for line in files["manifest.jsonl"].splitlines()]
+    assert [line["index"] for line in lines] == list(range(COUNT))
+    assert all(line["foreground"].startswith("train-") for line in lines)
+    about = json.loads((dataset / "dataset.json").read_text())
+    assert about["defocus"]["size"] == 32 and about["split"] == "train"
+
+
+def test_what_is_read_back_is_what_was_generated(config, dataset):
+    arguments = ["--config", str(config), "--output", "", "--count", "1", "--size", "32"]
+    generator = generate.make_generator(generate.parse(arguments))
+    stored = StoredDataset(dataset)
+    assert len(stored) == COUNT
+    for index in range(COUNT):
+        sample = generator[index]
+        for name, plane in stored[index]._asdict().items():
+            torch.testing.assert_close(plane, getattr(sample, name), atol=1e-6, rtol=0)
+
+
+def test_workers_do_not_change_a_byte(config, dataset, tmp_path):
+    assert run(config, tmp_path / "out", "--workers", "3") == 0
+    assert contents(tmp_path / "out") == contents(dataset)
+
+
+def test_interrupted_and_damaged_it_goes_on_to_the_same(config, dataset, tmp_path, monkeypatch):
+    output, seen = tmp_path / "out", []
+
+    class Interrupted(generate.tqdm):
+        def update(self, n=1):
+            seen.append(n)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            return super().update(n)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "tqdm", Interrupted)
+        assert run(config, output) == 130
+    complete = contents(dataset)
+    partly = contents(output)
+    manifest = partly.pop("manifest.jsonl")
+    assert 1 <= len(manifest.splitlines()) < COUNT
+    assert all(complete[name] == data for name, data in partly.items())  # whole files only
+
+    (output / "InputR" / "0_R.png").unlink()
+    (output / "manifest.jsonl").write_bytes(manifest + b'{"index": 3, "ps')
+    assert run(config, output) == 0
+    assert contents(output) == complete
+
+
+def test_nothing_is_made_twice_and_more_can_be_added(config, dataset, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*.png")}
+    assert run(config, dataset) == 0
+    assert "already" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*.png")}
+    assert run(config, tmp_path / "out", "--count", "2") == 0
+    assert "samples/s" in capsys.readouterr().out
+    assert run(config, tmp_path / "out") == 0
+    assert contents(tmp_path / "out") == contents(dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (["--seed", "7"], "seed"),
+        (["--size", "40"], "config"),
+        (["data.defocus.swap=1"], "config"),
+        (["--split", "validation"], "split and seed"),
+    ],
+)
+def test_another_dataset_is_not_mixed_in(config, dataset, capsys, change, what):
+    before = contents(dataset)
+    assert run(config, dataset, *change) == 2
+    assert f"another {what}" in capsys.readouterr().err
+    assert contents(dataset) == before
+
+
+def test_validation_split_uses_its_photographs(config, tmp_path):
+    assert run(config, tmp_path / "out", "--split", "validation", "--count", "2") == 0
+    lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["background"].startswith("test-") for line in lines)
+
+
+def test_mistakes_end_in_one_sentence(config, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").write_text("mine")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "dataset.json").write_text("{")
+    for arguments, message in (
+        ((config, tmp_path / "full"), "holds other files"),
+        ((config, tmp_path / "damaged"), "is damaged"),
+        ((config, tmp_path / "out", "--count", "0"), "--count must be 1 or more"),
+        ((config, tmp_path / "out", "--workers", "0"), "--workers must be"),
+        ((config, tmp_path / "out", "data.defocus.sigmas=1"), "did you mean data.defocus.sigma"),
+        ((config, tmp_path / "out", "data.photographs=nowhere"), "nowhere"),
+        ((tmp_path / "none.yaml", tmp_path / "out"), "none.yaml"),
+    ):
+        assert run(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_inside_a_file_is_refused(config, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(config, tmp_path / "file" / "out") == 2
+    assert "cannot write" in capsys.readouterr().err

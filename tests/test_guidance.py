@@ -1,0 +1,112 @@
+"""The guidance map against what it promises about the photographs."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from defocus.guidance import INVISIBLE, boundary_map, defocused_share, guidance_map
+from defocus.mattes import procedural_matte
+from defocus.models import all_in_focus, background_in_focus, focus_stack, foreground_in_focus
+from defocus.psf import disk, gaussian
+
+SIDE = 48
+
+
+def scene(seed: int):
+    """Foreground and background of unrelated noise, so that any share of either shows; matte."""
+    rng = np.random.default_rng(seed)
+    matte = torch.from_numpy(procedural_matte((SIDE, SIDE), rng))[None]
+    return (*(torch.from_numpy(rng.random((3, SIDE, SIDE), np.float32)) for _ in "FB"), matte)
+
+
+@given(st.integers(0, 10**6), st.floats(0.7, 4.5), st.sampled_from([gaussian, disk]))
+@settings(max_examples=25, deadline=None)
+def test_the_source_it_names_is_right(seed, radius, lens):
+    foreground, background, matte = scene(seed)
+    psf = lens(radius)
+    truth = all_in_focus(foreground, background, matte)
+    near = foreground_in_focus(foreground, background, matte, psf)
+    far = background_in_focus(foreground, background, matte, psf)
+    guidance = guidance_map([matte], [None, psf], [psf, None])
+    assert set(guidance.unique().tolist()) <= {0.0, 0.5, 1.0}
+    error1, error2 = ((image - truth).abs().amax(0) for image in (near, far))
+    only1, only2 = guidance[0] == 1, guidance[0] == 0
+    assert not only1.any() or error1[only1].max() <= 1 / 255
+    assert not only2.any() or error2[only2].max() <= 1 / 255
+
+
+def test_no_source_is_right_on_the_boundary():
+    # A straight edge, textures everywhere: the band is as wide as the PSF reaches on the
+    # background's side, and within it each source is wrong somewhere.
+    rng = np.random.default_rng(3)
+    foreground, background = (
+        torch.from_numpy(rng.random((3, SIDE, SIDE), np.float32)) for _ in "FB"
+    )
+    matte = (torch.arange(SIDE) < 20).float().expand(1, SIDE, SIDE)
+    psf = disk(4.0)
+    guidance = guidance_map([matte], [None, psf], [psf, None])[0]
+    assert guidance[0].tolist() == [1.0] * 20 + [0.5] * 4 + [0.0] * 24
+    band = guidance == 0.5
+    truth = all_in_focus(foreground, background, matte)
+    for model in (foreground_in_focus, background_in_focus):
+        error = (model(foreground, background, matte, psf) - truth).abs().amax(0)
+        assert (error[band] > 1 / 255).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("radius", [1.5, 3.8])
+def test_definition(radius):
+    matte, psf = scene(11)[2], disk(radius)
+    spread = ndimage.convolve(matte[0].double().numpy(), psf.double().numpy(), mode="nearest")
+    first, second = 1 - matte[0].numpy() <= INVISIBLE, spread <= INVISIBLE
+    expected = np.where(first & ~second, 1, np.where(second & ~first, 0, 0.5))
+    guidance = guidance_map([matte], [None, psf], [psf, None])[0].numpy()
+    settled = np.abs(spread - INVISIBLE) > 1e-6  # where rounding does not decide
+    assert settled.mean() > 0.99
+    np.testing.assert_array_equal(guidance[settled], expected[settled])
+
+
+def test_exchanged_photographs_exchange_the_map():
+    matte, near, far = scene(5)[2], disk(2.5), gaussian(1.5)
+    one = guidance_map([matte], [None, far], [near, None])
+    other = guidance_map([matte], [near, None], [None, far])
+    assert torch.equal(one, 1 - other)
+    assert torch.equal(boundary_map(one), boundary_map(other))
+
+
+def test_layer_that_fills_the_frame():
+    psf = disk(2.0)
+    full = torch.ones(1, 8, 8)
+    assert guidance_map([full], [None, psf], [psf, None]).unique().tolist() == [1.0]
+    assert guidance_map([0 * full], [None, psf], [psf, None]).unique().tolist() == [0.0]
+    same = guidance_map([full], [None, psf], [None, psf])  # both right
+    assert same.unique().tolist() == [0.5]
+
+
+def test_three_layers_name_a_right_source():
+    rng = np.random.default_rng(7)
+    colors = [torch.from_numpy(rng.random((3, SIDE, SIDE), np.float32)) for _ in range(3)]
+    mattes = [torch.from_numpy(procedural_matte((SIDE, SIDE), rng))[None] for _ in range(2)]
+    lens = disk(2.0)
+    settings_ = [[None, None, lens], [lens, lens, None]]
+    guidance = guidance_map(mattes, *settings_)[0]
+    truth = focus_stack(colors, mattes, [[None] * 3])[0]
+    for photograph, right in zip(focus_stack(colors, mattes, settings_), (1, 0), strict=True):
+        error = (photograph - truth).abs().amax(0)[guidance == right]
+        assert len(error) > 20 and error.max() <= 1 / 255
+
+
+def test_share_is_all_or_nothing_without_boundaries():
+    matte = scene(2)[2]
+    assert defocused_share([matte], [None, None]).max() == 0
+    everything = defocused_share([matte], [disk(2.0), disk(1.0)])
+    torch.testing.assert_close(everything, torch.ones_like(matte))
+    with pytest.raises(ValueError, match="need 2 PSFs"):
+        defocused_share([matte], [None])
+
+
+def test_boundary_map():
+    guidance = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    assert boundary_map(guidance).tolist() == [0.0, 0.5, 1.0, 0.5, 0.0]

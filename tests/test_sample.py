@@ -1,0 +1,141 @@
+"""Samples: deterministic, in range, and what their parameters say they are."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from defocus.sample import DefocusConfig, Effect, SampleGenerator
+from defocus.sources import Photographs
+
+IMAGES = ("image1", "image2", "truth")
+PLAIN = DefocusConfig(size=48, sigma=[0.7, 2.0], linear_light=0.0, swap=0.0)
+EVERYTHING = replace(
+    PLAIN,
+    linear_light=0.5,
+    swap=0.5,
+    residual_blur=Effect(0.5, 0.2, 0.7),
+    noise=Effect(1.0, 0.005, 0.01),
+    exposure=Effect(1.0, -0.05, 0.05),
+    shift=Effect(1.0, 0.2, 0.7),
+    breathing=Effect(1.0, -0.004, 0.004),
+    jpeg=Effect(1.0, 80, 98),
+)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Photographs:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        coarse = rng.integers(0, 256, (40, 50, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{name}.png"), cv2.resize(coarse, (200, 160)))
+    return Photographs(folder)
+
+
+def assert_same(one, other):
+    for name in (*IMAGES, "guidance"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    assert one.parameters == other.parameters
+
+
+def test_a_sample_depends_on_seed_and_index_alone(photographs):
+    first, second = (SampleGenerator(EVERYTHING, photographs, seed=4) for _ in range(2))
+    forwards = [first[index] for index in range(4)]
+    for index in (3, 0, 2, 1):
+        assert_same(second[index], forwards[index])
+    assert not torch.equal(forwards[0].image1, forwards[1].image1)
+    other = SampleGenerator(EVERYTHING, photographs, seed=5)
+    assert not torch.equal(forwards[0].image1, other[0].image1)
+
+
+@pytest.mark.parametrize("config", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_shapes_ranges_and_parameters(photographs, config):
+    generator = SampleGenerator(config, photographs, seed=1)
+    for index in range(6):
+        sample = generator[index]
+        for name in IMAGES:
+            image = getattr(sample, name)
+            assert image.shape == (3, 48, 48) and image.dtype == torch.float32
+            torch.testing.assert_close(image * 255, (image * 255).round(), atol=1e-4, rtol=0)
+            assert 0 <= image.min() and image.max() <= 1
+        assert sample.guidance.shape == (1, 48, 48)
+        assert set(sample.guidance.unique().tolist()) <= {0.0, 0.5, 1.0}
+        parameters = sample.parameters
+        assert json.loads(json.dumps(parameters)) == parameters
+        assert parameters["index"] == index
+        assert parameters["foreground"] != parameters["background"]
+        for effect in ("noise", "shift", "exposure", "breathing", "jpeg"):
+            assert (parameters[effect] is not None) == (config is EVERYTHING)
+
+
+def test_guidance_names_a_source_that_is_right(photographs):
+    generator = SampleGenerator(PLAIN, photographs, seed=2)
+    pixels = 0
+    for index in range(8):
+        sample = generator[index]
+        for image, right in ((sample.image1, 1), (sample.image2, 0)):
+            error = (image - sample.truth).abs().amax(0)[sample.guidance[0] == right]
+            pixels += len(error)
+            # Half a level of light from the defocused layer, and both rounded to 8 bits.
+            assert not len(error) or error.max() < 1.01 / 255
+    assert pixels > 4 * 48 * 48
+
+
+def test_swapped_order_is_the_same_scene(photographs):
+    plain = SampleGenerator(PLAIN, photographs, seed=3)
+    swapped = SampleGenerator(replace(PLAIN, swap=1.0), photographs, seed=3)
+    for index in range(3):
+        one, other = plain[index], swapped[index]
+        assert torch.equal(one.image1, other.image2) and torch.equal(one.image2, other.image1)
+        assert torch.equal(one.truth, other.truth)
+        assert torch.equal(one.guidance, 1 - other.guidance)
+
+
+def test_one_image_sharp_everywhere(photographs):
+    generator = SampleGenerator(replace(PLAIN, sharp_everywhere=1.0), photographs, seed=1)
+    sample = generator[0]
+    assert torch.equal(sample.image1, sample.truth)
+    assert not torch.equal(sample.image2, sample.truth)
+    assert sample.guidance.unique().tolist() == [1.0]
+
+
+def test_a_layer_that_fills_the_frame(photographs):
+    generator = SampleGenerator(replace(PLAIN, fill_frame=1.0), photographs, seed=1)
+    seen = set()
+    for index in range(6):
+        sample = generator[index]
+        (value,) = sample.guidance.unique().tolist()
+        seen.add(value)
+        assert torch.equal((sample.image1, sample.image2)[value == 0], sample.truth)
+    assert seen == {0.0, 1.0}
+
+
+def test_residual_blur_softens_the_truth_too(photographs):
+    sharp = SampleGenerator(PLAIN, photographs, seed=1)
+    soft = SampleGenerator(replace(PLAIN, residual_blur=Effect(1.0, 0.6, 0.7)), photographs, seed=1)
+
+    def detail(image):
+        return float(image.diff(dim=-1).square().mean())
+
+    for index in range(3):
+        assert detail(soft[index].truth) < 0.95 * detail(sharp[index].truth)
+
+
+@pytest.mark.parametrize("model", ["one_parameter", "two_parameter"])
+def test_other_models_share_scene_and_truth(photographs, model):
+    generator = SampleGenerator(replace(PLAIN, model=model), photographs, seed=1)
+    reference = SampleGenerator(PLAIN, photographs, seed=1)
+    sample, expected = generator[0], reference[0]
+    assert torch.equal(sample.truth, expected.truth)
+    assert not torch.equal(sample.image2, expected.image2)
+
+
+def test_unknown_names_are_refused(photographs):
+    with pytest.raises(ValueError, match="unknown defocus model 'ray'"):
+        SampleGenerator(replace(PLAIN, model="ray"), photographs)
+    with pytest.raises(ValueError, match="unknown PSF 'bokeh'"):
+        SampleGenerator(replace(PLAIN, psfs=["bokeh"]), photographs)[0]

@@ -1,0 +1,112 @@
+"""Drawing of the documentation's figures with Pillow alone, in its own typeface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from utils.atomic import atomic_path
+
+INK, MUTED, RULE, PAPER = "#1f2933", "#64707d", "#c9d0d8", "#ffffff"
+BLUE, AMBER = "#3567b0", "#d98a00"
+Point = tuple[float, float]
+
+
+def to_image(values: Tensor) -> Image.Image:
+    """(3, H, W) or (1, H, W) in [0, 1], clipped, to an RGB picture."""
+    pixels = (values.detach().cpu().clamp(0, 1) * 255).round().byte()
+    return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy().copy())
+
+
+class Canvas:
+    """A white sheet measured in units of ``scale`` pixels; lines and letters are anti-aliased.
+
+    Args:
+        width, height: in units.
+        scale: pixels of the finished picture in a unit.
+    """
+
+    def __init__(self, width: int, height: int, scale: int = 1):
+        self.scale = scale
+        self.unit = 2 * scale  # drawn at twice the size, then averaged
+        self.sheet = Image.new("RGB", (width * self.unit, height * self.unit), PAPER)
+        self.draw = ImageDraw.Draw(self.sheet)
+
+    def picture(
+        self, image: Image.Image, left: float, top: float, width: float, height: float
+    ) -> None:
+        """Show an image in a box with a hairline around it; exact if it has the box's pixels."""
+        size = (round(width * self.scale), round(height * self.scale))
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.LANCZOS)
+        image = image.resize((2 * size[0], 2 * size[1]), Image.Resampling.NEAREST)
+        corner = (round(left * self.scale) * 2, round(top * self.scale) * 2)
+        self.sheet.paste(image, corner)
+        box = (*corner, corner[0] + image.width - 1, corner[1] + image.height - 1)
+        self.draw.rectangle(box, outline=INK, width=2)
+
+    def text(self, at: Point, text: str, size: float = 14, fill: str = INK, anchor: str = "mm"):
+        """Write around a point; the anchor is Pillow's: "mm" centred, "lm" to the right of it."""
+        font = ImageFont.load_default(size * self.unit)
+        self.draw.multiline_text(
+            self._pixels([at])[0], text, fill, font, anchor, align="center", spacing=size / 2
+        )
+
+    def line(self, points: Sequence[Point], fill: str = INK, width: float = 1.5) -> None:
+        self.draw.line(self._pixels(points), fill, round(width * self.unit), joint="curve")
+
+    def dashes(self, start: Point, end: Point, fill: str = RULE, width: float = 1.0) -> None:
+        """A line of dashes and gaps of 5 units each."""
+        a, b = np.array(start), np.array(end)
+        count = max(1, int(np.hypot(*(b - a)) // 5)) | 1
+        ends = a + np.linspace(0, 1, count + 1)[:, None] * (b - a)
+        for first, second in zip(ends[:-1:2], ends[1::2], strict=True):
+            self.line([tuple(first), tuple(second)], fill, width)
+
+    def arrow(self, points: Sequence[Point], fill: str = INK, width: float = 1.5) -> None:
+        """A line through points with a head at the last one."""
+        tip, before = np.array(points[-1], float), np.array(points[-2], float)
+        along = (tip - before) / np.hypot(*(tip - before))
+        across = np.array((-along[1], along[0]))
+        back = tip - 7 * width * along
+        self.line([*points[:-1], tuple(back)], fill, width)
+        head = [tip, back + 2.6 * width * across, back - 2.6 * width * across]
+        self.polygon([tuple(point) for point in head], fill)
+
+    def polygon(self, points: Sequence[Point], fill: str, outline: str | None = None) -> None:
+        self.draw.polygon(self._pixels(points), fill, outline)
+
+    def box(
+        self, centre: Point, width: float, height: float, fill: str, outline: str, radius: float = 8
+    ) -> None:
+        """A rounded rectangle; a circle if the radius is half of both sides."""
+        corners = self._pixels(
+            [
+                (centre[0] - width / 2, centre[1] - height / 2),
+                (centre[0] + width / 2, centre[1] + height / 2),
+            ]
+        )
+        self.draw.rounded_rectangle(
+            corners, radius * self.unit, fill, outline, round(1.5 * self.unit)
+        )
+
+    def finish(self) -> Image.Image:
+        return self.sheet.reduce(2)
+
+    def _pixels(self, points: Sequence[Point]) -> list[Point]:
+        return [(x * self.unit, y * self.unit) for x, y in points]
+
+
+def save(image: Image.Image, path: str | Path) -> None:
+    """Write a PNG, whole or not at all, and say so.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG", optimize=True)
+    print(f"{path}: {image.width}×{image.height}, {Path(path).stat().st_size / 1e3:.0f} kB")
