@@ -22,7 +22,9 @@ def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator
         rng: source of the noise.
     """
     variance = sigma**2 * ((1 - shot) + shot * image / 0.5)
-    noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+    # PyTorch's normal numbers are vectorised, NumPy's are not.
+    source = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    noise = torch.randn(image.shape, generator=source)
     return noise.mul_(variance.clamp_min_(0).sqrt_()).add_(image)
 
 

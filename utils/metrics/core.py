@@ -67,12 +67,13 @@ def forget() -> None:
 
 @shared
 def eight_bit(image: np.ndarray) -> np.ndarray:
-    """Scale an image to 0..255 without rounding.
+    """Scale an image to 0..255 without rounding to grey levels.
 
     Args:
         image: (H, W) or (H, W, 3); uint8, uint16, or float in [0, 1].
     Returns:
-        float64 of the same shape in [0, 255]; uint16 is divided by 257, so that v and 257·v agree.
+        float64 of the same shape in [0, 255]. uint16 is divided by 257, floats are first rounded to
+        16 bits: so an image has one value whether stored in 8 bits, 16 bits or float32.
     Raises:
         UserError: for another shape or type, an empty image, or floats that are not in [0, 1].
     """
@@ -87,7 +88,7 @@ def eight_bit(image: np.ndarray) -> np.ndarray:
         raise UserError(f"an image must be uint8, uint16 or float in [0, 1], not {image.dtype}")
     if not (image.min() >= -1e-4 and image.max() <= 1 + 1e-4):
         raise UserError("a float image must lie in [0, 1], without NaN; divide by its white level")
-    return np.clip(image, 0, 1).astype(np.float64) * 255.0
+    return np.round(np.clip(image, 0, 1).astype(np.float64) * 65535) / 257.0
 
 
 def luma(image: np.ndarray, weights: tuple[float, float, float] = RGB2GRAY) -> np.ndarray:
@@ -97,8 +98,7 @@ def luma(image: np.ndarray, weights: tuple[float, float, float] = RGB2GRAY) -> n
         image: as for :func:`eight_bit`.
         weights: of R, G and B; :data:`RGB2GRAY` or :data:`BT601`.
     Returns:
-        (H, W) float64 of whole numbers 0..255, half rounded up. Values are first rounded to 1e-4,
-        far below a grey level, so that float32 noise cannot decide a tie.
+        (H, W) float64 of whole numbers 0..255, half rounded up; read-only, since it is shared.
     Raises:
         UserError: as :func:`eight_bit`.
     """
@@ -109,7 +109,7 @@ def luma(image: np.ndarray, weights: tuple[float, float, float] = RGB2GRAY) -> n
 def _luma(image: np.ndarray, weights: tuple[float, float, float]) -> np.ndarray:
     scaled = eight_bit(image)
     grey = scaled @ np.asarray(weights) if scaled.ndim == 3 else scaled
-    return np.floor(np.round(grey, 4) + 0.5)
+    return np.floor(np.round(grey, 6) + 0.5)  # 1e-6: rounding errors must not decide a tie
 
 
 @shared

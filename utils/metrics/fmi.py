@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from utils.metrics.core import Metric
 
 WINDOW = 3
-CHUNK = 2048
+CHUNK = 1024
 """Windows taken at a time: 81 float32 values each stay within a core's cache."""
 
 
@@ -24,13 +24,21 @@ def _probabilities(windows: np.ndarray) -> np.ndarray:
     """Each window stretched to 0..1 and divided by its sum; flat windows become uniform."""
     low, high = windows.min(axis=0), windows.max(axis=0)
     flat = high == low
-    stretched = np.where(flat, 1, (windows - low) / np.where(flat, 1, high - low))
+    one = np.float32(1)
+    stretched = np.where(flat, one, (windows - low) / np.where(flat, one, high - low))
     return stretched / stretched.sum(axis=0)
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:
-    """Entropy in bits over all axes but the last; |p| because a joint value may be below 0."""
-    return -(p * np.log2(np.abs(p) + np.float32(1e-30))).sum(axis=tuple(range(p.ndim - 1)))
+    """Entropy over all axes but the last; |p| because a joint value may be below 0.
+
+    In nats: the base cancels in the normalised information, and NumPy's float32 ``log`` is faster.
+    """
+    terms = np.abs(p)
+    terms += np.float32(1e-30)
+    np.log(terms, out=terms)
+    terms *= p
+    return -terms.sum(axis=tuple(range(p.ndim - 1)))
 
 
 def _spread(p: np.ndarray) -> np.ndarray:
@@ -50,21 +58,21 @@ def window_information(a: np.ndarray, f: np.ndarray) -> np.ndarray:
     p_a, p_f = _probabilities(a), _probabilities(f)
     d_a, d_f = p_a - np.float32(1 / 9), p_f - np.float32(1 / 9)
     power = (d_a**2).sum(axis=0) * (d_f**2).sum(axis=0)
-    c = (d_a * d_f).sum(axis=0) / np.sqrt(np.where(power > 0, power, 1))
+    c = (d_a * d_f).sum(axis=0) / np.sqrt(np.where(power > 0, power, np.float32(1)))
     p_a = np.where(c < 0, p_a[::-1], p_a)
     high_a, high_f = (np.minimum(p.cumsum(axis=0), 1) for p in (p_a, p_f))
     low_a, low_f = high_a - p_a, high_f - p_f
-    bound = np.minimum(high_a, high_f[:, None]).sum(axis=(0, 1))
-    bound -= high_a.sum(axis=0) * high_f.sum(axis=0)
-    limit = bound / np.maximum(_spread(p_a) * _spread(p_f), np.float32(1e-12))
-    phi = np.where(limit > 1e-6, np.abs(c) / np.maximum(limit, np.float32(1e-6)), 0)
     joint = np.minimum(high_a, high_f[:, None])
+    bound = joint.sum(axis=(0, 1)) - high_a.sum(axis=0) * high_f.sum(axis=0)
+    limit = bound / np.maximum(_spread(p_a) * _spread(p_f), np.float32(1e-12))
+    phi = np.where(limit > 1e-6, np.abs(c) / np.maximum(limit, np.float32(1e-6)), np.float32(0))
     joint -= np.maximum(low_a, low_f[:, None])
     np.maximum(joint, 0, out=joint)
     joint *= phi
     joint += p_a * ((1 - phi) * p_f)[:, None]
     marginals = _entropy(p_a) + _entropy(p_f)
-    return 2 * (marginals - _entropy(joint)) / marginals
+    shared = marginals - _entropy(joint)
+    return np.where(marginals > 1e-6, 2 * shared / np.maximum(marginals, np.float32(1e-6)), 0)
 
 
 def feature_mutual_information(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:

@@ -42,7 +42,7 @@ def linear_index_of_fuzziness(grey: np.ndarray) -> float:
 
 
 def mean_square_deviation(grey: np.ndarray) -> float:
-    """MSD = ½·std of the 2×2 means of g/255 (disjoint blocks; an odd last row or column is left)."""
+    """MSD = ½·std of the means of g/255 in disjoint 2×2 blocks; an odd last line is left out."""
     rows, columns = (length - length % 2 for length in grey.shape)
     blocks = grey[:rows, :columns].reshape(rows // 2, 2, columns // 2, 2)
     return (blocks.mean(axis=(1, 3)) / 255).std() / 2

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import correlate1d
 
 from utils.metrics.core import Metric, shared, stretched
+from utils.metrics.filters import smooth
 from utils.metrics.gradient import edges
 
 
@@ -27,9 +27,7 @@ def _filtered(image: np.ndarray, response: np.ndarray) -> np.ndarray:
 def _gaussian_mean(image: np.ndarray, sigma: float) -> np.ndarray:
     """31×31 Gaussian with the norm of the infinite one, zeros beyond the border."""
     taps = np.exp(-(np.arange(-15, 16) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    for axis in (0, 1):
-        image = correlate1d(image, taps, axis, mode="constant")
-    return image
+    return smooth(image, taps)
 
 
 @shared
@@ -40,7 +38,7 @@ def perceived_contrast(grey: np.ndarray) -> np.ndarray:
     seen = _filtered(stretched(grey), sensitivity)
     with np.errstate(divide="ignore", invalid="ignore"):
         contrast = np.abs(_gaussian_mean(seen, 2) / _gaussian_mean(seen, 4) - 1)
-    return contrast**3 / (contrast**2 + 1e-4)
+        return contrast**3 / (contrast**2 + 1e-4)
 
 
 def chen_blum(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:

@@ -9,42 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from utils.errors import UserError
 from utils.metrics.core import Metric, shared
+from utils.metrics.filters import BOX_8, GAUSSIAN_7, GAUSSIAN_11, windowed
 
-
-def gaussian(size: int, sigma: float) -> tuple[float, ...]:
-    """1-D Gaussian of odd or even ``size`` taps with unit sum, as Matlab's ``fspecial``."""
-    x = np.arange(size) - (size - 1) / 2
-    taps = np.exp(-(x**2) / (2 * sigma**2))
-    return tuple(taps / taps.sum())
-
-
-BOX_8 = (1 / 8,) * 8
-GAUSSIAN_7 = gaussian(7, 1.5)
-GAUSSIAN_11 = gaussian(11, 1.5)
-
-
-def windowed(image: np.ndarray, taps: tuple[float, ...]) -> np.ndarray:
-    """Weighted mean in every window that lies inside the image, (H−n+1, W−n+1) for n taps."""
-    start = len(taps) // 2
-    for axis in (0, 1):
-        stop = start + image.shape[axis] - len(taps) + 1
-        image = correlate1d(image, taps, axis, mode="constant")
-        image = image[start:stop] if axis == 0 else image[:, start:stop]
-    return image
-
-
-FLAT = 1e-6
-"""Variance below which a window of whole grey levels can only be constant: rounding is 1e-11, and
-one pixel of the 11×11 Gaussian's corner that differs by one level gives 8e-6 or more."""
+FLAT = 1e-7
+"""Variance below which a window of whole grey levels can only be constant: rounding errors reach
+1e-11, and one pixel that differs by one level in the 11×11 Gaussian's corner gives 1e-6."""
 
 
 @shared
 def moments(image: np.ndarray, taps: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance in every window (see :func:`windowed`); exactly 0 where it is flat."""
+    """Mean and variance in every window inside the image; a flat window's is exactly 0."""
     mean = windowed(image, taps)
     variance = windowed(image**2, taps) - mean**2
     return mean, np.where(variance < FLAT, 0, variance)
@@ -75,15 +52,20 @@ def weights(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def piella(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
-    """Q_W = Σ c Σ_k λ_k·UIQI(S_k, F), λ_k = σ_k²/Σσ², c = max_k σ_k² with unit sum."""
+    """Q_W = Σ c Σ_k λ_k·UIQI(S_k, F), λ_k = σ_k²/Σσ², c = max_k σ_k² with unit sum.
+
+    As in the reference, a window that is flat in all sources has σ² = 0.5.
+    """
     guard = (1e-6 * 255) ** 2
     variances = [moments(source, BOX_8)[1] for source in sources]
+    flat = sum(variances) == 0
+    variances = [np.where(flat, 0.5, variance) for variance in variances]
     quality = sum(
         weight * similarity(source, fused, BOX_8, guard, guard)[0]
         for weight, source in zip(weights(variances), sources, strict=True)
     )
     saliency = np.maximum.reduce(variances)
-    return (saliency * quality).sum() / saliency.sum() if saliency.any() else quality.mean()
+    return (saliency * quality).sum() / saliency.sum()
 
 
 def cvejic(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
@@ -96,9 +78,9 @@ def cvejic(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
         similarity(source, fused, BOX_8, 2e-16, 2e-16) for source in two("Q_C", sources)
     )
     total = covariance_a + covariance_b
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.clip(covariance_a / total, 0, 1)
-    share = np.where(np.isnan(share), 0.5, share)
+    opposed = total == 0
+    share = np.clip(covariance_a / np.where(opposed, 1, total), 0, 1)
+    share[opposed] = (1 + np.sign(covariance_a[opposed])) / 2  # the limit: whichever F resembles
     return (share * map_a + (1 - share) * map_b).mean()
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from utils.metrics.core import Metric, shared
-from utils.metrics.similarity import gaussian, moments, windowed
+from utils.metrics.filters import gaussian, windowed
+from utils.metrics.similarity import moments
 
 NOISE = 0.005 * 255**2
 """Variance of the visual noise."""

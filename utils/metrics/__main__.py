@@ -1,0 +1,182 @@
+"""``python -m utils.metrics``: list, time, verify the metrics, and show how they are fooled."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.data import astronaut
+from tqdm import tqdm
+
+from utils.errors import cli
+from utils.metrics import METRICS, forget
+from utils.metrics.core import Metric
+from utils.metrics.verify import TOLERANCE, agreement, published_values
+
+
+def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """A multi-focus pair made from scikit-image's astronaut photograph (NASA, public domain).
+
+    Args:
+        size: height and width in pixels, 16 to 1024.
+    Returns:
+        Two uint8 RGB sources, each blurred (Gaussian, σ 3) on one side of a disc, a fused image
+        whose seam is too wide and which has noise of one grey level (so that no window is a plain
+        copy, the slow case of Q_FMI), and the ground truth.
+    """
+    truth = np.pad(astronaut(), ((0, 512), (0, 512), (0, 0)), mode="reflect")[:size, :size] / 255.0
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    disc = (np.hypot(x, y) < 0.3).astype(float)[..., None]
+    blurred = gaussian_filter(truth, (3, 3, 0))
+    a = disc * truth + (1 - disc) * blurred
+    b = disc * blurred + (1 - disc) * truth
+    matte = gaussian_filter(disc, (3, 3, 0))
+    noise = np.random.default_rng(0).normal(0, 1 / 255, truth.shape)
+    fused = matte * a + (1 - matte) * b + noise
+    a, b, fused, truth = (
+        np.round(np.clip(i, 0, 1) * 255).astype(np.uint8) for i in (a, b, fused, truth)
+    )
+    return [a, b], fused, truth
+
+
+def evaluate(
+    metric: Metric, sources: list[np.ndarray], fused: np.ndarray, truth: np.ndarray
+) -> float:
+    """Call a metric with what it needs."""
+    others = {"fused": (), "sources": (sources,), "truth": (truth,)}[metric.needs]
+    return metric(*others, fused)
+
+
+def profile(size: int, repeats: int = 3) -> str:
+    """Time of each metric on the sample, the best of some runs that each start from nothing.
+
+    What several metrics share (gradients, histograms, SSIM maps) counts for the first of them.
+    """
+    images = sample(size)
+    best = dict.fromkeys(METRICS, np.inf)
+    for _ in range(repeats):
+        forget()
+        for symbol, metric in METRICS.items():
+            start = time.process_time()
+            evaluate(metric, *images)
+            best[symbol] = min(best[symbol], time.process_time() - start)
+    lines = []
+    for title, chosen in (
+        ("fusion metrics", [s for s, m in METRICS.items() if m.needs != "truth"]),
+        ("with ground truth", [s for s, m in METRICS.items() if m.needs == "truth"]),
+    ):
+        total = sum(best[symbol] for symbol in chosen)
+        slowest = max(chosen, key=best.get)
+        lines.append(f"{title}, {size}×{size}, CPU seconds: {total:.2f}, slowest {slowest}")
+        for symbol in sorted(chosen, key=best.get, reverse=True):
+            lines.append(f"  {symbol:<10} {best[symbol]:7.3f} s {best[symbol] / total:6.1%}")
+    return "\n".join(lines)
+
+
+def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
+    """The paper's four metrics, PSNR and SSIM of the sample's truth under an unsharp mask.
+
+    Returns:
+        (amount, {symbol: value}) for fused + amount·(fused − Gaussian of σ 1.5), amount 0 to 2.
+    """
+    _, _, truth = sample(size)
+    rows = []
+    for amount in (0.0, 0.25, 0.5, 1.0, 2.0):
+        sharp = truth + amount * (truth - gaussian_filter(truth.astype(float), (1.5, 1.5, 0)))
+        sharp = np.round(np.clip(sharp, 0, 255)).astype(np.uint8)
+        values = {symbol: METRICS[symbol](sharp) for symbol in ("AG", "LIF", "MSD", "GLD")}
+        values |= {symbol: METRICS[symbol](truth, sharp) for symbol in ("PSNR", "SSIM")}
+        rows.append((amount, values))
+    return rows
+
+
+def arrow(metric: Metric) -> str:
+    """Which way is better."""
+    return "↑" if metric.higher_is_better else "↓"
+
+
+def print_unsharp() -> None:
+    """Print :func:`unsharp_table` in Markdown."""
+    rows = unsharp_table()
+    symbols = list(rows[0][1])
+    print("| amount |", " | ".join(f"{s} {arrow(METRICS[s])}" for s in symbols), "|")
+    print("|---" * (len(symbols) + 1) + "|")
+    for amount, values in rows:
+        print(f"| {amount:g} |", " | ".join(f"{value:.4f}" for value in values.values()), "|")
+
+
+def print_agreement(shared: Path) -> bool:
+    """Print how each column of the published table agrees; return whether all is accounted for."""
+    columns: dict[str, list] = {}
+    lines = published_values(shared)
+    for row in agreement(shared, tqdm(lines, unit="image", disable=None)):
+        columns.setdefault(row.symbol, []).append(row)
+    complete = True
+    print("| metric | rows | worst relative difference | beyond 0.1 % |\n|---|---|---|---|")
+    for symbol, rows in columns.items():
+        beyond = [row for row in rows if row.difference > TOLERANCE]
+        worst = max((row.difference for row in rows if row not in beyond), default=np.nan)
+        complete &= all(row.explained for row in beyond)
+        print(f"| {symbol} | {len(rows) - len(beyond)} | {worst:.1e} | {len(beyond)} |")
+    for row in (row for rows in columns.values() for row in rows if row.difference > TOLERANCE):
+        print(
+            f"{row.symbol} {row.pair} {row.method}: published {row.published:.10g}, "
+            f"ours {row.value:.6g}, with Octave's rounding {row.octave or float('nan'):.10g}"
+        )
+    return complete
+
+
+def print_list() -> None:
+    """Print the registry."""
+    for metric in METRICS.values():
+        low, high = metric.range
+        line = f"{metric.symbol:<10} {arrow(metric)} {metric.needs:<8} [{low:g}, {high:g}]"
+        print(f"{line:<40} {metric.name}")
+
+
+@cli
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see ``--help``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.metrics",
+        description="Image fusion metrics. Without an option, list them.",
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--profile", action="store_true", help="print each metric's share of time")
+    group.add_argument(
+        "--unsharp", action="store_true", help="print what an unsharp mask does to the metrics"
+    )
+    group.add_argument(
+        "--values", action="store_true", help="print all values on the bundled sample as JSON"
+    )
+    group.add_argument(
+        "--verify",
+        type=Path,
+        metavar="SHARED",
+        help="compare with SHARED/reference/metrics_golden.csv, e.g. --verify ../shared",
+    )
+    parser.add_argument("--size", type=int, default=520, help="sample size in pixels (176 to 1024)")
+    options = parser.parse_args(arguments)
+    if not 176 <= options.size <= 1024:
+        parser.error("--size must be 176 to 1024")
+    if options.profile:
+        print(profile(options.size))
+    elif options.unsharp:
+        print_unsharp()
+    elif options.values:
+        images = sample(options.size)
+        values = {symbol: evaluate(metric, *images) for symbol, metric in METRICS.items()}
+        print(json.dumps({"size": options.size, "values": values}, indent=1))
+    elif options.verify:
+        return 0 if print_agreement(options.verify) else 1
+    else:
+        print_list()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
