@@ -16,11 +16,15 @@ class BoundaryFusion(nn.Module):
 
     The paper's figure has 9 blocks of 64 channels; its released code 16 of 128, from the fifth on
     scaled by 0.1 (``scaled_from=4``).
+
+    Attributes:
+        multiple, reach: see :mod:`models.fuse`.
     """
 
     def __init__(self, channels: int = 64, blocks: int = 9, scaled_from: int | None = None):
         super().__init__()
         scaled_from = blocks if scaled_from is None else scaled_from
+        self.multiple, self.reach = 1, 2 + 2 * blocks
         self.head = nn.Conv2d(7, channels, 3, padding=1)
         self.body = nn.Sequential(
             *(ResBlock(channels, 0.1 if i >= scaled_from else 1.0) for i in range(blocks))
@@ -42,25 +46,33 @@ class PairBoundaryFusion(nn.Module):
 
         residual = offset + gain₊·(image1 + image2) + gain₋·(image1 − image2)
 
-    Exchanging the sources (and G with 1 − G) leaves the residual as it is, by construction.
+    Two things hold by construction. Exchanging the sources (and G with 1 − G) leaves the residual
+    as it is. Where the sources agree as far as the net sees, it is zero, since all of it comes from
+    features limited by the sources' difference: equal inputs come back unchanged.
 
     Args:
         half: channels at half resolution.
         quarter: channels at quarter resolution.
         blocks: residual blocks before, at and after quarter resolution.
+
+    Attributes:
+        multiple, reach: see :mod:`models.fuse`.
     """
 
     def __init__(self, half: int = 16, quarter: int = 40, blocks: Sequence[int] = (1, 3, 1)):
         super().__init__()
         before, middle, after = blocks
+        quarter_reach = (1 + 2 * after + 1) // 2 + 2 * middle
+        self.multiple, self.reach = 4, 2 * (2 * quarter_reach + 1 + 2 * before + 1)
         self.head = PairConv(16, half)
         self.before = nn.Sequential(*(PairResBlock(half) for _ in range(before)))
         self.down = PairConv(half, quarter, stride=2)
         self.middle = nn.Sequential(*(PairResBlock(quarter) for _ in range(middle)))
         self.up = PairConv(quarter, half, kernel=1)
         self.after = nn.Sequential(*(PairResBlock(half) for _ in range(after)))
-        self.tail_even = nn.Conv2d(half, 16, 3, padding=1)  # offset and gain₊, 2×2 pixels each
-        self.tail_odd = nn.Conv2d(half, 4, 3, padding=1, bias=False)  # gain₋
+        # Offset and gain₊, then gain₋, of 2×2 pixels each.
+        self.tail_even = nn.Conv2d(half, 16, 3, padding=1, bias=False)
+        self.tail_odd = nn.Conv2d(half, 4, 3, padding=1, bias=False)
 
     def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
         """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
@@ -71,7 +83,8 @@ class PairBoundaryFusion(nn.Module):
         pair = self.head((F.pixel_unshuffle(total, 2), F.pixel_unshuffle(difference, 2)))
         skip = self.before(pair)
         pair = self.after(upsample_onto(skip, self.up(self.middle(self.down(skip)))))
-        even = F.pixel_shuffle(self.tail_even(pair[0]), 2)
+        limit = pair[1].abs()
+        even = F.pixel_shuffle(self.tail_even(pair[0].clamp(-limit, limit)), 2)
         odd = F.pixel_shuffle(self.tail_odd(pair[1]), 2)
         residual = even[:, :3] + even[:, 3:] * total[:, :3] + odd * difference[:, :3]
         return residual[..., :height, :width]

@@ -44,6 +44,7 @@ def save_weights(
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
         save_file(weights, temporary, {"model": json.dumps(model), **about})
+        temporary.chmod(0o644)  # safetensors lets no one else read them
 
 
 def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
@@ -69,7 +70,12 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
         ) from error
     if model is None and "model" not in about:
         raise UserError(f"{path} does not say which model it is for; name it with --config")
-    net = build(model or json.loads(about["model"]))
+    try:
+        net = build(model or json.loads(about["model"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} says unreadably which model it is for; name it with --config"
+        ) from (error)
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:

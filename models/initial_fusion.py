@@ -12,10 +12,15 @@ from models.layers import Pair, PairConv, PairResBlock, ResBlock, to_pair, upsam
 
 
 class InitialFusion(nn.Module):
-    """Figure 5: conv 64, 4 ResBlocks of 64, conv to one channel, at full resolution."""
+    """Figure 5: conv 64, 4 ResBlocks of 64, conv to one channel, at full resolution.
+
+    Attributes:
+        multiple, reach: see :mod:`models.fuse`.
+    """
 
     def __init__(self, channels: int = 64, blocks: int = 4):
         super().__init__()
+        self.multiple, self.reach = 1, 2 + 2 * blocks
         self.head = nn.Conv2d(6, channels, 3, padding=1)
         self.body = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
         self.tail = nn.Conv2d(channels, 1, 3, padding=1)
@@ -34,12 +39,20 @@ class PairInitialFusion(nn.Module):
 
     Args:
         widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
+
+    Attributes:
+        multiple, reach: see :mod:`models.fuse`.
     """
 
     def __init__(self, widths: Sequence[int] = (16, 24, 32, 48, 64)):
         super().__init__()
         steps = list(zip(widths[:-1], widths[1:], strict=True))
-        self.multiple = 2 ** len(widths)
+        self.multiple, self.reach = 2 ** len(widths), 1  # the tail's
+        for _ in steps:  # decode, then the coarser grid
+            self.reach = (self.reach + 2 + 1) // 2
+        for _ in steps:  # encode, then down from the finer grid
+            self.reach = 2 * (self.reach + 2) + 1
+        self.reach = 2 * (self.reach + 2 + 1)  # encode and head, in pixels
         self.head = PairConv(12, widths[0])
         self.encode = nn.ModuleList(PairResBlock(width) for width in widths)
         self.down = nn.ModuleList(PairConv(fine, coarse, stride=2) for fine, coarse in steps)

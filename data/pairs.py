@@ -1,0 +1,142 @@
+"""Pairs of photographs in a folder, found by their names."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.errors import UserError
+from utils.images import EXTENSIONS, check_extension
+
+MARKS = (
+    re.compile(r"(?P<name>.*?)[-_ .]?(?P<mark>[ab])", re.IGNORECASE | re.DOTALL),
+    re.compile(r"(?P<name>|.*?(?=[-_ .]))[-_ .]?(?P<mark>[12])", re.DOTALL),
+)
+RESULT = re.compile(r"(.*-)?(fusion|guidance|boundary)", re.IGNORECASE | re.DOTALL)
+FORMS = "NAME-A/NAME-B, NAME_A/NAME_B, NAMEA/NAMEB, NAME-1/NAME-2 or NAME_1/NAME_2"
+
+
+class Pair(NamedTuple):
+    """Two photographs of one scene and the name of their results."""
+
+    name: str
+    image1: Path
+    image2: Path
+
+    def result(self, kind: str) -> str:
+        """File name of a result: ``lytro-01-Fusion.png``."""
+        return f"{self.name}-{kind}.png" if self.name else f"{kind}.png"
+
+
+class Problem(NamedTuple):
+    """Files that make no pair, or a pair that cannot be fused, and why."""
+
+    files: tuple[Path, ...]
+    error: str
+
+
+def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
+    """All pairs of a folder (not of those below), in the order of their names.
+
+    The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
+    …_1 and …_2, in capitals or not; the types may differ. Results of an earlier run are skipped.
+
+    Returns:
+        The pairs, and what else lies there: an image without its other half, several candidates
+        for one pair, a pair of a type that cannot be read.
+
+    Raises:
+        UserError: the folder is missing, unreadable, or holds no image.
+    """
+    folder = Path(folder)
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    except FileNotFoundError as error:
+        raise UserError(f"there is no folder {folder}") from error
+    except OSError as error:
+        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
+    files = [path for path in files if _may_be_image(path) and not RESULT.fullmatch(path.stem)]
+    groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
+    problems = []
+    for path in files:
+        name, mark = _split(path)
+        if mark:
+            groups[name.casefold()].append((path, name, mark))
+        elif _is_read(path):
+            problems.append(Problem((path,), f"{path} belongs to no pair; pairs are named {FORMS}"))
+    pairs = []
+    for members in groups.values():
+        members.sort(key=lambda member: member[2])
+        paths, names, marks = zip(*members, strict=True)
+        if "".join(marks) in ("ab", "12"):
+            if all(_is_read(path) for path in paths):
+                pairs.append(Pair(names[0], *paths))
+            else:
+                problems.append(Problem(paths, _unread(paths)))
+        elif any(_is_read(path) for path in paths):
+            problems.append(Problem(paths, _unpaired(paths, marks)))
+    if not pairs and not problems:
+        raise UserError(f"no images in {folder}; expected pairs named {FORMS}")
+    return pairs, problems
+
+
+def name_pair(image1: str | Path, image2: str | Path) -> Pair:
+    """The pair of two given files, named after what their names have in common.
+
+    ``x-A.png``, ``x-B.jpg`` give x; ``shelf-near.jpg``, ``shelf-far.jpg`` give shelf; names with
+    nothing in common but letters are joined: ``IMG_0012-IMG_0013``.
+
+    Raises:
+        UserError: a file of a type that is not read.
+    """
+    paths = Path(image1), Path(image2)
+    for path in paths:
+        check_extension(path)
+    (name1, mark1), (name2, mark2) = map(_split, paths)
+    if mark1 and mark2 and mark1 != mark2 and name1.casefold() == name2.casefold():
+        return Pair(name1, *paths)
+    stems = [path.stem for path in paths]
+    common = re.match(r"(.+)[-_ .]+", os.path.commonprefix(stems))
+    if common and not any(stem[common.end() : common.end() + 1].isdigit() for stem in stems):
+        return Pair(common[1], *paths)
+    return Pair("-".join(stems), *paths)
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """(name, mark in lower case) of a file, the mark empty if it has none."""
+    for pattern in MARKS:
+        if match := pattern.fullmatch(path.stem):
+            return match["name"], match["mark"].lower()
+    return path.stem, ""
+
+
+def _is_read(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS
+
+
+def _may_be_image(path: Path) -> bool:
+    """Images, and types that nobody knows (raw formats): to be named rather than passed over."""
+    kind = mimetypes.guess_type(path.name)[0]
+    return not path.name.startswith(".") and (kind is None or kind.startswith("image/"))
+
+
+def _unread(paths: Sequence[Path]) -> str:
+    try:
+        for path in paths:
+            check_extension(path)
+    except UserError as error:
+        return str(error)
+    raise AssertionError("called for a pair that can be read")
+
+
+def _unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
+    names = ", ".join(path.name for path in paths)
+    if len(paths) == 1:
+        other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]
+        return f"{paths[0]} has no partner; the name of the other half ends in {other}"
+    return f"{paths[0].parent}: it is ambiguous which of {names} make a pair; leave two of them"

@@ -1,0 +1,399 @@
+"""The script on good and bad input, with a small random cascade."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from models.build import build, load_model, save_weights
+from models.fuse import fuse_arrays
+from run_inference import main
+from utils.errors import UserError
+from utils.images import read_photo
+
+ROOT = Path(__file__).parent.parent
+NETS = {
+    "initial": {"name": "PairInitialFusion", "args": {"widths": [4, 6]}},
+    "boundary": {
+        "name": "PairBoundaryFusion",
+        "args": {"half": 4, "quarter": 6, "blocks": [1, 1, 1]},
+    },
+}
+CONFIG = """
+model:
+  initial: {name: PairInitialFusion, args: {widths: [%s]}}
+  boundary: {name: PairBoundaryFusion, args: {half: 4, quarter: 6, blocks: [1, 1, 1]}}
+"""
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> str:
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, build(NETS).state_dict(), NETS)
+    return str(path)
+
+
+@pytest.fixture
+def run(tmp_path, weights):
+    """Run the script on ``tmp_path/in``; exit code."""
+
+    def runner(*args: str, output: Path = tmp_path / "out", input=(tmp_path / "in",)) -> int:
+        given = [] if "--weights" in args else ["--weights", weights]
+        return main(["--input", *map(str, input), "--output", str(output), *given, *args])
+
+    return runner
+
+
+def noise(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> np.ndarray:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save_pair(folder: Path, name: str = "x", ext: str = ".png", **options) -> None:
+    folder.mkdir(exist_ok=True)
+    for seed, mark in enumerate("AB"):
+        Image.fromarray(noise(seed=seed, **options)).save(folder / f"{name}-{mark}{ext}")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+# Good input
+
+
+def test_folder_with_maps_and_summary(tmp_path, run, weights, capsys):
+    save_pair(tmp_path / "in", "one")
+    save_pair(tmp_path / "in", "two", ".bmp", height=33, width=47)
+    assert run("--maps", "--json", str(tmp_path / "s.json")) == 0
+    kinds = "Boundary", "Fusion", "Guidance"
+    assert files(tmp_path / "out") == [f"{n}-{k}.png" for n in ("one", "two") for k in kinds]
+    expected = fuse_arrays(load_model(weights), noise(33, 47), noise(33, 47, seed=1))
+    out = tmp_path / "out"
+    assert np.array_equal(pixels(out / "two-Fusion.png"), expected.fused)
+    assert np.array_equal(pixels(out / "two-Guidance.png"), np.round(expected.guidance * 255))
+    assert np.array_equal(pixels(out / "two-Boundary.png"), np.round(expected.boundary * 255))
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert [(p["name"], p["width"], p["height"]) for p in summary["pairs"]] == [
+        ("one", 56, 40),
+        ("two", 47, 33),
+    ]
+    assert summary["errors"] == [] and summary["device"] == "cpu"
+    assert summary["weights"] == weights and summary["torch"] == torch.__version__
+    mean = np.mean([p["seconds"] for p in summary["pairs"]])
+    assert summary["mean_seconds"] == pytest.approx(mean) and mean > 0
+    assert "2 fused" in capsys.readouterr().out
+
+
+def test_summary_on_standard_output_stands_alone(tmp_path, run, capsys):
+    save_pair(tmp_path / "in")
+    assert run("--json", "-") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["pairs"][0]["fused"].endswith("x-Fusion.png")
+    assert "1 fused" in captured.err
+
+
+def test_two_files_of_different_types_and_the_swap(tmp_path, run):
+    save_pair(tmp_path / "in")
+    one, two = tmp_path / "in/x-A.png", tmp_path / "in/far.tiff"
+    Image.open(tmp_path / "in/x-B.png").save(two)
+    assert run("--maps", input=(one, two), output=tmp_path / "12") == 0
+    assert run("--maps", input=(two, one), output=tmp_path / "21") == 0
+    fused = [
+        pixels(tmp_path / d).astype(int) for d in ("12/x-A-far-Fusion.png", "21/far-x-A-Fusion.png")
+    ]
+    assert abs(fused[0] - fused[1]).max() <= 1
+    maps = [
+        pixels(tmp_path / d).astype(int)
+        for d in ("12/x-A-far-Guidance.png", "21/far-x-A-Guidance.png")
+    ]
+    assert abs(maps[0] + maps[1] - 255).max() <= 1
+
+
+def test_tiles_and_config(tmp_path, run):
+    save_pair(tmp_path / "in", height=70, width=90)
+    (tmp_path / "c.yaml").write_text(CONFIG % "4, 6")
+    assert run(output=tmp_path / "whole") == 0
+    assert run("--tile", "32", "--config", str(tmp_path / "c.yaml"), output=tmp_path / "tiled") == 0
+    whole, tiled = (pixels(tmp_path / d / "x-Fusion.png").astype(int) for d in ("whole", "tiled"))
+    assert abs(whole - tiled).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 16), (16, 131), (37, 41)])
+def test_sizes(tmp_path, run, size):
+    save_pair(tmp_path / "in", height=size[0], width=size[1])
+    assert run() == 0
+    assert pixels(tmp_path / "out/x-Fusion.png").shape == (*size, 3)
+
+
+def test_grey_stays_grey(tmp_path, run):
+    save_pair(tmp_path / "in", channels=1)
+    assert run() == 0
+    assert Image.open(tmp_path / "out/x-Fusion.png").mode == "L"
+    save_pair(tmp_path / "in", "y", channels=1)
+    Image.fromarray(noise()).save(tmp_path / "in/y-B.png")
+    assert run() == 0
+    assert Image.open(tmp_path / "out/y-Fusion.png").mode == "RGB"
+
+
+def test_alpha(tmp_path, run):
+    save_pair(tmp_path / "in", "plain")
+    save_pair(tmp_path / "in", "cut", channels=4)
+    for mark, seed in (("A", 0), ("B", 1)):  # the colours of "plain", all opaque
+        image = Image.fromarray(noise(seed=seed))
+        image.putalpha(255)
+        image.save(tmp_path / f"in/opaque-{mark}.png")
+    assert run() == 0
+    out = tmp_path / "out"
+    assert np.array_equal(pixels(out / "opaque-Fusion.png"), pixels(out / "plain-Fusion.png"))
+    alpha = np.minimum(noise(channels=4)[..., 3], noise(channels=4, seed=1)[..., 3])
+    assert np.array_equal(pixels(out / "cut-Fusion.png")[..., 3], alpha)
+
+
+def test_palette_images_are_colours(tmp_path):
+    Image.fromarray(noise()).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
+    photo = read_photo(tmp_path / "p.png")
+    expected = np.asarray(Image.open(tmp_path / "p.png").convert("RGB"))
+    assert np.array_equal(photo.rgb, expected) and not photo.grey and photo.alpha is None
+
+
+def test_exif_orientation_and_profile(tmp_path, run):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side: turn clockwise by 90° to see it
+    Image.fromarray(noise()).save(tmp_path / "in/x-A.png", exif=exif, icc_profile=profile)
+    Image.fromarray(np.rot90(noise(), -1)).save(tmp_path / "in/x-B.png")
+    assert np.array_equal(read_photo(tmp_path / "in/x-A.png").rgb, np.rot90(noise(), -1))
+    assert run() == 0
+    result = Image.open(tmp_path / "out/x-Fusion.png")
+    assert result.size == (40, 56) and result.info["icc_profile"] == profile
+    assert result.getexif().get(0x0112, 1) == 1
+
+
+# Bad input
+
+
+def png_head(width: int, height: int) -> bytes:
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    chunks = (
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c))
+        for c in (head, data, b"IEND")
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def encoded(array: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def png16(channels: int) -> bytes:
+    """A 16-bit PNG, 20×20; Pillow writes no 16-bit colour."""
+    head = struct.pack(">IIBBBBB", 20, 20, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + b"\x12\x34" * 20 * channels for _ in range(20)))
+    chunks = (
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c))
+        for c in (b"IHDR" + head, b"IDAT" + rows, b"IEND")
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+BAD = {
+    "truncated.png": (encoded(noise(), "PNG")[:2000], "cut short"),
+    "truncated.jpg": (encoded(noise(), "JPEG")[:1500], "cut short"),
+    "truncated.webp": (encoded(noise(), "WEBP")[:800], "bad"),
+    "truncated.tif": (encoded(noise(), "TIFF")[:3000], "bad"),
+    "head-only.png": (encoded(noise(), "PNG")[:20], "bad"),
+    "zero.png": (b"", "zero bytes"),
+    "text.png": (b"not an image at all", "no image"),
+    "bomb.png": (png_head(40000, 40000), "megapixels"),
+    "lying.png": (png_head(4000, 4000), "cut short"),
+    "deep.png": (png16(3), "16-bit"),
+    "deep-alpha.png": (png16(4), "16-bit"),
+    "deep-grey.png": (encoded(np.full((20, 20), 999, np.uint16), "PNG"), "16-bit"),
+    "deep.ppm": (b"P6 20 20 65535\n" + bytes(2400), "16-bit"),
+    "deep12.ppm": (b"P6 20 20 4095\n" + bytes(2400), "12-bit"),
+    "deep.pgm": (b"P5 20 20 65535\n" + bytes(800), "16-bit"),
+    "float.tif": (encoded(np.zeros((20, 20), np.float32), "TIFF"), "floating-point"),
+    "int32.tif": (encoded(np.zeros((20, 20), np.int32), "TIFF"), "32-bit"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_photographs_are_named_and_the_rest_is_fused(tmp_path, run, capsys, name):
+    save_pair(tmp_path / "in", "good")
+    content, said = BAD[name]
+    bad = tmp_path / "in" / f"bad-A{Path(name).suffix}"
+    bad.write_bytes(content)
+    Image.fromarray(noise(20, 20)).save(tmp_path / "in/bad-B.png")
+    assert run("--maps", "--json", str(tmp_path / "s.json")) == 2
+    error = capsys.readouterr().err
+    assert str(bad) in error and said in error and "Traceback" not in error
+    assert files(tmp_path / "out") == [f"good-{k}.png" for k in ("Boundary", "Fusion", "Guidance")]
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert [pair["name"] for pair in summary["pairs"]] == ["good"]
+    (problem,) = summary["errors"]
+    assert str(bad) in problem["files"] and said in problem["error"]
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tif", "webp"])
+def test_a_file_cut_anywhere_is_refused_or_read(tmp_path, extension):
+    """No cut ends in anything but a clear error (or in a whole image, if the end is a trailer)."""
+    whole = encoded(
+        noise(24, 24), {"png": "PNG", "jpg": "JPEG", "tif": "TIFF"}.get(extension, "WEBP")
+    )
+    path = tmp_path / f"x.{extension}"
+    refused = 0
+    for length in np.linspace(1, len(whole) - 1, 40).astype(int):
+        path.write_bytes(whole[:length])
+        try:
+            assert read_photo(path).rgb.shape == (24, 24, 3)
+        except UserError as error:
+            refused += str(path) in str(error)
+    assert refused >= 36
+
+
+def test_pairs_that_do_not_fit(tmp_path, run, capsys):
+    save_pair(tmp_path / "in", "small", height=15, width=30)
+    save_pair(tmp_path / "in", "good")
+    save_pair(tmp_path / "in", "differ")
+    Image.fromarray(noise(41, 56)).save(tmp_path / "in/differ-B.png")
+    Image.fromarray(noise()).save(tmp_path / "in/alone-A.png")
+    assert run() == 2
+    error = capsys.readouterr().err
+    assert "56×40" in error and "56×41" in error and "differ-B.png" in error
+    assert "small-A.png has 30×15 pixels" in error and "16×16" in error
+    assert "alone-A.png has no partner" in error
+    assert files(tmp_path / "out") == ["good-Fusion.png"]
+
+
+def pickled(path: Path) -> None:
+    torch.save({"x": torch.zeros(3)}, path)
+
+
+def bare_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"x": 1}))
+
+
+def other_tensors(path: Path) -> None:
+    save_weights(path, {"x": torch.zeros(3)}, NETS)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (pickled, "safetensors"),
+        (bare_pickle, "safetensors"),
+        (Path.touch, "safetensors"),
+        (Path.mkdir, "cannot read weights"),
+        (lambda path: None, "cannot read weights"),
+        (other_tensors, "do not fit"),
+    ],
+)
+def test_bad_weights(tmp_path, run, capsys, make, said):
+    save_pair(tmp_path / "in")
+    make(tmp_path / "w.safetensors")
+    assert run("--weights", str(tmp_path / "w.safetensors")) == 2
+    error = capsys.readouterr().err
+    assert said in error and "w.safetensors" in error
+    assert files(tmp_path / "out") == []
+
+
+def test_truncated_weights(tmp_path, run, weights, capsys):
+    save_pair(tmp_path / "in")
+    (tmp_path / "w.safetensors").write_bytes(Path(weights).read_bytes()[:-100])
+    assert run("--weights", str(tmp_path / "w.safetensors")) == 2
+    assert "w.safetensors" in capsys.readouterr().err
+
+
+def test_weights_of_another_config(tmp_path, run, weights, capsys):
+    save_pair(tmp_path / "in")
+    (tmp_path / "c.yaml").write_text(CONFIG % "4, 8")
+    assert run("--config", str(tmp_path / "c.yaml")) == 2
+    error = capsys.readouterr().err
+    assert "do not fit" in error and weights in error
+    (tmp_path / "c.yaml").write_text("modle: {}")
+    assert run("--config", str(tmp_path / "c.yaml")) == 2
+    assert "did you mean model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--device", "quantum"], "quantum"),
+        (["--tile", "0"], "--tile 0"),
+    ],
+)
+def test_bad_options(tmp_path, run, capsys, args, said):
+    save_pair(tmp_path / "in")
+    assert run(*args) == 2
+    assert said in capsys.readouterr().err
+    assert files(tmp_path / "out") == []
+
+
+def test_bad_folders_and_files(tmp_path, run, capsys):
+    (tmp_path / "empty").mkdir()
+    save_pair(tmp_path / "in")
+    one = tmp_path / "in/x-A.png"
+    for given, said in (
+        ([tmp_path / "absent"], "there is no folder"),
+        ([tmp_path / "empty"], "no images"),
+        ([one], "one file"),
+        ([one, one, one], "two files, not 3"),
+        ([one, tmp_path / "x.xyz"], ".xyz"),
+        ([one, tmp_path / "in/none.png"], "none.png: No such file"),
+    ):
+        assert run(input=given) == 2
+        assert said in capsys.readouterr().err
+    assert files(tmp_path / "out") == []
+
+
+def test_unwritable_output(tmp_path, run, capsys):
+    save_pair(tmp_path / "in")
+    (tmp_path / "file").write_text("keep me")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert run(output=output) == 2
+        assert str(output) in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "keep me"
+    assert run("--json", str(tmp_path / "file" / "s.json")) == 2
+    assert f"cannot write to folder {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_interrupt_leaves_whole_files(tmp_path, weights):
+    """Ctrl-C during a run of many pairs: what is there is whole, and there is no traceback."""
+    for i in range(60):
+        save_pair(tmp_path / "in", f"{i:02}", height=300, width=300)
+    command = [sys.executable, str(ROOT / "run_inference.py"), "--weights", weights]
+    command += ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--maps"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while process.poll() is None and not any(f[0] != "." for f in files(tmp_path / "out")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130 and b"Traceback" not in error
+    written = files(tmp_path / "out")
+    assert 0 < len(written) < 180
+    for name in written:
+        assert pixels(tmp_path / "out" / name).shape[:2] == (300, 300)
