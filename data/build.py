@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from data.datasets import GeneratedDataset, StoredDataset
 from data.splits import is_held_out
 from defocus.sample import DefocusConfig, SampleGenerator
-from defocus.sources import Photographs, RGBACutouts, skip_report
+from defocus.sources import Photographs, foregrounds, skip_report
 from utils.config import Config
 from utils.errors import UserError
 
@@ -94,7 +94,7 @@ def make_generator(
         raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
     sources: list = [Photographs(photographs)]
     if cutouts:
-        sources.append(RGBACutouts(cutouts))
+        sources.append(foregrounds(cutouts))
     for folder, source in zip((photographs, cutouts), sources, strict=False):
         if source.skipped:
             print(f"{folder}: {skip_report(source)}", file=sys.stderr)

@@ -252,19 +252,6 @@ class AlphaFolders(_Foregrounds):
             if path.stem not in mattes:
                 self.skipped[str(path)] = f"unmatched: no matte {path.stem}.* in {alphas}"
 
-    @classmethod
-    def of(cls, root: str | Path, **options) -> AlphaFolders:
-        """The data set under ``root``: ``fg/`` + ``alpha/`` or ``original/`` + ``mask/``.
-
-        Raises:
-            UserError: neither layout is there.
-        """
-        root = Path(root)
-        for images, alphas, composited in (("fg", "alpha", False), ("original", "mask", True)):
-            if (root / images).is_dir() and (root / alphas).is_dir():
-                return cls(root / images, root / alphas, composited, **options)
-        raise UserError(f"{root} holds neither fg/ and alpha/ nor original/ and mask/")
-
     def _load(self, photograph: str, *paths: Path) -> Foreground:
         color, alpha = read_image(paths[0]), read_image(paths[1], cv2.IMREAD_GRAYSCALE)
         if color.shape[:2] != alpha.shape:
@@ -279,3 +266,20 @@ class AlphaFolders(_Foregrounds):
         alpha = alpha.astype(np.float32) / 255
         color = (estimate_colors if self.composited else extend_colors)(color, alpha)
         return Foreground(color, alpha, photograph)
+
+
+# Where data sets of mattes keep images and mattes, and whether the images are whole photographs.
+ALPHA_LAYOUTS = (("fg", "alpha", False), ("original", "mask", True))  # Adobe; AIM-500, AM-2K
+
+
+def foregrounds(folder: str | Path) -> ForegroundSource:
+    """The foregrounds of a folder: images with mattes beside them, or else RGBA cut-outs.
+
+    Raises:
+        UserError: nothing usable is in it.
+    """
+    folder = Path(folder)
+    for images, alphas, composited in ALPHA_LAYOUTS:
+        if (folder / images).is_dir() and (folder / alphas).is_dir():
+            return AlphaFolders(folder / images, folder / alphas, composited)
+    return RGBACutouts(folder)

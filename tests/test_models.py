@@ -175,3 +175,11 @@ def test_wrong_names_and_arguments_are_named(boundary, words):
     with pytest.raises(UserError) as error:
         build({"initial": {"name": "InitialFusion"}, "boundary": boundary})
     assert all(word in str(error.value) for word in words)
+
+
+def test_equal_inputs_come_back_unchanged():
+    """Where both sources agree, no weights of ours can change them."""
+    net, (image, other) = configured("mmfnet"), images(45, 70)
+    with torch.no_grad():
+        assert (net(image, other).fused - net(image, other).initial).abs().max() > 1 / 255
+        torch.testing.assert_close(net(image, image).fused, image, atol=1e-6, rtol=0)

@@ -11,7 +11,7 @@ import scipy.io
 from defocus import cutouts
 from defocus.matting import Unusable, extend_colors, matte_from_segment, trimap_of
 from defocus.segments import SegmentedPhotographs, decode_coco, object_score, read_bsds
-from defocus.sources import AlphaFolders, Photographs, RGBACutouts, read_image, skip_report
+from defocus.sources import Photographs, RGBACutouts, foregrounds, read_image, skip_report
 from utils.errors import UserError
 
 BSDS = Path(__file__).parents[2] / "shared/data/bsds500"
@@ -198,7 +198,7 @@ def test_image_and_alpha_folders(tmp_path):
     save(tmp_path / "adobe/fg/lone.png", FRONT)
     save(tmp_path / "adobe/fg/wide.png", FRONT)
     save(tmp_path / "adobe/alpha/wide.png", matte[:, :150])
-    adobe = AlphaFolders.of(tmp_path / "adobe")
+    adobe = foregrounds(tmp_path / "adobe")
     assert adobe.photographs == ["one"]
     opaque = ALPHA > 0.2
     assert np.array_equal(adobe[0].color[opaque], FRONT[opaque])
@@ -210,12 +210,12 @@ def test_image_and_alpha_folders(tmp_path):
     # AIM-500 and AM-2K: whole photographs, whose foreground colours have to be told apart.
     save(tmp_path / "aim/original/o_1.png", composite())
     save(tmp_path / "aim/mask/o_1.png", matte)
-    foreground = AlphaFolders.of(tmp_path / "aim")[0]
+    foreground = foregrounds(tmp_path / "aim")[0]
     soft = (ALPHA > 0.1) & (ALPHA < 0.9)
     error = np.abs(foreground.color.astype(int) - FRONT)[soft].mean()
     assert error < 0.5 * np.abs(composite().astype(int) - FRONT)[soft].mean()
-    with pytest.raises(UserError, match="neither fg/"):
-        AlphaFolders.of(tmp_path)
+    with pytest.raises(UserError, match="nothing usable"):  # neither layout, nor cut-outs
+        foregrounds(tmp_path / "aim/mask")
 
 
 def test_coco_polygons_and_runs():

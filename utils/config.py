@@ -37,7 +37,7 @@ class ModelConfig:
 @dataclass
 class DataConfig:
     photographs: str = ""  # folder of photographs to make samples from
-    cutouts: str | None = None  # folder of RGBA cut-outs of the same photographs
+    cutouts: str | None = None  # folder of RGBA cut-outs, or of fg/ + alpha/ or original/ + mask/
     stored: str | None = None  # or a data set that `python -m defocus.generate` wrote
     workers: int = 2
     defocus: DefocusConfig = field(default_factory=DefocusConfig)
