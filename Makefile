@@ -14,7 +14,6 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest -q
 
 $(VENV)/installed: requirements.txt

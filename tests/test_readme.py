@@ -60,8 +60,11 @@ def test_command_of_the_readme(command, tmp_path, photographs, stored, monkeypat
             module.main([*arguments, "--help"])
         assert end.value.code == 0
         return
-    if "data.stored=datasets/train" in arguments:
-        arguments[arguments.index("data.stored=datasets/train")] = f"data.stored={stored()}"
+    here = {
+        "datasets/lytro": "data/samples",
+        "data.stored=datasets/train": f"data.stored={stored()}",
+    }
+    arguments = [here.get(argument, argument) for argument in arguments]
     if name in ("main", "defocus.generate"):
         arguments += quick_training(tmp_path / "run", photographs)
     for option, value in (("--output", tmp_path / "output.png"), ("--count", 2), ("--size", 64)):

@@ -1,0 +1,33 @@
+"""The contact sheet shows every result, each map in its column."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from utils import contact_sheet
+
+
+def save(path, color) -> None:
+    Image.new("RGB", (300, 200), color).save(path)
+
+
+def test_sheet_has_a_place_for_every_result(tmp_path):
+    for index in range(3):
+        save(tmp_path / f"pair-{index}-Fusion.png", (200, 10 * index, 0))
+        save(tmp_path / f"pair-{index}-Guidance.png", (0, 200, 10 * index))
+    output = tmp_path / "sheet.png"
+    arguments = ["--input", str(tmp_path), "--output", str(output), "--columns", "2"]
+    assert contact_sheet.main(arguments) == 0
+    pixels = np.asarray(Image.open(output)).reshape(-1, 3)
+    for index in range(3):  # 200×133 thumbnails of 300×200 pictures
+        for color in ((200, 10 * index, 0), (0, 200, 10 * index)):
+            shown = (pixels == color).all(1).sum()
+            assert 0.95 * 200 * 133 < shown < 1.05 * 200 * 133
+
+
+def test_empty_folder_is_named(tmp_path, capsys):
+    arguments = ["--input", str(tmp_path), "--output", str(tmp_path / "sheet.png")]
+    assert contact_sheet.main(arguments) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert not (tmp_path / "sheet.png").exists()
