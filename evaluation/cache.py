@@ -1,0 +1,101 @@
+"""Values of metrics, remembered by the content of the images and the version of the metric.
+
+So a run with one more method, or one more metric, computes only that.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import PIL
+import scipy
+import skimage
+
+from evaluation.matching import Case
+from evaluation.symbols import metric_of
+from utils.atomic import atomic_path
+
+
+def default_cache() -> Path:
+    """The user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmfnet" / "metrics"
+
+
+@functools.cache
+def version(symbol: str) -> str:
+    """Hash of the code that computes a metric: its module, those it imports here, libraries."""
+    modules: dict[str, ModuleType] = {}
+
+    def visit(name: str) -> None:
+        if name in modules or not name.startswith("utils.metrics."):
+            return
+        modules[name] = importlib.import_module(name)
+        for value in vars(modules[name]).values():
+            visit(value.__name__ if isinstance(value, ModuleType) else _origin(value))
+
+    visit(metric_of(symbol).function.__module__)
+    libraries = (np, scipy, skimage, PIL)  # the last decodes the images
+    digest = hashlib.sha256(" ".join(library.__version__ for library in libraries).encode())
+    for name in sorted(modules):
+        digest.update(Path(modules[name].__file__).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _origin(value: object) -> str:
+    return getattr(value, "__module__", None) or ""
+
+
+class Cache:
+    """A folder with a JSON file for each fused image: {symbol: [version, value]}."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def key(self, case: Case, fused: Path) -> str:
+        """Hash of all files that the values of a fused image depend on.
+
+        Raises:
+            OSError: one of them cannot be read.
+        """
+        digest = hashlib.sha256()
+        for path in (*case.sources, case.truth, case.band, fused):
+            digest.update(b"" if path is None else _file_hash(path, os.stat(path).st_mtime_ns))
+            digest.update(b"/")
+        return digest.hexdigest()
+
+    def recall(self, key: str, symbols: Iterable[str]) -> dict[str, float]:
+        """Those of the values that are known and still of the same version."""
+        stored = self._read(key)
+        return {
+            symbol: stored[symbol][1]
+            for symbol in symbols
+            if symbol in stored and stored[symbol][0] == version(symbol)
+        }
+
+    def remember(self, key: str, values: dict[str, float]) -> None:
+        """Add values to those that are known."""
+        new = {symbol: [version(symbol), value] for symbol, value in values.items()}
+        with atomic_path(self._file(key)) as temporary:
+            temporary.write_text(json.dumps(self._read(key) | new))
+
+    def _read(self, key: str) -> dict[str, list]:
+        try:
+            return json.loads(self._file(key).read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key[2:]}.json"
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_hash(path: Path, _changed: int) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()

@@ -1,0 +1,238 @@
+"""Figures 7 and 8 of the paper for any pair: results side by side, insets, difference images."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
+
+from evaluation.matching import Case
+from utils.errors import UserError
+from utils.figures import AMBER, BLUE, Canvas, save
+from utils.images import read_photo
+from utils.metrics import luma
+
+COLORS = (AMBER, BLUE, "#2a8f5b", "#b5306e")
+CELL, GAP, LABEL, COLUMNS = 260, 14, 24, 6  # units of the sheet, which are its pixels
+
+
+class Inset(NamedTuple):
+    """A square to enlarge: its centre and side in pixels."""
+
+    x: int
+    y: int
+    size: int
+
+
+def write(
+    cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
+) -> None:
+    """Draw ``NAME-insets.png`` and ``NAME-differences.png`` for some pairs.
+
+    Args:
+        cases: to choose from.
+        names: of pairs; none means the first.
+        places: ``x,y`` or ``x,y,size`` in pixels; None chooses them on the FDB.
+        out: folder.
+    Raises:
+        UserError: an unknown pair, a place outside the image, or an unreadable image.
+    """
+    by_name = {case.name: case for case in cases}
+    for name in names or list(by_name)[:1]:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1, cutoff=0)[0]
+            raise UserError(f"--figures: there is no pair {name!r}; did you mean {near}?")
+        sources, fused = load(by_name[name])
+        insets = (
+            [read_inset(text, sources[0].shape) for text in places]
+            if places
+            else choose_insets(sources, list(fused.values()))
+        )
+        save(comparison(sources, fused, insets), out / f"{name}-insets.png")
+        if fused:
+            save(differences(sources, fused), out / f"{name}-differences.png")
+
+
+def load(case: Case) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Sources and results of a pair; results of another size are left out."""
+    sources = [read_photo(path).rgb for path in case.sources]
+    fused = {}
+    for method, path in case.fused.items():
+        try:
+            image = read_photo(path).rgb
+        except UserError:
+            continue  # named already, when it was measured
+        if image.shape == sources[0].shape:
+            fused[method] = image
+    return sources, fused
+
+
+def read_inset(text: str, shape: Sequence[int]) -> Inset:
+    """An inset from ``x,y`` or ``x,y,size``, moved inside an image of the given shape (H, W, …).
+
+    Raises:
+        UserError: not of this form, or its centre is outside.
+    """
+    height, width = shape[:2]
+    try:
+        x, y, *rest = map(int, text.split(","))
+        size = rest[0] if rest else default_size(shape)
+    except ValueError as error:
+        raise UserError(f"--insets {text}: write it as x,y or x,y,size in pixels") from error
+    if len(rest) > 1 or not (
+        0 <= x < width and 0 <= y < height and 2 <= size <= min(height, width)
+    ):
+        raise UserError(f"--insets {text} does not lie in an image of {width}×{height}")
+    return _inside(x, y, size, shape)
+
+
+def default_size(shape: Sequence[int]) -> int:
+    """Side of an inset: a ninth of the image's shorter side."""
+    return min(min(shape[:2]), max(16, min(shape[:2]) // 9))
+
+
+def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
+    """Where the sharper of two sources changes, (H, W) bool: the FDB as the sources show it.
+
+    Sharpness is the gradient's energy in a window of 1/64 of the image's shorter side; flat
+    regions, where it says nothing, are left out.
+    """
+    sigma = min(sources[0].shape[:2]) / 64
+    energy = []
+    for source in sources:
+        grey = luma(source)
+        gradient = sobel(grey, 0) ** 2 + sobel(grey, 1) ** 2
+        energy.append(gaussian_filter(gradient, sigma))
+    first = energy[0] > energy[1]
+    reach = max(1, round(sigma))
+    edge = binary_dilation(first, iterations=reach) & binary_dilation(~first, iterations=reach)
+    textured = np.maximum(*energy)
+    return edge & (textured > np.median(textured))
+
+
+def choose_insets(
+    sources: Sequence[np.ndarray], fused: Sequence[np.ndarray], count: int = 2
+) -> list[Inset]:
+    """Places on the FDB where the results differ most; with fewer than two, where the sources do.
+
+    Args:
+        sources: two (H, W, 3) uint8.
+        fused: results of the same shape.
+        count: how many; no two overlap.
+    """
+    size = default_size(sources[0].shape)
+    images = np.stack([luma(image) for image in (fused if len(fused) > 1 else sources)])
+    spread = uniform_filter(images.std(axis=0), size)
+    score = np.where(boundary(sources), spread, -1.0)
+    half = size // 2
+    score[:half] = score[-half:] = score[:, :half] = score[:, -half:] = -1.0
+    insets = []
+    while len(insets) < count and score.max() >= 0:
+        y, x = np.unravel_index(score.argmax(), score.shape)
+        insets.append(_inside(int(x), int(y), size, score.shape))
+        score[max(0, y - 2 * size) : y + 2 * size, max(0, x - 2 * size) : x + 2 * size] = -1.0
+    if not insets:  # no FDB to be seen
+        y, x = np.unravel_index(spread.argmax(), spread.shape)
+        insets = [_inside(int(x), int(y), size, spread.shape)]
+    return insets
+
+
+def comparison(
+    sources: Sequence[np.ndarray], fused: dict[str, np.ndarray], insets: Sequence[Inset]
+) -> Image.Image:
+    """Figure 7: every image with its insets marked, and below it the insets enlarged."""
+    images = {f"source {i}": image for i, image in zip("AB", sources, strict=True)} | fused
+    height = round(CELL * sources[0].shape[0] / sources[0].shape[1])
+    side = (CELL - GAP * (len(insets) - 1) / 2) / len(insets)
+    canvas, corners = _grid(len(images), LABEL + height + GAP / 2 + side)
+    scale = CELL / sources[0].shape[1]
+    for (label, image), (left, top) in zip(images.items(), corners, strict=True):
+        canvas.text((left + CELL / 2, top + LABEL / 2), label)
+        top += LABEL
+        canvas.picture(Image.fromarray(image), left, top, CELL, height)
+        for i, (inset, color) in enumerate(zip(insets, _colors(insets), strict=True)):
+            centre = (left + inset.x * scale, top + inset.y * scale)
+            _frame(canvas, centre, inset.size * scale, color)
+            _point(canvas, centre, inset.size * scale / 2, color, left + CELL / 2, top + height / 2)
+            x, y = left + i * (side + GAP / 2), top + height + GAP / 2
+            canvas.picture(Image.fromarray(_cut(image, inset)), x, y, side, side)
+            _frame(canvas, (x + side / 2, y + side / 2), side, color)
+            _point(canvas, (x + side / 2, y + side / 2), 6, color, x + side, y)
+    return canvas.finish()
+
+
+def differences(sources: Sequence[np.ndarray], fused: dict[str, np.ndarray]) -> Image.Image:
+    """Figure 8: each result minus each source; grey where they are equal.
+
+    All share one gain, so that they can be compared: 99.5 % of the differences are not clipped.
+    """
+    subtracted = {
+        (method, which): image.astype(np.float32) - source
+        for method, image in fused.items()
+        for which, source in zip("AB", sources, strict=True)
+    }
+    reach = max(1.0, *(np.percentile(np.abs(d), 99.5) for d in subtracted.values()))
+    height = round(CELL * sources[0].shape[0] / sources[0].shape[1])
+    canvas, corners = _grid(len(fused), 2 * (LABEL + height + GAP / 2))
+    for method, (left, top) in zip(fused, corners, strict=True):
+        for row, which in enumerate("AB"):
+            y = top + row * (LABEL + height + GAP / 2)
+            canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} minus source {which}")
+            shown = np.clip(127.5 * (1 + subtracted[method, which] / reach), 0, 255)
+            picture = Image.fromarray(shown.round().astype(np.uint8))
+            canvas.picture(picture, left, y + LABEL, CELL, height)
+    return canvas.finish()
+
+
+def _grid(count: int, height: float) -> tuple[Canvas, list[tuple[float, float]]]:
+    """A sheet with room for cells, and the cells' corners."""
+    rows = -(-count // COLUMNS)
+    columns = -(-count // rows)
+    canvas = Canvas(columns * (CELL + GAP) + GAP, round(rows * (height + GAP) + GAP))
+    corners = [
+        (GAP + i % columns * (CELL + GAP), GAP + i // columns * (height + GAP))
+        for i in range(count)
+    ]
+    return canvas, corners
+
+
+def _inside(x: int, y: int, size: int, shape: Sequence[int]) -> Inset:
+    half = size // 2
+    x, y = (min(max(c, half), n - (size - half)) for c, n in ((x, shape[1]), (y, shape[0])))
+    return Inset(x, y, size)
+
+
+def _cut(image: np.ndarray, inset: Inset) -> np.ndarray:
+    top, left = inset.y - inset.size // 2, inset.x - inset.size // 2
+    return image[top : top + inset.size, left : left + inset.size]
+
+
+def _colors(insets: Sequence[Inset]) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(len(insets))]
+
+
+def _frame(canvas: Canvas, centre: tuple[float, float], side: float, color: str) -> None:
+    (x, y), half = centre, side / 2
+    corners = [
+        (x - half, y - half),
+        (x + half, y - half),
+        (x + half, y + half),
+        (x - half, y + half),
+    ]
+    canvas.line([*corners, corners[0]], color, 2)
+
+
+def _point(
+    canvas: Canvas, centre: tuple[float, float], radius: float, color: str, x: float, y: float
+) -> None:
+    """An arrow from the side of (x, y) to the rim of a circle around a place."""
+    along = np.array((x - centre[0], y - centre[1]), float)
+    distance = np.hypot(*along)
+    along = along / distance if distance > 1 else np.array((1.0, 0.0))
+    tip = np.array(centre) + along * (radius * (2**0.5) + 1)
+    canvas.arrow([tuple(tip + 28 * along), tuple(tip)], color, 2)

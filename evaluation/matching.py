@@ -1,0 +1,188 @@
+"""Which fused image belongs to which pair, however the two sides spell their names.
+
+Names are read as words and numbers: ``lytro_01_CNN.jpg`` is (lytro, 1, cnn) and belongs to the
+pair ``lytro-01``, (lytro, 1), since it holds these tokens in a row. The longest such pair wins. A
+folder in which no name holds a pair's words (``c_01.png``) is matched by the numbers that vary.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data.pairs import find_pairs
+from utils.errors import UserError
+from utils.images import EXTENSIONS
+
+Token = str | int
+TOKEN = re.compile(r"[0-9]+|[^\W\d_]+")
+MAP = re.compile(r".*-(guidance|boundary)", re.IGNORECASE | re.DOTALL)  # of run_inference.py --maps
+
+
+class Case(NamedTuple):
+    """A pair with what is to be compared on it."""
+
+    name: str
+    sources: tuple[Path, ...]
+    fused: dict[str, Path]  # method → its image; methods without one are absent
+    truth: Path | None = None
+    band: Path | None = None  # mask of the FDB, not black inside
+
+
+def collect(
+    sources: Path,
+    methods: Mapping[str, Path],
+    truth: Path | None = None,
+    band: Path | None = None,
+) -> tuple[list[Case], list[str]]:
+    """Find the pairs of a folder and the images of every method that belong to them.
+
+    Args:
+        sources: folder of pairs, see :func:`data.pairs.find_pairs`.
+        methods: name of each method and the folder of its fused images.
+        truth, band: folders of all-in-focus images and FDB masks, matched in the same way.
+    Returns:
+        The cases in the order of their names, and a sentence for each thing that is wrong: an
+        image missing, ambiguous names (with the candidates), sources that make no pair.
+    Raises:
+        UserError: a folder is missing or holds no image, or no pair is found.
+    """
+    pairs, faults = find_pairs(sources)
+    problems = [fault.error for fault in faults]
+    if not pairs:
+        raise UserError(f"{sources} holds no pair: {problems[0]}")
+    names = [pair.name for pair in pairs]
+    # A folder may hold sources and results together.
+    own = {path.resolve() for pair in pairs for path in (pair.image1, pair.image2)}
+    folders = dict(methods) | {
+        f"{what} ({folder})": folder
+        for what, folder in (("ground truth", truth), ("FDB masks", band))
+        if folder is not None
+    }
+    found: dict[str, dict[str, Path]] = {}
+    for method, folder in folders.items():
+        files = [path for path in images_in(folder) if path.resolve() not in own]
+        found[method], wrong = match(names, files)
+        problems += [f"{method}: {problem}" for problem in wrong]
+    extra = list(found)[len(methods) :]
+    cases = []
+    for pair in pairs:
+        images = {m: found[m][pair.name] for m in methods if pair.name in found[m]}
+        given = iter(found[what].get(pair.name) for what in extra)
+        cases.append(
+            Case(
+                pair.name,
+                (pair.image1, pair.image2),
+                images,
+                next(given) if truth is not None else None,
+                next(given) if band is not None else None,
+            )
+        )
+    return cases, problems
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images of a folder by name, without guidance and boundary maps.
+
+    Raises:
+        UserError: the folder is missing, cannot be read, or holds no image.
+    """
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    except OSError as error:
+        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
+    images = [
+        path
+        for path in files
+        if path.suffix.lower() in EXTENSIONS
+        and not path.name.startswith(".")
+        and not MAP.fullmatch(path.stem)
+    ]
+    if not images:
+        raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
+    return images
+
+
+def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
+    """The file of each pair; see the head of this module for how.
+
+    Returns:
+        {pair: file}, and a sentence for each pair without a file or with several candidates.
+    """
+    candidates = _by_words(names, files) or _by_numbers(names, files)
+    claims: dict[Path, list[str]] = defaultdict(list)
+    for name, paths in candidates.items():
+        for path in paths:
+            claims[path].append(name)
+    found, problems = {}, []
+    for name in names:
+        paths = candidates.get(name, [])
+        rivals = sorted({rival for path in paths for rival in claims[path]})
+        if not paths:
+            stray = [path.name for path in files if path not in claims]
+            hint = f" (files that belong to no pair: {_listed(stray)})" if stray else ""
+            problems.append(f"no image for the pair {name}{hint}")
+        elif len(paths) > 1:
+            files_listed = _listed([path.name for path in paths])
+            problems.append(f"it is ambiguous which image belongs to {name}: {files_listed}")
+        elif len(rivals) > 1:
+            problems.append(
+                f"it is ambiguous to which pair {paths[0].name} belongs: {_listed(rivals)}"
+            )
+        else:
+            found[name] = paths[0]
+    return found, problems
+
+
+def tokens(name: str) -> tuple[Token, ...]:
+    """Words in lower case and numbers of a name: ``lytro-01-CNN`` → ("lytro", 1, "cnn")."""
+    return tuple(int(t) if t.isdecimal() else t for t in TOKEN.findall(name.casefold()))
+
+
+def _by_words(names: Sequence[str], files: Iterable[Path]) -> dict[str, list[Path]]:
+    """For each file the pairs with the longest name that its own name holds."""
+    keys = {name: tokens(name) for name in names}
+    candidates: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        words = tokens(path.stem)
+        held = [name for name in names if _holds(words, keys[name])]
+        longest = max((len(keys[name]) for name in held), default=0)
+        for name in held:
+            if len(keys[name]) == longest:
+                candidates[name].append(path)
+    return candidates
+
+
+def _by_numbers(names: Sequence[str], files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Pairs and files whose varying parts hold the same numbers."""
+    candidates: dict[str, list[Path]] = defaultdict(list)
+    numbers = _varying_numbers([path.stem for path in files])
+    for name, key in zip(names, _varying_numbers(names), strict=True):
+        for path, number in zip(files, numbers, strict=True):
+            if key and key == number:
+                candidates[name].append(path)
+    return candidates
+
+
+def _varying_numbers(names: Collection[str]) -> list[tuple[int, ...]]:
+    """The numbers of each name, without the head and tail that all names share."""
+    words = [tokens(name) for name in names]
+    if len(words) > 1:
+        head = len(os.path.commonprefix(words))
+        words = [word[head:] for word in words]
+        tail = len(os.path.commonprefix([word[::-1] for word in words]))
+        words = [word[: len(word) - tail] for word in words]
+    return [tuple(token for token in word if isinstance(token, int)) for word in words]
+
+
+def _holds(words: Sequence[Token], key: Sequence[Token]) -> bool:
+    return any(words[i : i + len(key)] == key for i in range(max(1, len(words) - len(key) + 1)))
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

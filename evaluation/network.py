@@ -1,0 +1,49 @@
+"""Our network as a method on folders: pairs in, fused images out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from data.pairs import Pair
+from models.build import load_model
+from models.fuse import fuse_arrays
+from utils.device import choose_device
+from utils.errors import UserError
+from utils.images import read_photo, write_png
+
+NAME = "MMF-Net (ours)"
+
+
+def fuse_folder(
+    weights: Path, pairs: Sequence[Pair], output: Path, device: str = "auto"
+) -> tuple[dict[str, object], list[str]]:
+    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each.
+
+    Returns:
+        What was run: weights, device, seconds a pair (fusion alone); and a sentence for each pair
+        that cannot be fused.
+    Raises:
+        UserError: the weights cannot be loaded, or the output cannot be written.
+    """
+    chosen = choose_device(device)
+    model = load_model(weights).to(chosen, memory_format=torch.channels_last)
+    problems, seconds = [], []
+    for pair in tqdm(pairs, unit="pair", desc=NAME, disable=None):
+        try:
+            images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
+            start = time.perf_counter()
+            fused = fuse_arrays(model, *images).fused
+            seconds.append(time.perf_counter() - start)
+        except UserError as error:
+            problems.append(f"{NAME}: {error}")
+        except ValueError as error:
+            problems.append(f"{NAME}: {pair.name}: {error}")
+        else:
+            write_png(output / pair.result("Fusion"), fused)
+    mean = sum(seconds) / len(seconds) if seconds else None
+    return {"weights": str(weights), "device": str(chosen), "seconds_per_pair": mean}, problems

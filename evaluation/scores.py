@@ -1,0 +1,179 @@
+"""Metrics of many fused images, on all cores, remembered by the content of the images."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from evaluation.cache import Cache
+from evaluation.matching import Case
+from evaluation.symbols import FDB, metric_of
+from utils.errors import UserError
+from utils.images import read_photo
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+Result = tuple[dict[str, float], list[str]]
+
+
+class Score(NamedTuple):
+    """A line of ``per_image.csv``."""
+
+    pair: str
+    method: str
+    metric: str
+    value: float
+
+
+class Job(NamedTuple):
+    """An image and the metrics that are not known for it yet."""
+
+    case: Case
+    method: str
+    symbols: tuple[str, ...]
+    key: str
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def measure(
+    cases: Iterable[Case], symbols: Sequence[str], workers: int, cache: Cache
+) -> tuple[list[Score], list[str]]:
+    """Every metric of every image.
+
+    Args:
+        cases: from :func:`evaluation.matching.collect`.
+        symbols: from :func:`choose_metrics`.
+        workers: processes; 1 computes in this one.
+        cache: known values.
+    Returns:
+        Scores by pair, method and metric, and a sentence for each image that is unreadable or of
+        another size, and for each metric that is not defined for an image.
+    """
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    jobs, problems = [], []
+    for case in cases:
+        for method, path in case.fused.items():
+            try:
+                key = cache.key(case, path)
+            except OSError as error:
+                problems.append(f"cannot read {error.filename}: {error.strerror}")
+                continue
+            known = cache.recall(key, symbols)
+            scores[case.name, method] = known
+            if missing := tuple(symbol for symbol in symbols if symbol not in known):
+                jobs.append(Job(case, method, missing, key))
+    values = sum(map(len, scores.values()))
+    todo = sum(len(job.symbols) for job in jobs)
+    print(f"{values} values known, {todo} to compute on {workers} cores", file=sys.stderr)
+    for job, (new, wrong) in _run(jobs, workers):
+        scores[job.case.name, job.method] |= new
+        problems += wrong
+        if new:
+            cache.remember(job.key, new)
+    ordered = [
+        Score(pair, method, symbol, row[symbol])
+        for (pair, method), row in scores.items()
+        for symbol in symbols
+        if symbol in row
+    ]
+    return ordered, list(dict.fromkeys(problems))  # an unreadable source is found once a method
+
+
+def measure_image(job: Job) -> Result:
+    """The values of one image, and what is wrong with it."""
+    case, path = job.case, job.case.fused[job.method]
+    needs = {metric_of(symbol).needs for symbol in job.symbols}
+    try:
+        fused = read_photo(path).rgb
+        sources = [read_photo(source).rgb for source in case.sources]
+        truth = band = None
+        if "truth" in needs:
+            truth = _given(case.truth, case, "ground truth")
+        if any(symbol.endswith(FDB) for symbol in job.symbols):
+            band = _given(case.band, case, "FDB mask").any(axis=2)
+        for name, other in (*zip(case.sources, sources, strict=True), (case.truth, truth)):
+            if other is not None and other.shape != fused.shape:
+                raise UserError(f"{path} is {_size(fused)}, {name} is {_size(other)}")
+        if band is not None and band.shape != fused.shape[:2]:
+            raise UserError(f"{path} is {_size(fused)}, {case.band} is {_size(band)}")
+    except UserError as error:
+        return {}, [str(error)]
+    values, problems = {}, []
+    for symbol in job.symbols:
+        if symbol.endswith(FDB) and not band.any():
+            continue  # a pair without FDB has no value there, and nothing is wrong with it
+        metric = metric_of(symbol)
+        others = {"fused": (), "sources": (sources,), "truth": (truth,)}[metric.needs]
+        try:
+            values[symbol] = metric(*others, fused, mask=band if symbol.endswith(FDB) else None)
+        except UserError as error:
+            problems.append(f"{case.name}, {job.method}: {error}")
+    return values, problems
+
+
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+    """Yield each job with its result as it is done, under a progress bar."""
+    with tqdm(total=len(jobs), unit="image", desc="metrics", disable=not jobs or None) as progress:
+        if workers == 1 or len(jobs) < 2:
+            for job in jobs:
+                yield job, measure_image(job)
+                progress.update()
+            return
+        # Spawned, since a forked process may inherit locks that other threads hold.
+        pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"))
+        with _for_workers():
+            futures = {pool.submit(measure_image, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+                progress.update()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was ended, perhaps for lack of memory; try fewer --workers "
+                "(what is done is remembered)"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _for_workers() -> Iterator[None]:
+    """What processes started meanwhile inherit: one thread each, and Ctrl-C is not for them."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _given(path: Path | None, case: Case, what: str) -> np.ndarray:
+    if path is None:
+        raise UserError(f"there is no {what} for the pair {case.name}")
+    return read_photo(path).rgb
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}×{image.shape[0]}"

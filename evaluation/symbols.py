@@ -1,0 +1,50 @@
+"""Which metrics are wanted: the registry's symbols, and those restricted to the FDB band."""
+
+from __future__ import annotations
+
+import difflib
+
+from utils.errors import UserError
+from utils.metrics import METRICS, Metric
+
+FDB = "_FDB"
+"""Ending of the symbol of a ground-truth metric restricted to the FDB band."""
+
+
+def metric_of(symbol: str) -> Metric:
+    """The registry's entry for a symbol, with or without :data:`FDB`."""
+    return METRICS[symbol.removesuffix(FDB)]
+
+
+def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[str]:
+    """Symbols of a ``--metrics`` option.
+
+    Args:
+        text: "all" (whatever the given images allow), or symbols with commas between; ``PSNR_FDB``
+            is PSNR inside the FDB band.
+        truth, band: whether ground truth and FDB masks are given.
+    Raises:
+        UserError: an unknown symbol (the nearest is named), or one that needs what is not given.
+    """
+    with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
+    known = [*METRICS, *(symbol + FDB for symbol in with_truth)]
+    if text == "all":
+        return [
+            symbol
+            for symbol in known
+            if metric_of(symbol).needs != "truth" or (band if symbol.endswith(FDB) else truth)
+        ]
+    symbols = list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+    if not symbols:
+        raise UserError("--metrics names no metric; use all, or symbols such as AG,Q_G")
+    for symbol in symbols:
+        if symbol not in known:
+            near = difflib.get_close_matches(symbol, known, n=1, cutoff=0)[0]
+            raise UserError(f"--metrics: there is no {symbol!r}; did you mean {near}?")
+        if metric_of(symbol).needs == "truth" and not truth:
+            raise UserError(f"--metrics: {symbol} needs ground truth; give it with --truth DIR")
+        if symbol.endswith(FDB) and not band:
+            raise UserError(
+                f"--metrics: {symbol} needs masks of the FDB; give them with --band DIR"
+            )
+    return symbols

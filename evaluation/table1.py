@@ -1,0 +1,75 @@
+"""The paper's Table I: its published rows beside what a run measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from evaluation.tables import Column, arrow, format_mean, is_best
+
+METRICS = ("AG", "LIF", "MSD", "GLD")
+# Lytro, mean of 20 pairs, and on how many of them the method beats all others: Ma et al., IEEE TIP
+# 2020, Table I.
+PUBLISHED: dict[str, dict[str, tuple[str, int]]] = {
+    method: dict(zip(METRICS, row, strict=True))
+    for method, row in {
+        "NSCT": (("2.8750", 0), ("0.4097", 0), ("0.1108", 0), ("14.2245", 0)),
+        "SR": (("2.8446", 0), ("0.4083", 0), ("0.1108", 0), ("14.0740", 0)),
+        "NSCT-SR": (("2.8794", 0), ("0.4093", 1), ("0.1108", 1), ("14.2467", 0)),
+        "GF": (("2.8699", 0), ("0.4081", 1), ("0.1110", 1), ("14.1954", 0)),
+        "DSIFT": (("2.9020", 1), ("0.4075", 2), ("0.1111", 0), ("14.3400", 2)),
+        "DCNN": (("2.8598", 0), ("0.4080", 0), ("0.1109", 0), ("14.1460", 0)),
+        "BA-Fusion": (("2.9040", 2), ("0.4075", 1), ("0.1112", 0), ("14.3550", 2)),
+        "MMF-Net": (("2.9791", 17), ("0.4056", 15), ("0.1120", 16), ("14.7451", 18)),
+    }.items()
+}
+
+
+def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None = None) -> str:
+    """Markdown: the published rows in the paper's order, then what else was measured.
+
+    Args:
+        columns: from :func:`evaluation.tables.summarise`, AG, LIF, MSD and GLD among them.
+        methods: measured. One whose name is that of a published row (``MMF-Net``, ``mmfnet``)
+            stands in this row.
+        ours: of these the one that stands directly below MMF-Net.
+    """
+    measured = {column.symbol: column for column in columns}
+    rows = dict.fromkeys(PUBLISHED)
+    rest = sorted(methods, key=lambda method: method != ours)  # stable: ours first
+    for method in rest:
+        row = next((name for name in PUBLISHED if _plain(name) == _plain(method)), None)
+        rows[row or method] = method
+    best = {s: _best_published(s, measured[s].higher_is_better) for s in METRICS if s in measured}
+    arrows = [f"{s} {arrow(measured[s])}" if s in measured else s for s in METRICS]
+    head = ["method", *(f"{a} published" for a in arrows), *(f"{a} measured" for a in arrows)]
+    lines = [head, ["---"] * len(head)]
+    for row, method in rows.items():
+        cells = [row]
+        for symbol in METRICS:
+            value, wins = PUBLISHED.get(row, {}).get(symbol, (None, 0))
+            text = "–" if value is None else f"{value} ({wins})"
+            cells.append(f"**{text}**" if value is not None and value == best.get(symbol) else text)
+        for symbol in METRICS:
+            column = measured.get(symbol)
+            known = column is not None and method in column.mean
+            text = format_mean(column, method) if known else "–"
+            cells.append(f"**{text}**" if known and is_best(column, method) else text)
+        lines.append(cells)
+    pairs = {len(column.pairs) for column in measured.values()}
+    note = (
+        "Published: Ma et al., IEEE TIP 2020, Table I, 20 Lytro pairs. Measured: this run, "
+        f"{'/'.join(map(str, sorted(pairs)))} pairs. In brackets the pairs on which a method beats "
+        "all others of its half of the table; the best bold. All four metrics reward sharpness, "
+        "whether or not it is true to the scene (docs/metrics.md)."
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note}\n"
+
+
+def _best_published(symbol: str, higher_is_better: bool) -> str:
+    values = [row[symbol][0] for row in PUBLISHED.values()]
+    return (max if higher_is_better else min)(values, key=float)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())

@@ -1,0 +1,239 @@
+"""Means, wins, ranks and significance over methods and metrics; Markdown, LaTeX, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import rankdata, wilcoxon
+
+from evaluation.scores import Score
+from evaluation.symbols import FDB, metric_of
+from utils.atomic import atomic_path
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric over the pairs that every method has, so that all means are of the same pairs.
+
+    Attributes:
+        symbol: of the metric.
+        pairs: names, P of them.
+        values: (P,) for each method, in the order of the methods.
+        mean, wins, rank: of each method: mean value; number of pairs on which it is strictly
+            better than all others (as in the paper's Table I); mean rank, 1 the best, ties shared.
+        first, second: the best two methods by mean; ``second`` is None if there is one method.
+        p: of Wilcoxon's signed-rank test between them, two-sided; None if there is one method.
+    """
+
+    symbol: str
+    pairs: list[str]
+    values: dict[str, np.ndarray]
+    mean: dict[str, float]
+    wins: dict[str, int]
+    rank: dict[str, float]
+    first: str
+    second: str | None
+    p: float | None
+
+    @property
+    def higher_is_better(self) -> bool:
+        return metric_of(self.symbol).higher_is_better
+
+
+def summarise(
+    scores: Sequence[Score], methods: Sequence[str], symbols: Sequence[str]
+) -> list[Column]:
+    """One column for each metric; methods without any value, and metrics without, are left out."""
+    values: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for score in scores:
+        values[score.metric][score.method][score.pair] = score.value
+    columns = []
+    for symbol in symbols:
+        rows = {method: values[symbol][method] for method in methods if values[symbol][method]}
+        common = set.intersection(*map(set, rows.values())) if rows else set()
+        if common:
+            pairs = [pair for pair in next(iter(rows.values())) if pair in common]
+            columns.append(
+                _column(
+                    symbol, pairs, {m: np.array([r[p] for p in pairs]) for m, r in rows.items()}
+                )
+            )
+    return columns
+
+
+def mean_ranks(columns: Sequence[Column]) -> dict[str, float]:
+    """Each method's rank, averaged over the pairs and then over the metrics that it has."""
+    ranks = defaultdict(list)
+    for column in columns:
+        for method, rank in column.rank.items():
+            ranks[method].append(rank)
+    return {method: float(np.mean(values)) for method, values in ranks.items()}
+
+
+def markdown(columns: Sequence[Column]) -> str:
+    """A row for each method, a column for each metric: mean, wins in brackets, the best bold."""
+    head, body, foot = _cells(columns, lambda text: f"**{text}**", _symbol)
+    lines = [head, ["---"] * len(head), *body, foot] if foot else [head, ["---"] * len(head), *body]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{caption(columns)}\n"
+
+
+def latex(columns: Sequence[Column]) -> str:
+    """The same as a LaTeX tabular (package booktabs)."""
+    head, body, foot = _cells(columns, lambda text: rf"\textbf{{{text}}}", _tex_symbol)
+
+    def row(cells: Sequence[str]) -> str:
+        return " & ".join([_tex(cells[0]), *cells[1:]]) + r" \\"
+
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", row(head), r"\midrule"]
+    lines += map(row, body)
+    lines += [r"\midrule", row(foot)] if foot else []
+    lines += [r"\bottomrule", r"\end{tabular}", f"% {caption(columns)}"]
+    return "\n".join(lines) + "\n"
+
+
+def caption(columns: Sequence[Column]) -> str:
+    """What the numbers of a table are."""
+    counts = sorted({len(column.pairs) for column in columns})
+    over = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "no"
+    several = any(column.second for column in columns)
+    return f"Mean over the {over} pairs that all methods have" + (
+        "; in brackets the pairs on which a method is better than all others; rank: mean over "
+        "pairs and metrics, 1 the best; p: Wilcoxon signed-rank test, best against second best."
+        if several
+        else "."
+    )
+
+
+def write_csv(path: Path, scores: Sequence[Score]) -> None:
+    """Write ``pair,method,metric,value`` lines."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Score._fields)
+        writer.writerows(scores)
+
+
+def write_summary(
+    path: Path, columns: Sequence[Column], problems: Sequence[str], about: Mapping[str, object]
+) -> None:
+    """Write means, wins, ranks and tests as JSON, with what was wrong and where it came from."""
+    metrics = {
+        column.symbol: {
+            "higher_is_better": column.higher_is_better,
+            "pairs": len(column.pairs),
+            "mean": {method: _number(value) for method, value in column.mean.items()},
+            "wins": column.wins,
+            "rank": column.rank,
+            "wilcoxon": {"first": column.first, "second": column.second, "p": column.p},
+        }
+        for column in columns
+    }
+    summary = {**about, "metrics": metrics, "rank": mean_ranks(columns), "problems": list(problems)}
+    write_text(path, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def format_mean(column: Column, method: str) -> str:
+    """Mean with wins in brackets (which one method alone does not have), or a dash.
+
+    Four decimals as in Table I; two for decibels and in a column that goes beyond 100.
+    """
+    mean = column.mean.get(method)
+    if mean is None:
+        return "–"
+    large = any(100 <= abs(value) < math.inf for value in column.mean.values())
+    decimals = 2 if large or column.symbol.startswith("PSNR") else 4
+    text = "∞" if mean == math.inf else f"{mean:.{decimals}f}"
+    return f"{text} ({column.wins[method]})" if column.second else text
+
+
+def is_best(column: Column, method: str) -> bool:
+    """Whether no method has a better mean; several may share the best."""
+    return column.second is not None and column.mean.get(method) == column.mean[column.first]
+
+
+def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Column:
+    sign = 1 if metric_of(symbol).higher_is_better else -1
+    methods = list(values)
+    table = sign * np.array(list(values.values()))  # (methods, pairs), higher is better
+    ranks = rankdata(-table, axis=0)
+    best = table == table.max(axis=0)
+    wins = (best & (best.sum(axis=0) == 1)).sum(axis=1)
+    order = sorted(range(len(methods)), key=lambda i: -table[i].mean())
+    second = order[1] if len(order) > 1 else None
+    return Column(
+        symbol,
+        pairs,
+        values,
+        {method: float(values[method].mean()) for method in methods},
+        {method: int(n) for method, n in zip(methods, wins, strict=True)},
+        {method: float(r) for method, r in zip(methods, ranks.mean(axis=1), strict=True)},
+        methods[order[0]],
+        None if second is None else methods[second],
+        None if second is None else _wilcoxon(table[order[0]], table[second]),
+    )
+
+
+def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+    """Two-sided p; pairs on which both are equal tell nothing, and if all are, p is 1."""
+    differences = (a - b)[a != b]
+    return float(wilcoxon(differences).pvalue) if len(differences) else 1.0
+
+
+def _cells(
+    columns: Sequence[Column], bold: Callable[[str], str], symbol: Callable[[Column], str]
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """Head, body and foot of a table as text; the foot is empty for one method."""
+    ranks = mean_ranks(columns)
+    several = len(ranks) > 1
+    head = ["method", *(symbol(column) for column in columns)]
+    body = []
+    for method in ranks:
+        cells = [
+            bold(text) if is_best(column, method) else text
+            for column, text in ((column, format_mean(column, method)) for column in columns)
+        ]
+        rank = f"{ranks[method]:.2f}"
+        best = ranks[method] == min(ranks.values())
+        body.append([method, *cells, *([bold(rank) if best else rank] if several else [])])
+    if not several:
+        return head, body, []
+    foot = ["p", *("–" if c.p is None else f"{c.p:.2g}" for c in columns), ""]
+    return [*head, "rank"], body, foot
+
+
+def arrow(column: Column) -> str:
+    """Which way is better."""
+    return "↑" if column.higher_is_better else "↓"
+
+
+def _symbol(column: Column) -> str:
+    return f"{column.symbol.replace(FDB, ' (FDB)')} {arrow(column)}"
+
+
+def _tex_symbol(column: Column) -> str:
+    name, _, index = column.symbol.removesuffix(FDB).partition("_")
+    text = rf"${name}_{{\mathrm{{{index}}}}}$" if index else name
+    where = " (FDB)" if column.symbol.endswith(FDB) else ""
+    return f"{text}{where} " + (r"$\uparrow$" if column.higher_is_better else r"$\downarrow$")
+
+
+def _tex(text: str) -> str:
+    return re.sub(r"([&%$#_{}])", r"\\\1", text)
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

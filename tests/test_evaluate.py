@@ -1,0 +1,203 @@
+"""``evaluate.py`` from the command line to its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import evaluate
+from evaluation import cache, scores
+from evaluation.matching import collect
+from evaluation.symbols import choose_metrics
+from tests.conftest import ROOT, texture
+from utils.images import write_png
+from utils.metrics import METRICS
+
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    """Three pairs, sharp left or right; ``mean`` and ``copy`` (of the first source) as methods."""
+    for seed in range(3):
+        truth = texture(seed, 48, 56)
+        blurred = cv2.GaussianBlur(truth, (0, 0), 2)
+        left = np.arange(56)[:, None] < 28
+        a, b = np.where(left, truth, blurred), np.where(left, blurred, truth)
+        write_png(tmp_path / f"sources/scene-{seed}-A.png", a)
+        write_png(tmp_path / f"sources/scene-{seed}-B.png", b)
+        write_png(tmp_path / f"mean/scene_{seed}_mean.png", ((a / 1.0 + b) / 2).astype(np.uint8))
+        write_png(tmp_path / f"copy/{seed}.png", a)
+        write_png(tmp_path / f"truth/scene-{seed}.png", truth)
+        band = np.zeros((48, 56), np.uint8)
+        band[:, 24:32] = 255 * (seed > 0)  # the first pair has no FDB
+        write_png(tmp_path / f"band/scene-{seed}.png", band)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folders) -> Callable[..., int]:
+    def call(*options: str, methods=("mean", "copy")) -> int:
+        fused = [f"{name}={folders / name}" for name in methods]
+        arguments = ["--sources", folders / "sources", "--fused", *fused, "--out", folders / "out"]
+        if "--workers" not in options:
+            arguments += ["--workers", 1]
+        return evaluate.main([*map(str, arguments), "--cache", str(folders / "cache"), *options])
+
+    return call
+
+
+def lines(folders: Path) -> list[dict[str, str]]:
+    with open(folders / "out" / "per_image.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_files_and_values(folders, run, capsys):
+    assert run("--metrics", "AG,Q_G,EN") == 0
+    rows = lines(folders)
+    assert list(rows[0]) == ["pair", "method", "metric", "value"]
+    assert len(rows) == 3 * 2 * 3
+    sources = [cv2.imread(str(folders / f"sources/scene-1-{s}.png"))[..., ::-1] for s in "AB"]
+    fused = cv2.imread(str(folders / "mean/scene_1_mean.png"))[..., ::-1]
+    expected = {"AG": METRICS["AG"](fused), "Q_G": METRICS["Q_G"](sources, fused)}
+    for symbol, value in expected.items():
+        (row,) = (
+            r for r in rows if (r["pair"], r["method"], r["metric"]) == ("scene-1", "mean", symbol)
+        )
+        assert float(row["value"]) == pytest.approx(value, rel=1e-12)
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    mean = np.mean(
+        [float(r["value"]) for r in rows if (r["method"], r["metric"]) == ("copy", "AG")]
+    )
+    assert summary["metrics"]["AG"]["mean"]["copy"] == pytest.approx(mean)
+    assert summary["problems"] == []
+    assert (folders / "out" / "tables.md").read_text() in capsys.readouterr().out
+    assert r"\begin{tabular}" in (folders / "out" / "tables.tex").read_text()
+
+
+def test_truth_and_band(folders, run):
+    options = ("--truth", str(folders / "truth"), "--band", str(folders / "band"))
+    assert run("--metrics", "PSNR,PSNR_FDB", *options, methods=["copy"]) == 0
+    rows = {(row["pair"], row["metric"]): float(row["value"]) for row in lines(folders)}
+    assert ("scene-0", "PSNR") in rows and ("scene-0", "PSNR_FDB") not in rows
+    truth, copy = (
+        cv2.imread(str(folders / name)).astype(float)
+        for name in ("truth/scene-1.png", "copy/1.png")
+    )
+    error = ((truth - copy) ** 2)[:, 24:32].mean()
+    assert rows["scene-1", "PSNR_FDB"] == pytest.approx(10 * np.log10(255**2 / error))
+
+
+def test_only_what_is_new_is_computed(folders, run, monkeypatch):
+    computed = []
+    real = scores.measure_image
+    monkeypatch.setattr(
+        scores, "measure_image", lambda job: computed.append((job.method, job.symbols)) or real(job)
+    )
+    assert run("--metrics", "AG,EN", methods=["mean"]) == 0
+    first = lines(folders)
+    computed.clear()
+    assert run("--metrics", "AG,EN", methods=["mean"]) == 0
+    assert not computed and lines(folders) == first
+    assert run("--metrics", "AG,EN,SD", methods=["mean", "copy"]) == 0
+    assert sorted(set(computed)) == [("copy", ("AG", "EN", "SD")), ("mean", ("SD",))]
+    computed.clear()
+    image = folders / "sources" / "scene-2-B.png"
+    write_png(image, cv2.imread(str(image))[:, ::-1])  # other content under the same name
+    assert run("--metrics", "AG,EN,SD", methods=["mean", "copy"]) == 0
+    assert len(computed) == 2
+    computed.clear()
+    monkeypatch.setattr(cache, "version", lambda symbol: f"another-{symbol}")
+    assert run("--metrics", "AG", methods=["mean"]) == 0
+    assert len(computed) == 3
+
+
+def test_versions_follow_the_code():
+    assert cache.version("Q_W") == cache.version("Q_C")  # same module
+    assert cache.version("EN") != cache.version("Q_W")
+
+
+def test_workers_give_the_same(folders, run):
+    assert run("--metrics", "AG,Q_G") == 0
+    one = lines(folders)
+    shutil.rmtree(folders / "cache")
+    assert run("--metrics", "AG,Q_G", "--workers", "2") == 0
+    assert lines(folders) == one
+
+
+def test_bad_images_are_named_and_the_rest_is_reported(folders, run, capsys):
+    (folders / "mean" / "scene_0_mean.png").unlink()
+    write_png(folders / "mean" / "scene_1_mean.png", np.zeros((20, 30, 3), np.uint8))
+    broken = folders / "copy" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    assert run("--metrics", "AG") == 2
+    said = capsys.readouterr().err
+    assert "scene-0" in said
+    assert "scene_1_mean.png is 30×20" in said and "56×48" in said
+    assert str(broken) in said
+    assert "3 problems" in said
+    left = {(row["pair"], row["method"]) for row in lines(folders)}
+    assert left == {("scene-2", "mean"), ("scene-0", "copy"), ("scene-1", "copy")}
+    assert len(json.loads((folders / "out" / "summary.json").read_text())["problems"]) == 3
+
+
+def test_ambiguous_names(folders, run, capsys):
+    shutil.copy(folders / "mean/scene_0_mean.png", folders / "mean/scene-0-old.png")
+    assert run("--metrics", "AG") == 2
+    said = capsys.readouterr().err
+    assert "scene-0-old.png" in said and "scene_0_mean.png" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metrics", "Q_GG"], "did you mean Q_G"),
+        (["--metrics", "PSNR"], "--truth"),
+        (["--metrics", ","], "no metric"),
+        (["--workers", "0"], "--workers"),
+        (["--insets", "3,4"], "--figures"),
+        (["--metrics", "AG", "--figures", "scene-9"], "no pair 'scene-9'"),
+        (["--metrics", "AG", "--figures", "--insets", "9"], "x,y"),
+        (["--metrics", "AG", "--figures", "--insets", "900,3"], "56×48"),
+        (["--run-peers", "enfus"], "did you mean enfuse"),
+    ],
+)
+def test_wrong_options(run, capsys, options, message):
+    assert run(*options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_needs_something_to_compare(folders, capsys):
+    assert evaluate.main(["--sources", str(folders / "sources"), "--out", str(folders)]) == 2
+    assert "--fused" in capsys.readouterr().err
+    assert evaluate.main(["--fused", "a=b", "--out", str(folders)]) == 2
+    assert "--sources" in capsys.readouterr().err
+
+
+def test_all_metrics(folders, run):
+    cases, _ = collect(folders / "sources", {"mean": folders / "mean"})
+    symbols = choose_metrics("all")
+    assert set(symbols) == {s for s, metric in METRICS.items() if metric.needs != "truth"}
+    values, problems = scores.measure(cases[:1], symbols, 1, cache.Cache(folders / "cache"))
+    # Those that need larger images than these say so; all others give a number.
+    assert {s.metric for s in values} | {p.split(": ")[1].split()[0] for p in problems} == set(
+        symbols
+    )
+    assert len(values) >= len(symbols) - 2
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the authors' images in ../shared are absent")
+def test_table1_reproduces_the_paper(tmp_path, capsys):
+    options = ["--sources", SHARED / "data/lytro", "--out", tmp_path, "--cache", tmp_path / "cache"]
+    fused = f"MMF-Net={SHARED / 'reference/mmfnet_lytro'}"
+    assert evaluate.main([*map(str, options), "--fused", fused, "--table1", "--workers", "1"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "| MMF-Net |" in line)
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert cells[4:] == ["2.9791", "0.4056", "0.1120", "14.7451"]

@@ -1,0 +1,95 @@
+"""Figures show what and where they say."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation import charts, figures
+from evaluation.scores import Score
+from evaluation.tables import summarise
+from tests.conftest import texture
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """(truth, two sources sharp left and right of column 80), all (144, 160, 3) uint8."""
+    truth = texture(1)
+    blurred = cv2.GaussianBlur(truth, (0, 0), 2.5)
+    left = np.arange(160)[:, None] < 80
+    return truth, [np.where(left, truth, blurred), np.where(left, blurred, truth)]
+
+
+def test_boundary_is_where_the_sharper_source_changes(scene):
+    columns = np.flatnonzero(figures.boundary(scene[1]).any(axis=0))
+    assert columns.size and 70 <= columns.min() and columns.max() <= 90
+
+
+def test_insets_are_on_the_boundary_where_results_differ(scene):
+    truth, sources = scene
+    wrong = truth.copy()
+    wrong[100:112, 74:86] = 0  # on the FDB
+    wrong[20:60, 10:50] = 255  # far from it
+    first, second = figures.choose_insets(sources, [truth, wrong])
+    assert abs(first.x - 80) < 12 and abs(first.y - 106) < 12
+    assert abs(second.x - 80) < 12
+    assert abs(first.y - second.y) >= first.size
+
+
+def test_insets_stay_inside():
+    shape = (144, 160, 3)
+    assert figures.read_inset("0,0,20", shape) == figures.Inset(10, 10, 20)
+    inset = figures.read_inset("159,143,21", shape)
+    assert figures._cut(np.zeros(shape), inset).shape == (21, 21, 3)
+
+
+def test_sources_without_a_boundary():
+    flat = np.full((64, 64, 3), 90, np.uint8)
+    assert len(figures.choose_insets([flat, flat], [])) == 1
+
+
+def _pixel(picture: Image.Image, x: float, y: float) -> tuple[int, ...]:
+    return picture.getpixel((round(x), round(y)))
+
+
+def test_differences(scene):
+    """Equal parts are grey; where a result is lighter than the source, so is the picture."""
+    _, sources = scene
+    lighter = sources[0].copy()
+    lighter[:72] = np.clip(lighter[:72].astype(int) + 40, 0, 255)
+    picture = figures.differences(sources, {"x": lighter})
+    left, top = figures.GAP, figures.GAP + figures.LABEL
+    height = round(figures.CELL * 144 / 160)
+    assert _pixel(picture, left + 60, top + height * 0.75) == (128, 128, 128)
+    assert min(_pixel(picture, left + 60, top + height * 0.25)) > 140
+
+
+def test_comparison_enlarges_the_insets(scene):
+    _, sources = scene
+    red = sources[0].copy()
+    red[30:50, 40:60] = (255, 0, 0)
+    picture = figures.comparison(sources, {"red": red}, [figures.Inset(50, 40, 20)])
+    left = figures.GAP + 2 * (figures.CELL + figures.GAP)
+    top = figures.GAP + figures.LABEL + round(figures.CELL * 144 / 160) + figures.GAP / 2
+    for x, y in ((0.2, 0.3), (0.2, 0.8), (0.8, 0.8)):  # away from the arrow
+        assert _pixel(picture, left + x * figures.CELL, top + y * figures.CELL) == (255, 0, 0)
+
+
+def test_charts():
+    scores = [
+        Score(f"p{i}", method, symbol, value + 0.1 * i)
+        for symbol in ("AG", "LIF")
+        for method, value in (("low", 1.0), ("high", 2.0))
+        for i in range(3)
+    ]
+    columns = summarise(scores, ["low", "high"], ["AG", "LIF"])
+    picture = charts.heat_map(columns)
+    row = 2 * (40 + charts.ROW * np.arange(2) + 4)  # near the cells' upper rim, beside the text
+    column = 2 * (charts.NAMES + charts.CELL * np.arange(2) + 6)
+    seen = [[picture.getpixel((int(x), int(y))) for x in column] for y in row]
+    good, bad = charts.GOOD, charts.BAD
+    # Both methods share the rank over all metrics, so they stand in the given order.
+    assert seen == [[bad, good], [good, bad]]
+    assert charts.box_plots(columns).width == 2 * (2 * (charts.NAMES + 340) + 20)

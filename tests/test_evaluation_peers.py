@@ -1,0 +1,129 @@
+"""Peers are driven by their command lines; here by stand-ins that answer as they are documented."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+from data.pairs import find_pairs
+from evaluation import peers
+from tests.conftest import texture
+from utils.images import read_photo, write_png
+
+ENFUSE = """
+import pathlib, shutil, sys
+if "--version" in sys.argv:
+    print("enfuse 4.2-abc"); sys.exit()
+options = [a for a in sys.argv[1:] if a.startswith("--")]
+images = [a for a in sys.argv[1:] if not a.startswith("--")]
+assert {"--exposure-weight=0", "--contrast-weight=1", "--hard-mask"} <= set(options)
+assert len(images) == 2
+if "broken" in images[0]:
+    sys.exit("enfuse: cannot fuse")
+shutil.copy(images[1], next(o for o in options if o.startswith("--output=")).partition("=")[2])
+calls = pathlib.Path(__file__).with_name("calls")
+calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
+"""
+FOCUSWEAVE = """
+import argparse, pathlib, shutil
+p = argparse.ArgumentParser()
+p.add_argument("--version", action="version", version="focusweave 2.0.0")
+for name in ("--batch", "--output", "--batch-format"):
+    p.add_argument(name, type=pathlib.Path)
+p.add_argument("--no-align", action="store_true")
+a = p.parse_args()
+assert a.no_align
+for folder in a.batch.iterdir():
+    shutil.copy(sorted(folder.iterdir())[0], a.output / f"{folder.name}.{a.batch_format}")
+"""
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch) -> Path:
+    """The only programs that are installed: stand-ins for enfuse and focusweave."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, code in {"enfuse": ENFUSE, "focusweave": FOCUSWEAVE}.items():
+        (folder / name).write_text(f"#!{sys.executable}\n{code}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(peers.sysconfig, "get_path", lambda kind: str(folder))
+    return folder
+
+
+@pytest.fixture
+def sources(tmp_path) -> Path:
+    for seed in range(4):
+        name = f"x-{seed // 2 + 1}-{'AB'[seed % 2]}"
+        write_png(tmp_path / "sources" / f"{name}.png", texture(seed, 32, 40))
+    return tmp_path / "sources"
+
+
+def peer(name: str) -> peers.Peer:
+    return next(peer for peer in peers.PEERS if peer.name == name)
+
+
+def test_absent_programs_say_how_to_get_them(programs):
+    chosen, notes = peers.choose_peers([])
+    assert [peer.name for peer in chosen] == ["FocusWeave", "enfuse"]
+    assert len(notes) == 1 and "pip install openfocus" in notes[0]
+
+
+def test_ten_methods_of_openfocus(programs):
+    (programs / "openfocus").write_text("")
+    (programs / "openfocus").chmod(0o755)
+    assert len(peers.choose_peers(["openfocus"])[0]) == 10
+    assert [p.name for p in peers.choose_peers(["OpenFocus DCT"])[0]] == ["OpenFocus DCT"]
+
+
+def test_run(programs, sources, tmp_path):
+    pairs = find_pairs(sources)[0]
+    for name, image in (("enfuse", "B"), ("FocusWeave", "A")):
+        output = tmp_path / name
+        run, problems = peers.run_peer(peer(name), pairs, peers.content(pairs), output)
+        assert not problems
+        assert run.version.startswith({"enfuse": "4.2", "FocusWeave": "2.0.0"}[name])
+        assert run.pairs == 2 and run.seconds > 0
+        for pair in ("x-1", "x-2"):
+            fused = read_photo(output / f"{pair}.png").rgb
+            np.testing.assert_array_equal(fused, read_photo(sources / f"{pair}-{image}.png").rgb)
+        assert json.loads((output / "run.json").read_text())["seconds"] == run.seconds
+
+
+def test_the_same_run_is_not_repeated(programs, sources, tmp_path):
+    def go() -> int:
+        pairs = find_pairs(sources)[0]
+        peers.run_peer(peer("enfuse"), pairs, peers.content(pairs), tmp_path / "enfuse")
+        return len((programs / "calls").read_text())
+
+    assert [go(), go()] == [2, 2]
+    write_png(sources / "x-1-A.png", texture(9, 32, 40))
+    assert go() == 4
+
+
+def test_a_failure_is_told(programs, sources, tmp_path):
+    for half in "AB":
+        shutil.copy(sources / f"x-1-{half}.png", sources / f"broken-{half}.png")
+    pairs = find_pairs(sources)[0]
+    output = tmp_path / "enfuse"
+    _, (problem,) = peers.run_peer(peer("enfuse"), pairs, peers.content(pairs), output)
+    assert "enfuse" in problem and "cannot fuse" in problem
+    assert {path.name for path in output.iterdir()} == {"x-1.png", "x-2.png"}
+
+
+def test_from_the_command_line(programs, sources, tmp_path, capsys):
+    options = ["--sources", sources, "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    options += ["--metrics", "AG", "--workers", 1, "--run-peers"]
+    assert evaluate.main([*map(str, options)]) == 0
+    said = capsys.readouterr()
+    assert "openfocus is not installed" in said.err
+    assert "| enfuse |" in said.out and "| FocusWeave |" in said.out
+    runs = json.loads((tmp_path / "out" / "summary.json").read_text())["runs"]
+    assert runs["enfuse"]["version"].startswith("4.2")
+    assert runs["enfuse"]["seconds_per_pair"] > 0
