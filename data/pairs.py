@@ -17,7 +17,7 @@ MARKS = (
     re.compile(r"(?P<name>.*?)[-_ .]?(?P<mark>[ab])", re.IGNORECASE | re.DOTALL),
     re.compile(r"(?P<name>|.*?(?=[-_ .]))[-_ .]?(?P<mark>[12])", re.DOTALL),
 )
-RESULT = re.compile(r"(.*-)?(fusion|guidance|boundary)", re.IGNORECASE | re.DOTALL)
+SKIPPED = re.compile(r"(.*-)?(fusion|guidance|boundary|truth)", re.IGNORECASE | re.DOTALL)
 FORMS = "NAME-A/NAME-B, NAME_A/NAME_B, NAMEA/NAMEB, NAME-1/NAME-2 or NAME_1/NAME_2"
 
 
@@ -44,7 +44,8 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
     """All pairs of a folder (not of those below), in the order of their names.
 
     The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
-    …_1 and …_2, in capitals or not; the types may differ. Results of an earlier run are skipped.
+    …_1 and …_2, in capitals or not; the types may differ. Results of an earlier run and
+    ground truth (…-Fusion, …-Guidance, …-Boundary, …-Truth) are skipped.
 
     Returns:
         The pairs, and what else lies there: an image without its other half, several candidates
@@ -60,7 +61,7 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
         raise UserError(f"there is no folder {folder}") from error
     except OSError as error:
         raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
-    files = [path for path in files if _may_be_image(path) and not RESULT.fullmatch(path.stem)]
+    files = [path for path in files if _may_be_image(path) and not SKIPPED.fullmatch(path.stem)]
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
     problems = []
     for path in files:

@@ -67,7 +67,16 @@ def test_command_of_the_readme(command, tmp_path, photographs, stored, monkeypat
     arguments = [here.get(argument, argument) for argument in arguments]
     if name in ("main", "defocus.generate"):
         arguments += quick_training(tmp_path / "run", photographs)
-    for option, value in (("--output", tmp_path / "output.png"), ("--count", 2), ("--size", 64)):
+    if name == "evaluate":
+        arguments += ["--cache", str(tmp_path / "cache"), "--workers", "1"]
+        if "--synthetic" in arguments:
+            arguments += ["--set", *quick_training(tmp_path / "run", photographs)]
+    for option, value in (
+        ("--out", tmp_path / "results"),
+        ("--output", tmp_path / "output.png"),
+        ("--count", 2),
+        ("--size", 64),
+    ):
         if option in arguments:
             arguments[arguments.index(option) + 1] = str(value)
     assert module.main(arguments) == 0
