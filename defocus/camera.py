@@ -21,7 +21,7 @@ def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator
         shot: share of the variance that grows with the signal, 0 (all read noise) to 1.
         rng: source of the noise.
     """
-    variance = sigma**2 * ((1 - shot) + shot * image / 0.5)
+    variance = image.mul(2 * shot * sigma**2).add_((1 - shot) * sigma**2)
     # PyTorch's normal numbers are vectorised, NumPy's are not.
     source = torch.Generator().manual_seed(int(rng.integers(2**63)))
     noise = torch.randn(image.shape, generator=source)
@@ -30,10 +30,11 @@ def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator
 
 def compress_jpeg(image: Tensor, quality: int) -> Tensor:
     """Encode as baseline JPEG with 4:2:0 chroma at ``quality`` 1–100 and decode again."""
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    coded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
-    return torch.from_numpy(np.ascontiguousarray(decoded)).permute(2, 0, 1).float() / 255
+    planes = image.flip(0).clamp_(0, 1).numpy()
+    pixels = cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in planes])
+    coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    decoded = cv2.split(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+    return torch.from_numpy(np.stack(decoded[::-1])) / 255
 
 
 def misregister(image: Tensor, shift: tuple[float, float], magnification: float) -> Tensor:

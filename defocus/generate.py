@@ -136,7 +136,7 @@ def write_sample(sample: Sample, root: Path, name: str) -> None:
 
 def to_pixels(image: Tensor) -> np.ndarray:
     """(C, H, W) in [0, 1] to (H, W, 3) BGR or (H, W) grey uint8; 0.5 becomes 128."""
-    return cv2.merge(list((image * 255 + 0.5).byte().flip(0).numpy()))
+    return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in image.flip(0).numpy()])
 
 
 def _identity(generator: SampleGenerator, split: str) -> dict[str, Any]:

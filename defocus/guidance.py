@@ -55,8 +55,12 @@ def guidance_map(
         (…, 1, H, W): 1 where only image 1 is right, 0 where only image 2 is, 0.5 where neither
         is (or both are).
     """
-    first_right = defocused_share(mattes, psfs1) <= INVISIBLE
-    second_right = defocused_share(mattes, psfs2) <= INVISIBLE
+    return compare_shares(defocused_share(mattes, psfs1), defocused_share(mattes, psfs2))
+
+
+def compare_shares(share1: Tensor, share2: Tensor) -> Tensor:
+    """Guidance map of two photographs whose :func:`defocused_share` is known."""
+    first_right, second_right = (share <= INVISIBLE for share in (share1, share2))
     return 0.5 + 0.5 * first_right.float() - 0.5 * second_right.float()
 
 

@@ -4,7 +4,8 @@ F is the foreground and B the background, both all-in-focus, α the foreground's
 mask of what is in focus, I the all-in-focus image, h a PSF with unit sum, ⊗ convolution. Images are
 (…, 3, H, W), mattes and masks (…, 1, H, W), in [0, 1]; the leading dimensions broadcast. All
 functions are differentiable and run on the device of their arguments. ``None`` for a PSF means
-in focus.
+in focus; ``margin`` is the number of pixels that the result leaves out at each border, from where
+light still blurs into it (:func:`defocus.psf.blur`).
 
 The models add light, so they are physically right on linear values; on sRGB values they are the
 paper's own approximation. :mod:`defocus.color` converts.
@@ -17,12 +18,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from defocus.psf import blur
+from defocus.psf import blur, crop
 
 
 def all_in_focus(foreground: Tensor, background: Tensor, matte: Tensor) -> Tensor:
     """Ground truth: I = αF + (1−α)B."""
-    return matte * foreground + (1 - matte) * background
+    return torch.lerp(background, foreground, matte)
 
 
 def one_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
@@ -39,21 +40,22 @@ def two_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
 
 
 def foreground_in_focus(
-    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None
+    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
 ) -> Tensor:
     """α-matte model, camera on the foreground: αF + (1−α)(h_b⊗B). The boundary stays sharp."""
-    return matte * foreground + (1 - matte) * blur(background, psf)
+    behind = blur(background, psf, margin)
+    return torch.lerp(behind, crop(foreground, margin), crop(matte, margin))
 
 
 def background_in_focus(
-    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None
+    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
 ) -> Tensor:
     """α-matte model, camera on the background: h_f⊗(αF) + (1 − h_f⊗α)B.
 
     The foreground spreads over the sharp background: the defocus spread effect.
     """
-    light, spread = _defocus(foreground, matte, psf)
-    return light + (1 - spread) * background
+    light, spread = defocus(foreground, matte, psf, margin)
+    return light + (1 - spread) * crop(background, margin)
 
 
 def layers_in_focus(
@@ -83,7 +85,7 @@ def layers_in_focus(
     image = torch.zeros_like(colors[-1])
     transmitted = torch.ones_like(mattes[-1])
     for color, matte, psf in zip(colors, mattes, psfs, strict=True):
-        light, spread = _defocus(color, matte, psf)
+        light, spread = defocus(color, matte, psf)
         image = image + transmitted * light
         transmitted = transmitted * (1 - spread)
     return image
@@ -107,10 +109,12 @@ def focus_stack(
     return [layers_in_focus(colors, mattes, psfs) for psfs in settings]
 
 
-def _defocus(color: Tensor, matte: Tensor, psf: Tensor | None) -> tuple[Tensor, Tensor]:
+def defocus(
+    color: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
+) -> tuple[Tensor, Tensor]:
     """Light h⊗(αC) and spread h⊗α of one layer."""
     light = matte * color
     if psf is None:
-        return light, matte
+        return crop(light, margin), crop(matte, margin)
     matte = matte.expand(*light.shape[:-3], *matte.shape[-3:])
-    return blur(torch.cat([light, matte], -3), psf).split([light.shape[-3], 1], -3)
+    return blur(torch.cat([light, matte], -3), psf, margin).split([light.shape[-3], 1], -3)

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from defocus import camera, psf
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import guidance_map
+from defocus.guidance import compare_shares
 from defocus.mattes import procedural_matte
 from defocus.models import (
     all_in_focus,
-    background_in_focus,
+    defocus,
     foreground_in_focus,
     one_parameter,
     two_parameter,
@@ -114,13 +114,7 @@ class SampleGenerator:
         residual = config.residual_blur.draw(rng)
         sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
         images, truth, guidance = _photograph(
-            config.model, foreground, background, matte, psfs, residual, sharp_everywhere
-        )
-        inside = (..., slice(margin, margin + config.size), slice(margin, margin + config.size))
-        images, truth, guidance = (
-            [image[inside] for image in images],
-            truth[inside],
-            guidance[inside],
+            config.model, foreground, background, matte, psfs, margin, residual, sharp_everywhere
         )
         if linear:
             images, truth = [to_srgb(image) for image in images], to_srgb(truth)
@@ -189,9 +183,9 @@ class SampleGenerator:
         top, left = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
         patch = photo[top : top + side, left : left + side]
         if rng.random() < 0.5:
-            patch = patch[:, ::-1]
+            patch = cv2.flip(patch, 1)
         interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-        return cv2.resize(np.ascontiguousarray(patch), (size, size), interpolation=interpolation)
+        return cv2.resize(patch, (size, size), interpolation=interpolation)
 
     def _camera(
         self, images: list[Tensor], rng: np.random.Generator
@@ -239,26 +233,34 @@ def _photograph(
     background: Tensor,
     matte: Tensor,
     psfs: list[Tensor],
+    margin: int,
     residual: float | None,
     sharp_everywhere: bool,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Both photographs (foreground, then background in focus), the truth, the guidance map."""
+    """Both photographs (foreground, then background in focus), the truth, the guidance map.
+
+    They lack ``margin`` pixels of the layers at each border.
+    """
     if residual:
         # No lens resolves every pixel: the best focus there is, in the sources as in the truth.
         best = psf.gaussian(residual)
-        matte, foreground, background = (
-            psf.blur(layer, best) for layer in (matte, foreground, background)
-        )
-    spread, behind = psfs
+        layers = psf.blur(torch.cat([foreground, background, matte]), best)
+        foreground, background, matte = layers.split([3, 3, 1])
+    front, behind = psfs
     truth = all_in_focus(foreground, background, matte)
-    guidance = guidance_map([matte], [None, behind], [spread, None])
     if model == "alpha_matte":
-        near = foreground_in_focus(foreground, background, matte, behind)
-        far = background_in_focus(foreground, background, matte, spread)
+        near = foreground_in_focus(foreground, background, matte, behind, margin)
+        # background_in_focus, whose spread the guidance map needs too.
+        light, spread = defocus(foreground, matte, front, margin)
+        far = light + (1 - spread) * psf.crop(background, margin)
     else:
         render = one_parameter if model == "one_parameter" else two_parameter
         mask = (matte > 0.5).float()
-        near, far = render(truth, mask, behind), render(truth, 1 - mask, spread)
+        near, far = render(truth, mask, behind), render(truth, 1 - mask, front)
+        near, far = psf.crop(near, margin), psf.crop(far, margin)
+        spread = psf.blur(matte, front, margin)
+    truth = psf.crop(truth, margin)
+    guidance = compare_shares(1 - psf.crop(matte, margin), spread)
     if sharp_everywhere:
         return [truth, far], truth, torch.ones_like(guidance)
     return [near, far], truth, guidance
@@ -275,7 +277,7 @@ def _place(
         color = cv2.resize(color, shape, interpolation=cv2.INTER_AREA)
         alpha = cv2.resize(alpha, shape, interpolation=cv2.INTER_AREA)
     if rng.random() < 0.5:
-        color, alpha = color[:, ::-1].copy(), alpha[:, ::-1].copy()
+        color, alpha = cv2.flip(color, 1), cv2.flip(alpha, 1)
     height, width = alpha.shape
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-20, 20), max(scale, 1.0))
     matrix[:, 2] += rng.uniform(0.15, 0.85, 2) * size - (width / 2, height / 2)
@@ -287,7 +289,10 @@ def _place(
 def _to_tensor(image: np.ndarray, linear: bool) -> Tensor:
     """(3, H, W) sRGB or linear light in [0, 1] from (H, W, 3) uint8 sRGB."""
     table = _LINEAR if linear else _STORED
-    return torch.from_numpy(np.stack([cv2.LUT(plane, table) for plane in cv2.split(image)]))
+    planes = np.empty((3, *image.shape[:2]), np.float32)
+    for plane, stored in zip(planes, cv2.split(image), strict=True):
+        cv2.LUT(stored, table, plane)
+    return torch.from_numpy(planes)
 
 
 _STORED = np.arange(256, dtype=np.float32) / 255

@@ -85,6 +85,15 @@ def test_in_focus_everywhere_is_the_truth(model):
     torch.testing.assert_close(model(foreground, background, matte, disk(0.0)), truth)
 
 
+@pytest.mark.parametrize("model", [foreground_in_focus, background_in_focus])
+@pytest.mark.parametrize("psf", [None, PSF])
+@pytest.mark.parametrize("margin", [1, 4])  # less and more than the PSF reaches
+def test_margin_is_left_out_and_blurs_in(model, psf, margin):
+    inside = (..., slice(margin, 13 - margin), slice(margin, 13 - margin))
+    expected = model(*scene(), psf)[inside]
+    torch.testing.assert_close(model(*scene(), psf, margin), expected, atol=1e-6, rtol=0)
+
+
 def test_constant_images_stay_constant():
     _, _, matte = scene()
     grey = torch.full((3, 13, 13), 0.42)

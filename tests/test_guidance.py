@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from defocus.guidance import INVISIBLE, boundary_map, defocused_share, guidance_map
+from defocus.guidance import (
+    INVISIBLE,
+    boundary_map,
+    compare_shares,
+    defocused_share,
+    guidance_map,
+)
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, background_in_focus, focus_stack, foreground_in_focus
 from defocus.psf import disk, gaussian
@@ -66,6 +72,12 @@ def test_definition(radius):
     settled = np.abs(spread - INVISIBLE) > 1e-6  # where rounding does not decide
     assert settled.mean() > 0.99
     np.testing.assert_array_equal(guidance[settled], expected[settled])
+
+
+def test_shares_compare_pixel_by_pixel():
+    none, some = 0.9 * INVISIBLE, 1.1 * INVISIBLE
+    share1, share2 = torch.tensor([[none, some, some, none], [some, none, some, none]])
+    assert compare_shares(share1, share2).tolist() == [1, 0, 0.5, 0.5]
 
 
 def test_exchanged_photographs_exchange_the_map():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, signal
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from defocus.psf import blur, disk, gaussian, polygon
+from defocus.psf import blur, crop, disk, gaussian, polygon
 
 LENSES = {
     "gaussian": gaussian,
@@ -105,6 +105,24 @@ def test_blur_is_convolution_with_a_replicated_border(height, width, reach, seed
     for plane, full, own in zip(image, padded, blurred, strict=True):
         np.testing.assert_allclose(own, signal.convolve2d(full, psf, "valid"), atol=1e-12)
         np.testing.assert_allclose(own, ndimage.convolve(plane, psf, mode="nearest"), atol=1e-12)
+
+
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 6), st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_margin_leaves_out_the_border(height, width, reach, margin):
+    shape = (2, height + 2 * margin, width + 2 * margin)
+    rng = np.random.default_rng(height)
+    image, psf = (
+        torch.from_numpy(rng.random(shape)),
+        torch.from_numpy(rng.random((2 * reach + 1,) * 2)),
+    )
+    blurred = blur(image, psf, margin)
+    assert blurred.shape == (2, height, width)
+    whole = blur(image, psf)[:, margin : margin + height, margin : margin + width]
+    torch.testing.assert_close(blurred, whole, atol=1e-12, rtol=1e-12)
+    assert torch.equal(
+        crop(image, margin), image[:, margin : margin + height, margin : margin + width]
+    )
 
 
 @pytest.mark.parametrize("lens", sorted(LENSES))
