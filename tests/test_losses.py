@@ -89,3 +89,15 @@ def test_log_loss_counts_the_band_of_those_samples_that_have_one():
     assert loss["guidance"].item() == pytest.approx(3 * entropy, rel=1e-5)
     none = LogLoss()(Fusion(fused, fused, logits, logits, logits), truth, torch.zeros(2, 1, 9, 9))
     assert none["boundary"].item() == 0
+
+
+@pytest.mark.parametrize("loss", [PaperLoss, LogLoss])
+def test_the_weight_of_the_guidance_term(loss):
+    torch.manual_seed(0)
+    guidance, truth = torch.full((1, 1, 8, 8), 0.5), torch.rand(1, 3, 8, 8)
+    guidance[..., :3] = 1.0
+    logits = torch.randn(1, 1, 8, 8)
+    fusion = Fusion(truth, truth, logits.sigmoid(), torch.zeros_like(logits), logits)
+    once, thrice = (loss(weight)(fusion, truth, guidance)["guidance"] for weight in (1.0, 3.0))
+    assert once > 0
+    torch.testing.assert_close(thrice, 3 * once)

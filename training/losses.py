@@ -13,7 +13,14 @@ class PaperLoss(nn.Module):
     """mean‖F−GT‖₂ + mean(w·‖F−GT‖₂) + 0.2·mean|G−G*|, of the released code.
 
     ‖·‖₂ runs over the channels and w = 5 − 8·|G*−0.5|, divided by its mean.
+
+    Args:
+        guidance: weight of the last term.
     """
+
+    def __init__(self, guidance: float = 0.2):
+        super().__init__()
+        self.guidance = guidance
 
     def forward(self, fusion: Fusion, truth: Tensor, guidance: Tensor) -> dict[str, Tensor]:
         # The small constant keeps the gradient of the root finite at zero.
@@ -22,7 +29,7 @@ class PaperLoss(nn.Module):
         return {
             "fusion": distance.mean(),
             "boundary": (weight / weight.mean() * distance).mean(),
-            "guidance": 0.2 * (fusion.guidance - guidance).abs().mean(),
+            "guidance": self.guidance * (fusion.guidance - guidance).abs().mean(),
         }
 
 

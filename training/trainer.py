@@ -79,7 +79,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = _start(config).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, train.ema)
-        self.loss = LOSSES[train.loss]()
+        weight = train.guidance_weight
+        self.loss = LOSSES[train.loss](*([] if weight is None else [weight]))
         self.optimizer = _optimizer(self.model, train)
         self.schedule = SCHEDULES[train.schedule](train.steps)
         # Flags and waiting go over the CPUs: a GPU need not stop for them, and hours of validation

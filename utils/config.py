@@ -60,6 +60,7 @@ class TrainConfig:
     steps: int = 20000
     batch: int = 8  # samples a step of each process
     loss: str = "log"  # or paper
+    guidance_weight: float | None = None  # of the loss's guidance term, its own by default
     schedule: str = "cosine"  # or paper, trapezoid
     lr: float = 1e-3
     weight_decay: float = 0.0  # on weights, never on biases
