@@ -177,8 +177,8 @@ def in_order(dataset: Dataset, batch: int, workers: int = 0) -> DataLoader:
 
 def _start_worker(worker: int) -> None:
     # Ctrl-C reaches the workers too, but they have to go on until the training has been saved.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # SIGTERM stays what it is: it is how a process ends the workers that it leaves behind.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
