@@ -1,0 +1,229 @@
+"""Fuse a focus stack: align the frames, merge them one after another.
+
+>>> model = load_model("weights/mmfnet.safetensors")
+>>> fusion = fuse([frame1, frame2, frame3], model)
+>>> fusion.image, fusion.index
+
+Frames are read one at a time, twice if they are to be aligned (once to register them, once to
+merge them), so that a stack of any length takes the memory of a few frames.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defocus.guidance import boundary_map
+from models.build import load_model
+from models.mmfnet import MMFNet
+from stacks.align import Registration, common_area, register, warp
+from stacks.merge import RunningFusion, needed_memory
+from utils.device import choose_device
+
+WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
+SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
+DTYPES = (np.uint8, np.uint16, np.float32)
+
+Window = tuple[slice, slice]
+Progress = Callable[[Iterable[int], str], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What became of a frame.
+
+    Attributes:
+        used: whether it was merged; if not, ``reason`` says why.
+        matrix: 3×3, from pixels of the reference frame to pixels of this one.
+        gain: factors on its stored R, G and B that match the reference.
+        share: of the result's pixels that come from it.
+        seconds: to warp and merge it.
+    """
+
+    used: bool
+    reason: str | None
+    matrix: list[list[float]] | None
+    gain: list[float]
+    share: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A fused stack.
+
+    Attributes:
+        image: (h, w, 3) of the frames' type.
+        index: (h, w) uint16: the frame that each pixel comes from; in the band around the FDB,
+            where none is right, the one that contributes most.
+        confidence: (h, w) uint8; 255 where one frame was clearly right, 0 where none was.
+        area: rows and columns of the reference frame that ``image`` shows.
+        frames: a report of each frame, in the order given.
+    """
+
+    image: np.ndarray
+    index: np.ndarray
+    confidence: np.ndarray
+    area: Window
+    frames: list[FrameReport]
+
+
+class Step(NamedTuple):
+    """A merge, as ``observe`` gets it: the aligned frame and what was decided on it."""
+
+    frame: int
+    aligned: np.ndarray  # (h, w, 3)
+    guidance: np.ndarray  # (h, w) float32: 0 where the frame is right, 1 where the earlier ones are
+    boundary: np.ndarray  # (h, w) float32: 1 on the FDB
+
+
+def fuse(
+    images: Sequence[np.ndarray | Tensor],
+    model: MMFNet | None = None,
+    *,
+    align: bool = True,
+    motion: str = "similarity",
+    exposure: bool = True,
+    crop: bool = True,
+    memory: int | None = None,
+    device: str | torch.device | None = None,
+    observe: Callable[[Step], None] | None = None,
+    progress: Progress | None = None,
+) -> Fusion:
+    """Fuse a stack of photographs of one scene, each focused at another depth.
+
+    Args:
+        images: a sequence of at least two equally large (H, W, 3) frames, RGB: uint8, uint16 or
+            float32 in [0, 1], arrays or tensors. It may read its frames from files when it is
+            asked for them; none is kept.
+        model: in evaluation mode; by default the shipped weights.
+        align: register the frames to one another; leave it out for tripod and microscope stacks
+            that are registered already.
+        motion, exposure: see :func:`stacks.align.register`.
+        crop: keep the area that all frames show; otherwise the reference frame's, where what a
+            frame does not show is continued from its edge.
+        memory: bytes that the process may take; the default is not limited.
+        device: where to compute; by default where ``model`` is, or the best there is.
+        observe: called after each merge, with the first frame too (its guidance is 0).
+        progress: goes through frame numbers with a bar, like
+            ``lambda numbers, stage: tqdm(numbers, stage)``.
+
+    Raises:
+        ValueError: fewer than two frames can be used, they differ in size or type, are smaller than
+            16×16, have less than that in common, or ``memory`` is too little.
+    """
+    progress = progress or (lambda numbers, stage: numbers)
+    frames = _Arrays(images)
+    if len(frames) < 2:
+        raise ValueError(f"a stack has at least 2 frames, not {len(frames)}")
+    if model is None:
+        model, device = load_model(WEIGHTS), device or "auto"
+    if device is not None:
+        model = model.to(choose_device(str(device)), memory_format=torch.channels_last)
+    size, dtype = frames.size()
+    if memory is not None and needed_memory(size, dtype) > memory:
+        raise ValueError(
+            f"frames of {size[1]}×{size[0]} pixels take {needed_memory(size, dtype) / 1e9:.1f} GB, "
+            f"more than the limit of {memory / 1e9:.1f} GB"
+        )
+    if align:
+        registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
+    else:
+        registrations = [Registration(np.eye(3), np.ones(3), None) for _ in range(len(frames))]
+    used = [i for i, found in enumerate(registrations) if found.matrix is not None]
+    if len(used) < 2:
+        reasons = "; ".join(f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations))
+        raise ValueError(f"fewer than two frames can be used ({reasons})")
+    area = (slice(0, size[0]), slice(0, size[1]))
+    if align and crop:
+        area = common_area(registrations, size)
+    height, width = (max(0, s.stop - s.start) for s in area)
+    if min(height, width) < SMALLEST:
+        raise ValueError(
+            f"the frames have only {width}×{height} pixels in common, {SMALLEST}×{SMALLEST} is the "
+            "least; keep the size instead of cropping, or leave frames out"
+        )
+    merged, seconds = None, {}
+    for i in progress(used, "fusing"):
+        started = time.perf_counter()
+        aligned = _aligned(frames[i], registrations[i], area)
+        if merged is None:
+            merged = RunningFusion(model, aligned, i)
+            guidance = np.zeros((height, width), np.float32)
+        else:
+            guidance = merged.merge(aligned, i)
+        seconds[i] = time.perf_counter() - started
+        if observe:
+            observe(Step(i, aligned, guidance, boundary_map(guidance)))
+    share = np.bincount(merged.index.ravel(), minlength=len(frames)) / merged.index.size
+    reports = [
+        FrameReport(
+            used=found.matrix is not None,
+            reason=found.reason,
+            matrix=None if found.matrix is None else found.matrix.tolist(),
+            gain=found.gain.tolist(),
+            share=float(share[i]),
+            seconds=round(seconds.get(i, 0.0), 4),
+        )
+        for i, found in enumerate(registrations)
+    ]
+    return Fusion(merged.image, merged.index, merged.confidence, area, reports)
+
+
+def _aligned(frame: np.ndarray, found: Registration, area: Window) -> np.ndarray:
+    """A frame as the reference sees it, in ``area``."""
+    rows, columns = area
+    identity = np.array_equal(found.matrix, np.eye(3)) and np.all(found.gain == 1)
+    if identity:
+        return np.ascontiguousarray(frame[area])
+    offset = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    return warp(frame, replace(found, matrix=found.matrix @ offset), size)
+
+
+class _Arrays(Sequence):
+    """Frames as arrays, checked as they come."""
+
+    def __init__(self, images: Sequence[np.ndarray | Tensor]):
+        self.images = images
+        self.first: tuple[tuple[int, int], np.dtype] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        image = self.images[i]
+        frame = image.cpu().numpy() if isinstance(image, Tensor) else image
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
+            raise ValueError(
+                f"frame {i + 1}: frames are (H, W, 3) uint8, uint16 or float32, not {frame.shape} "
+                f"{frame.dtype}"
+            )
+        if min(frame.shape[:2]) < SMALLEST:
+            raise ValueError(
+                f"frame {i + 1} has {frame.shape[1]}×{frame.shape[0]} pixels, "
+                f"{SMALLEST}×{SMALLEST} is the least"
+            )
+        form = frame.shape[:2], frame.dtype
+        if self.first is None:
+            self.first = form
+        if form != self.first:
+            (height, width), dtype = self.first
+            raise ValueError(
+                f"frame {i + 1} is {frame.shape[1]}×{frame.shape[0]} {frame.dtype}, the frames "
+                f"before {width}×{height} {dtype}; frames are equally large and of one type"
+            )
+        return frame
+
+    def size(self) -> tuple[tuple[int, int], np.dtype]:
+        """(H, W) and type of the frames; reads one if none was read."""
+        if self.first is None:
+            self[0]
+        return self.first

@@ -1,0 +1,71 @@
+"""The ablation: configs that differ only in what is ablated, trained and tabulated by one command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from evaluation import ablation
+from tests.test_readme import quick_training
+from utils.config import load_config, to_dict
+from utils.errors import UserError
+
+
+def flat(values: dict, prefix: str = "") -> dict[str, object]:
+    result = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        result |= flat(value, path + ".") if isinstance(value, dict) else {path: value}
+    return result
+
+
+def resolved(path) -> dict[str, object]:
+    config = flat(to_dict(load_config(path)))
+    del config["run"]
+    return config
+
+
+@pytest.mark.parametrize("name", ["one_parameter", "two_parameter", "alpha_matte_initial"])
+def test_configs_differ_from_the_alpha_matte_only_in_what_is_ablated(name):
+    base = resolved(ablation.CONFIGS / "alpha_matte.yaml")
+    other = resolved(ablation.CONFIGS / f"{name}.yaml")
+    differing = {key for key in base | other if base.get(key) != other.get(key)}
+    if name == "alpha_matte_initial":
+        assert differing and all(key.startswith("model.boundary") for key in differing)
+    else:
+        assert differing == {"data.defocus.model"}
+        assert other["data.defocus.model"] == name
+
+
+def test_the_alpha_matte_ablation_is_the_default_network_on_the_default_data():
+    base = resolved(ablation.CONFIGS / "alpha_matte.yaml")
+    default = resolved(ablation.CONFIGS.parent / "mmfnet.yaml")
+    differing = {key for key in base | default if base.get(key) != default.get(key)}
+    assert differing == {"train.steps"}
+
+
+def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys):
+    arguments = ["--out", str(tmp_path / "out"), "--sources", "data/samples", "--workers", "1"]
+    arguments += ["--only", "alpha_matte", "alpha_matte_initial", "--pair", "coffee"]
+    arguments += ["--set", *quick_training(tmp_path / "runs", photographs)]
+    pairs = ablation.find_pairs("data/samples")[0]
+    arguments[arguments.index("coffee")] = pairs[0].name
+    assert ablation.main(arguments) == 0
+    checkpoints = sorted((tmp_path / "runs").glob("*/latest.pt"))
+    assert [path.parent.name for path in checkpoints] == ["alpha_matte", "alpha_matte_initial"]
+    before = [path.stat().st_mtime_ns for path in checkpoints]
+    figures = json.loads((tmp_path / "out/synthetic.json").read_text())
+    initial = figures["alpha_matte_initial"]
+    assert initial["fused_whole"] == initial["initial_whole"]  # there is no boundary fusion
+    assert figures["alpha_matte"]["oracle_whole"] == initial["oracle_whole"]  # the same samples
+    assert "Q_G" in (tmp_path / "out/tables.md").read_text()
+    assert not (tmp_path / "out/fused").exists()
+    capsys.readouterr()
+    assert ablation.main(arguments) == 0
+    assert [path.stat().st_mtime_ns for path in checkpoints] == before
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(UserError, match="choose of alpha_matte"):
+        ablation.choose(["beta_matte"], [])
