@@ -33,7 +33,15 @@ class BoundaryFusion(nn.Module):
 
     def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
         """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
+        return self.coefficients(image1, image2, guidance)
+
+    def coefficients(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
+        """What :meth:`residual` needs: here the residual itself."""
         return self.tail(self.body(self.head(torch.cat([image1, image2, guidance], 1))))
+
+    @staticmethod
+    def residual(coefficients: Tensor, image1: Tensor, image2: Tensor) -> Tensor:
+        return coefficients
 
 
 class PairBoundaryFusion(nn.Module):
@@ -76,6 +84,11 @@ class PairBoundaryFusion(nn.Module):
 
     def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
         """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
+        return self.residual(self.coefficients(image1, image2, guidance), image1, image2)
+
+    def coefficients(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
+        """Offset, gain₊ and gain₋, (N, 5, H, W): smooth, so they can be enlarged from a smaller
+        version of the images."""
         height, width = image1.shape[-2:]
         padding = (0, -width % 4, 0, -height % 4)
         sources = (torch.cat([image1, guidance], 1), torch.cat([image2, 1 - guidance], 1))
@@ -86,5 +99,11 @@ class PairBoundaryFusion(nn.Module):
         limit = pair[1].abs()
         even = F.pixel_shuffle(self.tail_even(pair[0].clamp(-limit, limit)), 2)
         odd = F.pixel_shuffle(self.tail_odd(pair[1]), 2)
-        residual = even[:, :3] + even[:, 3:] * total[:, :3] + odd * difference[:, :3]
-        return residual[..., :height, :width]
+        return torch.cat([even, odd], 1)[..., :height, :width]
+
+    @staticmethod
+    def residual(coefficients: Tensor, image1: Tensor, image2: Tensor) -> Tensor:
+        """Residual (N, 3, H, W) from the coefficients and the images."""
+        offset, plus, minus = coefficients.split([3, 1, 1], 1)
+        total, difference = to_pair(image1, image2)
+        return offset + plus * total + minus * difference

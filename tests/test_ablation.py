@@ -1,4 +1,4 @@
-"""The ablation: configs that differ only in what is ablated, trained and tabulated by one command."""
+"""The ablation: configs that differ only in what is ablated, trained and tabulated at once."""
 
 from __future__ import annotations
 
