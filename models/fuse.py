@@ -10,7 +10,7 @@ states it by two attributes:
 So a tile that sees its reach around itself, cut on the grid, gives what the whole image gives. The
 cascade runs stage by stage, since its stages reach differently far: first the guidance map of the
 whole image, then the boundary fusion, and that only where the boundary map is not zero. Sources
-and results stay 8-bit if they came so; only a tile at a time is held as floating-point features.
+and results keep their type; only a tile at a time is held as floating-point features.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from defocus.guidance import INVISIBLE, boundary_map
-from models.mmfnet import MMFNet
+from models.mmfnet import MMFNet, select
 
 SMALLEST = 16  # pixels: side of an image
 # Side of tiles by default: with what they see around them they take about 1 GB of features. Smaller
@@ -52,7 +52,7 @@ class Fused(NamedTuple):
 
 
 class FusedArrays(NamedTuple):
-    """:class:`Fused` as arrays: image (H, W, 3) uint8, maps (H, W) float32 in [0, 1]."""
+    """:class:`Fused` as arrays: image (H, W, 3) as given, maps (H, W) float32 in [0, 1]."""
 
     fused: np.ndarray
     guidance: np.ndarray
@@ -81,15 +81,18 @@ def fuse_arrays(
 
     Args:
         model: in evaluation mode, see :func:`models.build.load_model`.
-        image1, image2: (H, W, 3) uint8, RGB, aligned, at least 16×16.
+        image1, image2: (H, W, 3), RGB, aligned, at least 16×16; both uint8, uint16, or float32 in
+            [0, 1]. The fused image is of that type.
         tile, progress: see :func:`fuse`.
 
     Raises:
         ValueError: the images differ in shape, are no RGB images or too small.
     """
     for image in (image1, image2):
-        if image.ndim != 3 or image.dtype != np.uint8:
-            raise ValueError(f"images are (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        if image.ndim != 3 or image.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ValueError(
+                f"images are (H, W, 3) uint8, uint16 or float32, not {image.shape} {image.dtype}"
+            )
     arrays = (np.require(image, requirements=["C", "W"]) for image in (image1, image2))
     sources = (torch.from_numpy(array).permute(2, 0, 1)[None] for array in arrays)
     fusion = fuse(model, *sources, tile=tile, progress=progress)
@@ -110,8 +113,9 @@ def fuse(
 
     Args:
         model: in evaluation mode, see :func:`models.build.load_model`.
-        image1, image2: (N, 3, H, W) RGB, aligned, at least 16×16: uint8, or floating point in
-            [0, 1]. They may be on another device than the model, and the result is where they are.
+        image1, image2: (N, 3, H, W) RGB, aligned, at least 16×16: uint8, uint16, or floating
+            point in [0, 1]. They may be on another device than the model; the result is where
+            they are.
         tile: side of the tiles in pixels, without their overlap, rounded up to the grid of each
             sub-net; by default 1024, which takes about 1 GB.
         progress: called with the tiles of a stage and its name, to go through them with a bar
@@ -171,7 +175,7 @@ def _fuse_tile(model: MMFNet, images: Sequence[Tensor], guidance: Tensor, tile: 
     """The second stage: initial fusion, and the residual if any of it can be seen."""
     core1, core2 = (_load(image, tile.core, model) for image in images)
     weight = _load(guidance, tile.core, model)
-    initial = core2 + weight * (core1 - core2)
+    initial = select(core1, core2, weight)
     boundary = boundary_map(weight)
     if model.boundary is None or boundary.max() < INVISIBLE:
         return initial
@@ -183,10 +187,12 @@ def _load(image: Tensor, region: Region, model: nn.Module) -> Tensor:
     """A region of an image as the model takes it."""
     part = image[region].to(next(model.parameters()).device)
     part = part.to(torch.float32, memory_format=torch.channels_last)
-    return part / 255 if image.dtype == torch.uint8 else part
+    return part if image.is_floating_point() else part / torch.iinfo(image.dtype).max
 
 
 def _store(region: Tensor, image: Tensor) -> None:
     """Write values in [0, 1] to a region of a result in its type."""
     image = image.clamp(0, 1)
-    region.copy_((image * 255).round() if region.dtype == torch.uint8 else image)
+    if not region.is_floating_point():
+        image = (image * torch.iinfo(region.dtype).max).round()
+    region.copy_(image)

@@ -20,6 +20,11 @@ class Fusion(NamedTuple):
     logits: Tensor  # of the guidance map
 
 
+def select(image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
+    """Initial fusion: G·image1 + (1 − G)·image2, so that equal pixels stay exactly as they are."""
+    return image2 + guidance * (image1 - image2)
+
+
 class MMFNet(nn.Module):
     """Initial fusion gives a guidance map, boundary fusion repairs the band around the FDB.
 
@@ -41,7 +46,7 @@ class MMFNet(nn.Module):
         """Fuse images (N, 3, H, W), RGB in [0, 1], of at least 16×16 pixels."""
         logits = self.initial(image1, image2)
         guidance = torch.sigmoid(logits)
-        initial = image2 + guidance * (image1 - image2)
+        initial = select(image1, image2, guidance)
         boundary = boundary_map(guidance)
         if self.boundary is None:
             return Fusion(initial, initial, guidance, boundary, logits)

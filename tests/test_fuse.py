@@ -167,9 +167,21 @@ def test_results_are_ordinary_tensors():
     assert not fusion.fused.is_inference() and not fusion.guidance.is_inference()
 
 
+def test_depth_is_kept():
+    """The same photographs at 8 bits, at 16 (257 times the values) and as floats."""
+    images = [x[0].permute(1, 2, 0).contiguous().numpy() for x in make_images(40, 56)]
+    eight = fuse_arrays(PAIR, *images)
+    sixteen = fuse_arrays(PAIR, *(x.astype(np.uint16) * 257 for x in images))
+    floats = fuse_arrays(PAIR, *(x.astype(np.float32) / 255 for x in images))
+    assert sixteen.fused.dtype == np.uint16 and floats.fused.dtype == np.float32
+    np.testing.assert_allclose(sixteen.fused / 65535, floats.fused, atol=0.51 / 65535 + 1e-6)
+    np.testing.assert_allclose(eight.fused / 255, floats.fused, atol=0.51 / 255)
+    assert len(np.unique(sixteen.fused)) > 300  # not 8 bits in 16
+
+
 def test_arrays_of_another_type_are_refused():
     with pytest.raises(ValueError, match="uint8"):
-        fuse_arrays(PAIR, *(np.zeros((20, 20, 3), np.uint16) for _ in range(2)))
+        fuse_arrays(PAIR, *(np.zeros((20, 20, 3), np.int32) for _ in range(2)))
 
 
 @pytest.mark.parametrize("shapes", [((3, 20, 20), (3, 20, 21)), ((1, 20, 20), (1, 20, 20))])
