@@ -1,0 +1,156 @@
+"""Generated focus stacks: their truth is what the imaging model says, their motions are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+
+from defocus.sources import Photographs
+from stacks.synthetic import Motion, SyntheticStack, sharp_photographs, stack
+
+SIZE = (120, 160)
+
+
+@pytest.fixture(scope="module")
+def made() -> Callable[..., SyntheticStack]:
+    """:func:`stack` of the default photographs, read once."""
+    return partial(stack, photographs=sharp_photographs())
+
+
+@pytest.fixture(scope="module")
+def still(made) -> SyntheticStack:
+    return made(3, SIZE, layers=3, frames=5, spread=3.0)
+
+
+def difference(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    return np.abs(one.astype(int) - two).max(2)
+
+
+def test_equal_seeds_give_equal_stacks_and_others_do_not(made, still):
+    again = made(3, SIZE, layers=3, frames=5, spread=3.0)
+    other = made(4, SIZE, layers=3, frames=5, spread=3.0)
+    np.testing.assert_array_equal(still.truth, again.truth)
+    np.testing.assert_array_equal(still.frames[1], again.frames[1])
+    assert (still.truth != other.truth).mean() > 0.5
+
+
+def test_a_frame_is_the_same_each_time_it_is_rendered(made):
+    noisy = made(3, SIZE, layers=2, frames=2, noise=0.05)
+    np.testing.assert_array_equal(noisy.frames[1], noisy.frames[1])
+    np.testing.assert_array_equal(noisy.frames[-1], noisy.frames[1])
+    assert noisy.frames[0].dtype == np.uint8 and noisy.frames[0].shape == (*SIZE, 3)
+
+
+def test_each_layer_is_in_focus_in_one_frame_and_frames_in_between_are(made, still):
+    np.testing.assert_array_equal(still.focus, [0, 0.5, 1, 1.5, 2])
+    assert set(range(5)) <= set(made(0, (32, 32), layers=5, frames=12).focus)
+
+
+def test_outside_the_band_one_frame_is_right_and_inside_mostly_none(made, still):
+    """The band of the α-matte model, against the pixels themselves."""
+    errors = np.made([difference(frame, still.truth) for frame in still.frames]).min(0)
+    assert (errors[~still.band] <= 1).mean() > 0.999
+    assert (errors[still.band] > 1).mean() > 0.5
+
+
+def test_away_from_edges_a_layer_is_sharp_in_its_own_frame(still):
+    for layer, number in enumerate((0, 2, 4)):
+        here = (still.depth == layer) & ~still.band & ~still.edges(6)
+        if here.any():
+            assert difference(still.frames[number], still.truth)[here].max() <= 1
+
+
+def test_edges_reach_so_far_from_where_the_depth_changes():
+    depth = np.zeros((9, 30), np.uint8)
+    depth[:, 15:] = 1
+    flat = SyntheticStack([], depth, depth, depth > 0, np.zeros(0), [], np.zeros(0))
+    np.testing.assert_array_equal(np.flatnonzero(flat.edges(3)[4]), np.arange(12, 19))
+
+
+def test_no_edges_where_there_is_one_layer():
+    depth = np.zeros((9, 30), np.uint8)
+    flat = SyntheticStack([], depth, depth, depth > 0, np.zeros(0), [], np.zeros(0))
+    assert not flat.edges().any()
+
+
+def test_motions_are_within_their_limits_and_the_reference_does_not_move(made):
+    motion = Motion(shift=5, rotation=1, scale=0.02)
+    moved = made(1, SIZE, layers=3, frames=6, motion=motion)
+    middle = np.array([(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2, 1])
+    np.testing.assert_array_equal(moved.matrices[3], np.eye(3))
+    for matrix in moved.matrices:
+        assert np.hypot(*(matrix @ middle - middle)[:2]) <= 5
+        scale = np.sqrt(np.linalg.det(matrix[:2, :2]))
+        assert abs(scale - 1) <= 0.02
+        assert abs(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))) <= 1
+
+
+def test_a_moved_frame_is_the_still_one_seen_through_its_matrix(made):
+    """Warped back with OpenCV, a moved frame equals the frame of the same scene that did not."""
+    arguments = {"seed": 5, "size": (200, 240), "layers": 2, "frames": 2}
+    moved = made(**arguments, motion=Motion(shift=6, rotation=1, scale=0.03))
+    frame, matrix = moved.frames[0], moved.matrices[0]
+    back = cv2.warpPerspective(
+        frame, matrix, (240, 200), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    )
+    # The reference frame shows the same scene in the same place, focused on the other layer.
+    inner = (slice(25, -25), slice(25, -25))
+    here = (moved.depth == 0) & ~moved.band
+    errors = difference(back, moved.truth)[inner][here[inner]]
+    unmoved = difference(frame, moved.truth)[inner][here[inner]]
+    assert here[inner].mean() > 0.05
+    assert np.median(errors) <= 2 and np.median(unmoved) > 5 * np.median(errors)
+
+
+def test_gains_multiply_the_stored_values(made):
+    plain = made(7, SIZE, layers=2, frames=3)
+    bright = made(7, SIZE, layers=2, frames=3, exposure=0.3)
+    np.testing.assert_array_equal(bright.gains[1], 1)
+    expected = np.clip(np.float64(plain.frames[2]) * bright.gains[2], 0, 255)
+    assert np.abs(bright.frames[2] - expected).max() < 1.2  # both are rounded
+    assert np.abs(np.log2(bright.gains)).max() <= 0.3
+
+
+def test_sixteen_bits_hold_the_same_picture_finer(made):
+    coarse = made(7, SIZE, layers=2, frames=2)
+    fine = made(7, SIZE, layers=2, frames=2, dtype=np.uint16)
+    assert fine.truth.dtype == fine.frames[0].dtype == np.uint16
+    np.testing.assert_allclose(fine.frames[0] / 257, coarse.frames[0], atol=0.51)
+    assert len(np.unique(fine.frames[1])) > 4 * 256
+
+
+def test_tiles_leave_no_trace(made, monkeypatch):
+    whole = made(9, (150, 130), layers=3, frames=3)
+    monkeypatch.setattr("stacks.synthetic.TILE", 48)
+    tiled = made(9, (150, 130), layers=3, frames=3)
+    assert difference(whole.frames[1], tiled.frames[1]).max() <= 1  # rounding
+    np.testing.assert_array_equal(whole.band, tiled.band)
+
+
+def test_pictures_larger_than_the_photographs_stay_sharp(photographs):
+    """The detail of a mosaic is that of the photographs, which enlarging them would lose."""
+    source = Photographs(photographs)
+    large = stack(2, (400, 500), layers=2, frames=2, photographs=source)
+    detail = [cv2.Laplacian(x, cv2.CV_64F).var() for x in (large.truth, source[0])]
+    assert 0.7 < detail[0] / detail[1] < 1.4
+
+
+def test_the_default_photographs_are_those_in_focus():
+    assert sharp_photographs().photographs == ["cat-Truth", "coffee-Truth", "rocket-Truth"]
+
+
+@pytest.mark.parametrize(("layers", "frames"), [(1, 3), (4, 3)])
+def test_a_layer_needs_a_frame(made, layers, frames):
+    with pytest.raises(ValueError, match="2 layers"):
+        made(0, SIZE, layers=layers, frames=frames)
+
+
+def test_frames_are_written_without_loss(still, tmp_path):
+    paths = still.write(tmp_path)
+    assert [path.name for path in paths] == [f"frame-00{i}.png" for i in range(1, 6)]
+    read = cv2.cvtColor(cv2.imread(str(paths[1])), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(read, still.frames[1])
