@@ -1,0 +1,48 @@
+"""The pictures of docs/imaging-model.md show the physics that the page claims for them."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from defocus import illustrations
+from defocus.color import to_linear
+from tests.test_figures import assert_margin_is_white
+
+
+def test_light_is_kept_by_the_blur_of_light_alone():
+    sharp, stored, light = (
+        to_linear(panel).mean().item() for panel in illustrations.light().values()
+    )
+    assert light == pytest.approx(sharp, rel=0.02)  # what crosses the border is not balanced
+    assert stored < 0.97 * sharp  # the sRGB curve is concave: an average of values is too dark
+
+
+@pytest.mark.parametrize("blades", [5, 6, 9])
+def test_apertures_have_the_area_of_their_polygon(blades):
+    shapes, _ = illustrations.apertures(side=488)
+    area = shapes[f"PSF: {blades} blades"].sum() / shapes["PSF: disk, wide open"].sum()
+    assert area.item() == pytest.approx(
+        blades * math.sin(2 * math.pi / blades) / (2 * math.pi), rel=0.02
+    )
+
+
+def test_a_layer_in_focus_is_true_where_nearer_ones_do_not_reach():
+    layers, photographs = illustrations.layers()
+    mesh, fur = (layers[f"{name} layer"].amax(0).numpy() > 0 for name in ("nearest", "middle"))
+    reach = 2 * round(illustrations.STEP) + 3
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    spread = cv2.dilate((mesh | fur).astype(np.uint8), kernel) > 0
+    truth, far = layers["sharp everywhere"], photographs["focused on the farthest layer"]
+    assert (~spread).sum() > 500
+    torch.testing.assert_close(far[:, ~spread], truth[:, ~spread], atol=2e-3, rtol=0)
+    assert (far - truth).abs()[:, mesh].mean() > 0.05
+
+
+def test_the_pictures_are_written(tmp_path):
+    assert illustrations.main(["--output", str(tmp_path)]) == 0
+    for name in ("apertures", "light", "layers"):
+        assert_margin_is_white(Image.open(tmp_path / f"{name}.png"))
