@@ -1,22 +1,20 @@
-"""Every command of the README runs: each is called here with its own arguments, made quick."""
+"""Every command of the README runs: each is called here with its own arguments, made quick.
+
+Its options and links are checked by test_docs.py.
+"""
 
 from __future__ import annotations
 
 import importlib
-import re
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-COMMANDS = [
-    line
-    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    for line in block.splitlines()
-    if line
-]
+from tests.commands import ROOT, commands
+
+COMMANDS = commands(ROOT / "README.md")
 # What these do, CI does before it comes here, or (tensorboard) does not end.
 ELSEWHERE = ("python3 -m venv", "pip install", "python -m pytest", "tensorboard --logdir")
 # Lessons from the local server are in test_prepare.py, from tiny segmentations in test_sources.py.
@@ -81,12 +79,3 @@ def test_command_of_the_readme(command, tmp_path, photographs, stored, monkeypat
             arguments[arguments.index(option) + 1] = str(value)
     assert module.main(arguments) == 0
     assert any(tmp_path.iterdir()) or "--evaluate" in arguments or "--output" not in arguments
-
-
-def test_the_readme_has_commands_and_its_files_exist():
-    text = (ROOT / "README.md").read_text()
-    assert len(COMMANDS) > 10
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
