@@ -28,7 +28,6 @@ from defocus.guidance import INVISIBLE, defocused_share
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
 from defocus.sources import Photographs
-from utils.images import write_png
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 TILE = 768  # pixels: side of what is rendered at once
@@ -79,14 +78,6 @@ class SyntheticStack:
         edge[1:] |= self.depth[1:] != self.depth[:-1]
         edge[:, 1:] |= self.depth[:, 1:] != self.depth[:, :-1]
         return distance_transform_edt(~edge) <= reach if edge.any() else edge
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write the frames as ``frame-001.png`` … and return their paths."""
-        paths = []
-        for i, frame in enumerate(self.frames):
-            paths.append(folder / f"frame-{i + 1:03d}.png")
-            write_png(paths[-1], frame)
-        return paths
 
 
 def sharp_photographs(folder: str | Path | None = None) -> Photographs:

@@ -147,10 +147,3 @@ def test_the_default_photographs_are_those_in_focus():
 def test_a_layer_needs_a_frame(made, layers, frames):
     with pytest.raises(ValueError, match="2 layers"):
         made(0, SIZE, layers=layers, frames=frames)
-
-
-def test_frames_are_written_without_loss(still, tmp_path):
-    paths = still.write(tmp_path)
-    assert [path.name for path in paths] == [f"frame-00{i}.png" for i in range(1, 6)]
-    read = cv2.cvtColor(cv2.imread(str(paths[1])), cv2.COLOR_BGR2RGB)
-    np.testing.assert_array_equal(read, still.frames[1])

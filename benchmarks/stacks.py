@@ -1,0 +1,137 @@
+"""Time, memory and truth on focus stacks, beside other programs, in one run on one machine.
+
+    python -m benchmarks.stacks --out docs/results/stacks
+    python -m benchmarks.stacks --only pcb memory --tools ours FocusWeave
+
+A table for each part, and README.md with all of them. Programs are whole processes, from start to
+the written file; nothing else should run on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import parts
+from benchmarks.parts import Setting
+from benchmarks.report import Bar, Row, Rows, table, verdicts
+from benchmarks.tools import TOOLS, choose
+from evaluation.tables import write_text
+from utils.errors import UserError, cli
+from utils.provenance import provenance
+
+
+class Part(NamedTuple):
+    """A table: how its rows are measured, its columns (key: head, format), what it must show."""
+
+    title: str
+    note: str
+    measure: Callable[[Setting, Rows], None]
+    first: str
+    columns: dict[str, tuple[str, str]]
+    bars: Callable[[Mapping[str, Row]], list[Bar]]
+
+
+COST = {
+    "seconds": ("time, s", "{:.1f}"),
+    "cpu": ("CPU time, s", "{:.1f}"),
+    "megabytes": ("peak memory, MB", "{:.0f}"),
+}
+QUALITY = {
+    "band": ("FDB PSNR, dB ↑", "{:.2f}"),
+    "halo": ("halo pixels ↓", "{:.2%}"),
+    "psnr": ("PSNR, dB ↑", "{:.2f}"),
+}
+PARTS = {
+    "pcb": Part(
+        "A real stack of 7 frames of 3 MP",
+        "Each program aligns it by itself; times are of whole processes.",
+        parts.pcb,
+        "program",
+        {"version": ("version", "{}"), **COST, "failed": ("failed", "{}")},
+        parts.ratio_bars,
+    ),
+    "truth": Part(
+        "A generated stack of 10 frames of 12 MP, registered",
+        "Halo pixels: those within 20 px of a depth edge in which a channel is wrong by more than "
+        "10/255. Oracle selection takes for each pixel the frame that is nearest to the truth.",
+        parts.truth,
+        "program",
+        {**QUALITY, **COST, "failed": ("failed", "{}")},
+        parts.truth_bars,
+    ),
+    "memory": Part(
+        "Peak memory",
+        "Of our whole process, with alignment, over sizes and numbers of frames.",
+        parts.memory,
+        "frames",
+        {"megabytes": COST["megabytes"], "each": ("MB per megapixel", "{:.0f}")},
+        parts.memory_bars,
+    ),
+    "sweep": Part(
+        "Time a frame",
+        "One focus sweep over 3 MP in ever more frames, with alignment; the time of the process "
+        "less that to start it (`--dry-run`), by the frame.",
+        parts.sweep,
+        "stack",
+        {**COST, "each": ("seconds a frame", "{:.2f}")},
+        parts.sweep_bars,
+    ),
+    "folding": Part(
+        "Running fusion and plain folding",
+        "Means over generated stacks of 5 layers in 5 frames of 1024×768.",
+        parts.folding,
+        "how",
+        {**QUALITY, "seconds": ("time a stack, s", "{:.1f}"), "stacks": ("stacks", "{}")},
+        parts.folding_bars,
+    ),
+}
+
+
+def report(out: Path) -> str:
+    """All tables there are, as Markdown."""
+    text = "# Focus stacks: time, memory and truth\n\nWritten by `python -m benchmarks.stacks`.\n"
+    for name, part in PARTS.items():
+        rows = Rows(out / f"{name}.json", resume=True).rows
+        if rows:
+            body = table(rows, part.columns, part.first)
+            text += f"\n## {part.title}\n\n{part.note}\n\n{body}\n{verdicts(part.bars(rows))}"
+    return text
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stacks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    names = [tool.name for tool in TOOLS]
+    parser.add_argument("--tools", nargs="+", choices=names, default=[], metavar="NAME")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
+    shared = Path("../shared/data")
+    parser.add_argument("--photographs", type=Path, default=shared / "bsds500/images/test")
+    parser.add_argument("--pcb", type=Path, default=shared / "stacks/pcb", help="the real stack")
+    parser.add_argument("--work", type=Path, default=Path("datasets/stacks"), help="made stacks")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/stacks"))
+    return parser.parse_args(arguments)
+
+
+@cli
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    for folder in (options.photographs, options.pcb):
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}; --photographs and --pcb say where they are")
+    tools, notes = choose(options.tools)
+    print(*notes, sep="\n", end="\n" if notes else "")
+    setting = Setting(options.photographs, options.pcb, options.work, tools)
+    for name in options.only:
+        PARTS[name].measure(setting, Rows(options.out / f"{name}.json", options.resume))
+    about = {**provenance(), "notes": notes}
+    write_text(options.out / "about.json", json.dumps(about, indent=1) + "\n")
+    write_text(options.out / "README.md", report(options.out))
+    print(f"{options.out / 'README.md'}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
