@@ -48,7 +48,11 @@ def to_pair(a: Tensor, b: Tensor) -> Pair:
 def pair_relu(pair: Pair) -> Pair:
     """ReLU on the features of each source (of twice them: the scale is left to the weights)."""
     total, difference = pair
-    return to_pair(F.relu_(total + difference), F.relu_(total - difference))
+    first = F.relu_(total + difference)
+    second = (difference - total).clamp_max_(0)  # less than zero: −ReLU(total − difference)
+    # first + second, but where both sources pass it is 2·difference to the last bit: a total much
+    # larger than the difference would round it away.
+    return first - second, (2 * difference).clamp(second, first)
 
 
 class PairResBlock(nn.Module):
