@@ -1,83 +1,122 @@
-"""Photographs from files and to files: the boundary where arrays are (H, W, C) uint8."""
+"""Photographs from files and to files: the boundary where arrays are (H, W, C) at the file's depth.
+
+Each type of file is decoded and encoded in ``utils/formats``, whose libraries load when the first
+file of the type does.
+"""
 
 from __future__ import annotations
 
-import struct
+import contextlib
+import importlib
 import warnings
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from utils.atomic import atomic_path
 from utils.errors import UserError
+from utils.formats.exif import BROKEN
+from utils.formats.photo import LARGEST, Metadata, Photo, Probe
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm")
+__all__ = [
+    "EXTENSIONS",
+    "Metadata",
+    "Photo",
+    "Probe",
+    "check_extension",
+    "check_writable",
+    "probe",
+    "read_photo",
+    "write_photo",
+    "write_png",
+]
 
-GREY = ("1", "L", "LA", "La")
-MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
-# What Pillow raises on broken files of one kind or another.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error)
+PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm")
+HEIF = (".heic", ".heif", ".hif")
+RAW = tuple(
+    ".dng .nef .nrw .cr2 .cr3 .crw .arw .srf .sr2 .raf .orf .rw2 .rwl .pef .srw .3fr .fff .iiq "
+    ".mos .mef .mrw .erf .dcr .kdc .x3f".split()
+)
+EXTENSIONS = (*PLAIN, *HEIF, *RAW)
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+# By extension: module and function that write it, depths that it holds, transparency.
+WRITERS = {
+    ".png": ("png", "write", ("uint8", "uint16"), True),
+    ".tif": ("tiff", "write", ("uint8", "uint16", "float32"), True),
+    ".tiff": ("tiff", "write", ("uint8", "uint16", "float32"), True),
+    ".jpg": ("pillow", "write_jpeg", ("uint8",), False),
+    ".jpeg": ("pillow", "write_jpeg", ("uint8",), False),
+    ".webp": ("pillow", "write_webp", ("uint8",), True),
+}
+DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "floating-point"}
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A decoded photograph, upright.
+def read_photo(path: str | Path, page: int = 0) -> Photo:
+    """Decode an image file at its full depth; the EXIF orientation is applied.
 
-    Attributes:
-        rgb: (H, W, 3) uint8; of a grey photograph three equal channels.
-        grey: whether the file is grey.
-        alpha: (H, W) uint8, or None if the file has no transparency.
-        icc: its colour profile, or None.
-    """
+    - 8 bits give uint8; 9 to 16 bits give uint16, stretched to the full range where the file says
+      what white is (12-bit TIFF and HEIC, the largest value of a PGM).
+    - Floating-point TIFF gives float32. Its values must lie in [0, 1]: those of a TIFF that runs to
+      255, 65535 or, as HDR does, beyond 1 have no white that could be known here.
+    - RAW gives uint16 sRGB with the camera's white balance and no automatic brightening, so that
+      frames of a stack stay alike.
+    - Palettes and 1-bit images give 8 bits; colours stored multiplied by alpha are divided again.
 
-    rgb: np.ndarray
-    grey: bool
-    alpha: np.ndarray | None
-    icc: bytes | None
-
-
-def read_photo(path: str | Path) -> Photo:
-    """Decode an 8-bit image file; the EXIF orientation is applied.
+    Args:
+        path: of a file of a type in :data:`EXTENSIONS`; its content decides how it is read.
+        page: of a multi-page TIFF, counted from 0.
 
     Raises:
-        UserError: file missing, empty, cut short, of an unknown type, of more than 8 bits a
-            channel, CMYK, or of more than 179 megapixels.
+        UserError: file missing, empty, cut short, of an unknown type, CMYK or of integers beyond 16
+            bits; NaN or values outside [0, 1]; more than 179 megapixels; no such page; or the
+            library that decodes it is not installed.
     """
     path = Path(path)
-    check_extension(path)
-    try:
-        if not path.stat().st_size:
-            raise UserError(f"{path} is empty (zero bytes)")
-        with warnings.catch_warnings():
-            # Of broken tags, and of sizes from 89 megapixels on: cameras reach that, and from
-            # twice as many Pillow refuses.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check_depth(path, image)
-                return _decode(image)
-    except Image.DecompressionBombError as error:
-        limit = 2 * Image.MAX_IMAGE_PIXELS / 1e6
-        raise UserError(f"{path} has more than {limit:.0f} megapixels, refused") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path} is no image that can be read, or its head is broken") from error
-    except OSError as error:
-        if error.strerror:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
-        raise UserError(f"{path} is broken or cut short ({error})") from error
-    except (*BROKEN, zlib.error) as error:
-        raise UserError(f"{path} is broken or cut short ({error})") from error
+    with _explained(path):
+        return _format(path).read(path, page)
 
 
-def check_extension(path: Path) -> None:
-    """Raise a :class:`UserError` for a file type that :func:`read_photo` does not read."""
-    if path.suffix.lower() not in EXTENSIONS:
-        known = " ".join(EXTENSIONS)
-        raise UserError(
-            f"{path}: files of type {path.suffix or '(none)'} are not read, use {known}"
-        )
+def probe(path: str | Path) -> Probe:
+    """What the head of an image file says; the pixels are not decoded.
+
+    Raises:
+        UserError: as :func:`read_photo`, where the head shows it.
+    """
+    path = Path(path)
+    with _explained(path):
+        return _format(path).probe(path)
+
+
+def write_photo(path: str | Path, photo: Photo) -> None:
+    """Write a photograph with its profile, EXIF and resolution, whole or not at all.
+
+    The extension decides the type: .png (8 and 16 bits), .tif (those and float32), .jpg (8 bits,
+    quality 95, no transparency), .webp (8 bits, lossless; has no grey). A colour profile that does
+    not fit, such as one of colours on a grey photograph, is left out.
+
+    Raises:
+        UserError: the type is not written or does not hold the photograph's depth, transparency
+            or size; or the folder cannot be made or written to.
+    """
+    path = Path(path)
+    check_writable(path, photo.rgb.dtype, photo.alpha is not None)
+    grey = photo.grey and path.suffix.lower() != ".webp"
+    samples = _join(_luma(photo.rgb) if grey else photo.rgb, photo.alpha)
+    icc, space = photo.metadata.icc, b"GRAY" if grey else b"RGB "
+    fits = icc is not None and icc[16:20] == space  # ICC.1, 7.2: the profile's colour space
+    metadata = Metadata(icc if fits else None, photo.metadata.exif, photo.metadata.dpi)
+    module, function, *_ = WRITERS[path.suffix.lower()]
+    with atomic_path(path) as temporary:
+        write = getattr(_load(path, module), function)
+        try:
+            write(temporary, samples, metadata)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"cannot write {path}: {error}") from error
 
 
 def write_png(
@@ -87,61 +126,105 @@ def write_png(
     grey: bool = False,
     icc: bytes | None = None,
 ) -> None:
-    """Write a PNG, whole or not at all.
+    """Write a PNG of a map or picture, whole or not at all.
 
     Args:
         path: of the file; its folder is made.
-        image: (H, W, 3) uint8 RGB or (H, W) uint8 grey, or floating point in [0, 1].
-        alpha: (H, W) uint8.
+        image: (H, W, 3) RGB or (H, W) grey, uint8 or uint16; floating point in [0, 1] gives 8 bits.
+        alpha: (H, W) of the same type.
         grey: write the luma of ``image`` (equal channels give themselves).
         icc: colour profile.
 
     Raises:
         UserError: the folder cannot be made or written to.
     """
-    if image.dtype != np.uint8:
+    if image.dtype.kind == "f":
         image = (np.clip(image, 0, 1) * np.float32(255)).round().astype(np.uint8)
-    picture = Image.fromarray(image)
-    if grey:
-        picture = picture.convert("L")
-    if alpha is not None:
-        picture.putalpha(Image.fromarray(alpha))
+    if grey and image.ndim == 3:
+        image = _luma(image)
     with atomic_path(path) as temporary:
-        picture.save(temporary, icc_profile=icc)
+        _load(path, "png").write(temporary, _join(image, alpha), Metadata(icc))
 
 
-def _check_depth(path: Path, image: Image.Image) -> None:
-    """Refuse what does not fit 8 bits; Pillow would cut 16-bit colour to 8 without a word."""
-    layouts = "".join(str(getattr(tile, "args", "")) for tile in image.tile)
-    bits = max((*_tiff_bits(image), _ppm_bits(image)), default=8)
-    if image.mode == "F":
-        depth = "floating-point"
-    elif image.mode.startswith("I") or ";16" in layouts or bits > 8:
-        depth = "32-bit" if bits > 16 else "12-bit" if 8 < bits < 16 else "16-bit"
-    elif image.mode not in MODES:
-        raise UserError(f"{path} is a {image.mode} image; convert it to RGB or grey")
-    else:
-        return
-    raise UserError(f"{path} is a {depth} image, only 8 bits a channel are fused; convert it")
+def check_extension(path: Path) -> None:
+    """Raise a :class:`UserError` for a file type that :func:`read_photo` does not read."""
+    if path.suffix.lower() not in EXTENSIONS:
+        known = " ".join((*PLAIN, *HEIF))
+        raise UserError(
+            f"{path}: files of type {path.suffix or '(none)'} are not read, use {known} or RAW"
+        )
 
 
-def _tiff_bits(image: Image.Image) -> tuple[int, ...]:
-    bits_per_sample = 258
-    return getattr(image, "tag_v2", {}).get(bits_per_sample, ())
+def check_writable(path: Path, dtype: np.dtype | type = np.uint8, alpha: bool = False) -> None:
+    """Raise a :class:`UserError` if :func:`write_photo` would refuse such a photograph."""
+    suffix, name = path.suffix.lower(), np.dtype(dtype).name
+    if suffix not in WRITERS:
+        raise UserError(
+            f"{path}: files of type {suffix or '(none)'} are not written, use {' '.join(WRITERS)}"
+        )
+    _, _, depths, transparent = WRITERS[suffix]
+    if name not in depths:
+        able = " or ".join(s for s, (_, _, held, _) in WRITERS.items() if name in held)
+        raise UserError(f"{path}: a {suffix} file holds no {DEPTHS[name]} image; write {able}")
+    if alpha and not transparent:
+        raise UserError(f"{path}: a {suffix} file holds no transparency; write .png, .tif or .webp")
 
 
-def _ppm_bits(image: Image.Image) -> int:
-    args = image.tile[0].args if image.format == "PPM" and image.tile else None
-    largest = args[1] if isinstance(args, tuple) and args[1:] and args[1] else 255
-    return int(largest).bit_length()
+def _format(path: Path) -> ModuleType:
+    """The module that reads the file, by what is in it; RAW is told from TIFF by its name."""
+    check_extension(path)
+    with path.open("rb") as file:
+        head = file.read(12)
+    if not head:
+        raise UserError(f"{path} is empty (zero bytes)")
+    if path.suffix.lower() in RAW:
+        return _load(path, "raw")
+    if head[:4] in TIFF_MARKS:
+        return _load(path, "tiff")
+    if head[4:8] == b"ftyp":
+        return _load(path, "heif")
+    return _load(path, "pillow")
 
 
-def _decode(image: Image.Image) -> Photo:
-    grey = image.mode in GREY
-    icc = image.info.get("icc_profile")
-    transparent = image.has_transparency_data
-    ImageOps.exif_transpose(image, in_place=True)
-    if not transparent:
-        return Photo(np.array(image.convert("RGB")), grey, None, icc)
-    pixels = np.asarray(image.convert("RGBA"))
-    return Photo(np.ascontiguousarray(pixels[..., :3]), grey, pixels[..., 3].copy(), icc)
+def _load(path: str | Path, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"utils.formats.{module}")
+    except ModuleNotFoundError as error:
+        raise _not_installed(path, error) from error
+
+
+def _not_installed(path: str | Path, error: ModuleNotFoundError) -> UserError:
+    package = {"pillow_heif": "pillow-heif"}.get(error.name, error.name)
+    return UserError(f"{path} needs a package that is not installed: pip install {package}")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the decoders raise on bad files into sentences."""
+    try:
+        with warnings.catch_warnings():
+            # Of broken tags, and of sizes from 89 megapixels on: cameras reach that, and from
+            # twice as many Pillow refuses.
+            warnings.simplefilter("ignore")
+            yield
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} has more than {LARGEST / 1e6:.0f} megapixels, refused") from error
+    except ModuleNotFoundError as error:
+        raise _not_installed(path, error) from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is no image that can be read, or its head is broken") from error
+    except (*BROKEN, RuntimeError, zlib.error) as error:
+        if reason := getattr(error, "strerror", None):
+            raise UserError(f"cannot read {path}: {reason}") from error
+        raise UserError(f"{path} is broken or cut short ({error})") from error
+
+
+def _luma(rgb: np.ndarray) -> np.ndarray:
+    """(H, W) of (H, W, 3), of the same type."""
+    import cv2
+
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+
+
+def _join(colours: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    return colours if alpha is None else np.dstack([colours, alpha])

@@ -1,0 +1,1 @@
+"""Readers and writers of image files, one library each; callers go through ``utils.images``."""

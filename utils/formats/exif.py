@@ -1,0 +1,138 @@
+"""EXIF: what a photograph's says, what of it the result keeps, and how it is written."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+from utils.formats.photo import Metadata
+
+# Of the first directory. The rest of it describes the file: strips, thumbnail, sub-images.
+KEPT = (
+    Base.ImageDescription,
+    Base.Make,
+    Base.Model,
+    Base.Software,
+    Base.DateTime,
+    Base.Artist,
+    Base.Copyright,
+)
+# Of the photograph's own directory: pointers into the source file. A maker note is full of them.
+DROPPED = (Base.MakerNote, IFD.Interop)
+# What Pillow raises on broken files, and on broken EXIF, of one kind or another.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+)
+CENTIMETRES = 3  # of ResolutionUnit
+INCHES = 2
+
+
+class Tags(NamedTuple):
+    """What the EXIF of a photograph says; the defaults where it is absent or broken."""
+
+    orientation: int = 1
+    taken: datetime | None = None
+    dpi: tuple[float, float] | None = None
+    kept: bytes | None = None
+
+
+def read_tags(load: Callable[[], Image.Exif]) -> Tags:
+    """Read what ``load`` returns; broken EXIF counts as none, it does not lose the photograph."""
+    try:
+        exif = load()
+        orientation = exif.get(Base.Orientation, 1)
+    except BROKEN:
+        return Tags()
+    return Tags(
+        orientation if orientation in range(1, 9) else 1,
+        *(_or_none(part, exif) for part in (_taken, _dpi, _kept)),
+    )
+
+
+def load_bytes(data: bytes | None) -> Image.Exif:
+    """EXIF from a block of bytes, with or without the mark in front that JPEG has there."""
+    exif = Image.Exif()
+    exif.load(data or b"")
+    return exif
+
+
+def load_directory(file: BinaryIO, endian: str, offset: int, bigtiff: bool = False) -> Image.Exif:
+    """EXIF from the directory at ``offset`` of a file built like TIFF; the file stays in use."""
+    exif = Image.Exif()
+    exif.endian, exif.bigtiff = endian, bigtiff
+    exif.load_from_fp(file, offset)
+    return exif
+
+
+def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None:
+    """EXIF of a result of this size, or None if there is nothing to say; texts are bytes."""
+    if metadata.exif is None and metadata.dpi is None:
+        return None
+    exif = load_bytes(metadata.exif)
+    for tag in KEPT:
+        if tag in exif:
+            exif[tag] = _text_bytes(exif[tag])
+    if IFD.Exif in exif:
+        photograph = exif.get_ifd(IFD.Exif)
+        photograph[Base.ExifImageWidth], photograph[Base.ExifImageHeight] = width, height
+    if metadata.dpi is not None:
+        exif[Base.XResolution], exif[Base.YResolution] = metadata.dpi
+        exif[Base.ResolutionUnit] = INCHES
+    return exif
+
+
+def _text_bytes(text: str) -> bytes:
+    """The bytes that Pillow read ``text`` from; it would write a question mark for each accent."""
+    return text.encode("latin-1")
+
+
+def _or_none(part: Callable, exif: Image.Exif):
+    try:
+        return part(exif)
+    except BROKEN:
+        return None
+
+
+def _taken(exif: Image.Exif) -> datetime | None:
+    photograph = exif.get_ifd(IFD.Exif)
+    if Base.DateTimeOriginal not in photograph:
+        return None
+    taken = datetime.strptime(photograph[Base.DateTimeOriginal].strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    fraction = str(photograph.get(Base.SubsecTimeOriginal, "")).strip("\0 ")
+    return taken + timedelta(seconds=float(f"0.{fraction}")) if fraction.isdigit() else taken
+
+
+def _dpi(exif: Image.Exif) -> tuple[float, float] | None:
+    unit = exif.get(Base.ResolutionUnit, INCHES)
+    x, y = float(exif[Base.XResolution]), float(exif[Base.YResolution])
+    if unit not in (INCHES, CENTIMETRES) or not (0 < x < 1e6 and 0 < y < 1e6):
+        return None
+    return (x * 2.54, y * 2.54) if unit == CENTIMETRES else (x, y)
+
+
+def _kept(exif: Image.Exif) -> bytes | None:
+    result = Image.Exif()
+    for tag in KEPT:
+        if tag in exif:
+            result[tag] = _text_bytes(exif[tag])
+    for directory in (IFD.Exif, IFD.GPSInfo):
+        tags = {tag: v for tag, v in exif.get_ifd(directory).items() if tag not in DROPPED}
+        if tags:
+            result[directory] = tags
+    if not len(result):
+        return None
+    result[Base.Orientation] = 1
+    return result.tobytes()

@@ -1,0 +1,133 @@
+"""What a decoded photograph is, and how decoded samples become one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from utils.errors import UserError
+
+LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # pixels of a photograph; Pillow's own limit
+INVERSE = {6: 8, 8: 6}  # of EXIF orientations, the others are their own
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says beside its pixels, for the result to say too.
+
+    Attributes:
+        icc: colour profile; None stands for sRGB.
+        exif: as Pillow's ``exif=`` takes it, with orientation 1 and without what describes the
+            source file rather than the photograph (thumbnail, pixel size, maker note).
+        dpi: horizontal and vertical resolution in pixels per inch.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photograph, upright.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, uint16 (full range) or float32 in [0, 1]; of a grey photograph three
+            equal channels.
+        grey: whether the file is grey.
+        alpha: (H, W) of the same type, or None if the file has no transparency.
+        metadata: colour profile, EXIF, resolution.
+    """
+
+    rgb: np.ndarray
+    grey: bool = False
+    alpha: np.ndarray | None = None
+    metadata: Metadata = Metadata()
+
+    @property
+    def icc(self) -> bytes | None:
+        return self.metadata.icc
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the head of a file says about the photograph in it.
+
+    Attributes:
+        width, height: in pixels, upright.
+        dtype: of the decoded samples: uint8, uint16 or float32.
+        grey: whether the file is grey.
+        pages: photographs in the file; more than one in a multi-page TIFF.
+        taken: when the shutter opened, as the camera's clock had it.
+    """
+
+    width: int
+    height: int
+    dtype: np.dtype
+    grey: bool
+    pages: int = 1
+    taken: datetime | None = None
+
+
+def make_photo(samples: np.ndarray, metadata: Metadata) -> Photo:
+    """Tell colours and transparency apart; nothing is copied that is in place already.
+
+    Args:
+        samples: (H, W) or (H, W, C), upright: grey, grey and alpha, RGB, or RGBA.
+    """
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    channels = samples.shape[2]
+    alpha = np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None
+    if channels < 3:
+        return Photo(np.repeat(samples[..., :1], 3, axis=2), True, alpha, metadata)
+    return Photo(np.ascontiguousarray(samples[..., :3]), False, alpha, metadata)
+
+
+def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of (H, W, …) samples as EXIF ``orientation`` (1 to 8) says they are to be seen."""
+    if orientation > 4:
+        stored = stored.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return stored[::rows, ::columns]
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation > 4 else (width, height)
+
+
+def full_range(samples: np.ndarray, largest: int) -> np.ndarray:
+    """uint16 samples from [0, ``largest``] to [0, 65535], rounded; themselves if they span it."""
+    if largest == 65535:
+        return samples
+    scale = np.arange(largest + 1) * (65535 / largest)
+    return np.take(scale.round().astype(np.uint16), samples, mode="clip")
+
+
+def unmultiplied(samples: np.ndarray) -> np.ndarray:
+    """Colours of (H, W, C) samples that are stored multiplied by their last channel, alpha."""
+    white = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    alpha = samples[..., -1:]
+    colours = samples[..., :-1] * (np.float32(white) / np.maximum(alpha, np.float32(1e-6)))
+    colours = np.clip(colours, 0, white)
+    if samples.dtype.kind == "u":
+        colours = colours.round()
+    return np.concatenate([colours.astype(samples.dtype), alpha], axis=2)
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raise a :class:`UserError` for a decompression bomb."""
+    if width * height > LARGEST:
+        raise UserError(f"{path} has more than {LARGEST / 1e6:.0f} megapixels, refused")
+
+
+def check_page(path: Path, page: int, pages: int = 1) -> None:
+    """Raise a :class:`UserError` if there is no such page, counted from 0."""
+    if not 0 <= page < pages:
+        have = "1 page" if pages == 1 else f"{pages} pages"
+        raise UserError(f"{path} has {have}, counted from 0; there is no page {page}")

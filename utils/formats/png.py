@@ -1,0 +1,55 @@
+"""PNG of 8 and 16 bits through imagecodecs, with the chunks of metadata that it does not write."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+
+from utils.formats.exif import for_result
+from utils.formats.photo import Metadata
+
+HEAD = 33  # bytes: the signature and the first chunk, which tells the size
+INCHES = 0.0254  # metres
+LEVEL = 3  # of compression: a fifth of the time of zlib's own level 6, for a tenth more bytes
+
+
+def read(path: Path) -> np.ndarray:
+    """(H, W) or (H, W, C) samples at the depth of the file."""
+    return imagecodecs.png_decode(path.read_bytes())
+
+
+def find(path: Path, kind: bytes) -> bytes | None:
+    """The first chunk of a kind, found without reading the others; None if there is none."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name == kind:
+                return file.read(length)
+            file.seek(length + 4, 1)
+    return None
+
+
+def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
+    """Write (H, W) or (H, W, C) uint8 or uint16: grey, grey and alpha, RGB or RGBA."""
+    image = imagecodecs.png_encode(np.ascontiguousarray(samples), level=LEVEL)
+    with path.open("wb") as file:
+        file.write(image[:HEAD])
+        if metadata.icc:
+            file.write(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+        if metadata.dpi:
+            x, y = (round(resolution / INCHES) for resolution in metadata.dpi)
+            file.write(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))  # 1: to the metre
+        exif = for_result(metadata, samples.shape[1], samples.shape[0])
+        if exif is not None:
+            file.write(_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+        file.write(memoryview(image)[HEAD:])
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)

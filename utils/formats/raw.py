@@ -1,0 +1,90 @@
+"""RAW files of cameras, developed alike for all frames of a stack, through rawpy (LibRaw)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import rawpy
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
+
+from utils.errors import UserError
+from utils.formats.exif import Tags, load_directory, read_tags
+from utils.formats.photo import (
+    Metadata,
+    Photo,
+    Probe,
+    check_page,
+    check_size,
+    make_photo,
+    upright_size,
+)
+
+# 16-bit sRGB with the camera's white balance. LibRaw's other defaults look at the content: they
+# brighten until 1 % of the pixels are white, and take for white level what the brightest pixel has.
+DEVELOP = {
+    "use_camera_wb": True,
+    "output_bps": 16,
+    "output_color": rawpy.ColorSpace.sRGB,
+    "gamma": (2.4, 12.92),
+    "no_auto_bright": True,
+    "adjust_maximum_thr": 0.0,
+}
+ENDIAN = {b"II": "<", b"MM": ">"}
+
+
+def read(path: Path, page: int) -> Photo:
+    check_page(path, page)
+    with _open(path) as raw:
+        samples = raw.postprocess(**DEVELOP)  # upright
+        tags = _tags(path, raw)
+    return make_photo(samples, Metadata(None, tags.kept, tags.dpi))
+
+
+def probe(path: Path) -> Probe:
+    with _open(path) as raw:
+        flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
+        size = upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
+        return Probe(*size, np.dtype(np.uint16), raw.num_colors == 1, taken=_tags(path, raw).taken)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[rawpy.RawPy]:
+    try:
+        with rawpy.imread(str(path)) as raw:
+            check_size(path, raw.sizes.width, raw.sizes.height)
+            yield raw
+    except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+        message = error.args[0].decode() if isinstance(error.args[0], bytes) else error
+        raise UserError(f"{path} is no RAW file that can be read, or broken ({message})") from error
+
+
+def _tags(path: Path, raw: rawpy.RawPy) -> Tags:
+    """EXIF of the file if it is built like TIFF, as most are; else what LibRaw knows of it."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        if head[:2] in ENDIAN:
+            endian = ENDIAN[head[:2]]
+            offset = int.from_bytes(head[4:], "little" if endian == "<" else "big")
+            return read_tags(lambda: load_directory(file, endian, offset))
+    return read_tags(lambda: _exif(raw))
+
+
+def _exif(raw: rawpy.RawPy) -> Image.Exif:
+    exif = Image.Exif()
+    shot = raw.other
+    taken = shot.timestamp.strftime("%Y:%m:%d %H:%M:%S")
+    known = {
+        Base.DateTimeOriginal: taken if shot.timestamp.year > 1970 else None,
+        Base.ExposureTime: IFDRational(shot.shutter_speed),
+        Base.FNumber: IFDRational(shot.aperture),
+        Base.FocalLength: IFDRational(shot.focal_length),
+        Base.ISOSpeedRatings: round(shot.iso_speed),
+        Base.LensModel: raw.lens.model,
+    }
+    exif.get_ifd(IFD.Exif).update({tag: value for tag, value in known.items() if value})
+    return exif

@@ -1,0 +1,222 @@
+"""TIFF of 8 and 16 bits and floating point, of one page or many, through tifffile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import tifffile
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
+
+from utils.errors import UserError
+from utils.formats.exif import KEPT, Tags, for_result, load_directory, read_tags
+from utils.formats.photo import (
+    Metadata,
+    Photo,
+    Probe,
+    check_page,
+    check_size,
+    full_range,
+    make_photo,
+    unmultiplied,
+    upright,
+    upright_size,
+)
+
+GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+MODES = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
+ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped rather than refused: rounding, sharpening
+# Descriptions that tell other programs how the pages of the source belong together.
+STRUCTURE = ("ImageJ=", "<?xml", "{")
+HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
+LONG = 4  # TIFF's name for an unsigned 32-bit number
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of tags that are not to standard
+
+
+class _Opened(NamedTuple):
+    file: TiffFile
+    pages: list[TiffPage]
+    page: TiffPage
+    dtype: np.dtype
+    tags: Tags
+
+
+def read(path: Path, page: int) -> Photo:
+    with _open(path, page) as opened:
+        samples = _decode(path, opened.page, opened.dtype)
+        tags = opened.tags
+        metadata = Metadata(opened.page.iccprofile, tags.kept, tags.dpi)
+    return make_photo(upright(samples, tags.orientation), metadata)
+
+
+def probe(path: Path) -> Probe:
+    with _open(path, 0) as opened:
+        page, tags = opened.page, opened.tags
+        size = upright_size(page.imagewidth, page.imagelength, tags.orientation)
+        grey = page.photometric in GREY
+        return Probe(*size, opened.dtype, grey, len(opened.pages), tags.taken)
+
+
+def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
+    """Write (H, W) or (H, W, C) samples of any depth: grey, grey and alpha, RGB or RGBA.
+
+    Deflate with a predictor, which all of libtiff's readers know.
+    """
+    channels = samples.shape[2] if samples.ndim == 3 else 1
+    exif = for_result(metadata, samples.shape[1], samples.shape[0])
+    texts = [tag for tag in KEPT if exif is not None and tag in exif]
+    tifffile.imwrite(
+        path,
+        samples,
+        byteorder="<",
+        photometric="minisblack" if channels < 3 else "rgb",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        compression="zlib",
+        predictor=True,
+        iccprofile=metadata.icc,
+        resolution=metadata.dpi,
+        resolutionunit="inch" if metadata.dpi else None,
+        software=False,
+        metadata=None,
+        extratags=[(tag, "s", 0, exif[tag], True) for tag in texts],
+    )
+    if exif is not None:
+        directories = {tag: exif.get_ifd(tag) for tag in (IFD.Exif, IFD.GPSInfo)}
+        add_directories(path, {tag: values for tag, values in directories.items() if values})
+
+
+def add_directories(path: Path, directories: dict[int, dict]) -> None:
+    """Add EXIF and GPS directories, which tifffile does not write, to a little-endian TIFF.
+
+    They go to the end of the file, and behind them a copy of the first page's directory that
+    points to them.
+
+    Args:
+        directories: by the tag that points to each, its tags and their values.
+    """
+    with path.open("r+b") as file:
+        (first,) = struct.unpack("<I", file.read(8)[4:])
+        file.seek(first)
+        (count,) = struct.unpack("<H", file.read(2))
+        entries = [file.read(12) for _ in range(count)]
+        following = file.read(4)
+        for tag, values in directories.items():
+            directory = ImageFileDirectory_v2(HEADER, group=tag)
+            for key, value in values.items():
+                directory[key] = value
+            position = _end(file)
+            file.write(directory.tobytes(position))
+            entries.append(struct.pack("<HHII", tag, LONG, 1, position))
+        position = _end(file)
+        entries.sort(key=lambda entry: struct.unpack_from("<H", entry))  # by tag
+        file.write(struct.pack("<H", len(entries)) + b"".join(entries) + following)
+        file.seek(4)
+        file.write(struct.pack("<I", position))
+
+
+def _end(file: BinaryIO) -> int:
+    """Go to the end of a file; directories begin at even positions."""
+    if file.seek(0, os.SEEK_END) % 2:
+        file.write(b"\0")
+    return file.tell()
+
+
+@contextlib.contextmanager
+def _open(path: Path, page: int) -> Iterator[_Opened]:
+    with TiffFile(path) as file:
+        pages = [candidate for candidate in file.pages if not candidate.is_reduced]
+        check_page(path, page, len(pages))
+        chosen = pages[page]
+        check_size(path, chosen.imagewidth, chosen.imagelength)
+        dtype = _check(path, chosen)
+        yield _Opened(file, pages, chosen, dtype, read_tags(lambda: _exif(file, chosen)))
+
+
+def _exif(file: TiffFile, page: TiffPage):
+    exif = load_directory(file.filehandle, file.byteorder, page.offset, file.is_bigtiff)
+    if exif.get(Base.ImageDescription, "").startswith(STRUCTURE):
+        del exif[Base.ImageDescription]
+    return exif
+
+
+def _check(path: Path, page: TiffPage) -> np.dtype:
+    """The type that the page's samples decode to; refuse what is no photograph."""
+    if page.photometric not in MODES and not (
+        page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
+    ):
+        kind = {PHOTOMETRIC.SEPARATED: "CMYK"}.get(page.photometric, page.photometric.name)
+        raise UserError(f"{path} is a {kind} image; convert it to RGB or grey")
+    if page.axes not in ("YX", "YXS", "SYX"):
+        raise UserError(f"{path} is no flat image but a volume; store its slices as pages")
+    ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
+    if max(ends, default=0) > path.stat().st_size:
+        raise UserError(f"{path} is broken or cut short (it ends before its pixels do)")
+    if page.dtype is not None and page.dtype.kind == "f":
+        return np.dtype(np.float32)
+    if page.dtype is None or page.dtype.kind not in "ub" or page.bitspersample > 16:
+        bits = page.bitspersample
+        raise UserError(
+            f"{path} is an image of {bits}-bit {'signed ' * (page.sampleformat == 2)}integers; "
+            "convert it to 8 or 16 bits or to floating point in [0, 1]"
+        )
+    return np.dtype(np.uint8 if page.bitspersample <= 8 else np.uint16)
+
+
+def _decode(path: Path, page: TiffPage, dtype: np.dtype) -> np.ndarray:
+    """(H, W, C) samples of ``dtype`` as they are stored, at full range."""
+    samples = page.asarray()
+    if page.axes == "SYX":
+        samples = np.moveaxis(samples, 0, -1)
+    samples = samples.reshape(*samples.shape[:2], -1)
+    samples = _used_channels(samples, page)
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        return _colours(samples, page)
+    if dtype == np.float32:
+        samples = _checked(path, samples.astype(np.float32, copy=False))
+    elif page.bitspersample < 8:
+        samples = (samples * np.uint16(255 // (2**page.bitspersample - 1))).astype(np.uint8)
+    elif page.bitspersample > 8:
+        samples = full_range(samples, 2**page.bitspersample - 1)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+        samples[..., 0] = white - samples[..., 0]
+    return unmultiplied(samples) if EXTRASAMPLE.ASSOCALPHA in page.extrasamples else samples
+
+
+def _used_channels(samples: np.ndarray, page: TiffPage) -> np.ndarray:
+    """Colours, and alpha if one of the channels beyond them is declared to be that."""
+    colours = samples.shape[2] - len(page.extrasamples)
+    alpha = [colours + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA]
+    if samples.shape[2] == colours + len(alpha[:1]):
+        return samples
+    return samples[..., [*range(colours), *alpha[:1]]]
+
+
+def _colours(samples: np.ndarray, page: TiffPage) -> np.ndarray:
+    """(H, W, 3 or 4) uint8 of (H, W, 1 or 2) indices into the page's palette."""
+    palette = (page.colormap >> 8).astype(np.uint8).T
+    return np.concatenate([palette[samples[..., 0]], samples[..., 1:]], axis=2)
+
+
+def _checked(path: Path, samples: np.ndarray) -> np.ndarray:
+    """float32 samples in [0, 1]; they are overwritten where rounding has carried them beyond."""
+    low, high = float(samples.min()), float(samples.max())
+    if not np.isfinite([low, high]).all():
+        raise UserError(f"{path} holds values that are no numbers (NaN or infinity)")
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        raise UserError(
+            f"{path} holds values from {low:g} to {high:g}; floating-point photographs are fused "
+            "in [0, 1], so divide all that belong together by one white level"
+        )
+    return samples if low >= 0 and high <= 1 else np.clip(samples, 0, 1, out=samples)
