@@ -32,7 +32,7 @@ class Inset(NamedTuple):
 def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
 ) -> None:
-    """Draw ``NAME-insets.png`` and ``NAME-differences.png`` for some pairs.
+    """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for some pairs.
 
     Args:
         cases: to choose from.
@@ -53,9 +53,9 @@ def write(
             if places
             else choose_insets(sources, list(fused.values()))
         )
-        save(comparison(sources, fused, insets), out / f"{name}-insets.png")
+        save(comparison(sources, fused, insets), out / f"{name}-insets.jpg")
         if fused:
-            save(differences(sources, fused), out / f"{name}-differences.png")
+            save(differences(sources, fused), out / f"{name}-differences.jpg")
 
 
 def load(case: Case) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -45,7 +45,7 @@ class Peer:
         commands: (stacks, output) to command lines without the program. ``stacks`` holds a folder
             for each pair, named after it, with the images ``1`` and ``2``; ``output/NAME.png``
             results.
-        package: distribution on PyPI that knows the version; None asks ``--version``.
+        package: distribution on PyPI, for a program that does not know ``--version``.
     """
 
     name: str
@@ -61,15 +61,14 @@ class Peer:
 
     def version(self) -> str:
         """The installed release."""
-        if self.package:
-            try:
-                return importlib.metadata.version(self.package)
-            except importlib.metadata.PackageNotFoundError:
-                return "unknown (installed in another environment)"
-        said = subprocess.run(
-            [self.executable(), "--version"], capture_output=True, text=True, check=False
-        )
-        found = re.search(r"\d+(\.\d+)+\S*", said.stdout + said.stderr)
+        program = self.executable()
+        command = [program, "--version"]
+        if self.package:  # the program may be of another Python environment than this one
+            python = shutil.which("python", path=Path(program).resolve().parent)
+            ask = f"import importlib.metadata as m; print(m.version({self.package!r}))"
+            command = [python or sys.executable, "-c", ask]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = re.search(r"\d+(\.\d+)+\S*", said.stdout)
         return found[0] if found else "unknown"
 
 
@@ -126,12 +125,13 @@ OPENFOCUS_METHODS = {
     "dct": "DCT",
     "dtcwt": "DTCWT",
 }
+OWN_ENVIRONMENT = "requirements-benchmark.txt says how to install it"
 PEERS = (
     *(
-        Peer(f"OpenFocus {name}", "openfocus", "pip install openfocus", _openfocus(m), "openfocus")
+        Peer(f"OpenFocus {name}", "openfocus", OWN_ENVIRONMENT, _openfocus(m), "openfocus")
         for m, name in OPENFOCUS_METHODS.items()
     ),
-    Peer("FocusWeave", "focusweave", "pip install focusweave", _focusweave),
+    Peer("FocusWeave", "focusweave", OWN_ENVIRONMENT, _focusweave),
     Peer("enfuse", "enfuse", "apt install enfuse (Debian, Ubuntu)", _enfuse),
 )
 

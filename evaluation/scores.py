@@ -6,10 +6,11 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,7 +137,7 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
                 progress.update()
             return
         # Spawned, since a forked process may inherit locks that other threads hold.
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"))
+        pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), end_with_parent)
         with _for_workers():
             futures = {pool.submit(measure_image, job): job for job in jobs}
         try:
@@ -150,6 +151,16 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Worker processes outlive a parent that was killed, unless they watch it."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,6 +135,29 @@ def test_workers_give_the_same(folders, run):
     assert lines(folders) == one
 
 
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, os, time\n"
+        "from evaluation.scores import end_with_parent\n"
+        "def work(ready):\n"
+        "    end_with_parent()\n"
+        "    ready.set()\n"
+        "    time.sleep(100)\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    ready = context.Event()\n"
+        "    context.Process(target=work, args=[ready]).start()\n"
+        "    ready.wait()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # The output ends when the last process that holds it does.
+    subprocess.run(
+        [sys.executable, program], env=environment, stdout=subprocess.PIPE, timeout=50, check=False
+    )
+
+
 def test_bad_images_are_named_and_the_rest_is_reported(folders, run, capsys):
     (folders / "mean" / "scene_0_mean.png").unlink()
     write_png(folders / "mean" / "scene_1_mean.png", np.zeros((20, 30, 3), np.uint8))
@@ -146,6 +172,13 @@ def test_bad_images_are_named_and_the_rest_is_reported(folders, run, capsys):
     left = {(row["pair"], row["method"]) for row in lines(folders)}
     assert left == {("scene-2", "mean"), ("scene-0", "copy"), ("scene-1", "copy")}
     assert len(json.loads((folders / "out" / "summary.json").read_text())["problems"]) == 3
+
+
+def test_a_folder_names_its_method(folders):
+    options = ["--sources", folders / "sources", "--out", folders / "out", "--workers", 1]
+    options += ["--cache", folders / "cache", "--metrics", "AG", "--fused", folders / "copy"]
+    assert evaluate.main([*map(str, options), f"x={folders / 'mean'}"]) == 0
+    assert {row["method"] for row in lines(folders)} == {"copy", "x"}
 
 
 def test_ambiguous_names(folders, run, capsys):
@@ -167,6 +200,9 @@ def test_ambiguous_names(folders, run, capsys):
         (["--metrics", "AG", "--figures", "--insets", "9"], "x,y"),
         (["--metrics", "AG", "--figures", "--insets", "900,3"], "56×48"),
         (["--run-peers", "enfus"], "did you mean enfuse"),
+        (["--fused", "=folder"], "NAME=DIR"),
+        (["--fused", "name="], "NAME=DIR"),
+        (["--fused", "a=x", "y/a"], "names a twice"),
     ],
 )
 def test_wrong_options(run, capsys, options, message):

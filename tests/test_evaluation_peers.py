@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import evaluate
 from data.pairs import find_pairs
 from evaluation import peers
-from tests.conftest import texture
+from tests.conftest import ROOT, texture
 from utils.images import read_photo, write_png
 
 ENFUSE = """
@@ -72,7 +73,17 @@ def peer(name: str) -> peers.Peer:
 def test_absent_programs_say_how_to_get_them(programs):
     chosen, notes = peers.choose_peers([])
     assert [peer.name for peer in chosen] == ["FocusWeave", "enfuse"]
-    assert len(notes) == 1 and "pip install openfocus" in notes[0]
+    assert len(notes) == 1 and notes[0].startswith("openfocus is not installed")
+    requirements = re.search(r"requirements\S+\.txt", notes[0])[0]
+    assert "openfocus" in (ROOT / requirements).read_text()
+
+
+def test_the_version_is_that_of_the_programs_environment(programs):
+    """Not of this one, where the package may be absent or another release."""
+    for name in ("openfocus", "python"):
+        (programs / name).write_text("#!/bin/sh\necho 1.23.4\n")
+        (programs / name).chmod(0o755)
+    assert peer("OpenFocus A").version() == "1.23.4"
 
 
 def test_ten_methods_of_openfocus(programs):

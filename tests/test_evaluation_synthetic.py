@@ -88,7 +88,7 @@ def test_from_the_command_line(tmp_path, config, capsys):
     metrics = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]
     mean = metrics["PSNR"]["mean"]
     assert mean["oracle selection"] > max(mean["source A"], mean["source B"])
-    folder = tmp_path / "out" / "synthetic"
+    folder = tmp_path / "out" / "work" / "synthetic"
     values = [
         cv2.PSNR(image(folder / "truth" / f.name), image(f))
         for f in sorted((folder / "oracle").iterdir())

@@ -102,11 +102,11 @@ class Canvas:
 
 
 def save(image: Image.Image, path: str | Path) -> None:
-    """Write a PNG, whole or not at all, and say so.
+    """Write a picture by its suffix (.png exact, .jpg small), whole or not at all, and say so.
 
     Raises:
         UserError: the folder cannot be written to.
     """
     with atomic_path(path) as temporary:
-        image.save(temporary, "PNG", optimize=True)
+        image.save(temporary, optimize=True, quality=90, subsampling=0)
     print(f"{path}: {image.width}×{image.height}, {Path(path).stat().st_size / 1e3:.0f} kB")
