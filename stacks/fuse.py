@@ -1,7 +1,6 @@
 """Fuse a focus stack: align the frames, merge them one after another.
 
->>> model = load_model("weights/mmfnet.safetensors")
->>> fusion = fuse([frame1, frame2, frame3], model)
+>>> fusion = fuse([frame1, frame2, frame3])
 >>> fusion.image, fusion.index
 
 Frames are read one at a time, twice if they are to be aligned (once to register them, once to
@@ -13,23 +12,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from defocus.guidance import boundary_map
-from models.build import load_model
-from models.mmfnet import MMFNet
 from stacks.align import Registration, common_area, register, warp
-from stacks.merge import RunningFusion, needed_memory
-from utils.device import choose_device
+from stacks.cascade import Cascade, load_cascade
+from stacks.merge import RunningFusion, boundary_map, needed_memory
 
-WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
 DTYPES = (np.uint8, np.uint16, np.float32)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Window = tuple[slice, slice]
 Progress = Callable[[Iterable[int], str], Iterable[int]]
@@ -80,20 +75,19 @@ class Step(NamedTuple):
 
     frame: int
     aligned: np.ndarray  # (h, w, 3)
-    guidance: np.ndarray  # (h, w) float32: 0 where the frame is right, 1 where the earlier ones are
-    boundary: np.ndarray  # (h, w) float32: 1 on the FDB
+    guidance: np.ndarray  # (h, w) float16: 0 where the frame is right, 1 where the earlier ones are
+    boundary: np.ndarray  # (h, w) float16: 1 on the FDB
 
 
 def fuse(
     images: Sequence[np.ndarray | Tensor],
-    model: MMFNet | None = None,
+    cascade: Cascade | None = None,
     *,
     align: bool = True,
     motion: str = "similarity",
     exposure: bool = True,
     crop: bool = True,
     memory: int | None = None,
-    device: str | torch.device | None = None,
     observe: Callable[[Step], None] | None = None,
     progress: Progress | None = None,
 ) -> Fusion:
@@ -103,14 +97,13 @@ def fuse(
         images: a sequence of at least two equally large (H, W, 3) frames, RGB: uint8, uint16 or
             float32 in [0, 1], arrays or tensors. It may read its frames from files when it is
             asked for them; none is kept.
-        model: in evaluation mode; by default the shipped weights.
+        cascade: of :func:`stacks.cascade.load_cascade`; by default with the shipped weights.
         align: register the frames to one another; leave it out for tripod and microscope stacks
             that are registered already.
         motion, exposure: see :func:`stacks.align.register`.
         crop: keep the area that all frames show; otherwise the reference frame's, where what a
             frame does not show is continued from its edge.
         memory: bytes that the process may take; the default is not limited.
-        device: where to compute; by default where ``model`` is, or the best there is.
         observe: called after each merge, with the first frame too (its guidance is 0).
         progress: goes through frame numbers with a bar, like
             ``lambda numbers, stage: tqdm(numbers, stage)``.
@@ -123,10 +116,7 @@ def fuse(
     frames = _Arrays(images)
     if len(frames) < 2:
         raise ValueError(f"a stack has at least 2 frames, not {len(frames)}")
-    if model is None:
-        model, device = load_model(WEIGHTS), device or "auto"
-    if device is not None:
-        model = model.to(choose_device(str(device)), memory_format=torch.channels_last)
+    cascade = cascade or load_cascade()
     size, dtype = frames.size()
     if memory is not None and needed_memory(size, dtype) > memory:
         raise ValueError(
@@ -155,14 +145,15 @@ def fuse(
         started = time.perf_counter()
         aligned = _aligned(frames[i], registrations[i], area)
         if merged is None:
-            merged = RunningFusion(model, aligned, i)
-            guidance = np.zeros((height, width), np.float32)
+            merged = RunningFusion(cascade, aligned, i)
+            guidance = np.zeros((height, width), np.float16)
         else:
             guidance = merged.merge(aligned, i)
         seconds[i] = time.perf_counter() - started
         if observe:
             observe(Step(i, aligned, guidance, boundary_map(guidance)))
-    share = np.bincount(merged.index.ravel(), minlength=len(frames)) / merged.index.size
+    rows = (np.bincount(row, minlength=len(frames)) for row in merged.index)  # it widens its input
+    share = sum(rows) / merged.index.size
     reports = [
         FrameReport(
             used=found.matrix is not None,
@@ -200,7 +191,7 @@ class _Arrays(Sequence):
 
     def __getitem__(self, i: int) -> np.ndarray:
         image = self.images[i]
-        frame = image.cpu().numpy() if isinstance(image, Tensor) else image
+        frame = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
             raise ValueError(
                 f"frame {i + 1}: frames are (H, W, 3) uint8, uint16 or float32, not {frame.shape} "

@@ -3,37 +3,30 @@
 The picture so far and the next frame are a pair: what the picture shows sharp lies nearer (or
 farther) than what the frame shows sharp, which is the scene of two layers that the cascade knows.
 So a stack is folded frame by frame, in time linear in its length and memory that does not depend
-on it. Three things make the fold fast, and keep it from losing sharpness on the way:
+on it. Large pictures go through in blocks, several at once, each in two steps:
 
-* Both sub-nets see half resolution first. What they give is smooth (the guidance map, and gains and
-  offsets of the boundary fusion) and is enlarged; the texture comes from the frames at full
-  resolution. Only tiles that touch the FDB, where the boundary map meets sources that differ, are
-  worked out again at full resolution.
-* The logits of the guidance map are doubled. A pixel that each of twenty frames mixes by 3 % is not
-  sharp any more; in the band, where they are about 0 since no frame is right, it changes nothing.
-* A tile that the frame does not concern is not touched at all.
+* At half resolution. What the sub-nets give is smooth (the guidance map, and gains and offsets of
+  the boundary fusion) and is enlarged; the texture comes from the frames at full resolution.
+* At full resolution, again, the squares of it that touch the FDB: where the boundary map meets
+  sources that differ.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from defocus.guidance import boundary_map
-from models.mmfnet import MMFNet
+from stacks.cascade import Cascade, Decision
 
-SHARPEN = 2.0  # factor on the guidance logits
-TILE = 256  # pixels: side of the squares that touch the FDB or do not; on the nets' grid
-ROW = 4  # squares side by side that are fused at once
-# What the nets see around a tile. The initial fusion reaches farther, but near the FDB a view like
-# that of the training samples is enough (a wider one changed nothing on generated stacks).
-VIEW = 40
-WHOLE = 600_000  # pixels: smaller pictures get their guidance map at full resolution alone
+BLOCK = 512  # pixels: side of what is worked on at half resolution at once
+SQUARE = 256  # pixels: side of what touches the FDB or does not; with the view, as large as a block
+# What the nets see around a block or square; on their grid of 32. The initial fusion reaches
+# farther, but near the FDB a view like that of the training samples is enough.
+VIEW = 32
+WHOLE = 600_000  # pixels: smaller pictures are worked on at full resolution alone
 VISIBLE = 6 / 255  # of boundary map × difference, averaged over 16×16 pixels: it touches the FDB
 SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
 
@@ -46,18 +39,11 @@ MAPS = 20  # bytes a pixel
 Window = tuple[slice, slice]
 
 
-class Decision(NamedTuple):
-    """What the cascade says about a place, by which :func:`_blend` fuses it."""
-
-    guidance: Tensor  # (1, 1, h, w)
-    coefficients: Tensor | None  # (1, C, h, w), see models/boundary_fusion.py
-
-
 class RunningFusion:
     """The all-in-focus picture of the frames merged so far.
 
     Args:
-        model: in evaluation mode, on any device; see :func:`models.build.load_model`.
+        cascade: see :mod:`stacks.cascade`.
         first: a frame, (H, W, 3) uint8, uint16 or float32 in [0, 1], of at least 16×16 pixels.
         number: of that frame.
 
@@ -68,20 +54,18 @@ class RunningFusion:
         confidence: (H, W) uint8; 255 where one frame was clearly right, 0 where none was.
     """
 
-    def __init__(self, model: MMFNet, first: np.ndarray, number: int = 0):
-        self.model = model
-        self.device = next(model.parameters()).device
+    def __init__(self, cascade: Cascade, first: np.ndarray, number: int = 0):
+        self.cascade = cascade
         self.image = first
         self.index = np.full(first.shape[:2], number, np.uint16)
         self.confidence = np.full(first.shape[:2], 255, np.uint8)
         self.scale = 1.0 if first.dtype == np.float32 else float(np.iinfo(first.dtype).max)
 
-    @torch.inference_mode()
     def merge(self, frame: np.ndarray, number: int) -> np.ndarray:
         """Merge one more frame of the same shape and type.
 
         Returns:
-            The guidance map, (H, W) float32: 1 where the picture so far stays, 0 where the frame
+            The guidance map, (H, W) float16: 1 where the picture so far stays, 0 where the frame
             is right, 0.5 where neither is.
 
         Raises:
@@ -92,119 +76,98 @@ class RunningFusion:
                 f"frame {number} is {frame.shape} {frame.dtype}, the picture {self.image.shape} "
                 f"{self.image.dtype}"
             )
-        size = frame.shape[:2]
-        result = np.empty_like(frame)  # tiles see the pixels around them as they were
-        guidance = np.empty(size, np.float32)
-        if size[0] * size[1] > WHOLE:
-            half, touching = self._at_half_resolution(frame)
-            for tile in _runs(~touching, size):
-                self._fuse(result, frame, guidance, tile, _enlarged(half, tile))
-        else:
-            touching = np.ones([-(-n // TILE) for n in size], bool)
-        for tile in _runs(touching, size):
-            seen, inside = _around(tile, size)
-            decision = self._decide(self.image[seen], frame[seen])
-            cut = (x if x is None else x[(..., *inside)] for x in decision)
-            self._fuse(result, frame, guidance, tile, Decision(*cut))
+        whole = (slice(0, frame.shape[0]), slice(0, frame.shape[1]))
+        result = np.empty_like(frame)  # blocks see the pixels around them as they were
+        guidance = np.empty(frame.shape[:2], np.float16)
+
+        def work(block: Window) -> None:
+            for tile, decision in self._decide(frame, block):
+                self._fuse(result, frame, tile, decision)
+                guidance[tile] = decision.guidance
+                self._note(tile, decision.guidance, number)
+
+        with ThreadPoolExecutor(self.cascade.parallel) as threads:
+            for _ in threads.map(work, _squares(whole, BLOCK)):
+                pass  # asking for the results raises what a thread raised
         self.image = result
-        self._note(guidance, number)
         return guidance
 
-    def _at_half_resolution(self, frame: np.ndarray) -> tuple[Decision, np.ndarray]:
-        """Decision (of half the size), and which squares of the full size touch the FDB."""
-        height, width = frame.shape[:2]
-        size = (-(-height // 2), -(-width // 2))
-        images = [
-            cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in (self.image, frame)
-        ]
-        half: Decision | None = None
-        for tile in _runs(np.ones([-(-n // TILE) for n in size], bool), size):
-            seen, inside = _around(tile, size)
-            part = self._decide(*(x[seen] for x in images))
-            if half is None:
-                half = Decision(*(x if x is None else _canvas(x, size) for x in part))
-            for plane, values in zip(half, part, strict=True):
-                if plane is not None:
-                    plane[(..., *tile)] = values[(..., *inside)]
-        touching = np.zeros((-(-height // TILE), -(-width // TILE)), bool)
-        for i, j in np.ndindex(*touching.shape):
-            window = tuple(slice(k * TILE // 2, (k + 1) * TILE // 2) for k in (i, j))
-            difference = cv2.absdiff(*(x[window] for x in images)).max(2) / np.float32(self.scale)
-            contact = boundary_map(half.guidance[(0, 0, *window)]).cpu().numpy() * difference
-            cells = [-(-n // 8) for n in contact.shape[::-1]]
-            contact = cv2.resize(contact, cells, interpolation=cv2.INTER_AREA)
-            touching[i, j] = contact.max() > VISIBLE
-        return half, touching
+    def _decide(self, frame: np.ndarray, block: Window) -> Iterable[tuple[Window, Decision]]:
+        """The squares of a block, each decided on at the resolution that it needs."""
+        size = frame.shape[:2]
+        large = size[0] * size[1] > WHOLE
+        if large:
+            half, contact = self._at_half_resolution(frame, block)
+        for square in _squares(block, SQUARE):
+            inside = _within(square, block)
+            if large and contact[inside].max() <= VISIBLE:
+                yield square, half.part(inside)
+            else:
+                seen = _around(square, size, VIEW)
+                decision = self.cascade(self._load(self.image[seen]), self._load(frame[seen]))
+                yield square, decision.part(_within(square, seen))
 
-    def _decide(self, image1: np.ndarray, image2: np.ndarray) -> Decision:
-        """Initial fusion, and the coefficients of boundary fusion, of two pictures (h, w, 3)."""
-        near, far = self._load(image1), self._load(image2)
-        guidance = torch.sigmoid(SHARPEN * self.model.initial(near, far))
-        if self.model.boundary is None:
-            return Decision(guidance, None)
-        return Decision(guidance, self.model.boundary.coefficients(near, far, guidance))
+    def _at_half_resolution(self, frame: np.ndarray, block: Window) -> tuple[Decision, np.ndarray]:
+        """The decision on a block, enlarged, and how much of the FDB can be seen where."""
+        seen = _around(block, frame.shape[:2], 2 * VIEW)
+        height, width = (s.stop - s.start for s in seen)
+        size = (-(-width // 2), -(-height // 2))
+        images = [
+            self._load(cv2.resize(x[seen], size, interpolation=cv2.INTER_AREA))
+            for x in (self.image, frame)
+        ]
+        guidance, coefficients = self.cascade(*images)
+        difference = cv2.absdiff(*images).max(2)
+        contact = cv2.blur(boundary_map(guidance) * difference, (8, 8))
+        inside = _within(block, seen)
+        guidance, coefficients, contact = (
+            x if x is None else cv2.resize(x, (width, height))[inside]
+            for x in (guidance, coefficients, contact)
+        )
+        return Decision(guidance, coefficients), contact
 
     def _fuse(
-        self,
-        result: np.ndarray,
-        frame: np.ndarray,
-        guidance: np.ndarray,
-        tile: Window,
-        decision: Decision,
+        self, result: np.ndarray, frame: np.ndarray, tile: Window, decision: Decision
     ) -> None:
         """Fuse a tile as decided."""
-        weight = guidance[tile] = decision.guidance[0, 0].cpu().numpy()
-        if weight.min() > 1 - SETTLED:
+        guidance, coefficients = decision
+        if guidance.min() > 1 - SETTLED:
             result[tile] = self.image[tile]
-        elif weight.max() < SETTLED:
+        elif guidance.max() < SETTLED:
             result[tile] = frame[tile]
         else:
             near, far = self._load(self.image[tile]), self._load(frame[tile])
-            fused = torch.lerp(far, near, decision.guidance)
-            if decision.coefficients is not None:
-                residual = self.model.boundary.residual(decision.coefficients, near, far)
-                fused += boundary_map(decision.guidance) * residual
-            self._store(result[tile], fused)
+            fused = far + guidance[..., None] * (near - far)
+            if coefficients is not None:
+                fused += boundary_map(guidance)[..., None] * residual(coefficients, near, far)
+            np.clip(fused, 0, 1, out=fused)
+            fused *= np.float32(self.scale)
+            result[tile] = fused if result.dtype == np.float32 else np.rint(fused, out=fused)
 
-    def _note(self, guidance: np.ndarray, number: int) -> None:
+    def _note(self, tile: Window, guidance: np.ndarray, number: int) -> None:
         """Index and confidence after a merge."""
         new = guidance < 0.5
-        self.index[new] = number
         sure = (np.abs(guidance - 0.5) * np.float32(510)).astype(np.uint8)
-        self.confidence = np.where(new, sure, np.minimum(self.confidence, sure))
+        self.index[tile][new] = number
+        before = self.confidence[tile]
+        self.confidence[tile] = np.where(new, sure, np.minimum(before, sure))
 
-    def _load(self, image: np.ndarray) -> Tensor:
-        """(H, W, 3) as the model takes it; channels last, as it lies."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        return (tensor.to(torch.float32) / self.scale).permute(2, 0, 1)[None]
-
-    def _store(self, region: np.ndarray, image: Tensor) -> None:
-        """Write values to a region of a picture in its type, clipped to its range."""
-        values = (image.clamp(0, 1) * self.scale)[0].permute(1, 2, 0).cpu().numpy()
-        region[...] = values if region.dtype == np.float32 else np.rint(values)
+    def _load(self, image: np.ndarray) -> np.ndarray:
+        """As the cascade takes it."""
+        return np.multiply(image, np.float32(1 / self.scale), dtype=np.float32)
 
 
-def _canvas(part: Tensor, size: tuple[int, int]) -> Tensor:
-    return part.new_empty((*part.shape[:2], *size))
+def boundary_map(guidance: np.ndarray) -> np.ndarray:
+    """:func:`defocus.guidance.boundary_map` of an array."""
+    return 1 - np.abs(2 * guidance - 1)
 
 
-def _enlarged(half: Decision, tile: Window) -> Decision:
-    """A tile of a decision of half the size, bilinear."""
-    size = [t.stop - t.start for t in tile]
-    planes = []
-    for plane in half:
-        if plane is None:
-            planes.append(None)
-            continue
-        # A pixel more at each side, so that tiles meet as if the whole had been enlarged.
-        around = [
-            slice(max(t.start // 2 - 1, 0), min(-(-t.stop // 2) + 1, n))
-            for t, n in zip(tile, plane.shape[-2:], strict=True)
-        ]
-        large = F.interpolate(plane[(..., *around)], scale_factor=2, mode="bilinear")
-        first = [t.start - 2 * a.start for t, a in zip(tile, around, strict=True)]
-        planes.append(large[..., first[0] : first[0] + size[0], first[1] : first[1] + size[1]])
-    return Decision(*planes)
+def residual(coefficients: np.ndarray, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
+    """What :mod:`models.boundary_fusion` says its coefficients (h, w, C) mean, on arrays."""
+    if coefficients.shape[-1] == 3:
+        return coefficients
+    offset, plus, minus = coefficients[..., :3], coefficients[..., 3:4], coefficients[..., 4:]
+    return offset + plus * (image1 + image2) + minus * (image1 - image2)
 
 
 def needed_memory(size: tuple[int, int], dtype: np.dtype) -> int:
@@ -214,32 +177,26 @@ def needed_memory(size: tuple[int, int], dtype: np.dtype) -> int:
     return PROCESS + FRAMES * frame + MAPS * height * width
 
 
-def _runs(squares: np.ndarray, size: tuple[int, int]) -> list[Window]:
-    """Chosen squares of a grid as tiles, those side by side together."""
-    tiles = []
-    for row, line in enumerate(squares):
-        column = 0
-        while column < len(line):
-            start = column
-            while column < len(line) and line[column] and column - start < ROW:
-                column += 1
-            if column > start:
-                edges = (row * TILE, (row + 1) * TILE), (start * TILE, column * TILE)
-                tiles.append(
-                    tuple(slice(a, min(b, n)) for (a, b), n in zip(edges, size, strict=True))
-                )
-            else:
-                column += 1
-    return tiles
+def _squares(window: Window, side: int) -> list[Window]:
+    """Squares that cover a window, those at its far borders cut off."""
+    rows, columns = window
+    return [
+        (slice(y, min(y + side, rows.stop)), slice(x, min(x + side, columns.stop)))
+        for y in range(rows.start, rows.stop, side)
+        for x in range(columns.start, columns.stop, side)
+    ]
 
 
-def _around(tile: Window, size: tuple[int, int]) -> tuple[Window, Window]:
-    """What is seen around a tile, and where the tile lies within that."""
-    seen = tuple(
-        slice(max(t.start - VIEW, 0), min(t.stop + VIEW, n))
-        for t, n in zip(tile, size, strict=True)
+def _around(window: Window, size: tuple[int, int], view: int) -> Window:
+    """A window and what is seen around it in a picture (H, W)."""
+    return tuple(
+        slice(max(s.start - view, 0), min(s.stop + view, n))
+        for s, n in zip(window, size, strict=True)
     )
-    inside = tuple(
-        slice(t.start - s.start, t.stop - s.start) for t, s in zip(tile, seen, strict=True)
+
+
+def _within(window: Window, around: Window) -> Window:
+    """Where a window lies within one around it."""
+    return tuple(
+        slice(s.start - a.start, s.stop - a.start) for s, a in zip(window, around, strict=True)
     )
-    return seen, inside
