@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check(args)
     problems: list[str] = []
-    about: dict[str, object] = {}
+    about: dict[str, dict[str, object]] = {}
     methods = named_folders(args.fused)
     if args.synthetic:
         from evaluation import synthetic
@@ -128,7 +128,7 @@ def named_folders(given: list[str]) -> dict[str, Path]:
 
 
 def run_methods(
-    args: argparse.Namespace, about: dict[str, object], problems: list[str]
+    args: argparse.Namespace, about: dict[str, dict[str, object]], problems: list[str]
 ) -> dict[str, Path]:
     """Fuse the sources with our network and with peers, as asked; their folders by name."""
     methods: dict[str, Path] = {}
@@ -153,8 +153,9 @@ def run_methods(
                 methods[peer.name] = folder
             about[peer.name] = {
                 "version": run.version,
-                "options": run.commands[0],
+                "options": run.options(),
                 "seconds_per_pair": run.seconds / max(run.pairs, 1),
+                "cpu_seconds_per_pair": run.cpu_seconds / max(run.pairs, 1),
             }
     return methods
 
@@ -165,7 +166,7 @@ def report(
     symbols: list[str],
     values: list[scores.Score],
     problems: list[str],
-    about: dict[str, object],
+    about: dict[str, dict[str, object]],
 ) -> None:
     """Write and print everything that was asked for."""
     from evaluation.network import NAME  # imports torch, which the workers do without
@@ -173,9 +174,9 @@ def report(
 
     columns = tables.summarise(values, methods, symbols)
     tables.write_csv(args.out / "per_image.csv", values)
-    about = {**provenance(), "sources": str(args.sources), "methods": methods, "runs": about}
-    tables.write_summary(args.out / "summary.json", columns, problems, about)
-    tables.write_text(args.out / "tables.md", tables.markdown(columns))
+    origin = {**provenance(), "sources": str(args.sources), "methods": methods, "runs": about}
+    tables.write_summary(args.out / "summary.json", columns, problems, origin)
+    tables.write_text(args.out / "tables.md", tables.markdown(columns) + tables.runs(about))
     tables.write_text(args.out / "tables.tex", tables.latex(columns))
     if args.table1:
         text = table1.table1(columns, methods, NAME)

@@ -1,4 +1,7 @@
-"""Figures 7 and 8 of the paper for any pair: results side by side, insets, difference images."""
+"""Figures 7 and 8 of the paper for any pair: results side by side, insets, difference images.
+
+Where the ground truth is known it stands beside the sources, and the differences are from it.
+"""
 
 from __future__ import annotations
 
@@ -47,20 +50,23 @@ def write(
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=1, cutoff=0)[0]
             raise UserError(f"--figures: there is no pair {name!r}; did you mean {near}?")
-        sources, fused = load(by_name[name])
+        sources, truth, fused = load(by_name[name])
+        given = {"source A": sources[0], "source B": sources[1]}
+        right = given if truth is None else {"truth": truth}
         insets = (
             [read_inset(text, sources[0].shape) for text in places]
             if places
             else choose_insets(sources, list(fused.values()))
         )
-        save(comparison(sources, fused, insets), out / f"{name}-insets.jpg")
+        save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
-            save(differences(sources, fused), out / f"{name}-differences.jpg")
+            save(differences(right, fused), out / f"{name}-differences.jpg")
 
 
-def load(case: Case) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """Sources and results of a pair; results of another size are left out."""
+def load(case: Case) -> tuple[list[np.ndarray], np.ndarray | None, dict[str, np.ndarray]]:
+    """Sources, truth and results of a pair; results of another size are left out."""
     sources = [read_photo(path).rgb for path in case.sources]
+    truth = None if case.truth is None else read_photo(case.truth).rgb
     fused = {}
     for method, path in case.fused.items():
         try:
@@ -69,7 +75,7 @@ def load(case: Case) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
             continue  # named already, when it was measured
         if image.shape == sources[0].shape:
             fused[method] = image
-    return sources, fused
+    return sources, truth, fused
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:
@@ -142,15 +148,18 @@ def choose_insets(
     return insets
 
 
-def comparison(
-    sources: Sequence[np.ndarray], fused: dict[str, np.ndarray], insets: Sequence[Inset]
-) -> Image.Image:
-    """Figure 7: every image with its insets marked, and below it the insets enlarged."""
-    images = {f"source {i}": image for i, image in zip("AB", sources, strict=True)} | fused
-    height = round(CELL * sources[0].shape[0] / sources[0].shape[1])
+def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.Image:
+    """Figure 7: every image with its insets marked, and below it the insets enlarged.
+
+    Args:
+        images: (H, W, 3) uint8 of one shape under their labels.
+        insets: at least one.
+    """
+    shape = next(iter(images.values())).shape
+    height = round(CELL * shape[0] / shape[1])
     side = (CELL - GAP * (len(insets) - 1) / 2) / len(insets)
     canvas, corners = _grid(len(images), LABEL + height + GAP / 2 + side)
-    scale = CELL / sources[0].shape[1]
+    scale = CELL / shape[1]
     for (label, image), (left, top) in zip(images.items(), corners, strict=True):
         canvas.text((left + CELL / 2, top + LABEL / 2), label)
         top += LABEL
@@ -166,24 +175,29 @@ def comparison(
     return canvas.finish()
 
 
-def differences(sources: Sequence[np.ndarray], fused: dict[str, np.ndarray]) -> Image.Image:
-    """Figure 8: each result minus each source; grey where they are equal.
+def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray]) -> Image.Image:
+    """Figure 8: each result minus each reference; grey where they are equal.
 
     All share one gain, so that they can be compared: 99.5 % of the differences are not clipped.
+
+    Args:
+        references, fused: (H, W, 3) uint8 of one shape under their labels.
     """
     subtracted = {
-        (method, which): image.astype(np.float32) - source
+        (method, name): image.astype(np.float32) - reference
         for method, image in fused.items()
-        for which, source in zip("AB", sources, strict=True)
+        for name, reference in references.items()
     }
     reach = max(1.0, *(np.percentile(np.abs(d), 99.5) for d in subtracted.values()))
-    height = round(CELL * sources[0].shape[0] / sources[0].shape[1])
-    canvas, corners = _grid(len(fused), 2 * (LABEL + height + GAP / 2))
+    shape = next(iter(references.values())).shape
+    height = round(CELL * shape[0] / shape[1])
+    step = LABEL + height + GAP / 2
+    canvas, corners = _grid(len(fused), len(references) * step)
     for method, (left, top) in zip(fused, corners, strict=True):
-        for row, which in enumerate("AB"):
-            y = top + row * (LABEL + height + GAP / 2)
-            canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} minus source {which}")
-            shown = np.clip(127.5 * (1 + subtracted[method, which] / reach), 0, 255)
+        for row, name in enumerate(references):
+            y = top + row * step
+            canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} − {name}")
+            shown = np.clip(127.5 * (1 + subtracted[method, name] / reach), 0, 255)
             picture = Image.fromarray(shown.round().astype(np.uint8))
             canvas.picture(picture, left, y + LABEL, CELL, height)
     return canvas.finish()

@@ -25,25 +25,32 @@ def fuse_folder(
     """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each.
 
     Returns:
-        What was run: weights, device, seconds a pair (fusion alone); and a sentence for each pair
-        that cannot be fused.
+        What was run: weights, device, seconds a pair (fusion alone) by the clock and of all cores
+        together; and a sentence for each pair that cannot be fused.
     Raises:
         UserError: the weights cannot be loaded, or the output cannot be written.
     """
     chosen = choose_device(device)
     model = load_model(weights).to(chosen, memory_format=torch.channels_last)
-    problems, seconds = [], []
+    problems, seconds, cpu_seconds = [], [], []
     for pair in tqdm(pairs, unit="pair", desc=NAME, disable=None):
         try:
             images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             fused = fuse_arrays(model, *images).fused
             seconds.append(time.perf_counter() - start)
+            cpu_seconds.append(time.process_time() - cpu_start)
         except UserError as error:
             problems.append(f"{NAME}: {error}")
         except ValueError as error:
             problems.append(f"{NAME}: {pair.name}: {error}")
         else:
             write_png(output / pair.result("Fusion"), fused)
-    mean = sum(seconds) / len(seconds) if seconds else None
-    return {"weights": str(weights), "device": str(chosen), "seconds_per_pair": mean}, problems
+    count = max(len(seconds), 1)
+    about = {
+        "weights": str(weights),
+        "device": str(chosen),
+        "seconds_per_pair": sum(seconds) / count,
+        "cpu_seconds_per_pair": sum(cpu_seconds) / count,
+    }
+    return about, problems

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -32,6 +33,8 @@ from utils.atomic import atomic_path
 from utils.errors import UserError
 
 Commands = list[list[str]]
+TEMPORARY = "TMP"
+"""Stands for the folder of the stacks where a command line is recorded."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,12 @@ class Run:
     sources: str  # hash of names and contents
     pairs: int
     seconds: float  # all pairs, with the start of the program
+    cpu_seconds: float  # of all cores together: what else the machine does matters little
+
+    def options(self) -> str:
+        """The first command line, "…" for its files."""
+        words = (re.sub(rf"{TEMPORARY}/\S*", "…", word) for word in self.commands[0])
+        return " ".join(word for word, _ in itertools.groupby(words))
 
     def same_as(self, other: Run) -> bool:
         """Whether the other run would give the same images."""
@@ -182,13 +191,17 @@ def run_peer(
             for number, path in enumerate((pair.image1, pair.image2), 1):
                 shutil.copyfile(path, stack / f"{number}{path.suffix.lower()}")
         commands = peer.commands(stacks, results)
-        said = [[argument.replace(folder, "TMP") for argument in line] for line in commands]
-        planned = Run(peer.version(), said, sources, len(pairs), 0.0)
+        said = [[argument.replace(folder, TEMPORARY) for argument in line] for line in commands]
+        planned = Run(peer.version(), said, sources, len(pairs), 0.0, 0.0)
         if (former := _former(output)) and former.same_as(planned):
             return former, []
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), _cpu_seconds()
         problems = _execute(peer, commands, results, len(pairs), Path(folder))
-        run = Run(planned.version, said, sources, len(pairs), time.perf_counter() - start)
+        run = replace(
+            planned,
+            seconds=time.perf_counter() - start,
+            cpu_seconds=_cpu_seconds() - cpu_start,
+        )
         try:
             shutil.rmtree(output, ignore_errors=True)
             output.mkdir(parents=True)
@@ -248,6 +261,12 @@ def _execute(peer: Peer, commands: Commands, results: Path, pairs: int, working:
                         f"{_reason(said.read())}"
                     )
     return problems
+
+
+def _cpu_seconds() -> float:
+    """Of the programs that were run so far; always 0 under Windows, which does not tell."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def _reason(said: str) -> str:

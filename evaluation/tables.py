@@ -86,6 +86,30 @@ def markdown(columns: Sequence[Column]) -> str:
     return f"{table}\n\n{caption(columns)}\n"
 
 
+def runs(about: Mapping[str, Mapping[str, object]]) -> str:
+    """A row for each program that the run has started: what it was and what it cost.
+
+    Args:
+        about: {method: {"version" or "weights", "options", "cpu_seconds_per_pair"}}.
+    """
+    if not about:
+        return ""
+    lines = [
+        "",
+        "| method | version | options | CPU seconds a pair |",
+        "| --- | --- | --- | --- |",
+    ]
+    for method, run in about.items():
+        version = run.get("version") or run.get("weights")
+        seconds = run["cpu_seconds_per_pair"]
+        lines.append(f"| {method} | {version} | {run.get('options', '')} | {seconds:.2f} |")
+    lines += [
+        "",
+        "CPU seconds: all cores together; of programs with their start, shared by all pairs.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def latex(columns: Sequence[Column]) -> str:
     """The same as a LaTeX tabular (package booktabs)."""
     head, body, foot = _cells(columns, lambda text: rf"\textbf{{{text}}}", _tex_symbol)

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from evaluation import charts, figures
+from evaluation.matching import Case
 from evaluation.scores import Score
 from evaluation.tables import summarise
 from tests.conftest import texture
+from utils.images import write_png
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_differences(scene):
     _, sources = scene
     lighter = sources[0].copy()
     lighter[:72] = np.clip(lighter[:72].astype(int) + 40, 0, 255)
-    picture = figures.differences(sources, {"x": lighter})
+    picture = figures.differences({"source A": sources[0]}, {"x": lighter})
     left, top = figures.GAP, figures.GAP + figures.LABEL
     height = round(figures.CELL * 144 / 160)
     assert _pixel(picture, left + 60, top + height * 0.75) == (128, 128, 128)
@@ -70,11 +72,27 @@ def test_comparison_enlarges_the_insets(scene):
     _, sources = scene
     red = sources[0].copy()
     red[30:50, 40:60] = (255, 0, 0)
-    picture = figures.comparison(sources, {"red": red}, [figures.Inset(50, 40, 20)])
+    images = {"a": sources[0], "b": sources[1], "red": red}
+    picture = figures.comparison(images, [figures.Inset(50, 40, 20)])
     left = figures.GAP + 2 * (figures.CELL + figures.GAP)
     top = figures.GAP + figures.LABEL + round(figures.CELL * 144 / 160) + figures.GAP / 2
     for x, y in ((0.2, 0.3), (0.2, 0.8), (0.8, 0.8)):  # away from the arrow
         assert _pixel(picture, left + x * figures.CELL, top + y * figures.CELL) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_truth_stands_beside_the_sources(scene, tmp_path, known):
+    truth, sources = scene
+    paths = [tmp_path / f"{name}.png" for name in ("a", "b", "truth", "fused")]
+    for path, image in zip(paths, (*sources, truth, truth), strict=True):
+        write_png(path, image)
+    case = Case("x", tuple(paths[:2]), {"m": paths[3]}, paths[2] if known else None)
+    figures.write([case], [], ["80,72"], tmp_path)
+    cells = 4 if known else 3
+    insets, differences = (Image.open(tmp_path / f"x-{n}.jpg") for n in ("insets", "differences"))
+    assert insets.width == cells * (figures.CELL + figures.GAP) + figures.GAP
+    contrast = np.std(np.asarray(differences.convert("L"), float)[60:180, 60:200])
+    assert contrast < 1 if known else contrast > 5  # the result is the truth, not source A
 
 
 def test_charts():

@@ -100,7 +100,7 @@ def test_run(programs, sources, tmp_path):
         run, problems = peers.run_peer(peer(name), pairs, peers.content(pairs), output)
         assert not problems
         assert run.version.startswith({"enfuse": "4.2", "FocusWeave": "2.0.0"}[name])
-        assert run.pairs == 2 and run.seconds > 0
+        assert run.pairs == 2 and 0 < run.cpu_seconds and 0 < run.seconds
         for pair in ("x-1", "x-2"):
             fused = read_photo(output / f"{pair}.png").rgb
             np.testing.assert_array_equal(fused, read_photo(sources / f"{pair}-{image}.png").rgb)
@@ -138,3 +138,11 @@ def test_from_the_command_line(programs, sources, tmp_path, capsys):
     runs = json.loads((tmp_path / "out" / "summary.json").read_text())["runs"]
     assert runs["enfuse"]["version"].startswith("4.2")
     assert runs["enfuse"]["seconds_per_pair"] > 0
+    assert runs["FocusWeave"]["options"] == "--batch … --output … --no-align --batch-format png"
+    assert runs["enfuse"]["options"].endswith("--hard-mask --output=… …")
+    (row,) = (
+        line.split("|")
+        for line in (tmp_path / "out" / "tables.md").read_text().splitlines()
+        if line.startswith("| FocusWeave | 2.0.0 |")
+    )
+    assert float(row[4]) == pytest.approx(runs["FocusWeave"]["cpu_seconds_per_pair"], abs=0.006)
