@@ -44,7 +44,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--truth", type=Path, metavar="DIR", help="all-in-focus images, for PSNR and the like")
     add("--band", type=Path, metavar="DIR", help="masks of the FDB, for PSNR_FDB and the like")
     add = parser.add_argument_group("what is reported").add_argument
-    add("--metrics", help="all, or symbols: AG,Q_G,… (python -m utils.metrics lists them)")
+    add("--metrics", help="all, none, or symbols: AG,Q_G,… (python -m utils.metrics lists them)")
     add("--table1", action="store_true", help="print the paper's Table I beside this run")
     add("--figures", nargs="*", metavar="PAIR", help="draw these pairs (or the first), and charts")
     add("--insets", nargs="+", metavar="x,y[,size]", help="places to enlarge, in pixels")
@@ -81,12 +81,13 @@ def main(argv: list[str] | None = None) -> int:
         from evaluation import figures
 
         figures.write(cases, args.figures, args.insets, args.out)
-    chosen = choose_metrics(args.metrics, args.truth is not None, args.band is not None)
-    values, wrong = scores.measure(cases, chosen, args.workers, Cache(args.cache))
-    problems += wrong
-    if not values:
-        raise UserError("; ".join(["nothing could be measured", *problems]))
-    report(args, list(methods), chosen, values, problems, about)
+    if args.metrics != "none":
+        chosen = choose_metrics(args.metrics, args.truth is not None, args.band is not None)
+        values, wrong = scores.measure(cases, chosen, args.workers, Cache(args.cache))
+        problems += wrong
+        if not values:
+            raise UserError("; ".join(["nothing could be measured", *problems]))
+        report(args, list(methods), chosen, values, problems, about)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:
@@ -107,6 +108,8 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--workers has to be at least 1")
     if args.insets and args.figures is None:
         raise UserError("--insets belong to --figures")
+    if args.metrics == "none" and (args.figures is None or args.table1):
+        raise UserError("--metrics none leaves figures alone: give --figures, and not --table1")
     if args.metrics is None:
         quality = "PSNR,PSNR_FDB,SSIM,SSIM_FDB" if args.synthetic else "all"
         args.metrics = ",".join(table1.METRICS) if args.table1 else quality

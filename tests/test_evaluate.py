@@ -181,6 +181,12 @@ def test_a_folder_names_its_method(folders):
     assert {row["method"] for row in lines(folders)} == {"copy", "x"}
 
 
+def test_figures_without_metrics(folders, run):
+    assert run("--metrics", "none", "--figures", "scene-1", "--insets", "28,24,16") == 0
+    names = {path.name for path in (folders / "out").iterdir()}
+    assert names == {"scene-1-insets.jpg", "scene-1-differences.jpg"}
+
+
 def test_ambiguous_names(folders, run, capsys):
     shutil.copy(folders / "mean/scene_0_mean.png", folders / "mean/scene-0-old.png")
     assert run("--metrics", "AG") == 2
@@ -196,6 +202,8 @@ def test_ambiguous_names(folders, run, capsys):
         (["--metrics", ","], "no metric"),
         (["--workers", "0"], "--workers"),
         (["--insets", "3,4"], "--figures"),
+        (["--metrics", "none"], "--figures"),
+        (["--metrics", "none", "--figures", "--table1"], "--table1"),
         (["--metrics", "AG", "--figures", "scene-9"], "no pair 'scene-9'"),
         (["--metrics", "AG", "--figures", "--insets", "9"], "x,y"),
         (["--metrics", "AG", "--figures", "--insets", "900,3"], "56×48"),
