@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.commands import (
     ROOT,
@@ -93,3 +94,17 @@ def anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_citation_says_what_the_project_says():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # required by 1.2.0
+    assert citation["cff-version"] == "1.2.0"
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'version = "{citation["version"]}"' in project
+    assert (ROOT / "LICENSE").read_text().startswith(f"{citation['license']} License")
+    paper = citation["preferred-citation"]
+    bibtex = next(b.text for b in blocks(ROOT / "README.md") if b.language == "bibtex")
+    assert paper["title"] in bibtex and str(paper["year"]) in bibtex
+    names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
+    assert " and ".join(names) in bibtex
