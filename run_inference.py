@@ -1,110 +1,183 @@
-"""Fuse pairs of photographs that are focused differently.
+"""Fuse photographs that are focused differently: pairs, or stacks of any number.
 
     python run_inference.py --input DIR --output DIR
     python run_inference.py --input near.jpg far.jpg --output DIR --maps
+    python run_inference.py --stack DIR --output DIR --maps --preview
+    python run_inference.py --batch DIR --output DIR --resume
+    torchrun --nproc-per-node 2 run_inference.py --batch DIR --output DIR --resume
 
-In a folder, lytro-01-A.png and lytro-01-B.png (or …_A/…_B, …A/…B, …-1/…-2, …_1/…_2, of any types)
-are a pair and give lytro-01-Fusion.png. Photographs are aligned, 8-bit, and equally large. Two grey
-ones give a grey result. Transparent ones are fused by their colours, and the result is as opaque as
-the more transparent of the two. Large photographs are fused in tiles. Exit code: 0, or 2 if
-anything could not be fused; the rest is fused all the same.
+Pairs (--input) lie on one another. In a folder, lytro-01-A.png and lytro-01-B.png (or …_A/…_B,
+…A/…B, …-1/…-2, …_1/…_2, of any types) are a pair and give lytro-01-Fusion.png.
+
+A stack (--stack) is a folder, a list of files or a multi-page TIFF; its frames are aligned first,
+unless told otherwise. Those that cannot be are left out, and named. A batch (--batch) is a folder
+with a folder or a multi-page TIFF for each stack. NAME-Fusion.png and NAME-Record.json, which tells
+what became of each frame, are written for each; torchrun shares a batch among processes.
+
+Results keep the depth of the photographs, their profile and metadata; 8-bit photographs among
+16-bit ones are widened. Grey ones give a grey result. Transparent ones are fused by their colours,
+and the result is as opaque as the most transparent of them. Exit code: 0, or 2 if anything could
+not be read or fused; the rest is fused all the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import signal
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from data.pairs import Pair, Problem, find_pairs, name_pair
-from models.build import load_model
-from models.fuse import SMALLEST, fuse_arrays
-from models.mmfnet import MMFNet
+from data.stack_files import ORDERS, find_stack, find_stacks
+from stacks.align import MOTIONS
+from stacks.batch import fuse_batch, outline_batch
+from stacks.cascade import WEIGHTS, load_cascade
+from stacks.options import Options
+from stacks.outputs import FORMATS
+from stacks.ranks import Ranks
 from utils.atomic import atomic_path
-from utils.config import load_config, to_dict
-from utils.device import choose_device
 from utils.errors import UserError, cli
-from utils.images import Photo, read_photo, write_png
-from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
 
-WEIGHTS = Path(__file__).parent / "weights/mmfnet.safetensors"
-WARM_UP = 520  # pixels: side of the blank pair that is fused before the clock runs
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", nargs="+", required=True, help="a folder, or the two files")
-    parser.add_argument("--output", required=True, help="folder of the results")
-    parser.add_argument("--maps", action="store_true", help="also …-Guidance.png, …-Boundary.png")
-    parser.add_argument("--weights", default=WEIGHTS, help="safetensors, by default the shipped")
-    parser.add_argument("--config", help="YAML that the weights must fit, see configs/")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--input", nargs="+", help="pairs: a folder, or the two files")
+    what.add_argument("--stack", nargs="+", help="a folder, the files, or a multi-page TIFF")
+    what.add_argument("--batch", metavar="DIR", help="a folder of stacks")
+    parser.add_argument("--output", required=True, type=Path, help="folder of the results")
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="also …-Guidance.png and …-Boundary.png of a pair; …-Index.png of a stack (16-bit: "
+        "the frame that each pixel comes from, from 0), …-Depth.png (the same in colours) and "
+        "…-Confidence.png",
+    )
+    parser.add_argument("--format", choices=FORMATS, help="by default png, tiff for floating point")
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS, help="safetensors, by default the shipped"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
-    parser.add_argument("--tile", type=int, help="side of tiles in pixels; automatic by default")
-    parser.add_argument("--json", metavar="FILE", help="summary, - for standard output")
-    return parser.parse_args(argv)
+    parser.add_argument("--json", metavar="FILE", help="report, - for standard output")
+
+    group = parser.add_argument_group("pairs", argument_default=argparse.SUPPRESS)
+    pairs = [
+        group.add_argument("--config", help="YAML that the weights must fit, see configs/"),
+        group.add_argument("--tile", type=int, help="side of tiles in pixels; automatic if absent"),
+    ]
+    group = parser.add_argument_group("stacks", argument_default=argparse.SUPPRESS)
+    option, flag, no = group.add_argument, {"action": "store_true"}, {"action": "store_false"}
+    stacks = [
+        option(
+            "--order",
+            choices=ORDERS,
+            help="of frames: name (2 before 10; the default), time "
+            "(EXIF), focus (from where they are sharp)",
+        ),
+        option("--no-align", dest="align", **no, help="the frames lie on one another"),
+        option("--motion", choices=MOTIONS, help="similarity by default"),
+        option("--no-exposure", dest="exposure", **no, help="leave brightness as it is"),
+        option("--keep-size", dest="crop", **no, help="do not crop to what all frames show"),
+        option(
+            "--save-steps",
+            dest="steps",
+            **flag,
+            help="…-Steps/: aligned frames, guidance and boundary maps",
+        ),
+        option("--preview", **flag, help="…-Preview.webp: the frames, then the result"),
+        option("--memory", metavar="BYTES", type=amount, help="a limit that is kept, like 2G"),
+        option("--strict", **flag, help="fuse all frames of a stack, or none"),
+        option("--resume", **flag, help="pass over stacks that are finished"),
+        option("--dry-run", **flag, help="tell what would be done, write nothing"),
+    ]
+    args = parser.parse_args(argv)
+    for action in stacks if args.input else pairs:
+        if action.dest in args:
+            kind = "stacks" if args.input else "pairs (--input)"
+            parser.error(f"{action.option_strings[0]} is for {kind}")
+    return args
+
+
+def amount(text: str) -> int:
+    """Bytes: a number, with K, M or G behind it or nothing."""
+    found = re.fullmatch(r"(\d+\.?\d*)([KMG]?)B?", text.upper())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory like 2G or 500M")
+    return int(float(found[1]) * UNITS[found[2]])
 
 
 @cli
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    with Ranks() as ranks:
+        report, problems = fuse_input(args, ranks) if args.input else fuse_stacks(args, ranks)
+        if ranks.rank == 0:
+            conclude(args, report, problems)
+    return 2 if problems else 0
+
+
+def fuse_input(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Problem]]:
+    """Fuse pairs; what the report says of them, and what could not be fused."""
+    import torch  # stacks do without it where ONNX Runtime does its work
+
+    from models.build import load_model
+    from stacks.pairs import fuse_pairs
+    from utils.config import load_config, to_dict
+    from utils.device import choose_device
+    from utils.malloc import keep_freed_memory
+
     keep_freed_memory()
-    if args.tile is not None and args.tile < 1:
-        raise UserError(f"--tile {args.tile}: the side of a tile is at least 1 pixel")
+    if ranks.count > 1:
+        raise UserError("torchrun shares the stacks of a --batch; start --input without it")
+    tile, config = getattr(args, "tile", None), getattr(args, "config", None)
+    if tile is not None and tile < 1:
+        raise UserError(f"--tile {tile}: the side of a tile is at least 1 pixel")
     pairs, problems = pairs_of(args.input)
     device = choose_device(args.device)
-    config = to_dict(load_config(args.config).model) if args.config else None
-    model = load_model(args.weights, config).to(device, memory_format=torch.channels_last)
-    output = Path(args.output)
-    check_folder(output)
-    if args.json not in (None, "-"):
-        check_folder(Path(args.json).parent)
-
-    log = sys.stderr if args.json == "-" else sys.stdout
-    blank = np.zeros((WARM_UP, WARM_UP, 3), np.uint8)
-    fuse_arrays(model, blank, blank)
-    done = []
-    with tqdm(pairs, unit="pair", disable=len(pairs) < 2) as bar:
-        for pair in bar:
-            try:
-                done.append(fuse_pair(model, pair, output, args.maps, args.tile))
-            except UserError as error:
-                problems.append(Problem((pair.image1, pair.image2), str(error)))
-            else:
-                bar.write("{fused}: {width}×{height}, {seconds:.3f} s".format(**done[-1]), log)
-    for problem in problems:
-        print(f"error: {problem.error}", file=sys.stderr)
+    model = load_model(args.weights, to_dict(load_config(config).model) if config else None)
+    model = model.to(device, memory_format=torch.channels_last)
+    check_folders(args)
+    say = teller(args)
+    done, failed = fuse_pairs(model, pairs, args.output, say, args.maps, tile, args.format)
     mean = sum(pair["seconds"] for pair in done) / len(done) if done else None
     if done:
         threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-        print(
+        say(
             f"{len(done)} fused, {mean:.3f} s a pair on {device}{threads} (mean; model loaded and "
-            "warmed up, without reading and writing files)",
-            file=log,
+            "warmed up, without reading and writing files)"
         )
-    if args.json:
-        summary = {
-            "pairs": done,
-            "errors": [
-                {"files": [str(path) for path in problem.files], "error": problem.error}
-                for problem in problems
-            ],
-            "mean_seconds": mean,
-            "device": str(device),
-            "weights": str(args.weights),
-            **provenance(),
-        }
-        write_json(args.json, summary)
-    return 2 if problems else 0
+    return {"pairs": done, "mean_seconds": mean, "device": str(device)}, problems + failed
+
+
+def fuse_stacks(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Problem]]:
+    """Fuse a stack or a batch; what the report says of them, and what could not be fused."""
+    if args.stack and ranks.count > 1:
+        raise UserError("torchrun shares the stacks of a --batch; start --stack without it")
+    sources, problems = find_stacks(args.batch) if args.batch else ([find_stack(args.stack)], [])
+    names = [field.name for field in fields(Options) if field.name in args]
+    options = Options(**{name: getattr(args, name) for name in names})
+    say = teller(args)
+    if "dry_run" in args:
+        return {}, problems + outline_batch(sources, args.output, options, say)
+    # The shipped weights come in two forms that give the same; the cascade chooses.
+    cascade = load_cascade(None if args.weights == WEIGHTS else args.weights, args.device)
+    check_folders(args)
+    done, failed = fuse_batch(
+        cascade, args.weights, sources, args.output, options, ranks, say, resume="resume" in args
+    )
+    return {"stacks": done}, problems + failed
 
 
 def pairs_of(inputs: list[str]) -> tuple[list[Pair], list[Problem]]:
@@ -114,82 +187,46 @@ def pairs_of(inputs: list[str]) -> tuple[list[Pair], list[Problem]]:
             raise UserError(f"--input {inputs[0]} is one file; give two, or a folder")
         return find_pairs(inputs[0])
     if len(inputs) != 2:
-        raise UserError(f"--input takes a folder or two files, not {len(inputs)}")
+        raise UserError(f"--input takes a folder or two files, not {len(inputs)}; see --stack")
     return [name_pair(*inputs)], []
 
 
-def fuse_pair(
-    model: MMFNet, pair: Pair, output: Path, maps: bool = False, tile: int | None = None
-) -> dict[str, str | int | float]:
-    """Read, fuse and write a pair; files and the network's time in seconds.
-
-    Raises:
-        UserError: a photograph cannot be read, their sizes differ or are below 16×16, or the
-            results cannot be written.
-    """
-    photo1, photo2 = read_photo(pair.image1), read_photo(pair.image2)
-    height, width = photo1.rgb.shape[:2]
-    if photo1.rgb.shape != photo2.rgb.shape:
-        raise UserError(
-            f"{pair.image1} has {width}×{height} pixels, {pair.image2} "
-            f"{photo2.rgb.shape[1]}×{photo2.rgb.shape[0]}; a pair must be aligned and equally large"
-        )
-    if min(height, width) < SMALLEST:
-        raise UserError(
-            f"{pair.image1} has {width}×{height} pixels, {SMALLEST}×{SMALLEST} is the least"
-        )
-    started = time.perf_counter()
-    fused, guidance, boundary = fuse_arrays(model, photo1.rgb, photo2.rgb, tile, show_tiles)
-    seconds = time.perf_counter() - started
-    grey = photo1.grey and photo2.grey
-    files = {"fused": output / pair.result("Fusion")}
-    if maps:
-        files["guidance"] = output / pair.result("Guidance")
-        files["boundary"] = output / pair.result("Boundary")
-        write_png(files["guidance"], guidance)
-        write_png(files["boundary"], boundary)
-    icc = photo1.icc if photo1.grey == grey else None  # a profile of grey does not fit colours
-    write_png(files["fused"], fused, common_alpha(photo1, photo2), grey, icc)
-    return {
-        "name": pair.name,
-        "image1": str(pair.image1),
-        "image2": str(pair.image2),
-        **{kind: str(path) for kind, path in files.items()},
-        "width": width,
-        "height": height,
-        "seconds": round(seconds, 4),
-    }
+def teller(args: argparse.Namespace) -> Callable[[str], None]:
+    """Prints what happens, among bars, and not where the report goes."""
+    return lambda text: tqdm.write(text, sys.stderr if args.json == "-" else sys.stdout)
 
 
-def common_alpha(photo1: Photo, photo2: Photo) -> np.ndarray | None:
-    """What both photographs show; None if neither hides anything."""
-    alphas = [photo.alpha for photo in (photo1, photo2) if photo.alpha is not None]
-    alpha = np.minimum.reduce(alphas) if alphas else None
-    return None if alpha is None or alpha.min() == 255 else alpha
+def check_folders(args: argparse.Namespace) -> None:
+    """Make the folders of the results and try to write there, before any work is done."""
+    report = [] if args.json in (None, "-") else [Path(args.json).parent]
+    for folder in (args.output, *report):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(f"cannot write to folder {folder}: {error.strerror}") from error
 
 
-def show_tiles(tiles, stage: str):
-    """A bar for large pairs."""
-    return tqdm(tiles, stage, unit="tile", leave=False, disable=len(tiles) < 12)
-
-
-def check_folder(folder: Path) -> None:
-    """Make the output folder and try to write there, before any work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to folder {folder}: {error.strerror}") from error
-
-
-def write_json(path: str, summary: dict) -> None:
-    text = json.dumps(summary, indent=2, ensure_ascii=False)
-    if path == "-":
+def conclude(args: argparse.Namespace, report: dict, problems: list[Problem]) -> None:
+    """Name what could not be fused, and write the report."""
+    for problem in problems:
+        print(f"error: {problem.error}", file=sys.stderr)
+    if args.json is None or not report:
+        return
+    report["errors"] = [
+        {"files": [str(path) for path in problem.files], "error": problem.error}
+        for problem in problems
+    ]
+    report |= {"weights": str(args.weights), **provenance()}
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    if args.json == "-":
         return print(text)
-    with atomic_path(path) as temporary:
+    with atomic_path(args.json) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    # What torchrun or a scheduler sends is to end as Ctrl-C does, with nothing half-written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

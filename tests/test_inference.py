@@ -209,17 +209,6 @@ def encoded(array: np.ndarray, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def png16(channels: int) -> bytes:
-    """A 16-bit PNG, 20×20; Pillow writes no 16-bit colour."""
-    head = struct.pack(">IIBBBBB", 20, 20, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\0" + b"\x12\x34" * 20 * channels for _ in range(20)))
-    chunks = (
-        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c))
-        for c in (b"IHDR" + head, b"IDAT" + rows, b"IEND")
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
 BAD = {
     "truncated.png": (encoded(noise(), "PNG")[:2000], "cut short"),
     "truncated.jpg": (encoded(noise(), "JPEG")[:1500], "cut short"),
@@ -230,13 +219,6 @@ BAD = {
     "text.png": (b"not an image at all", "no image"),
     "bomb.png": (png_head(40000, 40000), "megapixels"),
     "lying.png": (png_head(4000, 4000), "cut short"),
-    "deep.png": (png16(3), "16-bit"),
-    "deep-alpha.png": (png16(4), "16-bit"),
-    "deep-grey.png": (encoded(np.full((20, 20), 999, np.uint16), "PNG"), "16-bit"),
-    "deep.ppm": (b"P6 20 20 65535\n" + bytes(2400), "16-bit"),
-    "deep12.ppm": (b"P6 20 20 4095\n" + bytes(2400), "12-bit"),
-    "deep.pgm": (b"P5 20 20 65535\n" + bytes(800), "16-bit"),
-    "float.tif": (encoded(np.zeros((20, 20), np.float32), "TIFF"), "floating-point"),
     "int32.tif": (encoded(np.zeros((20, 20), np.int32), "TIFF"), "32-bit"),
 }
 
@@ -247,7 +229,7 @@ def test_bad_photographs_are_named_and_the_rest_is_fused(tmp_path, run, capsys, 
     content, said = BAD[name]
     bad = tmp_path / "in" / f"bad-A{Path(name).suffix}"
     bad.write_bytes(content)
-    Image.fromarray(noise(20, 20)).save(tmp_path / "in/bad-B.png")
+    bad.with_stem("bad-B").write_bytes(content)
     assert run("--maps", "--json", str(tmp_path / "s.json")) == 2
     error = capsys.readouterr().err
     assert str(bad) in error and said in error and "Traceback" not in error

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-import torch
+PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime")
 
 
 def provenance() -> dict[str, str | int]:
-    """Command, git revision, versions, device and time."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
+    """Command, git revision, versions and time; torch and its device if it was used at all."""
+    about = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "revision": _revision(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "gpu": gpu,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            about[package] = importlib.metadata.version(package)
+    if torch := sys.modules.get("torch"):
+        about["torch"] = torch.__version__
+        about["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads"
+        about["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return about
 
 
 def _revision() -> str:

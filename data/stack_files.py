@@ -1,0 +1,250 @@
+"""Which files make a focus stack, and in which order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data.pairs import Problem
+from utils.errors import UserError
+from utils.images import EXTENSIONS, Probe, probe
+
+ORDERS = ("name", "time", "focus")
+MULTI_PAGE = (".tif", ".tiff")
+KINDS = ("Fusion", "Index", "Depth", "Confidence", "Preview", "Steps")
+RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
+
+
+class Source(NamedTuple):
+    """A stack by its files, before these are looked into.
+
+    Attributes:
+        name: of its results.
+        origin: the folder or file that it was named by.
+        files: in the natural order of their names; one multi-page TIFF, or a file for each frame.
+    """
+
+    name: str
+    origin: Path
+    files: tuple[Path, ...]
+
+
+class Frame(NamedTuple):
+    """A frame of a stack, and what its header says."""
+
+    path: Path
+    page: int  # of a multi-page TIFF, from 0
+    probe: Probe
+
+    def __str__(self) -> str:
+        return f"{self.path}, page {self.page + 1}" if self.probe.pages > 1 else str(self.path)
+
+
+class Stack(NamedTuple):
+    """The frames of a stack in order, equally large; and files that cannot be read."""
+
+    frames: list[Frame]
+    problems: list[Problem]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the frames."""
+        return self.frames[0].probe.height, self.frames[0].probe.width
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type that holds all frames: 8-bit ones among 16-bit ones are widened."""
+        return np.result_type(*(frame.probe.dtype for frame in self.frames))
+
+    @property
+    def grey(self) -> bool:
+        """Whether all frames are grey."""
+        return all(frame.probe.grey for frame in self.frames)
+
+
+def find_stack(inputs: Sequence[str | Path]) -> Source:
+    """The stack that a folder, a multi-page TIFF or a list of files makes.
+
+    A stack of a folder or a TIFF is named after it, one of files after what their names begin with
+    (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder.
+
+    Raises:
+        UserError: a path does not exist, a file is given twice, or the folder holds no image.
+    """
+    paths = [Path(path) for path in inputs]
+    if len(paths) == 1 and paths[0].is_dir():
+        files = _frames_in(paths[0])
+        if not files:
+            raise UserError(f"no images in {paths[0]}; a stack has a file for each frame")
+        return Source(paths[0].resolve().name, paths[0], files)
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            raise UserError(f"{path} is given twice; a stack takes each frame once")
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give one folder alone, or files")
+        if not path.exists():
+            raise UserError(f"there is no file or folder {path}")
+    paths.sort(key=_natural)
+    name = paths[0].stem
+    if len(paths) > 1:
+        common = os.path.commonprefix([path.stem for path in paths])
+        name = re.sub(r"[-_ .]*[0-9]*$", "", common) or paths[0].resolve().parent.name
+    return Source(name, paths[0], tuple(paths))
+
+
+def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
+    """All stacks of a folder: each folder in it that holds images, and each multi-page TIFF.
+
+    Returns:
+        The stacks in the natural order of their names, and folders that cannot be read. Whether a
+        stack can be fused is said when it is looked into.
+
+    Raises:
+        UserError: the folder is missing or unreadable, holds no stack, or two stacks would be
+            named alike.
+    """
+    stacks: dict[str, Source] = {}
+    problems = []
+    for path in _listed(Path(folder)):
+        if RESULT.fullmatch(path.stem):
+            continue
+        try:
+            files = _stack_at(path)
+        except UserError as error:
+            problems.append(Problem((path,), str(error)))
+            continue
+        if files:
+            source = Source(path.name if path.is_dir() else path.stem, path, files)
+            other = stacks.setdefault(source.name.casefold(), source)
+            if other is not source:
+                raise UserError(
+                    f"{other.origin} and {path} would both give {source.name}-Fusion; rename one"
+                )
+    if not stacks and not problems:
+        raise UserError(f"{folder} holds no stacks; a batch is a folder with a folder for each")
+    return list(stacks.values()), problems
+
+
+def look_into(
+    source: Source, order: str = "name", smallest: int = 1, strict: bool = False
+) -> Stack:
+    """Read the headers of a stack's files and sort its frames.
+
+    Args:
+        order: "name" (natural: 2 before 10; the pages of a TIFF as they come) or "time" (of the
+            photograph, as EXIF has it; equal ones by name).
+        smallest: side of the smallest frame in pixels.
+        strict: raise for a file that cannot be read; otherwise it is left out.
+
+    Raises:
+        UserError: fewer than two frames can be read, they differ in size, floating-point ones are
+            mixed with others, a folder has one in two types, or one has no time to be sorted by.
+    """
+    if source.origin.is_dir():
+        _check_types(source)
+    frames: list[Frame] = []
+    problems: list[Problem] = []
+    for path in source.files:
+        try:
+            found = probe(path)
+        except UserError as error:
+            if strict:
+                raise
+            problems.append(Problem((path,), str(error)))
+            continue
+        # Of a file among others the first page counts: what follows may be a thumbnail.
+        pages = found.pages if len(source.files) == 1 else 1
+        frames += [Frame(path, page, found) for page in range(pages)]
+    if len(frames) < 2:
+        reasons = "".join(f"; {problem.error}" for problem in problems)
+        raise UserError(
+            f"{source.origin}: {len(frames)} frame{'s' * (not frames)} can be read, a stack has at "
+            f"least 2{reasons}"
+        )
+    _check_alike(frames, smallest)
+    if order == "time":
+        frames.sort(key=_time)
+    return Stack(frames, problems)
+
+
+def _check_alike(frames: Sequence[Frame], smallest: int) -> None:
+    first = frames[0]
+    size = f"{first.probe.width}×{first.probe.height}"
+    if min(first.probe.width, first.probe.height) < smallest:
+        raise UserError(f"{first} has {size} pixels, {smallest}×{smallest} is the least")
+    for frame in frames:
+        if (frame.probe.width, frame.probe.height) != (first.probe.width, first.probe.height):
+            raise UserError(
+                f"{frame} has {frame.probe.width}×{frame.probe.height} pixels, {first} {size}; "
+                "what is fused must be equally large, leave out what does not belong to it"
+            )
+        if (frame.probe.dtype == np.float32) != (first.probe.dtype == np.float32):
+            raise UserError(
+                f"{frame} is {frame.probe.dtype}, {first} {first.probe.dtype}; floating-point "
+                "frames are fused with their like only, convert some"
+            )
+
+
+def _time(frame: Frame) -> datetime:
+    if frame.probe.taken is None:
+        raise UserError(f"{frame} does not say when it was taken; use --order name or focus")
+    return frame.probe.taken
+
+
+def _frames_in(folder: Path) -> tuple[Path, ...]:
+    """The photographs in a folder: not what an earlier run wrote there."""
+    return tuple(
+        path
+        for path in _listed(folder)
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not RESULT.fullmatch(path.stem)
+    )
+
+
+def _stack_at(path: Path) -> tuple[Path, ...]:
+    """Files of the stack that a folder or a file is; none if it is no stack."""
+    if path.is_dir():
+        return _frames_in(path)
+    if path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
+        return (path,)
+    return ()
+
+
+def _check_types(source: Source) -> None:
+    """Refuse a folder that has a frame twice, like the raw and the JPEG file of a camera."""
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for path in source.files:
+        by_stem[path.stem].append(path.name)
+    for names in by_stem.values():
+        if len(names) > 1:
+            raise UserError(
+                f"{source.origin}: {' and '.join(names)} look like one frame in two types; keep "
+                "one type, or list the files to fuse"
+            )
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, in natural order, without hidden files.
+
+    Raises:
+        UserError: the folder is missing or unreadable.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError as error:
+        raise UserError(f"there is no folder {folder}") from error
+    except OSError as error:
+        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
+    return sorted(paths, key=_natural)
+
+
+def _natural(path: Path) -> tuple:
+    """Numbers by their value: frame 2 before frame 10."""
+    parts = re.split(r"([0-9]+)", path.name.casefold())
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)

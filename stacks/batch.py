@@ -1,0 +1,91 @@
+"""Fuse many stacks: a bad one does not lose the others, and what is done is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.pairs import Problem
+from data.stack_files import Source
+from stacks import records
+from stacks.cascade import Cascade
+from stacks.fuse import Progress
+from stacks.fuse_files import fuse_stack, outline
+from stacks.options import Options
+from stacks.ranks import Ranks
+from stacks.report import sentence
+from utils.errors import UserError
+
+
+def fuse_batch(
+    cascade: Cascade,
+    weights: Path,
+    sources: Sequence[Source],
+    output: Path,
+    options: Options,
+    ranks: Ranks,
+    say: Callable[[str], None],
+    resume: bool = False,
+) -> tuple[list[dict], list[Problem]]:
+    """Fuse the stacks of a batch, shared among ``ranks``.
+
+    Args:
+        weights: the file that ``cascade`` comes from.
+        say: told what became of each stack.
+        resume: pass over stacks that an earlier run finished, from the same files and options.
+
+    Returns:
+        The reports of all stacks that are fused, in order, and what could not be; the same in
+        each of the processes.
+
+    Raises:
+        UserError: a process was lost.
+    """
+    reports: dict[int, dict] = {}
+    problems: list[Problem] = []
+    quiet = ranks.rank > 0  # the bars of several would write over one another
+    with tqdm(total=len(sources), unit="stack", disable=quiet or len(sources) < 2) as bar:
+        for number in ranks.take(len(sources)):
+            bar.update(number - bar.n)  # others took what is between
+            source = sources[number]
+            try:
+                origin = records.made_from(source, options, weights)
+                report = records.finished(output, source.name, origin) if resume else None
+                if report is None:
+                    report = fuse_stack(cascade, source, output, options, frames_bar(quiet))
+                    records.save(output, report, origin)
+                    say(f"{output}/{sentence(report)}")
+                else:
+                    say(f"{source.name} was finished before, passed over")
+                reports[number] = report
+            except UserError as error:
+                problems.append(Problem((source.origin,), str(error)))
+    everything = ranks.gather((reports, problems))
+    reports = dict(sorted(item for part, _ in everything for item in part.items()))
+    problems = [problem for _, part in everything for problem in part]
+    problems += [
+        Problem((Path(frame["file"]),), frame["reason"])
+        for report in reports.values()
+        for frame in report["unread"]
+    ]
+    return list(reports.values()), problems
+
+
+def outline_batch(
+    sources: Sequence[Source], output: Path, options: Options, say: Callable[[str], None]
+) -> list[Problem]:
+    """Tell what :func:`fuse_batch` would do, and write nothing; what could not be fused."""
+    problems = []
+    for source in sources:
+        try:
+            say(outline(source, output, options, frames_bar()))
+        except UserError as error:
+            problems.append(Problem((source.origin,), str(error)))
+    return problems
+
+
+def frames_bar(quiet: bool = False) -> Progress:
+    """Goes through the frames of a stack with a bar that leaves nothing behind."""
+    return lambda numbers, stage: tqdm(numbers, stage, unit="frame", leave=False, disable=quiet)

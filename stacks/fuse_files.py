@@ -1,0 +1,137 @@
+"""Fuse a stack of files to files: what the command line does with each stack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from data.pairs import Problem
+from data.stack_files import Source, Stack, look_into
+from stacks.alpha import of_stack
+from stacks.cascade import Cascade
+from stacks.frames import BrokenFrame, Frames
+from stacks.fuse import SMALLEST, Fusion, Progress, Step, fuse
+from stacks.merge import needed_memory
+from stacks.options import Options
+from stacks.order import by_focus
+from stacks.outputs import Outputs, result_path
+from stacks.report import describe
+from utils.atomic import atomic_files
+from utils.errors import UserError
+from utils.images import Photo
+
+
+def plan(source: Source, output: Path, options: Options, progress: Progress) -> tuple[Stack, Path]:
+    """The frames of a stack in order, and the file of the fused image; nothing is written.
+
+    Raises:
+        UserError: the stack cannot be fused as it is asked for.
+    """
+    stack = look_into(source, options.order, SMALLEST, options.strict)
+    result = result_path(output, source.name, options.format, stack.dtype)
+    if any(result.exists() and result.samefile(path) for path in source.files):
+        raise UserError(f"{result} is both a frame and the result; give another --output")
+    needed = needed_memory(stack.size, stack.dtype)
+    if options.memory is not None and needed > options.memory:
+        height, width = stack.size
+        raise UserError(
+            f"{source.origin}: frames of {width}×{height} pixels take {needed / 1e9:.1f} GB, "
+            f"more than --memory {options.memory / 1e9:.1f}G"
+        )
+    while options.order == "focus":
+        with Frames(stack) as images:
+            try:
+                order = by_focus(images, progress(range(len(images)), "ordering"))
+            except BrokenFrame as error:
+                stack = without(stack, error, source, options)
+                continue
+        return Stack([stack.frames[i] for i in order], stack.problems), result
+    return stack, result
+
+
+def outline(source: Source, output: Path, options: Options, progress: Progress) -> str:
+    """What :func:`fuse_stack` would do with a stack; nothing is written.
+
+    Raises:
+        UserError: the stack cannot be fused as it is asked for.
+    """
+    stack, result = plan(source, output, options, progress)
+    (height, width), needed = stack.size, needed_memory(stack.size, stack.dtype)
+    return "\n".join(
+        [
+            f"{source.origin}: {len(stack.frames)} frames of {width}×{height} pixels, "
+            f"{stack.dtype}, give {result} in at most {needed / 1e9:.1f} GB",
+            *(f"  {number} {frame}" for number, frame in enumerate(stack.frames)),
+            *(f"  left out: {problem.error}" for problem in stack.problems),
+        ]
+    )
+
+
+def fuse_stack(
+    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+) -> dict:
+    """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
+
+    A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
+
+    Raises:
+        UserError: the stack cannot be fused, or the results cannot be written.
+    """
+    stack, result = plan(source, output, options, progress)
+    while True:
+        started = time.perf_counter()
+        try:
+            with Frames(stack) as images, atomic_files(output, source.name) as folder:
+                outputs = Outputs(folder, result.name, stack, options)
+                fusion = _fuse(cascade, images, source, options, outputs.observe, progress)
+                alpha = of_stack(images, fusion)
+                photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
+                files = outputs.write(fusion, photo)
+            seconds = time.perf_counter() - started
+            return describe(source, stack, fusion, files, seconds)
+        except BrokenFrame as error:
+            stack = without(stack, error, source, options)
+
+
+def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
+    """The stack without a frame that cannot be decoded.
+
+    Raises:
+        UserError: with ``options.strict``, or if fewer than two are left.
+    """
+    if options.strict:
+        raise UserError(str(error)) from error
+    frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
+    if len(frames) < 2:
+        raise UserError(f"{source.origin}: 1 frame can be read, a stack has at least 2; {error}")
+    broken = Problem((stack.frames[error.number].path,), str(error))
+    return Stack(frames, [*stack.problems, broken])
+
+
+def _fuse(
+    cascade: Cascade,
+    images: Frames,
+    source: Source,
+    options: Options,
+    observe: Callable[[Step], None],
+    progress: Progress,
+) -> Fusion:
+    try:
+        fusion = fuse(
+            images,
+            cascade,
+            align=options.align,
+            motion=options.motion,
+            exposure=options.exposure,
+            crop=options.crop,
+            memory=options.memory,
+            observe=observe,
+            progress=progress,
+        )
+    except ValueError as error:
+        raise UserError(f"{source.origin}: {error}") from error
+    for frame, report in zip(images.stack.frames, fusion.frames, strict=True):
+        if options.strict and not report.used:
+            raise UserError(f"{frame}: {report.reason}")
+    return fusion

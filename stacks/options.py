@@ -1,0 +1,33 @@
+"""How stacks of files are fused, and what is written of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """As the command line has them.
+
+    Attributes:
+        order: of the frames: "name", "time" or "focus".
+        align, motion, exposure, crop, memory: see :func:`stacks.fuse.fuse`.
+        strict: a frame that cannot be used stops the stack; otherwise it is left out.
+        format: of the fused image, see :data:`stacks.outputs.FORMATS`; by default one that fits.
+        maps: write the index of the frame that each pixel comes from, as numbers and in colours,
+            and the confidence.
+        steps: write each aligned frame and what was decided on it.
+        preview: write an animation of the aligned frames and the result.
+    """
+
+    order: str = "name"
+    align: bool = True
+    motion: str = "similarity"
+    exposure: bool = True
+    crop: bool = True
+    memory: int | None = None
+    strict: bool = False
+    format: str | None = None
+    maps: bool = False
+    steps: bool = False
+    preview: bool = False

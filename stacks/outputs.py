@@ -1,0 +1,117 @@
+"""Files written for a stack: the fused image, maps of where it comes from, steps, a preview."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from data.stack_files import Stack
+from stacks.fuse import Fusion, Step
+from stacks.options import Options
+from utils.images import Photo, check_writable, write_photo, write_png
+
+FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
+PREVIEW = 800  # pixels: long side at most
+PREVIEWED = 24  # frames at most: a preview of any stack stays small
+FRAME_TIME, RESULT_TIME = 150, 2000  # ms
+
+
+def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
+    """Of the fused image: by default of a type that holds its pixels exactly.
+
+    Raises:
+        UserError: the format cannot hold them.
+    """
+    format = format or ("tiff" if dtype == np.float32 else "png")
+    path = folder / f"{name}-Fusion{FORMATS[format]}"
+    check_writable(path, dtype)
+    return path
+
+
+@dataclass
+class Outputs:
+    """Writes the files of one stack.
+
+    Attributes:
+        folder: where to.
+        result: name of the fused image, ``NAME-Fusion.png``; aligned frames are of its type, and
+            other files named likewise, ``NAME-Index.png``, ….
+        stack: its frames.
+        options: what is to be written.
+    """
+
+    folder: Path
+    result: str
+    stack: Stack
+    options: Options
+    _shown: list[Image.Image] = field(default_factory=list)
+
+    def observe(self, step: Step) -> None:
+        """Take note of a merge, as :func:`stacks.fuse.fuse` reports it."""
+        if self.options.steps:
+            start = self.folder / self._name("Steps") / f"{step.frame:03}"
+            aligned = Path(f"{start}-Aligned").with_suffix(Path(self.result).suffix)
+            write_photo(aligned, Photo(step.aligned, self.stack.grey))
+            write_png(f"{start}-Guidance.png", step.guidance)
+            write_png(f"{start}-Boundary.png", step.boundary)
+        if self.options.preview and step.frame in _spread(len(self.stack.frames), PREVIEWED):
+            self._shown.append(small(step.aligned))
+
+    def write(self, fusion: Fusion, photo: Photo) -> dict[str, str]:
+        """Write the results; ``photo`` is the fused image with what belongs to its file.
+
+        Returns:
+            The name of each kind of file.
+        """
+        files = {"fused": self.result}
+        write_photo(self.folder / self.result, photo)
+        if self.options.maps:
+            maps = {
+                "index": fusion.index,
+                "depth": colored(fusion.index, len(self.stack.frames)),
+                "confidence": fusion.confidence,
+            }
+            for kind, image in maps.items():
+                files[kind] = self._name(f"{kind.capitalize()}.png")
+                write_png(self.folder / files[kind], image)
+        if self.options.preview:
+            files["preview"] = self._name("Preview.webp")
+            self._animate(self.folder / files["preview"], small(fusion.image))
+        if self.options.steps:
+            files["steps"] = self._name("Steps")
+        return files
+
+    def _name(self, kind: str) -> str:
+        return f"{self.result.rpartition('-')[0]}-{kind}"
+
+    def _animate(self, path: Path, result: Image.Image) -> None:
+        """The frames one after another, then the result for a while, again and again."""
+        times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
+        first, *others = [*self._shown, result]
+        first.save(path, save_all=True, append_images=others, duration=times, loop=0, quality=85)
+
+
+def colored(index: np.ndarray, count: int) -> np.ndarray:
+    """Frame numbers (H, W) below ``count`` as colours (H, W, 3) uint8, from dark to bright."""
+    shades = np.rint(np.arange(count) * (255 / max(1, count - 1))).astype(np.uint8)
+    palette = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
+    return palette[index]
+
+
+def small(image: np.ndarray) -> Image.Image:
+    """(H, W, 3) of any type as a picture of at most :data:`PREVIEW` pixels, 8-bit."""
+    height, width = image.shape[:2]
+    scale = min(1.0, PREVIEW / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    full = 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
+    return Image.fromarray(np.rint(np.clip(image / full, 0, 1) * 255).astype(np.uint8))
+
+
+def _spread(count: int, most: int) -> set[int]:
+    """At most so many numbers below ``count``, evenly spread, the first and the last among them."""
+    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())

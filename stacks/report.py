@@ -1,0 +1,71 @@
+"""What is told of a stack that was fused."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from data.stack_files import Source, Stack
+from stacks.fuse import Fusion
+
+
+def describe(
+    source: Source, stack: Stack, fusion: Fusion, files: dict[str, str], seconds: float
+) -> dict:
+    """The report of a stack: plain values for JSON.
+
+    ``frames`` are in the order in which they were fused, and the index map counts them so, from 0;
+    ``unread`` are files that could not be decoded. A ``matrix`` maps pixels of the reference frame
+    to those of its frame; the result's first pixel is the reference's at ``left``, ``top``.
+    """
+    rows, columns = fusion.area
+    frames = [
+        {"file": str(frame.path), "page": frame.page, **asdict(report)}
+        for frame, report in zip(stack.frames, fusion.frames, strict=True)
+    ]
+    unread = [
+        {"file": str(problem.files[0]), "reason": problem.error} for problem in stack.problems
+    ]
+    return {
+        "name": source.name,
+        "files": files,
+        "width": columns.stop - columns.start,
+        "height": rows.stop - rows.start,
+        "left": columns.start,
+        "top": rows.start,
+        "type": str(fusion.image.dtype),
+        "frames": frames,
+        "unread": unread,
+        "seconds": round(seconds, 3),
+        "peak_memory": peak_memory(),
+    }
+
+
+def sentence(report: dict) -> str:
+    """What became of a stack: a line for it, and one for each frame that could not be aligned."""
+    used = sum(frame["used"] for frame in report["frames"])
+    lines = [
+        "{fused}: {used} of {count} frames, {width}×{height}, {seconds:.2f} s".format(
+            fused=report["files"]["fused"],
+            used=used,
+            count=len(report["frames"]) + len(report["unread"]),
+            **{key: report[key] for key in ("width", "height", "seconds")},
+        )
+    ]
+    lines += [
+        f"  {Path(frame['file']).name} left out: {frame['reason']}"
+        for frame in report["frames"]
+        if not frame["used"]
+    ]
+    return "\n".join(lines)
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has had at most so far; None where that is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
