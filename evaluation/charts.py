@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,8 @@ from utils.figures import BLUE, INK, MUTED, RULE, Canvas, save
 
 GOOD, MIDDLE, BAD = (53, 103, 176), (246, 246, 244), (217, 138, 0)  # blue, white, amber
 NAMES = 170  # units for the methods' names
-CELL, ROW = 64, 26
+CELL, ROW = 64, 26  # of the heat map
+PANEL, ACROSS, BOX_ROW = 260, 4, 18  # of the box plots
 
 
 def write(columns: Sequence[Column], out: Path) -> None:
@@ -53,55 +55,82 @@ def heat_map(columns: Sequence[Column]) -> Image.Image:
 def box_plots(columns: Sequence[Column]) -> Image.Image:
     """For every metric a panel with a box for each method.
 
-    Box: quartiles and median; whiskers: the farthest values within 1.5 times the box beyond it;
-    dots: values beyond; a diamond: the mean.
+    Pairs differ more than methods do, so what is drawn is each value less the median of all
+    methods on its pair. Box: quartiles and median; whiskers: the farthest values within 1.5 times
+    the box beyond it; dots: values beyond, at the rim if they are farther than all whiskers; a
+    diamond: the mean.
     """
-    panel, across = 340, 3
     methods = list(dict.fromkeys(method for column in columns for method in column.values))
-    height = 70 + ROW * len(methods)
-    rows = -(-len(columns) // across)
-    canvas = Canvas(min(across, len(columns)) * (NAMES + panel) + 20, rows * height + 10, 2)
+    height = 70 + BOX_ROW * len(methods)
+    rows, across = -(-len(columns) // ACROSS), min(ACROSS, len(columns))
+    canvas = Canvas(across * (NAMES + PANEL) + 20, rows * height + 34)
     for i, column in enumerate(columns):
-        left, top = i % across * (NAMES + panel) + NAMES, i // across * height
-        finite = np.concatenate([v[np.isfinite(v)] for v in column.values.values()])
-        if not finite.size:
+        left, top = i % ACROSS * (NAMES + PANEL) + NAMES, i // ACROSS * height
+        boxes = {m: Box.of(v) for m, v in _deviations(column).items() if v.size}
+        if not boxes:
             continue
-        low, high = finite.min(), finite.max()
-        pad = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05
+        low = min(box.whiskers[0] for box in boxes.values())
+        high = max(box.whiskers[1] for box in boxes.values())
+        pad = 0.05 * (high - low) or 1e-6
         low, high = low - pad, high + pad
 
         def at(value: float, left: float = left, low: float = low, high: float = high) -> float:
-            return left + (value - low) / (high - low) * (panel - 20)
+            return left + np.clip((value - low) / (high - low), 0, 1) * (PANEL - 20)
 
-        base = top + 40 + ROW * len(methods)
-        canvas.text((left + panel / 2 - 10, top + 20), _head(column), 14)
-        canvas.line([(left, base), (left + panel - 20, base)], RULE, 1)
-        for value in (low + pad, (low + high) / 2, high - pad):
-            canvas.line([(at(value), top + 36), (at(value), base)], RULE, 0.5)
-            canvas.text((at(value), base + 12), f"{value:.4g}", 11, MUTED)
+        base = top + 40 + BOX_ROW * len(methods)
+        canvas.text((left + PANEL / 2 - 10, top + 20), _head(column), 14)
+        canvas.line([(left, base), (left + PANEL - 20, base)], RULE, 1)
+        for value in (low + pad, 0.0, high - pad):
+            canvas.line([(at(value), top + 36), (at(value), base)], RULE, 1)
+        for value in (low + pad, high - pad):
+            canvas.text((at(value), base + 12), f"{value:+.2g}", 11, MUTED)
         for j, method in enumerate(methods):
-            y = top + 40 + (j + 0.5) * ROW
+            y = top + 40 + (j + 0.5) * BOX_ROW
             canvas.text((left - 10, y), method, 12, anchor="rm")
-            if method in column.values:
-                _box(canvas, column.values[method], y, at)
+            if method in boxes:
+                _draw(canvas, boxes[method], y, at)
+    note = "each value less the median of all methods on its pair"
+    canvas.text((canvas.sheet.width / canvas.unit - 20, rows * height + 16), note, 12, MUTED, "rm")
     return canvas.finish()
 
 
-def _box(canvas: Canvas, values: np.ndarray, y: float, at) -> None:
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return
-    first, median, third = np.percentile(values, (25, 50, 75))
-    reach = 1.5 * (third - first)
-    inner = values[(values >= first - reach) & (values <= third + reach)]
-    canvas.line([(at(inner.min()), y), (at(inner.max()), y)], INK, 1)
-    left, right = at(first), max(at(third), at(first) + 0.5)
-    box = [(left, y - 8), (right, y - 8), (right, y + 8), (left, y + 8)]
-    canvas.polygon(box, "#cddcf0", BLUE)
-    canvas.line([(at(median), y - 8), (at(median), y + 8)], BLUE, 2)
-    for value in values[(values < inner.min()) | (values > inner.max())]:
+class Box(NamedTuple):
+    """What a box plot shows of some values."""
+
+    quartiles: tuple[float, float, float]
+    whiskers: tuple[float, float]
+    beyond: np.ndarray
+    mean: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Box:
+        first, median, third = np.percentile(values, (25, 50, 75))
+        reach = 1.5 * (third - first)
+        inner = (values >= first - reach) & (values <= third + reach)
+        whiskers = values[inner].min(), values[inner].max()
+        return cls((first, median, third), whiskers, values[~inner], values.mean())
+
+
+def _deviations(column: Column) -> dict[str, np.ndarray]:
+    """Each method's values less the median over the methods; infinite ones are left out."""
+    values = np.array(list(column.values.values()))  # (methods, pairs)
+    values = np.where(np.isfinite(values), values, np.nan)
+    some = np.isfinite(values).any(axis=0)
+    values = values[:, some] - np.nanmedian(values[:, some], axis=0)
+    return {m: row[np.isfinite(row)] for m, row in zip(column.values, values, strict=True)}
+
+
+def _draw(canvas: Canvas, box: Box, y: float, at: Callable[[float], float]) -> None:
+    half = BOX_ROW / 2 - 3
+    first, median, third = map(at, box.quartiles)
+    canvas.line([(at(box.whiskers[0]), y), (at(box.whiskers[1]), y)], INK, 1)
+    third = max(third, first + 0.5)
+    corners = [(first, y - half), (third, y - half), (third, y + half), (first, y + half)]
+    canvas.polygon(corners, "#cddcf0", BLUE)
+    canvas.line([(median, y - half), (median, y + half)], BLUE, 2)
+    for value in box.beyond:
         canvas.box((at(value), y), 3, 3, INK, INK, 1.5)
-    x = at(values.mean())
+    x = at(box.mean)
     canvas.polygon([(x - 3, y), (x, y - 3), (x + 3, y), (x, y + 3)], INK)
 
 

@@ -196,7 +196,7 @@ def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray])
     for method, (left, top) in zip(fused, corners, strict=True):
         for row, name in enumerate(references):
             y = top + row * step
-            canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} − {name}")
+            canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} minus {name}")
             shown = np.clip(127.5 * (1 + subtracted[method, name] / reach), 0, 255)
             picture = Image.fromarray(shown.round().astype(np.uint8))
             canvas.picture(picture, left, y + LABEL, CELL, height)

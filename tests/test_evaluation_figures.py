@@ -110,4 +110,21 @@ def test_charts():
     good, bad = charts.GOOD, charts.BAD
     # Both methods share the rank over all metrics, so they stand in the given order.
     assert seen == [[bad, good], [good, bad]]
-    assert charts.box_plots(columns).width == 2 * (2 * (charts.NAMES + 340) + 20)
+    assert charts.box_plots(columns).width == 2 * (charts.NAMES + charts.PANEL) + 20
+
+
+def test_boxes_compare_methods_on_the_same_pair():
+    """What all methods share on a pair is taken out; an infinite value is left out."""
+    steps = np.array([0.0, 100.0, 5.0, -40.0])
+    values = {"low": steps, "middle": steps + 1, "high": steps + [3, 3, np.inf, 3]}
+    scores = [
+        Score(f"p{i}", method, "PSNR", value)
+        for method, row in values.items()
+        for i, value in enumerate(row)
+    ]
+    (column,) = summarise(scores, list(values), ["PSNR"])
+    deviations = charts._deviations(column)
+    np.testing.assert_allclose(deviations["high"], [2, 2, 2])
+    np.testing.assert_allclose(deviations["middle"], [0, 0, 0.5, 0])
+    assert charts.Box.of(np.array([1.0, 2, 3, 4, 100])).beyond == [100]
+    charts.box_plots([column])
