@@ -7,8 +7,8 @@ on it. Large pictures go through in blocks, several at once, each in two steps:
 
 * At half resolution. What the sub-nets give is smooth (the guidance map, and gains and offsets of
   the boundary fusion) and is enlarged; the texture comes from the frames at full resolution.
-* At full resolution, again, the squares of it that touch the FDB: where the boundary map meets
-  sources that differ.
+* At full resolution, again, the squares of it that touch the FDB and where the sources differ
+  in detail that half resolution does not show.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import numpy as np
 from stacks.cascade import Cascade, Decision
 
 BLOCK = 512  # pixels: side of what is worked on at half resolution at once
-SQUARE = 256  # pixels: side of what touches the FDB or does not; with the view, as large as a block
+SQUARE = 256  # pixels: side of what touches the FDB or does not
 # What the nets see around a block or square; on their grid of 32. The initial fusion reaches
 # farther, but near the FDB a view like that of the training samples is enough.
 VIEW = 32
 WHOLE = 600_000  # pixels: smaller pictures are worked on at full resolution alone
-VISIBLE = 6 / 255  # of boundary map × difference, averaged over 16×16 pixels: it touches the FDB
+# Of what half resolution loses of the sources' difference, times the boundary map, averaged over
+# 16×16 pixels. Less of it left the truth of generated stacks unchanged.
+VISIBLE = 6 / 255
 SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
 
 # What merging takes, measured: PyTorch and the features of a tile; frames (the picture before and
@@ -97,10 +99,10 @@ class RunningFusion:
         size = frame.shape[:2]
         large = size[0] * size[1] > WHOLE
         if large:
-            half, contact = self._at_half_resolution(frame, block)
+            half, lost = self._at_half_resolution(frame, block)
         for square in _squares(block, SQUARE):
             inside = _within(square, block)
-            if large and contact[inside].max() <= VISIBLE:
+            if large and lost[inside].max() <= VISIBLE:
                 yield square, half.part(inside)
             else:
                 seen = _around(square, size, VIEW)
@@ -108,23 +110,20 @@ class RunningFusion:
                 yield square, decision.part(_within(square, seen))
 
     def _at_half_resolution(self, frame: np.ndarray, block: Window) -> tuple[Decision, np.ndarray]:
-        """The decision on a block, enlarged, and how much of the FDB can be seen where."""
+        """The decision on a block, enlarged, and how much near the FDB was too fine for it."""
         seen = _around(block, frame.shape[:2], 2 * VIEW)
-        height, width = (s.stop - s.start for s in seen)
-        size = (-(-width // 2), -(-height // 2))
-        images = [
-            self._load(cv2.resize(x[seen], size, interpolation=cv2.INTER_AREA))
-            for x in (self.image, frame)
-        ]
-        guidance, coefficients = self.cascade(*images)
-        difference = cv2.absdiff(*images).max(2)
-        contact = cv2.blur(boundary_map(guidance) * difference, (8, 8))
+        full = [self._load(x[seen]) for x in (self.image, frame)]
+        size = full[0].shape[1::-1]
+        half = [-(-n // 2) for n in size]
+        images = [cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in full]
         inside = _within(block, seen)
-        guidance, coefficients, contact = (
-            x if x is None else cv2.resize(x, (width, height))[inside]
-            for x in (guidance, coefficients, contact)
+        guidance, coefficients = (
+            x if x is None else cv2.resize(x, size)[inside] for x in self.cascade(*images)
         )
-        return Decision(guidance, coefficients), contact
+        coarse = cv2.resize(images[0] - images[1], size)[inside]
+        fine = cv2.absdiff(full[0][inside] - full[1][inside], coarse).max(2)
+        lost = cv2.blur(boundary_map(guidance) * fine, (16, 16))
+        return Decision(guidance, coefficients), lost
 
     def _fuse(
         self, result: np.ndarray, frame: np.ndarray, tile: Window, decision: Decision
