@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from models.build import load_model
 from models.fuse import fuse_arrays
 from models.mmfnet import MMFNet
+from stacks.cascade import WEIGHTS, load_cascade
 from stacks.merge import RunningFusion
 
-Fold = Callable[[MMFNet, Sequence[np.ndarray]], np.ndarray]
+Fold = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
-def running(model: MMFNet, frames: Sequence[np.ndarray]) -> np.ndarray:
+def running(frames: Sequence[np.ndarray]) -> np.ndarray:
     """Ours: :mod:`stacks.merge`."""
-    fusion = RunningFusion(model, frames[0])
+    fusion = RunningFusion(load_cascade(), frames[0])
     for number, frame in enumerate(frames[1:], 1):
         fusion.merge(frame, number)
     return fusion.image
 
 
-def pairwise(model: MMFNet, frames: Sequence[np.ndarray]) -> np.ndarray:
+def pairwise(frames: Sequence[np.ndarray]) -> np.ndarray:
     """The picture so far with the next frame, all at full resolution."""
     image = frames[0]
     for frame in frames[1:]:
-        image = fuse_arrays(model, image, frame).fused
+        image = fuse_arrays(_model(), image, frame).fused
     return image
 
 
-def tree(model: MMFNet, frames: Sequence[np.ndarray]) -> np.ndarray:
+def tree(frames: Sequence[np.ndarray]) -> np.ndarray:
     """Neighbours first, then the results of neighbours."""
     while len(frames) > 1:
         pairs = [frames[i : i + 2] for i in range(0, len(frames), 2)]
-        frames = [p[0] if len(p) == 1 else fuse_arrays(model, *p).fused for p in pairs]
+        frames = [p[0] if len(p) == 1 else fuse_arrays(_model(), *p).fused for p in pairs]
     return frames[0]
+
+
+@functools.cache
+def _model() -> MMFNet:
+    return load_model(WEIGHTS)
 
 
 def oracle(truth: np.ndarray, frames: Sequence[np.ndarray]) -> np.ndarray:

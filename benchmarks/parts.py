@@ -16,8 +16,6 @@ from benchmarks.generated import Quality, Truth, choose_frames, generated, quali
 from benchmarks.measure import Failed, measure
 from benchmarks.report import Bar, Row, Rows
 from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, Tool, result
-from models.build import load_model
-from stacks.fuse import WEIGHTS
 from utils.images import read_photo
 
 TWELVE = (3000, 4000)
@@ -167,14 +165,13 @@ def sweep_bars(rows: Mapping[str, Row]) -> list[Bar]:
 
 def folding(setting: Setting, rows: Rows) -> None:
     """Generated stacks of 5 layers through each way of folding the cascade."""
-    model = load_model(WEIGHTS)
     homes = [setting.stack(100 + i, setting.folds, 5, 5) for i in range(setting.fold_stacks)]
 
     def one(fuse: Fold, name: str) -> Row:
         scores, seconds = [], 0.0
         for home in tqdm(homes, desc=name, unit="stack", disable=None):
             frames, start = list(read(home)), time.perf_counter()
-            image = fuse(model, frames)
+            image = fuse(frames)
             seconds += time.perf_counter() - start
             scores.append(quality(image, read_truth(home)))
         means = Quality(*np.mean(scores, axis=0).tolist())

@@ -1,0 +1,112 @@
+"""How exactly frames are registered: corner errors on generated stacks with known motion.
+
+    python -m benchmarks.registration --out docs/results/registration
+
+Each frame is shifted by up to 20 px, turned by up to 1°, scaled by up to 3 % against the reference.
+The corner error is how far a corner of the frame would come to lie from where it belongs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.report import Bar, Row, Rows, table, verdicts
+from defocus.sources import Photographs
+from evaluation.tables import write_text
+from stacks.align import Registration, register
+from stacks.synthetic import Motion, SyntheticStack, stack
+from utils.errors import UserError, cli
+from utils.provenance import provenance
+
+# name → number of stacks, and what :func:`stacks.synthetic.stack` is asked for
+CASES: dict[str, tuple[int, dict[str, Any]]] = {
+    "0.8 MP": (6, {"size": (768, 1024)}),
+    "0.8 MP, other exposure (±0.3 stops), noise": (
+        6,
+        {"size": (768, 1024), "exposure": 0.3, "noise": 0.01},
+    ),
+    "0.8 MP, blurred twice as far": (6, {"size": (768, 1024), "spread": 8.0}),
+    "3 MP": (3, {"size": (1536, 2048)}),
+    "12 MP": (1, {"size": (3000, 4000)}),
+}
+COLUMNS = {
+    "mean": ("mean corner error, px", "{:.3f}"),
+    "largest": ("largest, px", "{:.3f}"),
+    "frames": ("frames", "{}"),
+    "left_out": ("left out", "{}"),
+}
+LIMIT = 0.3  # px, of the mean
+
+
+def corner_errors(
+    found: Sequence[Registration], made: SyntheticStack, size: tuple[int, int]
+) -> np.ndarray:
+    """Distances in pixels, 4 for each frame that was registered, but for the reference's."""
+    height, width = size
+    corners = np.array([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]], float)
+    errors = []
+    for registration, true in zip(found, made.matrices, strict=True):
+        if registration.matrix is not None and not np.array_equal(true, np.eye(3)):
+            places = [cv2.perspectiveTransform(corners, m)[0] for m in (registration.matrix, true)]
+            errors.append(np.hypot(*(places[0] - places[1]).T))
+    return np.concatenate(errors) if errors else np.zeros(0)
+
+
+def measure(stacks: int, arguments: Mapping[str, Any], photographs: Photographs) -> Row:
+    """Corner errors over generated stacks."""
+    errors, frames, left_out = [], 0, 0
+    for seed in tqdm(range(stacks), unit="stack", disable=None):
+        made = stack(200 + seed, photographs=photographs, motion=Motion(), **arguments)
+        found = register(made.frames)
+        errors.append(corner_errors(found, made, arguments["size"]))
+        frames += len(found)
+        left_out += sum(registration.matrix is None for registration in found)
+    corners = np.concatenate(errors)
+    return {
+        "mean": float(corners.mean()),
+        "largest": float(corners.max()),
+        "frames": frames,
+        "left_out": left_out,
+    }
+
+
+def bars(rows: Mapping[str, Row]) -> list[Bar]:
+    return [
+        Bar(f"{name}: {row['mean']:.3f} px on average, below {LIMIT} px", row["mean"] < LIMIT)
+        for name, row in rows.items()
+    ]
+
+
+@cli
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.registration", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
+    folder = Path("../shared/data/bsds500/images/test")
+    parser.add_argument("--photographs", type=Path, default=folder)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))
+    options = parser.parse_args(arguments)
+    if not options.photographs.is_dir():
+        raise UserError(f"no folder {options.photographs}; --photographs says where they are")
+    photographs = Photographs(options.photographs)
+    rows = Rows(options.out / "corners.json", options.resume)
+    for name in options.only:
+        rows.add(name, lambda name=name: measure(*CASES[name], photographs))
+    text = "# Registration\n\nWritten by `python -m benchmarks.registration`.\n\n"
+    text += (
+        f"{table(rows.rows, COLUMNS, 'generated stacks of 5 frames')}\n{verdicts(bars(rows.rows))}"
+    )
+    write_text(options.out / "README.md", text)
+    write_text(options.out / "about.json", json.dumps(provenance(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
