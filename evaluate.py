@@ -187,7 +187,7 @@ def report(
         print(text)
     else:
         print(tables.markdown(columns))
-    if args.figures is not None:
+    if args.figures is not None and columns:
         from evaluation import charts
 
         charts.write(columns, args.out)

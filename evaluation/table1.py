@@ -59,7 +59,7 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
     pairs = {len(column.pairs) for column in measured.values()}
     note = (
         "Published: Ma et al., IEEE TIP 2020, Table I, 20 Lytro pairs. Measured: this run, "
-        f"{'/'.join(map(str, sorted(pairs)))} pairs. In brackets the pairs on which a method beats "
+        f"{'/'.join(map(str, sorted(pairs))) or 'no'} pairs. In brackets the pairs on which a method beats "
         "all others of its half of the table; the best bold. All four metrics reward sharpness, "
         "whether or not it is true to the scene (docs/metrics.md)."
     )

@@ -80,6 +80,8 @@ def mean_ranks(columns: Sequence[Column]) -> dict[str, float]:
 
 def markdown(columns: Sequence[Column]) -> str:
     """A row for each method, a column for each metric: mean, wins in brackets, the best bold."""
+    if not columns:
+        return f"{caption(columns)}\n"
     head, body, foot = _cells(columns, lambda text: f"**{text}**", _symbol)
     lines = [head, ["---"] * len(head), *body, foot] if foot else [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -126,8 +128,10 @@ def latex(columns: Sequence[Column]) -> str:
 
 def caption(columns: Sequence[Column]) -> str:
     """What the numbers of a table are."""
+    if not columns:
+        return "No pair has a value of every method, so there are no means; see per_image.csv."
     counts = sorted({len(column.pairs) for column in columns})
-    over = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "no"
+    over = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     several = any(column.second for column in columns)
     return f"Mean over the {over} pairs that all methods have" + (
         "; in brackets the pairs on which a method is better than all others; rank: mean over "

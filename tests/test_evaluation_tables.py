@@ -72,6 +72,13 @@ def test_means_are_of_the_same_pairs():
     assert "absent" not in ag[0].mean
 
 
+def test_no_pair_in_common():
+    scores = [*scores_of({"a": {"AG": [1.0]}}, ["p1"]), *scores_of({"b": {"AG": [2.0]}}, ["p2"])]
+    columns = summarise(scores, ["a", "b"], ["AG"])
+    assert markdown(columns).startswith("No pair has a value of every method")
+    assert r"\begin{tabular}" in latex(columns)
+
+
 def test_markdown(columns):
     lines = markdown(columns).splitlines()
     assert lines[0] == "| method | AG ↑ | LIF ↓ | rank |"
