@@ -56,11 +56,12 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
             text = format_mean(column, method) if known else "–"
             cells.append(f"**{text}**" if known and is_best(column, method) else text)
         lines.append(cells)
-    pairs = {len(column.pairs) for column in measured.values()}
+    counts = sorted({len(column.pairs) for column in measured.values()})
+    pairs = "/".join(map(str, counts)) or "no"
     note = (
         "Published: Ma et al., IEEE TIP 2020, Table I, 20 Lytro pairs. Measured: this run, "
-        f"{'/'.join(map(str, sorted(pairs))) or 'no'} pairs. In brackets the pairs on which a method beats "
-        "all others of its half of the table; the best bold. All four metrics reward sharpness, "
+        f"{pairs} pairs. In brackets the pairs on which a method beats all others of its half of "
+        "the table; the best bold. All four metrics reward sharpness, "
         "whether or not it is true to the scene (docs/metrics.md)."
     )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note}\n"
