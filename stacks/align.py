@@ -29,6 +29,7 @@ LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
 CELLS = 12  # the frame is divided into so many rows and columns to judge where it is sharp
+REFERENCES = 3  # tried at most, where most frames do not match the first
 BLURRED = 0.1  # of the stack's best detail: a frame that reaches it nowhere is blurred everywhere
 
 Window = tuple[slice, slice]
@@ -76,7 +77,8 @@ def register(
         motion: "translation", "similarity" (shift, rotation and scale: what a hand and focus
             breathing do), "affine" or "homography".
         exposure: match exposure and white balance by a gain for each channel.
-        reference: number of the frame that stays as it is; the middle one by default.
+        reference: number of the frame that stays as it is; by default the middle one, unless it
+            matches no others.
         progress: goes through frame numbers with a bar.
 
     Returns:
@@ -91,30 +93,23 @@ def register(
     numbers: Iterable[int] = range(len(frames))
     small = [_reduce(frames[i]) for i in (progress(numbers, "aligning") if progress else numbers)]
     found: list[Registration | None] = [None] * len(small)
-    nothing = np.ones(3)
-    best = np.maximum.reduce([frame.detail for frame in small])
+    sharpest = np.maximum.reduce([frame.detail for frame in small])
     for i, frame in enumerate(small):
-        if (frame.detail / np.maximum(best, 1e-12)).max() < BLURRED:
-            found[i] = Registration(None, nothing, "it is blurred everywhere")
+        if (frame.detail / np.maximum(sharpest, 1e-12)).max() < BLURRED:
+            found[i] = Registration(None, np.ones(3), "it is blurred everywhere")
     good = [i for i, registration in enumerate(found) if registration is None]
-    if not good:
-        return found
-    middle = good[len(good) // 2] if reference is None else reference
-    found[middle] = Registration(np.eye(3), nothing)
-    for line in (range(middle + 1, len(small)), range(middle - 1, -1, -1)):
-        neighbour = middle
-        for i in line:
-            if found[i] is not None:
-                continue
-            step, reason = _motion(small[neighbour], small[i], motion)
-            if step is None:
-                found[i] = Registration(None, nothing, reason)
-                continue
-            gain = _gain(small[neighbour], small[i], step) if exposure else nothing
-            before = found[neighbour]
-            found[i] = Registration(step @ before.matrix, before.gain * gain)
-            neighbour = i
-    return [_settled(registration) for registration in found]
+    if reference is None:
+        middle = good[len(good) // 2] if good else 0
+        references = sorted(good, key=lambda i: abs(i - middle))[:REFERENCES]
+    else:
+        references = [reference]
+    attempts = []
+    for choice in references:
+        attempts.append(_chained(small, list(found), choice, motion, exposure))
+        if 2 * sum(registration.matrix is not None for registration in attempts[-1]) > len(good):
+            break  # else the reference may be the one that is of another scene
+    best = max(attempts, key=lambda tried: sum(r.matrix is not None for r in tried), default=found)
+    return [_settled(registration) for registration in best]
 
 
 def warp(
@@ -171,6 +166,32 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
     rows = slice(int(np.ceil(top - margin)), int(np.floor(bottom + margin)) + 1)
     columns = slice(int(np.ceil(left - margin)), int(np.floor(right + margin)) + 1)
     return rows, columns
+
+
+def _chained(
+    small: Sequence[_Small],
+    found: list[Registration | None],
+    reference: int,
+    motion: str,
+    exposure: bool,
+) -> list[Registration]:
+    """Fill in the frames that are not found yet, from the reference on in both directions."""
+    nothing = np.ones(3)
+    found[reference] = Registration(np.eye(3), nothing)
+    for line in (range(reference + 1, len(small)), range(reference - 1, -1, -1)):
+        neighbour = reference
+        for i in line:
+            if found[i] is not None:
+                continue
+            step, reason = _motion(small[neighbour], small[i], motion)
+            if step is None:
+                found[i] = Registration(None, nothing, reason)
+                continue
+            gain = _gain(small[neighbour], small[i], step) if exposure else nothing
+            before = found[neighbour]
+            found[i] = Registration(step @ before.matrix, before.gain * gain)
+            neighbour = i
+    return found
 
 
 def _reduce(frame: np.ndarray) -> _Small:
