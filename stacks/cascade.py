@@ -83,8 +83,6 @@ class OnnxCascade:
         options = onnxruntime.SessionOptions()
         # Several tiles at once, a thread each, scale better than one tile on several threads.
         options.intra_op_num_threads = 1
-        options.enable_cpu_mem_arena = not os.environ.get("NOARENA")
-        options.enable_mem_pattern = not os.environ.get("NOPAT")
         self.session = onnxruntime.InferenceSession(str(path), options)
         self.options = onnxruntime.RunOptions()
         self.options.only_execute_path_to_fetches = True
@@ -106,7 +104,10 @@ def load_cascade(weights: str | Path | None = None, device: str | None = None) -
     Args:
         weights: ``.onnx`` for ONNX Runtime, ``.safetensors`` for PyTorch; by default those
             shipped, by ONNX Runtime where there is no GPU.
-        device: of PyTorch, see :func:`utils.device.choose_device`; "onnx" for ONNX Runtime.
+        device: of PyTorch, see :func:`utils.device.choose_device`.
+
+    Raises:
+        UserError: the weights cannot be read, or the device is not there.
     """
     if weights is None:
         weights = ONNX if device in (None, "auto", "cpu") and not HAS_GPU else WEIGHTS

@@ -3,8 +3,8 @@
 >>> fusion = fuse([frame1, frame2, frame3])
 >>> fusion.image, fusion.index
 
-Frames are read one at a time, twice if they are to be aligned (once to register them, once to
-merge them), so that a stack of any length takes the memory of a few frames.
+Frames are read one at a time, twice if they are to be aligned (to register them, then to merge
+them), so that a stack of any length takes the memory of a few frames.
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""The function that fuses a stack: aligns, crops, reports, and reads its frames one at a time."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, texture
+from focus_stacks import focus_stack
+
+from models.build import load_model
+from stacks.cascade import WEIGHTS, TorchCascade
+from stacks.fuse import fuse
+from stacks.synthetic import Motion, stack
+
+TORCH = TorchCascade(load_model(WEIGHTS))
+FRAMES = focus_stack(4, 96, 160)
+
+
+def test_registered_frames_are_merged_as_they_are():
+    fusion = fuse(FRAMES, TORCH, align=False)
+    assert fusion.image.shape == FRAMES[0].shape and fusion.image.dtype == np.uint8
+    assert fusion.area == (slice(0, 96), slice(0, 160))
+    assert all(frame.used and frame.seconds > 0 for frame in fusion.frames)
+    np.testing.assert_allclose(
+        [frame.share for frame in fusion.frames], np.bincount(fusion.index.ravel()) / (96 * 160)
+    )
+    # Frame i is sharp in the i-th quarter of the columns.
+    middles = fusion.index[:, 20::40]
+    assert (middles == np.arange(4)).mean() > 0.9
+    assert fusion.confidence[:, 20::40].mean() > 150
+
+
+def test_tensors_and_any_sequence_will_do():
+    expected = fuse(FRAMES, TORCH, align=False).image
+    tensors = [torch.from_numpy(frame) for frame in FRAMES]
+    assert np.array_equal(fuse(tensors, TORCH, align=False).image, expected)
+
+
+class Reader:
+    """Reads a frame when asked for it, and knows how many of them are still held."""
+
+    def __init__(self, frames):
+        self.frames, self.alive, self.most, self.reads = frames, [], 0, 0
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        frame = self.frames[i].copy()
+        self.reads += 1
+        self.alive = [r for r in self.alive if r() is not None] + [weakref.ref(frame)]
+        self.most = max(self.most, len(self.alive))
+        return frame
+
+
+def test_frames_stream():
+    gc.collect()
+    reader = Reader(FRAMES * 4)
+    fuse(reader, TORCH)
+    assert reader.most <= 3 and reader.reads <= 2 * len(reader) + 1
+
+
+def test_moved_frames_are_aligned_and_cropped_to_what_all_show():
+    generated = stack(2, (288, 400), 3, 5, mattes=["blob"], motion=Motion(6, 0.3, 0.01))
+    fusion = fuse(generated.frames, TORCH)
+    rows, columns = fusion.area
+    assert fusion.image.shape[:2] == (rows.stop - rows.start, columns.stop - columns.start)
+    assert 240 < fusion.image.shape[0] < 288 and 340 < fusion.image.shape[1] < 400
+
+    def psnr(image, area):
+        error = np.square(image.astype(float) - generated.truth[area]).mean()
+        return 10 * np.log10(255**2 / error)
+
+    assert psnr(fusion.image, fusion.area) > 28
+    unaligned = fuse(generated.frames, TORCH, align=False)
+    assert psnr(fusion.image, fusion.area) > psnr(unaligned.image[fusion.area], fusion.area) + 3
+    kept = fuse(generated.frames, TORCH, crop=False)
+    assert kept.image.shape == generated.truth.shape
+    for frame, matrix in zip(fusion.frames, generated.matrices, strict=True):
+        np.testing.assert_allclose(np.array(frame.matrix)[:2, 2], matrix[:2, 2], atol=0.6)
+
+
+def test_a_frame_of_something_else_is_left_out_with_a_reason():
+    strange = [*FRAMES[:2], texture(99, 96, 160), *FRAMES[2:]]
+    fusion = fuse(strange, TORCH)
+    assert [frame.used for frame in fusion.frames] == [True, True, False, True, True]
+    report = fusion.frames[2]
+    assert report.reason and report.share == 0 and report.matrix is None
+    assert 2 not in fusion.index
+
+
+def test_every_merge_can_be_observed():
+    steps = []
+    fusion = fuse(FRAMES, TORCH, align=False, observe=steps.append)
+    assert [step.frame for step in steps] == [0, 1, 2, 3]
+    assert not steps[0].guidance.any()  # nothing was there before
+    for step in steps[1:]:
+        assert np.array_equal(step.aligned, FRAMES[step.frame])
+        np.testing.assert_allclose(step.boundary, 1 - 2 * np.abs(step.guidance - 0.5), atol=2e-3)
+    last = steps[-1]
+    assert np.array_equal(last.guidance < 0.5, fusion.index == 3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "message"),
+    [
+        (FRAMES[:1], {}, "at least 2"),
+        ([FRAMES[0], FRAMES[1][:-1]], {}, "frame 2 is 160×95"),
+        ([FRAMES[0], FRAMES[1].astype(np.uint16)], {}, "frame 2 is 160×96 uint16"),
+        ([FRAMES[0][:1], FRAMES[1][:1]], {}, "160×1 pixels"),
+        ([x[..., 0] for x in FRAMES], {}, "frame 1"),
+        (FRAMES, {"memory": 10_000_000}, "limit"),
+        (FRAMES, {"motion": "warp"}, "warp"),
+        ([FRAMES[0], texture(98, 96, 160)], {}, "fewer than two"),
+    ],
+)
+def test_what_cannot_be_fused_is_said(frames, options, message):
+    with pytest.raises(ValueError, match=message):
+        fuse(frames, TORCH, **options)
+
+
+def test_without_pytorch():
+    """The default on a CPU starts and runs without importing it."""
+    pytest.importorskip("onnxruntime")
+    program = (
+        "import sys, numpy as np\n"
+        "from stacks.fuse import fuse\n"
+        "from stacks.cascade import ONNX, OnnxCascade\n"
+        "frame = np.random.default_rng(0).integers(0, 255, (80, 90, 3), np.uint8)\n"
+        "image = fuse([frame, frame], OnnxCascade(ONNX), align=False).image\n"
+        "assert np.array_equal(image, frame)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
