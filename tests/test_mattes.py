@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defocus import mattes
+from defocus import outlines
 from defocus.mattes import KINDS, procedural_matte
+from defocus.raster import Canvas
 
 SIZES = [(16, 16), (16, 40), (53, 37), (128, 128), (96, 160)]
 
@@ -146,17 +147,17 @@ def test_edges_are_anti_aliased(kind):
         assert fractional.sum() > 0.5 * contour.sum()
 
 
-@pytest.mark.parametrize("font", mattes._FONTS)
+@pytest.mark.parametrize("font", outlines.FONTS)
 @pytest.mark.parametrize("growth", [-6, 0, 5])
 def test_letters_keep_their_proportions(font, growth):
-    capitals = [np.concatenate(mattes._glyph(letter, font, growth)) for letter in "HEXT"]
+    capitals = [np.concatenate(outlines.glyph(letter, font, growth)) for letter in "HEXT"]
     for points in capitals:
         assert points[:, 0].min() == 0
         assert points[:, 1].max() == pytest.approx(0, abs=0.06)  # stands on the base line
         assert 0.6 < np.ptp(points[:, 1]) < 1.1
         assert 0.3 < np.ptp(points[:, 0]) / np.ptp(points[:, 1]) < 1.3
     assert np.ptp([np.ptp(points[:, 1]) for points in capitals]) < 0.03
-    outer, *counters = mattes._glyph("B", font, growth)
+    outer, *counters = outlines.glyph("B", font, growth)
     assert len(counters) == 2
 
 
@@ -173,16 +174,16 @@ def test_soft_transitions_are_wider_than_those_of_a_blob():
 def test_a_ribbon_covers_its_length_times_its_width(width):
     angle = 0.4
     line = np.linspace(-50, 50, 9)[:, None] * (np.cos(angle), np.sin(angle)) + (64, 60)
-    canvas = mattes._canvas((120, 128))
-    mattes._fill(canvas, mattes._ribbons(line[None], width))
-    assert mattes._area_average(canvas).sum() == pytest.approx(100 * width, rel=0.12)
+    canvas = Canvas((120, 128))
+    canvas.fill(outlines.ribbons(line[None], width))
+    assert canvas.matte().sum() == pytest.approx(100 * width, rel=0.12)
 
 
 def test_a_polygon_is_placed_to_sub_pixel_accuracy():
     corners = np.array(((20.3, 30.6), (70.8, 22.1), (81.4, 90.2), (33.9, 77.7)))
-    canvas = mattes._canvas((100, 110))
-    mattes._fill(canvas, [corners])
-    matte = mattes._area_average(canvas).astype(np.float64)
+    canvas = Canvas((100, 110))
+    canvas.fill([corners])
+    matte = canvas.matte().astype(np.float64)
     x, y = corners.T
     cross = x * np.roll(y, -1) - y * np.roll(x, -1)
     area = cross.sum() / 2
