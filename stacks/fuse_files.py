@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data.pairs import Problem
@@ -36,8 +36,8 @@ def plan(source: Source, output: Path, options: Options, progress: Progress) -> 
     if options.memory is not None and needed > options.memory:
         height, width = stack.size
         raise UserError(
-            f"{source.origin}: frames of {width}×{height} pixels take {needed / 1e9:.1f} GB, "
-            f"more than --memory {options.memory / 1e9:.1f}G"
+            f"{source.origin}: frames of {width}×{height} pixels take {needed / 1e9:.2f} GB, "
+            f"more than --memory {options.memory / 1e9:.2f}G"
         )
     while options.order == "focus":
         with Frames(stack) as images:
@@ -61,7 +61,7 @@ def outline(source: Source, output: Path, options: Options, progress: Progress) 
     return "\n".join(
         [
             f"{source.origin}: {len(stack.frames)} frames of {width}×{height} pixels, "
-            f"{stack.dtype}, give {result} in at most {needed / 1e9:.1f} GB",
+            f"{stack.dtype}, give {result} in at most {needed / 1e9:.2f} GB",
             *(f"  {number} {frame}" for number, frame in enumerate(stack.frames)),
             *(f"  left out: {problem.error}" for problem in stack.problems),
         ]
@@ -69,11 +69,17 @@ def outline(source: Source, output: Path, options: Options, progress: Progress) 
 
 
 def fuse_stack(
-    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+    cascade: Cascade,
+    source: Source,
+    output: Path,
+    options: Options,
+    progress: Progress,
+    observe: Callable[[Step], None] = lambda step: None,
 ) -> dict:
     """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
+    ``observe`` is told of each merge, see :func:`stacks.fuse.fuse`.
 
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.
@@ -84,7 +90,8 @@ def fuse_stack(
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
-                fusion = _fuse(cascade, images, source, options, outputs.observe, progress)
+                both = [outputs.observe, observe]
+                fusion = _fuse(cascade, images, source, options, both, progress)
                 alpha = of_stack(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
@@ -114,7 +121,7 @@ def _fuse(
     images: Frames,
     source: Source,
     options: Options,
-    observe: Callable[[Step], None],
+    observers: Sequence[Callable[[Step], None]],
     progress: Progress,
 ) -> Fusion:
     try:
@@ -126,7 +133,7 @@ def _fuse(
             exposure=options.exposure,
             crop=options.crop,
             memory=options.memory,
-            observe=observe,
+            observe=lambda step: [observe(step) for observe in observers],
             progress=progress,
         )
     except ValueError as error:

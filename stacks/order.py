@@ -31,7 +31,7 @@ def by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None)
     shares = maps / np.maximum(maps.sum(0), 1e-12)
     shares = shares - shares.mean(1, keepdims=True)
     shares /= np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1e-12)
-    similarity = np.clip(shares @ shares.T, 0, None)
+    similarity = 1 + shares @ shares.T  # of correlations; none is negative
     laplacian = np.diag(similarity.sum(1)) - similarity
     along = np.linalg.eigh(laplacian)[1][:, 1]
     order = np.argsort(along, kind="stable")

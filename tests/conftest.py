@@ -1,4 +1,4 @@
-"""Tiny photographs made on the fly, and what the tests of the training share."""
+"""Tiny photographs and a tiny cascade made on the fly, and what several tests share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from defocus.sample import DefocusConfig, SampleGenerator
 from defocus.sources import Photographs
+from models.build import build, save_weights
 
 ROOT = Path(__file__).parents[1]
+NETS = {
+    "initial": {"name": "PairInitialFusion", "args": {"widths": [4, 6]}},
+    "boundary": {
+        "name": "PairBoundaryFusion",
+        "args": {"half": 4, "quarter": 6, "blocks": [1, 1, 1]},
+    },
+}
 # By their hashes, fraction 0.3 holds out 2, 3, 4 and 7 of these names.
 PHOTOGRAPHS = [f"photo-{i}" for i in range(8)]
 
@@ -25,6 +34,15 @@ def texture(seed: int, height: int = 144, width: int = 160) -> np.ndarray:
         coarse = rng.standard_normal((height // scale + 2, width // scale + 2, 3), np.float32)
         image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(128 + 30 * image, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> str:
+    """A cascade of :data:`NETS` as it begins its training."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, build(NETS).state_dict(), NETS)
+    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -17,35 +17,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import NETS
 from PIL import Image, ImageCms
 
-from models.build import build, load_model, save_weights
+from models.build import load_model, save_weights
 from models.fuse import fuse_arrays
 from run_inference import main
 from utils.errors import UserError
-from utils.images import read_photo
+from utils.images import Metadata, Photo, read_photo, write_photo
 
 ROOT = Path(__file__).parent.parent
-NETS = {
-    "initial": {"name": "PairInitialFusion", "args": {"widths": [4, 6]}},
-    "boundary": {
-        "name": "PairBoundaryFusion",
-        "args": {"half": 4, "quarter": 6, "blocks": [1, 1, 1]},
-    },
-}
 CONFIG = """
 model:
   initial: {name: PairInitialFusion, args: {widths: [%s]}}
   boundary: {name: PairBoundaryFusion, args: {half: 4, quarter: 6, blocks: [1, 1, 1]}}
 """
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory) -> str:
-    torch.manual_seed(3)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(path, build(NETS).state_dict(), NETS)
-    return str(path)
 
 
 @pytest.fixture
@@ -167,6 +153,54 @@ def test_alpha(tmp_path, run):
     assert np.array_equal(pixels(out / "opaque-Fusion.png"), pixels(out / "plain-Fusion.png"))
     alpha = np.minimum(noise(channels=4)[..., 3], noise(channels=4, seed=1)[..., 3])
     assert np.array_equal(pixels(out / "cut-Fusion.png")[..., 3], alpha)
+
+
+def deep_pair(dtype: type) -> list[np.ndarray]:
+    """Two images of 16 bits or floating point that 8 bits cannot hold."""
+    rng = np.random.default_rng(5)
+    values = [rng.random((40, 56, 3)) for _ in range(2)]
+    scale = 1 if dtype == np.float32 else 65535
+    return [(x * scale).astype(dtype) for x in values]
+
+
+@pytest.mark.parametrize(("dtype", "extension"), [(np.uint16, ".png"), (np.float32, ".tif")])
+def test_full_depth_and_metadata(tmp_path, run, weights, dtype, extension):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    metadata = Metadata(None, exif.tobytes(), (300.0, 300.0))
+    pair = deep_pair(dtype)
+    for mark, image in zip("AB", pair, strict=True):
+        write_photo(tmp_path / f"in/x-{mark}.tif", Photo(image, metadata=metadata))
+    assert run() == 0
+    result = read_photo(tmp_path / f"out/x-Fusion{extension}")
+    assert np.array_equal(result.rgb, fuse_arrays(load_model(weights), *pair).fused)
+    assert result.metadata.dpi == pytest.approx((300, 300), abs=0.1)
+    read = Image.Exif()
+    read.load(result.metadata.exif)
+    assert read[0x010F] == "Maker"
+
+
+def test_mixed_depths(tmp_path, run, weights, capsys):
+    """8 bits beside 16 are widened; floating point, which has another white, is refused."""
+    deep = deep_pair(np.uint16)[1]
+    write_photo(tmp_path / "in/x-A.png", Photo(noise()))
+    write_photo(tmp_path / "in/x-B.png", Photo(deep))
+    assert run() == 0
+    expected = fuse_arrays(load_model(weights), noise().astype(np.uint16) * 257, deep).fused
+    assert np.array_equal(read_photo(tmp_path / "out/x-Fusion.png").rgb, expected)
+    write_photo(tmp_path / "in/y-A.tif", Photo(deep_pair(np.float32)[0]))
+    write_photo(tmp_path / "in/y-B.png", Photo(deep))
+    assert run() == 2
+    assert "y-B.png is uint16" in capsys.readouterr().err
+    assert files(tmp_path / "out") == ["x-Fusion.png"]
+
+
+def test_format(tmp_path, run):
+    save_pair(tmp_path / "in")
+    assert run() == run("--format", "tiff") == 0
+    assert files(tmp_path / "out") == ["x-Fusion.png", "x-Fusion.tif"]
+    one, two = (pixels(tmp_path / "out" / name) for name in files(tmp_path / "out"))
+    assert np.array_equal(one, two)
 
 
 def test_palette_images_are_colours(tmp_path):

@@ -1,0 +1,368 @@
+"""Stacks on the command line, as a user meets them: results, options, and what can go wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from focus_stacks import focus_stack, save_stack
+from PIL import Image, ImageCms
+from test_inference import files, pixels, png_head
+
+from run_inference import amount, main
+from stacks.cascade import load_cascade
+from stacks.fuse import fuse
+from utils.images import Metadata, Photo, read_photo, write_photo
+
+FRAMES = focus_stack()
+# Not 8 bits times 257.
+DEEP = [frame.astype(np.uint16) * 257 - np.uint16(100) * (frame > 128) for frame in FRAMES]
+
+
+@pytest.fixture
+def run(tmp_path, weights):
+    """Fuse ``tmp_path/in`` into ``tmp_path/out``; exit code."""
+
+    def runner(*args: str, input=(tmp_path / "in",), output: Path = tmp_path / "out") -> int:
+        stack = ["--stack", *map(str, input), "--output", str(output), "--weights", weights]
+        return main([*stack, *args])
+
+    return runner
+
+
+@pytest.fixture
+def said(capsys):
+    """The one sentence on standard error, without bars."""
+
+    def sentence() -> str:
+        error = capsys.readouterr().err
+        (line,) = [line for line in error.split("\n") if "error: " in line]
+        return line[line.index("error: ") + 7 :]
+
+    return sentence
+
+
+def save_photos(folder: Path, frames, suffix: str = ".png", **about) -> None:
+    for i, frame in enumerate(frames):
+        write_photo(folder / f"f{i + 1}{suffix}", Photo(frame, **about))
+
+
+# Results
+
+
+def test_the_command_line_gives_what_the_library_gives(tmp_path, run, weights):
+    save_stack(tmp_path / "in", FRAMES)
+    report = tmp_path / "r.json"
+    assert run("--maps", "--save-steps", "--preview", "--json", str(report)) == 0
+    steps = []
+    expected = fuse(FRAMES, load_cascade(weights), observe=steps.append)
+    out = tmp_path / "out"
+    assert np.array_equal(pixels(out / "in-Fusion.png"), expected.image)
+    index = pixels(out / "in-Index.png")
+    assert index.dtype == np.uint16 and np.array_equal(index, expected.index)
+    assert np.array_equal(pixels(out / "in-Confidence.png"), expected.confidence)
+    depth = pixels(out / "in-Depth.png")
+    assert len(np.unique(depth.reshape(-1, 3), axis=0)) == len(np.unique(index))
+    for i, step in enumerate(steps):
+        start = f"in-Steps/{i:03}"
+        assert np.array_equal(pixels(out / f"{start}-Aligned.png"), step.aligned)
+        for kind in ("guidance", "boundary"):
+            map_ = pixels(out / f"{start}-{kind.capitalize()}.png")
+            assert np.array_equal(map_, np.round(getattr(step, kind).astype(np.float32) * 255))
+    with Image.open(out / "in-Preview.webp") as preview:
+        assert preview.n_frames == len(FRAMES) + 1 and preview.size == expected.image.shape[1::-1]
+        preview.seek(len(FRAMES))
+        last = np.asarray(preview.convert("RGB"))
+    shown = [expected.image, *(step.aligned for step in steps)]
+    assert np.argmin([cv2.norm(last, image, cv2.NORM_L1) for image in shown]) == 0
+    (stack,) = json.loads(report.read_text())["stacks"]
+    assert (stack["width"], stack["height"]) == expected.image.shape[1::-1]
+    shares = [np.mean(index == i) for i in range(len(FRAMES))]
+    for i, (frame, told) in enumerate(zip(stack["frames"], expected.frames, strict=True)):
+        assert Path(frame["file"]).name == f"f{i + 1}.png" and frame["used"]
+        assert np.array_equal(frame["matrix"], told.matrix) and frame["gain"] == told.gain
+        assert frame["share"] == pytest.approx(shares[i]) and frame["seconds"] >= 0
+    assert 1e7 < stack["peak_memory"] < 1e11
+    assert sorted(stack["files"].values()) == [f for f in files(out) if "Record" not in f]
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        (["--no-align"], {"align": False}),
+        (["--keep-size"], {"crop": False}),
+        (["--motion", "translation"], {"motion": "translation"}),
+        (["--no-exposure"], {"exposure": False}),
+    ],
+)
+def test_options_reach_the_library(tmp_path, run, weights, flags, options):
+    moved = [np.roll(frame, 2 * i, 0) for i, frame in enumerate(FRAMES)]
+    moved[3] = cv2.convertScaleAbs(moved[3], alpha=0.8)
+    save_stack(tmp_path / "in", moved)
+    assert run(*flags) == 0
+    cascade = load_cascade(weights)
+    expected, other = fuse(moved, cascade, **options).image, fuse(moved, cascade).image
+    assert np.array_equal(pixels(tmp_path / "out/in-Fusion.png"), expected)
+    assert not np.array_equal(expected, other)
+
+
+def test_order_by_focus_on_the_command_line(tmp_path, run, capsys):
+    order = (2, 0, 3, 1)
+    save_stack(tmp_path / "in", [FRAMES[i] for i in order])
+    assert run("--order", "focus", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    found = [order[int(Path(line).stem[1:]) - 1] for line in lines]
+    assert found in ([0, 1, 2, 3], [3, 2, 1, 0])
+
+
+def test_16_bits_and_what_the_files_say_beside_their_pixels(tmp_path, run, weights):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    metadata = Metadata(profile, exif.tobytes(), (300.0, 300.0))
+    save_photos(tmp_path / "in", DEEP, ".tif", metadata=metadata)
+    for format, name in ((), "in-Fusion.png"), (("--format", "tiff"), "in-Fusion.tif"):
+        assert run(*format) == 0
+        result = read_photo(tmp_path / "out" / name)
+        assert np.array_equal(result.rgb, fuse(DEEP, load_cascade(weights)).image)
+        assert result.metadata.icc == profile
+        assert result.metadata.dpi == pytest.approx((300, 300), abs=0.1)
+        read = Image.Exif()
+        read.load(result.metadata.exif)
+        assert read[0x010F] == "Maker"
+
+
+def test_8_among_16_bits_are_widened(tmp_path, run, weights):
+    mixed = [*FRAMES[:2], *DEEP[2:]]
+    save_photos(tmp_path / "in", mixed)
+    assert run("--no-align") == 0
+    wide = [frame.astype(np.uint16) * 257 for frame in FRAMES[:2]] + DEEP[2:]
+    expected = fuse(wide, load_cascade(weights), align=False).image
+    assert np.array_equal(read_photo(tmp_path / "out/in-Fusion.png").rgb, expected)
+
+
+def test_floating_point(tmp_path, run, weights):
+    frames = [(frame / 255).astype(np.float32) for frame in FRAMES]
+    save_photos(tmp_path / "in", frames, ".tif")
+    assert run("--no-align") == 0
+    expected = fuse(frames, load_cascade(weights), align=False).image
+    assert np.array_equal(tifffile.imread(tmp_path / "out/in-Fusion.tif"), expected)
+
+
+def test_multi_page_tiff_and_grey(tmp_path, run, weights):
+    grey = np.stack([frame[..., 1] for frame in FRAMES])
+    tifffile.imwrite(tmp_path / "scan.tif", grey, photometric="minisblack")
+    assert run(input=(tmp_path / "scan.tif",)) == 0
+    expected = fuse([np.repeat(x[..., None], 3, 2) for x in grey], load_cascade(weights))
+    result = pixels(tmp_path / "out/scan-Fusion.png")
+    assert result.ndim == 2
+    luma = cv2.cvtColor(expected.image, cv2.COLOR_RGB2GRAY)  # untrained weights colour it
+    assert np.array_equal(result, luma)
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-align"]])
+def test_transparency_moves_with_the_frames(tmp_path, run, flags):
+    """The result shows what all frames show, where they lie."""
+    save_stack(tmp_path / "in", [np.roll(frame, 3 * i, 1) for i, frame in enumerate(FRAMES)])
+    hole = np.full((*FRAMES[0].shape[:2], 1), 255, np.uint8)
+    hole[30:40, 40:60] = 0  # in the last frame
+    moved = np.dstack([np.roll(FRAMES[3], 9, 1), hole])
+    Image.fromarray(moved).save(tmp_path / "in/f4.png")
+    assert run("--json", str(tmp_path / "r.json"), *flags) == 0
+    (stack,) = json.loads((tmp_path / "r.json").read_text())["stacks"]
+    alpha = pixels(tmp_path / "out/in-Fusion.png")[..., 3]
+    rows, columns = np.nonzero(alpha < 128)
+    there = np.array(stack["frames"][3]["matrix"])[:2, 2]  # to pixels of the last frame
+    x, y = (columns.min() + stack["left"], rows.min() + stack["top"]) + there
+    assert abs(x - 40) <= 1 and abs(y - 30) <= 1
+    assert abs(len(rows) - 200) <= 30
+    assert (abs(there[0]) < 0.1) == bool(flags)
+
+
+def test_formats(tmp_path, run, said):
+    save_stack(tmp_path / "in", FRAMES)
+    assert run("--format", "jpg") == run("--format", "webp") == 0
+    with Image.open(tmp_path / "out/in-Fusion.jpg") as jpg:
+        lossy = np.asarray(jpg).astype(int)
+    assert abs(lossy - pixels(tmp_path / "out/in-Fusion.webp")).mean() < 4
+    save_photos(tmp_path / "deep", DEEP)
+    assert run("--format", "jpg", input=(tmp_path / "deep",)) == 2
+    assert "deep-Fusion.jpg" in (error := said()) and "16-bit" in error
+    assert not [file for file in files(tmp_path / "out") if "deep" in file]
+
+
+def test_dry_run_writes_nothing(tmp_path, run, capsys):
+    paths = save_stack(tmp_path / "in", FRAMES)
+    before = files(tmp_path)
+    assert run("--dry-run", "--json", str(tmp_path / "r.json")) == 0
+    plan = capsys.readouterr().out
+    assert "4 frames of 96×72 pixels, uint8" in plan and "in-Fusion.png" in plan and "GB" in plan
+    assert [line.split()[-1] for line in plan.splitlines()[1:]] == [str(path) for path in paths]
+    assert files(tmp_path) == before
+
+
+# Frames that cannot be used
+
+
+def test_a_corrupt_frame_is_named_and_left_out(tmp_path, run, weights, said):
+    paths = save_stack(tmp_path / "in", FRAMES)
+    paths[1].write_bytes(paths[1].read_bytes()[:-300])  # its head is whole
+    paths[0].write_bytes(b"no image")
+    args = ["--json", str(tmp_path / "r.json")]
+    save_stack(tmp_path / "in", [FRAMES[0]] * 2, "x{}.png")
+    for order in ("name", "focus"):
+        assert run("--maps", "--order", order, *args) == 2
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert sorted(Path(f["file"]).name for f in report["stacks"][0]["unread"]) == [
+            "f1.png",
+            "f2.png",
+        ]
+        used = report["stacks"][0]["frames"]
+        assert sorted(Path(frame["file"]).name for frame in used) == [
+            "f3.png",
+            "f4.png",
+            "x1.png",
+            "x2.png",
+        ]
+        assert pixels(tmp_path / "out/in-Index.png").max() < len(used)
+    told = " ".join(error["error"] for error in report["errors"])
+    assert len(report["errors"]) == 2 and all(str(path) in told for path in paths[:2])
+
+
+@pytest.mark.parametrize("place", ["head", "pixels"])
+def test_strict_stops_at_a_corrupt_frame(tmp_path, run, said, place):
+    paths = save_stack(tmp_path / "in", FRAMES)
+    paths[2].write_bytes(b"no" if place == "head" else paths[2].read_bytes()[:-300])
+    assert run("--strict", "--save-steps") == 2
+    assert str(paths[2]) in said()
+    assert files(tmp_path / "out") == []
+
+
+def test_a_frame_of_another_scene_is_left_out_or_stops_the_stack(tmp_path, run, said, capsys):
+    save_stack(tmp_path / "in", [*FRAMES, focus_stack(seed=9)[0]])
+    assert run("--json", str(tmp_path / "r.json")) == 0
+    assert "f5.png left out: it" in capsys.readouterr().out
+    (stack,) = json.loads((tmp_path / "r.json").read_text())["stacks"]
+    assert [frame["used"] for frame in stack["frames"]] == [True] * 4 + [False]
+    assert run("--strict", output=tmp_path / "strict") == 2
+    assert "f5.png: it" in said()
+    assert files(tmp_path / "strict") == []
+
+
+def bad_stack(folder: Path, kind: str) -> None:
+    frames = FRAMES[:2]
+    if kind == "one frame":
+        frames = frames[:1]
+    if kind == "1 pixel high":
+        frames = [frame[:1] for frame in frames]
+    if kind == "nothing in common":
+        frames = [FRAMES[0], focus_stack(seed=9)[0]]
+    save_stack(folder, frames)
+    if kind == "other size":
+        Image.fromarray(FRAMES[0][:-1]).save(folder / "f3.png")
+    if kind == "float and 8-bit":
+        tifffile.imwrite(folder / "f3.tif", (FRAMES[0] / 255).astype("f4"), photometric="rgb")
+    if kind == "bomb":
+        (folder / "f2.png").write_bytes(png_head(40000, 40000))
+    if kind == "empty folder":
+        for path in folder.iterdir():
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("one frame", ["in: 1 frame can be read", "at least 2"]),
+        ("1 pixel high", ["f1.png has 96×1 pixels", "16×16"]),
+        ("nothing in common", ["fewer than two frames can be used", "frame 1: "]),
+        ("other size", ["f3.png has 96×71 pixels", "f1.png 96×72"]),
+        ("float and 8-bit", ["f3.tif", "float"]),
+        ("bomb", ["f2.png", "megapixels"]),
+        ("empty folder", ["no images in", "in"]),
+    ],
+)
+def test_bad_stacks_give_one_sentence(tmp_path, run, said, kind, parts):
+    bad_stack(tmp_path / "in", kind)
+    assert run("--maps") == 2
+    error = said()
+    assert all(part in error for part in parts), error
+    assert files(tmp_path / "out") == []
+
+
+def test_bad_inputs(tmp_path, run, said):
+    one, two = save_stack(tmp_path / "in", FRAMES[:2])
+    (tmp_path / "file").write_text("keep me")
+    for given, part in (
+        ([tmp_path / "absent"], "no file or folder"),
+        ([one], "1 frame can be read"),
+        ([one, two, one], "f1.png is given twice"),
+        ([one, tmp_path / "in"], "is a folder"),
+    ):
+        assert run(input=given) == 2
+        assert part in said()
+    assert run(output=tmp_path / "file" / "below") == 2
+    assert f"cannot write to folder {tmp_path / 'file'}" in said()
+    assert (tmp_path / "file").read_text() == "keep me"
+    one.rename(tmp_path / "in/f-Fusion.png")
+    assert run(input=[tmp_path / "in/f-Fusion.png", two], output=tmp_path / "in") == 2
+    assert "both a frame and the result" in said()
+
+
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        (["--stack", "x", "--tile", "64"], "--tile is for pairs"),
+        (["--input", "x", "--order", "time"], "--order is for stacks"),
+        (["--input", "x", "--no-align"], "--no-align is for stacks"),
+        (["--stack", "x", "--memory", "much"], "'much' is no amount of memory"),
+        (["--stack", "x", "--batch", "y"], "not allowed with"),
+        (["--output", "x"], "required"),
+    ],
+)
+def test_options_that_do_not_fit(capsys, args, part):
+    with pytest.raises(SystemExit) as end:
+        main([*args, "--output", "out"])
+    assert end.value.code == 2 and part in capsys.readouterr().err
+
+
+def test_memory_that_does_not_do(tmp_path, run, said):
+    save_stack(tmp_path / "in", FRAMES)
+    assert run("--memory", "10M") == 2
+    assert "more than --memory 0.01G" in said()
+    assert files(tmp_path / "out") == []
+    assert run("--memory", "4G") == 0
+    assert [amount(x) for x in ("2G", "1.5m", "300KB", "7")] == [2 * 10**9, 1_500_000, 300_000, 7]
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file can grow beyond 2 kB, as if the disk was full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("format", ["png", "tiff", "jpg", "webp"])
+def test_disk_full(tmp_path, run, said, format):
+    save_stack(tmp_path / "in", FRAMES)
+    with full_disk():
+        assert run("--format", format, "--save-steps") == 2
+    error = said()
+    assert f"cannot write {tmp_path / 'out'}" in error and ".partial" not in error
+    assert files(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
+def test_unwritable_folder(tmp_path, run, said):
+    save_stack(tmp_path / "in", FRAMES)
+    (tmp_path / "out").mkdir(mode=0o555)
+    assert run() == 2
+    assert f"cannot write to folder {tmp_path / 'out'}" in said()

@@ -1,0 +1,140 @@
+"""Which files make a stack, their order, and how frames are read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from focus_stacks import focus_stack, save_stack
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data.stack_files import find_stack, find_stacks, look_into
+from stacks.frames import BrokenFrame, Frames, widened
+from stacks.order import by_focus
+from utils.errors import UserError
+
+FRAMES = focus_stack()
+
+
+def names(stack) -> list[str]:
+    return [frame.path.name for frame in stack.frames]
+
+
+def test_a_folder_in_the_natural_order_of_its_names(tmp_path):
+    save_stack(tmp_path / "rail", [FRAMES[0]] * 11, "Frame{}.png")
+    (tmp_path / "rail/notes.txt").write_text("not a frame")
+    (tmp_path / "rail/.hidden.png").write_bytes(b"")
+    for kind in ("Fusion", "Depth"):  # of an earlier run into the same folder
+        Image.fromarray(FRAMES[0]).save(tmp_path / f"rail/rail-{kind}.png")
+    source = find_stack([tmp_path / "rail"])
+    assert source.name == "rail"
+    assert names(look_into(source)) == [f"Frame{i}.png" for i in range(1, 12)]
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["pcb_001.png", "pcb_002.png", "pcb_010.png"], "pcb"),
+        (["lytro-01-A.png", "lytro-01-B.png"], "lytro-01"),
+        (["near.png", "far.png"], "shelf"),  # nothing in common: after their folder
+    ],
+)
+def test_files_are_named_after_what_they_have_in_common(tmp_path, files, name):
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    for file in files:
+        Image.fromarray(FRAMES[0]).save(folder / file)
+    source = find_stack([folder / file for file in reversed(files)])
+    assert source.name == name
+    assert [path.name for path in source.files] == sorted(files)
+
+
+def test_pages_of_a_tiff(tmp_path):
+    tifffile.imwrite(tmp_path / "scan.tif", np.stack(FRAMES), photometric="rgb")
+    stack = look_into(find_stack([tmp_path / "scan.tif"]))
+    assert [frame.page for frame in stack.frames] == [0, 1, 2, 3]
+    assert str(stack.frames[2]) == f"{tmp_path / 'scan.tif'}, page 3"
+    with Frames(stack) as images:
+        assert all(
+            np.array_equal(image, frame) for image, frame in zip(images, FRAMES, strict=True)
+        )
+
+
+def test_order_by_time(tmp_path):
+    paths = save_stack(tmp_path / "s", FRAMES, "{}.jpg")
+    for path, minute in zip(paths, (5, 3, 3, 1), strict=True):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = f"2024:05:06 07:{minute:02}:00"  # DateTimeOriginal
+        Image.open(path).save(path, exif=exif)
+    source = find_stack([tmp_path / "s"])
+    assert names(look_into(source, "time")) == ["4.jpg", "2.jpg", "3.jpg", "1.jpg"]
+    Image.fromarray(FRAMES[0]).save(paths[2])
+    with pytest.raises(UserError, match=r"3\.jpg does not say when"):
+        look_into(source, "time")
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.permutations(range(6)))
+def test_order_by_focus_is_found_from_any_order(shuffled):
+    frames = focus_stack(6, 120, 160)
+    found = [shuffled[i] for i in by_focus([frames[i] for i in shuffled])]
+    assert found in (list(range(6)), list(range(5, -1, -1)))
+
+
+def test_of_both_directions_of_focus_the_given_one_is_kept():
+    frames = focus_stack(6, 120, 160)
+    assert by_focus(frames) == by_focus(frames[::-1]) == list(range(6))
+    assert by_focus(frames[:2]) == [0, 1]
+    assert sorted(by_focus([np.zeros_like(frames[0])] * 3)) == [0, 1, 2]  # nothing to go by
+
+
+def test_a_batch(tmp_path):
+    for name in ("stack10", "stack2"):
+        save_stack(tmp_path / name, FRAMES[:2])
+    tifffile.imwrite(tmp_path / "scan.tif", np.stack(FRAMES), photometric="rgb")
+    Image.fromarray(FRAMES[0]).save(tmp_path / "cover.tif")  # one page is no stack
+    (tmp_path / "empty").mkdir()
+    save_stack(tmp_path / "stack2-Steps", FRAMES[:2])  # of an earlier run
+    sources, problems = find_stacks(tmp_path)
+    assert [source.name for source in sources] == ["scan", "stack2", "stack10"] and not problems
+    save_stack(tmp_path / "Scan", FRAMES[:2])
+    with pytest.raises(UserError, match=r"would both give .*-Fusion; rename one"):
+        find_stacks(tmp_path)
+
+
+def test_a_broken_tiff_of_a_batch_is_named(tmp_path):
+    save_stack(tmp_path / "good", FRAMES[:2])
+    (tmp_path / "scan.tif").write_bytes(b"II*\0broken")
+    sources, problems = find_stacks(tmp_path)
+    assert [source.name for source in sources] == ["good"]
+    assert str(tmp_path / "scan.tif") in problems[0].error
+
+
+def test_a_frame_that_is_there_twice(tmp_path):
+    paths = save_stack(tmp_path / "s", FRAMES[:2])
+    Image.fromarray(FRAMES[0]).save(paths[0].with_suffix(".jpg"))
+    with pytest.raises(UserError, match=r"f1\.jpg and f1\.png look like one frame in two types"):
+        look_into(find_stack([tmp_path / "s"]))
+    assert len(look_into(find_stack([*paths, paths[0].with_suffix(".jpg")])).frames) == 3
+
+
+def test_reading_ahead_gives_any_frame_and_names_a_broken_one(tmp_path):
+    paths = save_stack(tmp_path / "s", FRAMES)
+    paths[2].write_bytes(paths[2].read_bytes()[:-200])
+    with Frames(look_into(find_stack([tmp_path / "s"]))) as images:
+        for number in (0, 0, 1, 3, 0, 3):
+            assert np.array_equal(images[number], FRAMES[number])
+        with pytest.raises(BrokenFrame, match="f3.png") as error:
+            images[2]
+        assert error.value.number == 2
+        with pytest.raises(IndexError):
+            images[4]
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 255))
+def test_widening_keeps_the_brightness(value):
+    wide = widened(np.full((2, 2, 3), value, np.uint8), np.dtype(np.uint16))
+    assert wide.dtype == np.uint16 and np.all(wide / 65535 == value / 255)
