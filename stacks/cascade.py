@@ -41,9 +41,15 @@ class Decision(NamedTuple):
 
 
 class Cascade(Protocol):
-    """Decides on two (h, w, 3) float32 pictures in [0, 1]; so many at once as ``parallel`` says."""
+    """Decides on two (h, w, 3) float32 pictures in [0, 1].
+
+    Attributes:
+        parallel: calls at once that are worth it.
+        memory: bytes that a process with it takes, measured, before it sees a picture.
+    """
 
     parallel: int
+    memory: int
 
     def __call__(self, image1: np.ndarray, image2: np.ndarray) -> Decision: ...
 
@@ -52,6 +58,7 @@ class TorchCascade:
     """By PyTorch, where the model is."""
 
     parallel = 1  # PyTorch divides each call among the cores itself
+    memory = 750_000_000
 
     def __init__(self, model: MMFNet):
         self.model = model
@@ -75,6 +82,8 @@ class TorchCascade:
 
 class OnnxCascade:
     """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote."""
+
+    memory = 160_000_000
 
     def __init__(self, path: str | Path):
         import onnxruntime

@@ -18,7 +18,7 @@ import numpy as np
 
 from stacks.align import Registration, common_area, register, warp
 from stacks.cascade import Cascade, load_cascade
-from stacks.merge import RunningFusion, boundary_map, needed_memory
+from stacks.merge import THREAD, RunningFusion, boundary_map, needed_memory
 
 SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
 DTYPES = (np.uint8, np.uint16, np.float32)
@@ -118,11 +118,15 @@ def fuse(
         raise ValueError(f"a stack has at least 2 frames, not {len(frames)}")
     cascade = cascade or load_cascade()
     size, dtype = frames.size()
-    if memory is not None and needed_memory(size, dtype) > memory:
-        raise ValueError(
-            f"frames of {size[1]}×{size[0]} pixels take {needed_memory(size, dtype) / 1e9:.1f} GB, "
-            f"more than the limit of {memory / 1e9:.1f} GB"
-        )
+    threads = cascade.parallel
+    if memory is not None:
+        needed = needed_memory(size, dtype, cascade)
+        if needed > memory:
+            raise ValueError(
+                f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB, more than the "
+                f"limit of {memory / 1e9:.2f} GB"
+            )
+        threads = min(threads, 1 + (memory - needed) // THREAD)
     if align:
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
     else:
@@ -145,7 +149,7 @@ def fuse(
         started = time.perf_counter()
         aligned = _aligned(frames[i], registrations[i], area)
         if merged is None:
-            merged = RunningFusion(cascade, aligned, i)
+            merged = RunningFusion(cascade, aligned, i, threads)
             guidance = np.zeros((height, width), np.float16)
         else:
             guidance = merged.merge(aligned, i)

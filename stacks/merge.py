@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from stacks.cascade import Cascade, Decision
+from stacks.cascade import Cascade, Decision, OnnxCascade
 
 BLOCK = 512  # pixels: side of what is worked on at half resolution at once
 SQUARE = 256  # pixels: side of what touches the FDB or does not
@@ -32,11 +32,11 @@ WHOLE = 600_000  # pixels: smaller pictures are worked on at full resolution alo
 VISIBLE = 6 / 255
 SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
 
-# What merging takes, measured: PyTorch and the features of a tile; frames (the picture before and
-# after, the one decoded, the one aligned, those read ahead); maps.
-PROCESS = 700_000_000  # bytes
+# What merging takes, measured; the frames are the picture before and after, the one decoded, the
+# one aligned, and those read ahead.
+THREAD = 100_000_000  # bytes, for the features and tiles of a block
 FRAMES = 6
-MAPS = 20  # bytes a pixel
+MAPS = 6  # bytes a pixel
 
 Window = tuple[slice, slice]
 
@@ -48,6 +48,7 @@ class RunningFusion:
         cascade: see :mod:`stacks.cascade`.
         first: a frame, (H, W, 3) uint8, uint16 or float32 in [0, 1], of at least 16×16 pixels.
         number: of that frame.
+        threads: blocks worked on at once; by default as the cascade has it.
 
     Attributes:
         image: (H, W, 3) of the frames' type.
@@ -56,8 +57,11 @@ class RunningFusion:
         confidence: (H, W) uint8; 255 where one frame was clearly right, 0 where none was.
     """
 
-    def __init__(self, cascade: Cascade, first: np.ndarray, number: int = 0):
+    def __init__(
+        self, cascade: Cascade, first: np.ndarray, number: int = 0, threads: int | None = None
+    ):
         self.cascade = cascade
+        self.threads = threads or cascade.parallel
         self.image = first
         self.index = np.full(first.shape[:2], number, np.uint16)
         self.confidence = np.full(first.shape[:2], 255, np.uint8)
@@ -88,7 +92,7 @@ class RunningFusion:
                 guidance[tile] = decision.guidance
                 self._note(tile, decision.guidance, number)
 
-        with ThreadPoolExecutor(self.cascade.parallel) as threads:
+        with ThreadPoolExecutor(self.threads) as threads:
             for _ in threads.map(work, _squares(whole, BLOCK)):
                 pass  # asking for the results raises what a thread raised
         self.image = result
@@ -169,11 +173,13 @@ def residual(coefficients: np.ndarray, image1: np.ndarray, image2: np.ndarray) -
     return offset + plus * (image1 + image2) + minus * (image1 - image2)
 
 
-def needed_memory(size: tuple[int, int], dtype: np.dtype) -> int:
-    """Bytes that the process takes at most to align and merge frames (H, W) of a type."""
+def needed_memory(
+    size: tuple[int, int], dtype: np.dtype, cascade: Cascade | type[Cascade] = OnnxCascade
+) -> int:
+    """Bytes that the process takes at most to align and merge frames (H, W), a thread at work."""
     height, width = size
     frame = height * width * 3 * np.dtype(dtype).itemsize
-    return PROCESS + FRAMES * frame + MAPS * height * width
+    return cascade.memory + THREAD + FRAMES * frame + MAPS * height * width
 
 
 def _squares(window: Window, side: int) -> list[Window]:
