@@ -1,0 +1,60 @@
+"""A page to fuse photographs in the browser.
+
+    python app.py
+    python app.py --host 0.0.0.0 --port 8000 --max-files 10
+
+It serves this machine only, unless --host says otherwise, and fetches nothing from outside. The
+limits hold on the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+
+from page.fusing import Fuser
+from page.limits import Limits
+from page.server import serve
+from stacks.cascade import WEIGHTS
+from utils.errors import UserError, cli
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines too")
+    parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS, help="safetensors, by default the shipped"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
+    for limit in dataclasses.fields(Limits):
+        option = f"--max-{limit.name.replace('_', '-')}"
+        text = f"{limit.metadata['help']}; {limit.default} by default"
+        parser.add_argument(option, dest=limit.name, type=int, default=limit.default, help=text)
+    return parser.parse_args(argv)
+
+
+@cli
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    limits = Limits(
+        **{limit.name: getattr(args, limit.name) for limit in dataclasses.fields(Limits)}
+    )
+    for name, value in vars(limits).items():
+        if value < 1:
+            raise UserError(f"--max-{name.replace('_', '-')} {value}: at least 1")
+    fuser = Fuser(args.weights, args.device)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files are removed
+    with serve(fuser, limits, args.host, args.port) as page:
+        print(f"{page.local_url} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""What is on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from page.actions import Actions
+from page.limits import Limits
+from utils.images import EXTENSIONS
+
+SAMPLES = Path(__file__).parents[1] / "data/samples"
+STYLE = Path(__file__).with_name("style.css")
+THEME = gr.themes.Default(  # with fonts that the visitor has: none is fetched
+    primary_hue=gr.themes.colors.blue,
+    neutral_hue=gr.themes.colors.slate,
+    font=("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"),
+    font_mono=("ui-monospace", "Consolas", "monospace"),
+)
+INTRO = """# One photograph, sharp everywhere
+
+Give photographs of one scene, each focused at another depth. For every pixel the network (MMF-Net)
+decides which of them is right; along the edges of what lies in front, where none of them is, it
+works out what the lens spread over the background.
+"""
+ALIGN = "For photographs from the hand. Not needed with a tripod or for pairs that fit already."
+PRIVACY = "They are removed when you close the page."
+EMPTY = "<p>The fused photograph appears here.</p>"
+DECIDED = (
+    "White in the guidance map: the first photograph is right; black: the second; grey: neither. "
+    "There the boundary map is white, and the network repairs."
+)
+
+
+def build(actions: Actions, limits: Limits) -> gr.Blocks:
+    """The page; :mod:`page.server` serves it."""
+    gr.set_static_paths([SAMPLES])
+    samples = [
+        (near, near.with_name(near.name.replace("-A.", "-B.")))
+        for near in sorted(SAMPLES.glob("*-A.png"))
+    ]
+
+    def pick(chosen: gr.SelectData) -> tuple[list[str], bool]:
+        """Take the files of a sample; they fit without being aligned."""
+        return [str(path) for path in samples[chosen.index]], False
+
+    with gr.Blocks(
+        title="MMF-Net", analytics_enabled=False, delete_cache=(60, 60 * limits.minutes)
+    ) as page:
+        gr.Markdown(INTRO, elem_id="intro")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                files = gr.File(
+                    label="Your photographs",
+                    file_count="multiple",
+                    file_types=list(EXTENSIONS),
+                    height=150,
+                    elem_id="files",
+                )
+                gr.Markdown("… or a sample:", elem_classes="caption")
+                gallery = _thumbnails([near for near, _ in samples], 3, "samples")
+                align = gr.Checkbox(True, label="Align them first", info=ALIGN, elem_id="align")
+                button = gr.Button("Fuse", variant="primary", elem_id="fuse")
+                status = gr.HTML(elem_id="status")
+                gr.Markdown(f"{limits} {PRIVACY}", elem_classes="caption")
+            with gr.Column(scale=2, min_width=320):
+                empty = gr.HTML(EMPTY, elem_id="empty")
+                with gr.Column(visible=False) as results:
+                    slider = gr.ImageSlider(
+                        label="One photograph | all of them, fused",
+                        interactive=False,
+                        buttons=["fullscreen"],
+                        max_height=560,
+                        elem_id="slider",
+                    )
+                    gr.Markdown("Compare with:", elem_classes="caption")
+                    sources = _thumbnails([], 6, "sources")
+                    download = gr.DownloadButton(
+                        "Download at full size and depth", variant="primary", elem_id="download"
+                    )
+        with gr.Row():
+            origin = _map("Where each pixel comes from", "origin")
+            with gr.Column(visible=False, scale=2, min_width=320) as decided:
+                with gr.Row():
+                    guidance = _map("Guidance map", "guidance")
+                    boundary = _map("Boundary map", "boundary")
+                gr.Markdown(DECIDED, elem_classes="caption")
+
+        fusion = {
+            "fn": actions.fuse,
+            "inputs": [files, align],
+            "outputs": [
+                *(status, empty, results, slider, sources, download),
+                *(origin, decided, guidance, boundary),
+            ],
+            "show_progress_on": status,
+            "concurrency_limit": 1,
+            "concurrency_id": "fusion",
+            "preprocess": False,  # files are checked by us, and taken as they lie
+        }
+        quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        button.click(**fusion, api_name="fuse")
+        picked = gallery.select(pick, None, [files, align], **quick)
+        picked.then(**fusion, api_visibility="private")
+        files.upload(actions.look, files, None, **quick, preprocess=False)
+        sources.select(actions.compare, None, slider, **quick)
+        page.unload(actions.leave)
+    actions.only_uploads(files)
+    return page
+
+
+def _thumbnails(pictures: Sequence[Path], columns: int, name: str) -> gr.Gallery:
+    """Small pictures to click on."""
+    return gr.Gallery(
+        pictures,
+        columns=columns,
+        fit_columns=False,
+        object_fit="cover",
+        show_label=False,
+        allow_preview=False,
+        buttons=[],
+        interactive=False,
+        container=False,
+        elem_id=name,
+        elem_classes="thumbnails",
+    )
+
+
+def _map(label: str, name: str) -> gr.Image:
+    return gr.Image(
+        label=label,
+        visible=False,
+        interactive=False,
+        buttons=["fullscreen"],
+        min_width=220,
+        elem_id=name,
+    )

@@ -1,0 +1,74 @@
+"""What the page takes, checked on the server before a pixel is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.images import check_extension, probe
+
+MEGA = 1_000_000
+
+
+def _limit(default: int, meaning: str) -> int:
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Each is also an option of ``app.py``."""
+
+    files: int = _limit(40, "photographs at once")
+    megapixels: int = _limit(64, "megapixels of a photograph")
+    total_megapixels: int = _limit(600, "megapixels of all photographs at once")
+    megabytes: int = _limit(200, "megabytes of a file")
+    total_megabytes: int = _limit(1000, "megabytes of all files at once")
+    disk_megabytes: int = _limit(8000, "megabytes on disk for the files of all visitors")
+    waiting: int = _limit(32, "visitors who wait for their turn; others are told to come later")
+    minutes: int = _limit(60, "minutes that files are kept if nobody closes the page")
+
+    def __str__(self) -> str:
+        return (
+            f"2 to {self.files} files, each up to {self.megapixels} megapixels and "
+            f"{self.megabytes} MB, together {self.total_megapixels} megapixels and "
+            f"{self.total_megabytes} MB."
+        )
+
+
+def check(paths: Sequence[Path], limits: Limits) -> None:
+    """Look at the names, sizes and heads of files.
+
+    Raises:
+        UserError: there are too few or too many, one is of another type, broken or too large, or
+            they are too large together.
+    """
+    if len(paths) < 2:
+        raise UserError("choose two photographs or more, each focused at another depth")
+    if len(paths) > limits.files:
+        raise UserError(f"these are {len(paths)} files, {limits.files} are taken at once")
+    pixels = size = 0
+    for path in paths:
+        check_extension(path)
+        if not path.exists():
+            raise UserError(f"{path} is not on the server any more; choose it again")
+        if path.stat().st_size > limits.megabytes * MEGA:
+            raise UserError(f"{path} has more than the {limits.megabytes} MB that are taken")
+        head = probe(path)
+        if head.width * head.height > limits.megapixels * MEGA:
+            raise UserError(
+                f"{path} has {head.width}×{head.height} pixels, more than the "
+                f"{limits.megapixels} megapixels that are taken"
+            )
+        pixels += head.width * head.height
+        size += path.stat().st_size
+    if pixels > limits.total_megapixels * MEGA:
+        raise UserError(
+            f"these are {pixels / MEGA:.0f} megapixels in total, {limits.total_megapixels} are "
+            "taken at once"
+        )
+    if size > limits.total_megabytes * MEGA:
+        raise UserError(
+            f"these are {size / MEGA:.0f} MB in total, {limits.total_megabytes} are taken at once"
+        )

@@ -1,0 +1,92 @@
+"""What each open page keeps on disk, and its removal."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from page.fusing import Result
+
+
+@dataclass
+class _Session:
+    uploads: dict[Path, int] = field(default_factory=dict)  # and when they were written, ns
+    folder: Path | None = None  # of the last results, or those to come
+    result: Result | None = None
+
+
+class Sessions:
+    """Files of the visitors; a session is a page that is open in somebody's browser.
+
+    Args:
+        root: folder of uploads and results. An upload is named after its content, so sessions may
+            share it: it goes with the last of them, and not if it was uploaded again since.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._open: dict[str, _Session] = {}
+        self._lock = threading.Lock()
+
+    def note(self, name: str, uploads: Iterable[Path]) -> None:
+        """Remember what a session has uploaded; files outside of the root (samples) stay."""
+        with self._lock:
+            session = self._open.setdefault(name, _Session())
+            for path in uploads:
+                if self.root in path.parents and path.exists():
+                    session.uploads[path] = path.stat().st_mtime_ns
+
+    def begin(self, name: str) -> Path:
+        """An empty folder for the next results of a session; the last ones are removed."""
+        with self._lock:
+            session = self._open.setdefault(name, _Session())
+            _remove(session.folder)
+            session.result = None
+            session.folder = Path(tempfile.mkdtemp(prefix="results-", dir=self.root))
+            return session.folder
+
+    def finish(self, name: str, folder: Path, result: Result) -> bool:
+        """Keep a result; False if the session was closed meanwhile: then it is removed."""
+        with self._lock:
+            session = self._open.get(name)
+            if session is None or session.folder != folder:
+                _remove(folder)
+                return False
+            session.result = result
+            return True
+
+    def result(self, name: str) -> Result | None:
+        """The last result of a session."""
+        with self._lock:
+            return self._open.get(name, _Session()).result
+
+    def close(self, name: str) -> None:
+        """Remove all that a session has, but for what others have too."""
+        with self._lock:
+            session = self._open.pop(name, _Session())
+            _remove(session.folder)
+            for path, written in session.uploads.items():
+                if any(path in other.uploads for other in self._open.values()):
+                    continue
+                with contextlib.suppress(OSError):  # absent, or something else is in its folder
+                    if path.stat().st_mtime_ns == written:
+                        path.unlink()
+                        path.parent.rmdir()
+
+    def size(self) -> int:
+        """Bytes on disk, of all sessions."""
+        total = 0
+        for path in self.root.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                total += path.stat().st_size
+        return total
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,306 @@
+"""The page over HTTP: it gives the command line's bytes, keeps its limits and leaves nothing."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from conftest import texture
+
+pytest.importorskip("gradio", reason="the page needs gradio")
+from gradio_client import Client, handle_file  # noqa: E402
+from gradio_client.exceptions import AppError  # noqa: E402
+
+import app  # noqa: E402
+from page.fusing import Fuser  # noqa: E402
+from page.limits import Limits  # noqa: E402
+from page.server import serve  # noqa: E402
+from run_inference import main as run_inference  # noqa: E402
+
+SAMPLES = Path(__file__).parents[1] / "data/samples"
+LIMITS = Limits(
+    files=3,
+    megapixels=1,
+    total_megapixels=2,
+    megabytes=2,
+    total_megabytes=5,
+    disk_megabytes=50,
+    waiting=1,
+)
+DOWNLOAD = 3  # place among the outputs
+
+
+@pytest.fixture(scope="module")
+def fuser() -> Fuser:
+    return Fuser()
+
+
+@pytest.fixture(scope="module")
+def address(fuser) -> Iterator[str]:
+    with serve(fuser, LIMITS) as page:
+        yield page.local_url
+
+
+@pytest.fixture
+def client(address) -> Iterator[Client]:
+    client = Client(address, verbose=False)
+    yield client
+    client.close()
+
+
+def root() -> Path:
+    """Where the page that was started last keeps the files of visitors."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+def fuse(client: Client, *files: Path, align: bool = False) -> list:
+    return client.predict([handle_file(file) for file in files], align, api_name="/fuse")
+
+
+def fused_file(outputs: list) -> Path:
+    found = [x for x in outputs if isinstance(x, str) and "-Fusion." in Path(x).name]
+    assert len(found) == 1
+    return Path(found[0])
+
+
+def refused(client: Client, *files: Path) -> str:
+    """What the page says to files that it does not take."""
+    with pytest.raises(AppError) as error:
+        fuse(client, *files)
+    return str(error.value)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture
+def stack(tmp_path) -> list[Path]:
+    """Three 16-bit photographs of one scene, each sharp in another third."""
+    sharp = texture(1, 160, 240).astype(np.uint16) * 257
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 3)
+    paths = []
+    for i in range(3):
+        image = blurred.copy()
+        image[:, 80 * i : 80 * (i + 1)] = sharp[:, 80 * i : 80 * (i + 1)]
+        paths.append(tmp_path / f"scene_{i}.tif")
+        cv2.imwrite(str(paths[-1]), image)
+    return paths
+
+
+def test_pair_is_the_command_lines(client, tmp_path):
+    pair = SAMPLES / "coffee-A.png", SAMPLES / "coffee-B.png"
+    outputs = fuse(client, *pair)
+    assert run_inference(["--input", *map(str, pair), "--output", str(tmp_path)]) == 0
+    assert fused_file(outputs).name == "coffee-Fusion.png"
+    assert fused_file(outputs).read_bytes() == (tmp_path / "coffee-Fusion.png").read_bytes()
+    assert "512×384 pixels, 8 bit" in outputs[0]
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_stack_is_the_command_lines_at_16_bits(client, stack, tmp_path, align):
+    outputs = fuse(client, *stack, align=align)
+    options = ["--output", str(tmp_path / "out")] + ["--no-align"] * (not align)
+    assert run_inference(["--stack", *map(str, stack), *options]) == 0
+    (expected,) = (tmp_path / "out").glob("scene-Fusion.*")
+    assert fused_file(outputs).name == expected.name
+    assert fused_file(outputs).read_bytes() == expected.read_bytes()
+    assert cv2.imread(str(fused_file(outputs)), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+
+
+def test_two_are_aligned_when_asked_to(client, tmp_path):
+    far = texture(2, 200, 260)
+    near = np.roll(far, 6, axis=1)
+    for name, image, column in (("near", near, slice(0, 130)), ("far", far, slice(130, 260))):
+        soft = cv2.GaussianBlur(image, (0, 0), 2)
+        soft[:, column] = image[:, column]
+        cv2.imwrite(str(tmp_path / f"{name}.png"), soft)
+    files = tmp_path / "near.png", tmp_path / "far.png"
+    image = cv2.imread(str(fused_file(fuse(client, *files, align=True))))
+    assert image.shape[1] == pytest.approx(260 - 6, abs=2)  # cropped to what both show
+
+
+def test_refuses_other_types(client, tmp_path):
+    good = SAMPLES / "cat-A.png"
+    for name, content in {
+        "notes.txt": b"hello",
+        "run.py": b"print()",
+        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    }.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        message = refused(client, good, path)
+        assert name in message and "not read" in message
+        assert str(root()) not in message
+
+
+def test_refuses_what_is_no_image_inside(client, tmp_path):
+    for name, content in {
+        "text.png": b"hello",
+        "vector.png": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "cut.png": (SAMPLES / "cat-B.png").read_bytes()[:5000],
+        "empty.jpg": b"",
+    }.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        message = refused(client, SAMPLES / "cat-A.png", path)
+        assert name in message and str(root()) not in message and "Traceback" not in message
+
+
+def test_refuses_too_many_too_few_and_unequal(client, tmp_path):
+    small = tmp_path / "small.png"
+    cv2.imwrite(str(small), texture(0, 40, 50))
+    assert "3 are taken at once" in refused(client, *SAMPLES.glob("c*-*.png"))
+    assert "two photographs or more" in refused(client, small)
+    message = refused(client, small, SAMPLES / "cat-A.png")
+    assert "50×40" in message and "512×384" in message
+
+
+def test_refuses_too_many_pixels(client, tmp_path):
+    for i, size in enumerate([(1100, 1000), (900, 900), (900, 900), (900, 900)]):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((*size, 3), 10 * i, np.uint8))
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    assert "0.png has 1000×1100 pixels" in refused(client, *files[:2])
+    assert "megapixels in total" in refused(client, *files[1:])
+
+
+def test_refuses_a_decompression_bomb_by_its_head(client, tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    bomb = tmp_path / "bomb.png"
+    head = struct.pack(">IIBBBBB", 12000, 12000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(12000 * 3 + 1), 9) * 10
+    bomb.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+    assert "12000×12000" in refused(client, bomb, SAMPLES / "cat-A.png")
+
+
+def test_refuses_too_many_bytes_before_they_are_kept(address):
+    def upload(size: int, count: int = 1) -> httpx.Response:
+        files = [("files", ("a.png", os.urandom(size), "image/png"))] * count
+        return httpx.post(f"{address}gradio_api/upload", files=files)
+
+    before = sum(path.stat().st_size for path in root().rglob("*"))
+    assert upload(3_000_000).status_code == 413
+    assert "5 MB" in upload(1_900_000, 4).text
+    stream = httpx.post(f"{address}gradio_api/upload", content=iter([b"x"]))
+    assert stream.status_code == 411
+    assert sum(path.stat().st_size for path in root().rglob("*")) <= before + 3_000_000
+
+
+def test_disk_is_bounded(fuser):
+    with serve(fuser, Limits(disk_megabytes=1)) as page:
+        files = [("files", ("a.png", os.urandom(700_000), "image/png"))]
+        url = f"{page.local_url}gradio_api/upload"
+        assert httpx.post(url, files=files).status_code == 200
+        full = httpx.post(url, files=files)
+        assert full.status_code == 503 and "try again" in full.text
+
+
+def test_crafted_requests_reach_no_other_file_and_fetch_nothing(client):
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            asked.append(self.path)
+            self.send_error(404)
+
+    def crafted(path: str) -> list[dict]:
+        return [{"path": path, "meta": {"_type": "gradio.FileData"}}] * 2
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}/a.png"
+        for path in (url, "/etc/passwd", str(Path(app.__file__)), f"{root()}/../../etc/passwd"):
+            with pytest.raises(AppError) as error:
+                client.predict(crafted(path), False, api_name="/fuse")
+            assert "root:" not in str(error.value)
+        other.shutdown()
+    assert not asked
+
+
+def test_files_go_with_the_visitor(address, tmp_path):
+    def files() -> set[Path]:
+        return {path for path in root().rglob("*") if path.is_file()}
+
+    cv2.imwrite(str(tmp_path / "a.png"), texture(11, 60, 70))
+    cv2.imwrite(str(tmp_path / "b.png"), texture(12, 60, 70))
+    before = files()
+    visitors = [Client(address, verbose=False) for _ in range(2)]
+    for visitor in visitors:
+        fuse(visitor, tmp_path / "a.png", tmp_path / "b.png")
+    uploads = {path for path in files() - before if path.name in ("a.png", "b.png")}
+    assert len(uploads) == 2  # both visitors have the same
+    visitors[0].close()
+    assert wait_until(lambda: len([x for x in files() - before if "Fusion" in x.name]) == 1)
+    assert uploads <= files()
+    visitors[1].close()
+    assert wait_until(lambda: files() <= before)
+
+
+def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(fuser):
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(Fuser):
+        def __init__(self):
+            pass
+
+        def fuse(self, *args):
+            started.set()
+            assert go_on.wait(20)
+            return fuser.fuse(*args)
+
+    with serve(Slow(), LIMITS) as page:
+        folder = root()
+        clients = [Client(page.local_url, verbose=False) for _ in range(3)]
+        pair = [handle_file(SAMPLES / f"cat-{x}.png") for x in "AB"]
+        running = clients[0].submit(pair, False, api_name="/fuse")
+        assert started.wait(10)
+        waiting = clients[1].submit(pair, False, api_name="/fuse")
+        assert wait_until(lambda: len(page._queue) == 1)
+        with pytest.raises(Exception, match="(?i)queue is full"):
+            clients[2].predict(pair, False, api_name="/fuse")
+        clients[0].close()
+        assert wait_until(lambda: not list(folder.glob("results-*")))
+        go_on.set()
+        assert fused_file(waiting.result(20)).exists()
+        assert running.done() or True
+        for client in clients[1:]:
+            client.close()
+        assert wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()])
+    assert not folder.exists()
+
+
+def test_page_needs_no_other_server(address):
+    answer = httpx.get(address)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy and "http" not in policy
+    config = httpx.get(f"{address}config").json()
+    assert config["analytics_enabled"] is False
+    assert "fonts.googleapis" not in answer.text + httpx.get(f"{address}theme.css").text
+
+
+@pytest.mark.parametrize(
+    "options", [["--max-files", "0"], ["--host", "256.0.0.1"], ["--weights", "absent.safetensors"]]
+)
+def test_options_that_cannot_be(options, capsys):
+    assert app.main(options) == 2
+    error = capsys.readouterr().err
+    assert options[1] in error and "Traceback" not in error
