@@ -165,7 +165,9 @@ def check_writable(path: Path, dtype: np.dtype | type = np.uint8, alpha: bool = 
     _, _, depths, transparent = WRITERS[suffix]
     if name not in depths:
         able = " or ".join(s for s, (_, _, held, _) in WRITERS.items() if name in held)
-        raise UserError(f"{path}: a {suffix} file holds no {DEPTHS[name]} image; write {able}")
+        raise UserError(
+            f"{path}: a {suffix} file holds no {DEPTHS.get(name, name)} image; write {able}"
+        )
     if alpha and not transparent:
         raise UserError(f"{path}: a {suffix} file holds no transparency; write .png, .tif or .webp")
 
@@ -223,7 +225,7 @@ def _luma(rgb: np.ndarray) -> np.ndarray:
     """(H, W) of (H, W, 3), of the same type."""
     import cv2
 
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
 
 
 def _join(colours: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:

@@ -12,12 +12,11 @@ from PIL.ExifTags import IFD, Base
 
 from utils.formats.photo import Metadata
 
-# Of the first directory. The rest of it describes the file: strips, thumbnail, sub-images.
+# Of the first directory. The rest of it describes the file: strips, thumbnail, software.
 KEPT = (
     Base.ImageDescription,
     Base.Make,
     Base.Model,
-    Base.Software,
     Base.DateTime,
     Base.Artist,
     Base.Copyright,

@@ -25,7 +25,7 @@ from utils.formats.photo import (
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 GREY = ("1", "L", "LA", "La")
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
-BAND = 256  # rows that are converted at a time, so that no second copy of the image is held
+BAND = 64  # rows that are converted at a time, so that no second copy of the image is held
 
 
 def read(path: Path, page: int) -> Photo:
@@ -61,7 +61,8 @@ def write_jpeg(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
 
 def write_webp(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     """Lossless: lossy WebP halves the resolution of colours, which shows at edges."""
-    _write(path, samples, metadata, "WEBP", lossless=True, exact=True, quality=50)
+    fast = {"quality": 0, "method": 0}  # a fifth larger than at Pillow's defaults, 10 times as fast
+    _write(path, samples, metadata, "WEBP", lossless=True, exact=True, **fast)
 
 
 def _write(path: Path, samples: np.ndarray, metadata: Metadata, kind: str, **options) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+from imagecodecs import PNG
 
 from utils.formats.exif import for_result
 from utils.formats.photo import Metadata
 
 HEAD = 33  # bytes: the signature and the first chunk, which tells the size
 INCHES = 0.0254  # metres
-LEVEL = 3  # of compression: a fifth of the time of zlib's own level 6, for a tenth more bytes
+# A tenth of the time of libpng's defaults; photographs get 15 % larger, of 16 bits smaller.
+FAST = {"level": 1, "filter": PNG.FILTER.PAETH, "strategy": PNG.STRATEGY.RLE}
 
 
 def read(path: Path) -> np.ndarray:
@@ -36,7 +38,7 @@ def find(path: Path, kind: bytes) -> bytes | None:
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     """Write (H, W) or (H, W, C) uint8 or uint16: grey, grey and alpha, RGB or RGBA."""
-    image = imagecodecs.png_encode(np.ascontiguousarray(samples), level=LEVEL)
+    image = imagecodecs.png_encode(np.ascontiguousarray(samples), **FAST)
     with path.open("wb") as file:
         file.write(image[:HEAD])
         if metadata.icc:

@@ -1,0 +1,187 @@
+"""Depths and layouts of the single types of files, RAW among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pillow_heif
+import pytest
+import tifffile
+from image_files import SRGB, TAKEN, exif, noise, seen, tags_of, write_dng
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+from utils.errors import UserError
+from utils.images import probe, read_photo, write_png
+
+
+@pytest.mark.parametrize("largest", [1023, 4095, 65535])
+@pytest.mark.parametrize("head", [b"P5", b"P6", b"P2", b"P3"])
+def test_pnm_is_stretched_to_the_full_range(tmp_path, head, largest):
+    shape = (6, 7, 3) if head in (b"P6", b"P3") else (6, 7)
+    values = np.random.default_rng(0).integers(0, largest + 1, shape)
+    values.flat[0] = largest
+    plain = head in (b"P2", b"P3")
+    body = " ".join(map(str, values.flat)).encode() if plain else values.astype(">u2").tobytes()
+    (tmp_path / "x.ppm").write_bytes(head + b"\n7 6\n%d\n" % largest + body)
+    photo, known = read_photo(tmp_path / "x.ppm"), probe(tmp_path / "x.ppm")
+    expected = np.rint(values * 65535 / largest)
+    np.testing.assert_array_equal(photo.rgb if len(shape) == 3 else photo.rgb[..., 0], expected)
+    assert photo.rgb.dtype == known.dtype == np.uint16
+    assert photo.grey == known.grey == (len(shape) == 2)
+
+
+def test_12_bit_tiff_is_stretched_to_the_full_range(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (6, 7, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", bitspersample=12)
+    expected = np.rint(values * (65535 / 4095))
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").rgb, expected)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])
+@pytest.mark.parametrize("layout", ["contig", "separate", "tiled", "bigtiff", ">"])
+def test_tiff_layouts(tmp_path, compression, layout):
+    values = noise(40, 50, 3, dtype="uint16")
+    options = {
+        "separate": {"planarconfig": "separate"},
+        "tiled": {"tile": (16, 16)},
+        "bigtiff": {"bigtiff": True},
+        ">": {"byteorder": ">"},
+    }.get(layout, {})
+    stored = np.moveaxis(values, -1, 0) if layout == "separate" else values
+    tifffile.imwrite(
+        tmp_path / "x.tif", stored, photometric="rgb", compression=compression, **options
+    )
+    np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").rgb, values)
+
+
+def test_tiff_pages(tmp_path):
+    pages = noise(3, 20, 30, dtype="uint16")
+    tifffile.imwrite(tmp_path / "x.tif", pages, imagej=True)
+    assert probe(tmp_path / "x.tif").pages == 3
+    for number, page in enumerate(pages):
+        photo = read_photo(tmp_path / "x.tif", number)
+        np.testing.assert_array_equal(photo.rgb[..., 2], page)
+        assert photo.grey and photo.metadata.exif is None  # no claim of 3 pages for ImageJ
+    for number in (-1, 3):
+        with pytest.raises(UserError, match=rf"x\.tif has 3 pages.* no page {number}"):
+            read_photo(tmp_path / "x.tif", number)
+    write_png(tmp_path / "x.png", pages[0])
+    with pytest.raises(UserError, match="has 1 page.* no page 1"):
+        read_photo(tmp_path / "x.png", 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGBX", "RGBA", "LA", "PA"])
+def test_tiff_modes_are_as_pillow_shows_them(tmp_path, mode):
+    image = Image.fromarray(noise(20, 30, 4))
+    image = (image.convert("RGB").quantize(16) if mode[0] == "P" else image).convert(mode)
+    image.save(tmp_path / "x.tif")
+    photo = read_photo(tmp_path / "x.tif")
+    shown = np.asarray(image.convert("RGBA"))
+    np.testing.assert_array_equal(photo.rgb, shown[..., :3])
+    assert photo.grey == (mode in ("1", "LA"))
+    assert (photo.alpha is not None) == mode.endswith("A")
+    if photo.alpha is not None:
+        np.testing.assert_array_equal(photo.alpha, shown[..., 3])
+
+
+def test_tiff_white_may_be_0(tmp_path):
+    values = noise(20, 30, dtype="uint16")
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="miniswhite")
+    photo = read_photo(tmp_path / "x.tif")
+    np.testing.assert_array_equal(photo.rgb[..., 0], 65535 - values)
+    assert photo.grey
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_colours_multiplied_by_alpha_are_divided_again(tmp_path, dtype):
+    white = 1 if dtype == "float32" else np.iinfo(dtype).max
+    straight, alpha = noise(20, 30, 3, dtype=dtype), noise(20, 30, 1, dtype=dtype, seed=1)
+    stored = np.concatenate([straight * (alpha / white), alpha], axis=2)
+    stored = stored if dtype == "float32" else stored.round()
+    tifffile.imwrite(
+        tmp_path / "x.tif", stored.astype(dtype), photometric="rgb", extrasamples=["assocalpha"]
+    )
+    photo = read_photo(tmp_path / "x.tif")
+    np.testing.assert_array_equal(photo.alpha, alpha[..., 0])
+    # What was rounded away comes back magnified by 1 / alpha.
+    error = np.abs(photo.rgb.astype(float) - straight) * (alpha / white)
+    assert error.max() <= (1e-6 if dtype == "float32" else 1.01)
+
+
+def test_png_palettes_and_colour_keys(tmp_path):
+    Image.fromarray(noise(9, 9, 3)).quantize(8).save(tmp_path / "p.png", transparency=3)
+    photo = read_photo(tmp_path / "p.png")
+    shown = np.asarray(Image.open(tmp_path / "p.png").convert("RGBA"))
+    np.testing.assert_array_equal(np.dstack([photo.rgb, photo.alpha]), shown)
+    assert not photo.grey and set(np.unique(photo.alpha)) == {0, 255}
+
+
+# HEIC
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels", "bits"),
+    [("RGB", 3, 8), ("L", 1, 8), ("RGB;16", 3, 10), ("RGBA;16", 4, 10)],
+)
+def test_heic(tmp_path, mode, channels, bits):
+    """A flat field comes back within a step of its depth, 10 bits over the full range of 16."""
+    white = 2**16 - 1 if bits > 8 else 255
+    colour = np.round(np.array([1.0, 0.4, 0.7, 0.2])[:channels] * white)
+    field = np.broadcast_to(colour, (48, 64, channels)).astype(np.uint16 if bits > 8 else np.uint8)
+    image = pillow_heif.from_bytes(mode, (64, 48), field.tobytes())
+    options = {"quality": 100, "chroma": 444, "matrix_coefficients": 0}  # 0: no YCbCr
+    image.save(tmp_path / "x.heic", exif=exif(6), icc_profile=SRGB, **options)
+    photo, head = read_photo(tmp_path / "x.heic"), probe(tmp_path / "x.heic")
+    assert photo.rgb.shape == (64, 48, 3) and (head.width, head.height) == (48, 64)
+    assert photo.rgb.dtype == head.dtype == field.dtype
+    assert photo.grey == head.grey == (channels == 1)
+    step = white / (2**bits - 1)
+    np.testing.assert_allclose(photo.rgb[20, 20], np.resize(colour[:3], 3), atol=1.6 * step)
+    if channels == 4:
+        np.testing.assert_allclose(photo.alpha, colour[3], atol=1.6 * step)
+    assert photo.icc == SRGB and head.taken == TAKEN
+    (tmp_path / "phone.jpg").write_bytes((tmp_path / "x.heic").read_bytes())  # misnamed
+    np.testing.assert_array_equal(read_photo(tmp_path / "phone.jpg").rgb, photo.rgb)
+
+
+# RAW
+
+
+def srgb(linear: np.ndarray) -> np.ndarray:
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("neutral", [(1, 1, 1), (0.5, 1, 0.6)])
+def test_raw(tmp_path, orientation, neutral):
+    scene = np.empty((64, 96, 3))
+    scene[:, :48], scene[:, 48:] = (0.2, 0.4, 0.1), (0.02, 0.5, 0.7)
+    write_dng(tmp_path / "x.dng", scene, orientation, neutral)
+    photo, head = read_photo(tmp_path / "x.dng"), probe(tmp_path / "x.dng")
+    expected = seen(srgb(scene), orientation)
+    assert photo.rgb.dtype == head.dtype == np.uint16 and not photo.grey
+    assert (head.height, head.width) == photo.rgb.shape[:2] == expected.shape[:2]
+    for spot in (slice(8, 16), slice(-16, -8)):  # off the edge between the colours
+        np.testing.assert_allclose(photo.rgb[spot, spot] / 65535, expected[spot, spot], atol=1e-3)
+    assert head.taken == TAKEN
+    kept = tags_of(photo.metadata.exif)
+    assert kept[Base.Orientation] == 1 and kept.get_ifd(IFD.Exif)[Base.ISOSpeedRatings] == 200
+
+
+def test_raw_that_is_not_built_like_tiff_keeps_what_libraw_knows(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.formats.raw.ENDIAN", {})
+    write_dng(tmp_path / "x.dng", np.full((32, 32, 3), 0.1))
+    assert probe(tmp_path / "x.dng").taken == TAKEN.replace(microsecond=0)
+    kept = tags_of(read_photo(tmp_path / "x.dng").metadata.exif).get_ifd(IFD.Exif)
+    assert kept[Base.ISOSpeedRatings] == 200 and Base.FNumber not in kept
+    assert kept[Base.ExposureTime] == pytest.approx(0.01)
+
+
+def test_raw_brightness_does_not_depend_on_the_scene(tmp_path):
+    """A dark frame and one with a light in it agree where they show the same."""
+    scene = np.full((64, 96, 3), 0.1)
+    write_dng(tmp_path / "dark.dng", scene)
+    scene[:, 60:] = 0.9
+    write_dng(tmp_path / "light.dng", scene)
+    dark, light = (read_photo(tmp_path / f"{name}.dng").rgb for name in ("dark", "light"))
+    np.testing.assert_array_equal(dark[:, :40], light[:, :40])
