@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from utils.errors import UserError
+
 if TYPE_CHECKING:  # PyTorch is imported only where it computes
     from models.mmfnet import MMFNet
 
@@ -81,18 +83,32 @@ class TorchCascade:
 
 
 class OnnxCascade:
-    """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote."""
+    """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote.
+
+    Raises:
+        UserError: onnxruntime is not installed, or the file is missing or broken.
+    """
 
     memory = 160_000_000
 
     def __init__(self, path: str | Path):
-        import onnxruntime
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError(
+                f"{path} needs onnxruntime: pip install onnxruntime, or give safetensors weights"
+            ) from error
+        if not Path(path).is_file():
+            raise UserError(f"{path} is missing; python -m models.export writes it")
 
         self.parallel = len(os.sched_getaffinity(0))
         options = onnxruntime.SessionOptions()
         # Several tiles at once, a thread each, scale better than one tile on several threads.
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(path), options)
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options)
+        except Exception as error:  # its classes have no common base but this
+            raise UserError(f"{path} is no ONNX file that can be read") from error
         self.options = onnxruntime.RunOptions()
         self.options.only_execute_path_to_fetches = True
 

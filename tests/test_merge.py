@@ -9,9 +9,10 @@ from conftest import ROOT, texture
 from models.build import load_model
 from models.fuse import fuse_arrays
 from stacks import cascade, merge
-from stacks.cascade import ONNX, WEIGHTS, Decision, OnnxCascade, TorchCascade
+from stacks.cascade import ONNX, WEIGHTS, Decision, OnnxCascade, TorchCascade, load_cascade
 from stacks.merge import RunningFusion
 from stacks.synthetic import stack
+from utils.errors import UserError
 from utils.images import read_photo
 
 MODEL = load_model(WEIGHTS)
@@ -147,3 +148,13 @@ def test_onnx_runtime_decides_as_pytorch_does(pair):
     ours, theirs = TORCH(*pictures), OnnxCascade(ONNX)(*pictures)
     np.testing.assert_allclose(theirs.guidance, ours.guidance, atol=1e-4)
     np.testing.assert_allclose(theirs.coefficients, ours.coefficients, atol=1e-3)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a graph"])
+def test_bad_onnx_files_are_named(tmp_path, content):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "net.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="net.onnx"):
+        load_cascade(path)
