@@ -38,7 +38,7 @@ from data.pairs import Pair, Problem, find_pairs, name_pair
 from data.stack_files import ORDERS, find_stack, find_stacks
 from stacks.align import MOTIONS
 from stacks.batch import fuse_batch, outline_batch
-from stacks.cascade import WEIGHTS, load_cascade
+from stacks.cascade import ONNX, WEIGHTS, load_cascade
 from stacks.options import Options
 from stacks.outputs import FORMATS
 from stacks.ranks import Ranks
@@ -67,7 +67,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--format", choices=FORMATS, help="by default png, tiff for floating point")
     parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, help="safetensors, by default the shipped"
+        "--weights", type=Path, help="safetensors, or ONNX of models.export; by default the shipped"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("torch", "onnxruntime"),
+        help="as the weights are; of the shipped, onnxruntime for stacks on the CPU, else torch",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
     parser.add_argument("--json", metavar="FILE", help="report, - for standard output")
@@ -121,6 +126,7 @@ def amount(text: str) -> int:
 @cli
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    args.weights = weights_of(args)
     with Ranks() as ranks:
         report, problems = fuse_input(args, ranks) if args.input else fuse_stacks(args, ranks)
         if ranks.rank == 0:
@@ -133,6 +139,7 @@ def fuse_input(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Probl
     import torch  # stacks do without it where ONNX Runtime does its work
 
     from models.build import load_model
+    from models.onnx_backend import load_onnx
     from stacks.pairs import fuse_pairs
     from utils.config import load_config, to_dict
     from utils.device import choose_device
@@ -145,9 +152,13 @@ def fuse_input(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Probl
     if tile is not None and tile < 1:
         raise UserError(f"--tile {tile}: the side of a tile is at least 1 pixel")
     pairs, problems = pairs_of(args.input)
-    device = choose_device(args.device)
-    model = load_model(args.weights, to_dict(load_config(config).model) if config else None)
-    model = model.to(device, memory_format=torch.channels_last)
+    weights = args.weights or WEIGHTS
+    if weights.suffix == ".onnx":
+        device, model = torch.device("cpu"), load_onnx(weights)
+    else:
+        device = choose_device(args.device)
+        model = load_model(weights, to_dict(load_config(config).model) if config else None)
+        model = model.to(device, memory_format=torch.channels_last)
     check_folders(args)
     say = teller(args)
     done, failed = fuse_pairs(model, pairs, args.output, say, args.maps, tile, args.format)
@@ -171,13 +182,27 @@ def fuse_stacks(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Prob
     say = teller(args)
     if "dry_run" in args:
         return {}, problems + outline_batch(sources, args.output, options, say)
-    # The shipped weights come in two forms that give the same; the cascade chooses.
-    cascade = load_cascade(None if args.weights == WEIGHTS else args.weights, args.device)
+    cascade = load_cascade(args.weights, args.device)
     check_folders(args)
+    weights = args.weights or WEIGHTS
     done, failed = fuse_batch(
-        cascade, args.weights, sources, args.output, options, ranks, say, resume="resume" in args
+        cascade, weights, sources, args.output, options, ranks, say, resume="resume" in args
     )
     return {"stacks": done}, problems + failed
+
+
+def weights_of(args: argparse.Namespace) -> Path | None:
+    """What ``--weights`` and ``--backend`` come to; None if neither was given."""
+    weights = args.weights
+    if weights is None and args.backend:
+        weights = ONNX if args.backend == "onnxruntime" else WEIGHTS
+    is_onnx = weights is not None and weights.suffix == ".onnx"
+    if args.backend and is_onnx != (args.backend == "onnxruntime"):
+        form = "safetensors" if is_onnx else ".onnx weights"
+        raise UserError(f"--backend {args.backend} takes {form}, not {weights}")
+    if is_onnx and args.device not in ("auto", "cpu"):
+        raise UserError(f"--device {args.device}: {weights} runs on the CPU, by ONNX Runtime")
+    return weights
 
 
 def pairs_of(inputs: list[str]) -> tuple[list[Pair], list[Problem]]:
@@ -218,7 +243,7 @@ def conclude(args: argparse.Namespace, report: dict, problems: list[Problem]) ->
         {"files": [str(path) for path in problem.files], "error": problem.error}
         for problem in problems
     ]
-    report |= {"weights": str(args.weights), **provenance()}
+    report |= {"weights": str(args.weights or WEIGHTS), **provenance()}
     text = json.dumps(report, indent=2, ensure_ascii=False)
     if args.json == "-":
         return print(text)

@@ -90,8 +90,8 @@ def fuse_stack(
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
-                both = [outputs.observe, observe]
-                fusion = _fuse(cascade, images, source, options, both, progress)
+                observers = outputs.observe, observe
+                fusion = _fuse(cascade, images, source, options, observers, progress)
                 alpha = of_stack(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)

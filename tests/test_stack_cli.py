@@ -315,6 +315,27 @@ def test_bad_inputs(tmp_path, run, said):
     assert "both a frame and the result" in said()
 
 
+def test_backends_agree(tmp_path):
+    pytest.importorskip("onnxruntime")
+    save_stack(tmp_path / "in", FRAMES[:2], "x-{}.png")
+    for given in ("--input", "--stack"):
+        results = []
+        for backend in ("torch", "onnxruntime"):
+            out = tmp_path / given.strip("-") / backend
+            arguments = [given, str(tmp_path / "in"), "--output", str(out), "--backend", backend]
+            assert main(arguments) == 0
+            results.append(pixels(next(out.glob("*-Fusion.png"))).astype(int))
+        assert abs(results[0] - results[1]).max() <= 1
+        assert results[0].std() > 10
+
+
+def test_backends_that_do_not_fit(tmp_path, run, said):
+    assert run("--backend", "onnxruntime") == 2
+    assert "--backend onnxruntime takes .onnx weights" in said()
+    assert run("--weights", str(tmp_path / "x.onnx"), "--device", "cuda:1") == 2
+    assert "x.onnx runs on the CPU" in said()
+
+
 @pytest.mark.parametrize(
     ("args", "part"),
     [
