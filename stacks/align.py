@@ -1,15 +1,20 @@
 """Register the frames of a focus stack to one another, and match their exposure.
 
 Frames that are neighbours in the stack share sharp parts, distant ones may not; so each frame is
-registered to its neighbour and the motions are chained to the middle one. The motion is found by
+registered to the one before, and the motions are chained to the middle one. The motion is found by
 maximising the correlation of the two pictures (ECC: Evangelidis and Psarakis, IEEE TPAMI 2008),
-which neither exposure nor defocus biases, coarse to fine, on reduced grey pictures.
+coarse to fine, on reduced grey pictures. In the fine ones contrast is made alike everywhere:
+otherwise the strongest edges decide, and at depth edges light spreads to one side.
+
+Frames come one after another, and but the last, reduced, none is kept: memory does not depend on
+their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,8 +34,12 @@ LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
 CELLS = 12  # the frame is divided into so many rows and columns to judge where it is sharp
-REFERENCES = 3  # tried at most, where most frames do not match the first
-BLURRED = 0.1  # of the stack's best detail: a frame that reaches it nowhere is blurred everywhere
+SCENES = 3  # kept apart at most, where frames do not match one another
+STILL = 0.02  # pixels: a frame that has moved by less stays as it is
+SHARP = 0.1  # of the stack's best detail: a frame that reaches it nowhere is blurred everywhere
+EVEN = 41  # pixels of the fine pictures: contrast is made even over so many
+FAINT = 0.01  # contrast below this, of the full range, is noise
+BLURRED = "it is blurred everywhere"
 
 Window = tuple[slice, slice]
 Progress = Callable[[Iterable[int], str], Iterable[int]]
@@ -54,12 +63,28 @@ class Registration:
 
 @dataclass(frozen=True)
 class _Small:
-    """A frame reduced: what is kept of it while others are read."""
+    """A frame reduced: what the next one is compared with."""
 
-    grey: np.ndarray  # (h, w) float32
-    color: np.ndarray  # (h', w', 3) float32, coarser
-    scale: float  # of ``grey`` to the frame
+    coarse: np.ndarray  # (h, w) float32, grey
+    fine: np.ndarray  # (h', w') float32, grey, of even contrast
+    color: np.ndarray  # (h″, w″, 3) float32
+    size: tuple[int, int]  # of the frame
     detail: np.ndarray  # (CELLS, CELLS) mean squared Laplacian
+
+
+class _Place(NamedTuple):
+    """How a frame lies on the first one of its scene, see :class:`Registration`."""
+
+    matrix: np.ndarray
+    gain: np.ndarray
+
+
+@dataclass
+class _Scene:
+    """Frames that match one another, each the one before."""
+
+    last: _Small
+    places: dict[int, _Place]
 
 
 def register(
@@ -77,8 +102,8 @@ def register(
         motion: "translation", "similarity" (shift, rotation and scale: what a hand and focus
             breathing do), "affine" or "homography".
         exposure: match exposure and white balance by a gain for each channel.
-        reference: number of the frame that stays as it is; by default the middle one, unless it
-            matches no others.
+        reference: number of the frame that stays as it is; by default the middle one of those that
+            match one another.
         progress: goes through frame numbers with a bar.
 
     Returns:
@@ -91,25 +116,27 @@ def register(
     if motion not in MOTIONS:
         raise ValueError(f"motion {motion!r} is unknown, choose of {', '.join(MOTIONS)}")
     numbers: Iterable[int] = range(len(frames))
-    small = [_reduce(frames[i]) for i in (progress(numbers, "aligning") if progress else numbers)]
-    found: list[Registration | None] = [None] * len(small)
-    sharpest = np.maximum.reduce([frame.detail for frame in small])
-    for i, frame in enumerate(small):
-        if (frame.detail / np.maximum(sharpest, 1e-12)).max() < BLURRED:
-            found[i] = Registration(None, np.ones(3), "it is blurred everywhere")
-    good = [i for i, registration in enumerate(found) if registration is None]
-    if reference is None:
-        middle = good[len(good) // 2] if good else 0
-        references = sorted(good, key=lambda i: abs(i - middle))[:REFERENCES]
-    else:
-        references = [reference]
-    attempts = []
-    for choice in references:
-        attempts.append(_chained(small, list(found), choice, motion, exposure))
-        if 2 * sum(registration.matrix is not None for registration in attempts[-1]) > len(good):
-            break  # else the reference may be the one that is of another scene
-    best = max(attempts, key=lambda tried: sum(r.matrix is not None for r in tried), default=found)
-    return [_settled(registration) for registration in best]
+    scenes: list[_Scene] = []
+    reasons: dict[int, str] = {}
+    details: list[np.ndarray] = []
+    for i in progress(numbers, "aligning") if progress else numbers:
+        frame = _reduce(frames[i])
+        details.append(frame.detail)
+        if not _blurred(details)[-1]:
+            reasons[i] = _place(scenes, i, frame, motion, exposure)
+    # A frame can turn out to be blurred when sharper ones have come.
+    reasons |= {i: BLURRED for i, blurred in enumerate(_blurred(details)) if blurred}
+    scenes = [scene for scene in scenes if reference is None or reference in scene.places]
+    places = max((scene.places for scene in scenes), key=len, default={})
+    good = [i for i in places if reasons[i] != BLURRED]
+    if reference is None and good:
+        reference = good[len(good) // 2]
+    return [
+        _against(places[reference], places[i], frame.size)
+        if i in good or i == reference
+        else Registration(None, np.ones(3), reasons[i])
+        for i in numbers
+    ]
 
 
 def warp(
@@ -156,10 +183,7 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
         if registration.matrix is None:
             continue
         back = np.linalg.inv(registration.matrix)
-        corners = np.array([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]])
-        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = cv2.perspectiveTransform(
-            corners.astype(np.float64), back
-        )[0]
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = cv2.perspectiveTransform(_corners(size), back)[0]
         top, bottom = max(top, y0, y1), min(bottom, y2, y3)
         left, right = max(left, x0, x3), min(right, x1, x2)
     margin = 1e-3  # a still frame shows all of the reference, but for rounding
@@ -168,80 +192,112 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
     return rows, columns
 
 
-def _chained(
-    small: Sequence[_Small],
-    found: list[Registration | None],
-    reference: int,
-    motion: str,
-    exposure: bool,
-) -> list[Registration]:
-    """Fill in the frames that are not found yet, from the reference on in both directions."""
-    nothing = np.ones(3)
-    found[reference] = Registration(np.eye(3), nothing)
-    for line in (range(reference + 1, len(small)), range(reference - 1, -1, -1)):
-        neighbour = reference
-        for i in line:
-            if found[i] is not None:
-                continue
-            step, reason = _motion(small[neighbour], small[i], motion)
-            if step is None:
-                found[i] = Registration(None, nothing, reason)
-                continue
-            gain = _gain(small[neighbour], small[i], step) if exposure else nothing
-            before = found[neighbour]
-            found[i] = Registration(step @ before.matrix, before.gain * gain)
-            neighbour = i
-    return found
+def _place(scenes: list[_Scene], number: int, frame: _Small, motion: str, exposure: bool) -> str:
+    """Add a frame to the scene whose last frame it matches, or else to the scenes as a new one;
+    and say why it does not match the largest."""
+    why = "it does not match the other frames"
+    for scene in sorted(scenes, key=lambda scene: -len(scene.places)):
+        step, reason = _motion(scene.last, frame, motion)
+        if step is not None:
+            gain = _gain(scene.last, frame, step) if exposure else np.ones(3)
+            matrix, before = next(reversed(scene.places.values()))
+            scene.places[number] = _Place(step @ matrix, before * gain)
+            scene.last = frame
+            return why
+        if scene is scenes[0]:
+            why = reason
+    scenes.append(_Scene(frame, {number: _Place(np.eye(3), np.ones(3))}))
+    scenes.sort(key=lambda scene: -len(scene.places))
+    del scenes[SCENES:]
+    return why
+
+
+def _against(reference: _Place, place: _Place, size: tuple[int, int]) -> Registration:
+    """A frame against the reference; motions and gains that are none but for noise become none."""
+    matrix = place.matrix @ np.linalg.inv(reference.matrix)
+    gain = place.gain / reference.gain
+    corners = _corners(size)
+    if np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() < STILL:
+        matrix = np.eye(3)
+    if np.abs(gain - 1).max() < SAME_EXPOSURE:
+        gain = np.ones(3)
+    return Registration(matrix, gain)
+
+
+def _blurred(details: Sequence[np.ndarray]) -> list[bool]:
+    """Whether each of some frames is nowhere nearly as sharp as the sharpest is there."""
+    sharpest = np.maximum(np.maximum.reduce(details), 1e-12)
+    return [bool((detail / sharpest).max() < SHARP) for detail in details]
 
 
 def _reduce(frame: np.ndarray) -> _Small:
     full = 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
-    height, width = frame.shape[:2]
-    scale = min(1.0, LEVELS[-1] / max(height, width))
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    reduced = cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32) / full
+    reduced = _smaller(frame, LEVELS[1]).astype(np.float32) / np.float32(full)
     grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
-    color = cv2.resize(reduced, [max(4, n // 8) for n in size], interpolation=cv2.INTER_AREA)
+    height, width = grey.shape
+    color = cv2.resize(
+        reduced, (max(4, width // 8), max(4, height // 8)), interpolation=cv2.INTER_AREA
+    )
     # Of the picture a little smoothed: noise is everywhere alike and would pass for detail.
-    laplacian = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1)
+    laplacian = cv2.Laplacian(smooth, cv2.CV_32F)
     detail = cv2.resize(np.square(laplacian), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
-    return _Small(grey, color, size[0] / width, detail)
+    return _Small(_smaller(grey, LEVELS[0]), _even(smooth), color, frame.shape[:2], detail)
+
+
+def _smaller(image: np.ndarray, side: int) -> np.ndarray:
+    """A picture brought to a long side, unless it is shorter."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    height, width = (max(8, round(n * scale)) for n in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _even(grey: np.ndarray) -> np.ndarray:
+    """A picture less its local mean, divided by its local contrast."""
+    around = (EVEN, EVEN)
+    detail = grey - cv2.blur(grey, around)
+    return detail / (np.sqrt(cv2.blur(np.square(detail), around)) + np.float32(FAINT))
+
+
+def _corners(size: tuple[int, int]) -> np.ndarray:
+    """The corner pixels (1, 4, 2) of a picture (H, W), clockwise from the first."""
+    right, bottom = size[1] - 1, size[0] - 1
+    return np.array([[[0, 0], [right, 0], [right, bottom], [0, bottom]]], np.float64)
 
 
 def _motion(one: _Small, two: _Small, motion: str) -> tuple[np.ndarray | None, str | None]:
-    """The matrix from pixels of one frame to another's, in frame pixels; or why there is none."""
+    """The matrix from pixels of one frame to another's; or why there is none."""
     matrix = np.eye(3)
-    correlation, before = 0.0, 1.0
-    for side, iterations in zip(LEVELS, ITERATIONS, strict=True):
-        zoom = min(1.0, side / max(one.grey.shape))
-        pictures = [
-            cv2.resize(x.grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-            for x in (one, two)
-        ]
-        if side == LEVELS[0]:
-            matrix[:2, 2] = _shift(*pictures)
-        else:
-            matrix = _scaled(matrix, zoom / before)
-        before = zoom
+    matrix[:2, 2] = _shift(one.coarse, two.coarse)
+    correlation = None
+    width = one.coarse.shape[1]
+    levels = ((one.coarse, two.coarse), (one.fine, two.fine))
+    for pictures, iterations in zip(levels, ITERATIONS, strict=True):
+        matrix = _scaled(matrix, pictures[0].shape[1] / width)
+        width = pictures[0].shape[1]
         kind = MOTIONS[motion]
+        border = min(EVEN // 2, min(pictures[0].shape) // 16) if pictures[0] is one.fine else 1
         start = matrix if kind == cv2.MOTION_HOMOGRAPHY else matrix[:2]
+        # Contrast is not even at the borders, of which little is seen.
+        inner = np.zeros(pictures[1].shape, np.uint8)
+        inner[border:-border, border:-border] = 255
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-6)
         try:
-            correlation, found = cv2.findTransformECC(
-                *pictures, start.astype(np.float32), kind, criteria, None, 5
+            alike, found = cv2.findTransformECC(
+                *pictures, start.astype(np.float32), kind, criteria, inner, 5
             )
         except cv2.error:  # it does not converge
             return None, "it cannot be aligned with its neighbours"
+        correlation = alike if correlation is None else correlation  # of the coarse pictures
         matrix = np.vstack([found, [0, 0, 1]])[:3].astype(np.float64)
         if motion == "similarity":
             matrix = _similar(matrix, pictures[0].shape)
     if correlation < CORRELATION:
         return None, f"it does not match its neighbours (correlation {correlation:.2f})"
-    matrix = _scaled(matrix, 1 / (one.scale * before))
-    height, width = (n / one.scale for n in one.grey.shape)
-    corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]])
+    matrix = _scaled(matrix, one.size[1] / width)
+    corners = _corners(one.size)
     moved = cv2.perspectiveTransform(corners, matrix)
-    reach = np.abs(moved - corners).max() / max(height, width)
+    reach = np.abs(moved - corners).max() / max(one.size)
     if reach > LARGEST_SHIFT or abs(np.linalg.det(matrix[:2, :2]) ** 0.5 - 1) > LARGEST_SCALE:
         return None, f"it would have to move by {reach:.0%} of its size to match its neighbours"
     return matrix, None
@@ -276,9 +332,8 @@ def _similar(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def _gain(one: _Small, two: _Small, matrix: np.ndarray) -> np.ndarray:
     """Factors on the second frame's channels that match the first: medians of smoothed ratios."""
-    zoom = one.scale * one.color.shape[1] / one.grey.shape[1]
     height, width = one.color.shape[:2]
-    small = _scaled(matrix, zoom)
+    small = _scaled(matrix, width / one.size[1])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpPerspective(two.color, small, (width, height), flags=flags, borderValue=0)
     # Defocus moves light about; over a larger neighbourhood it keeps it.
@@ -291,13 +346,6 @@ def _gain(one: _Small, two: _Small, matrix: np.ndarray) -> np.ndarray:
     if usable.sum() < 16:
         return np.ones(3)
     return np.median(smooth[0][usable] / smooth[1][usable], axis=0).astype(np.float64)
-
-
-def _settled(registration: Registration) -> Registration:
-    """Gains that are 1 but for noise become 1."""
-    if np.abs(registration.gain - 1).max() < SAME_EXPOSURE:
-        return Registration(registration.matrix, np.ones(3), registration.reason)
-    return registration
 
 
 def _times(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
