@@ -130,11 +130,11 @@ def run(page: Path, folder: Path) -> list[str]:
     Raises:
         AssertionError: a program failed; the message is its output.
     """
-    bin = folder / ".bin"
-    bin.mkdir()
-    (bin / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (bin / "python").chmod(0o755)
-    path = os.pathsep.join([str(bin), sysconfig.get_path("scripts"), os.environ["PATH"]])
+    programs = folder / ".programs"
+    programs.mkdir()
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "python").chmod(0o755)
+    path = os.pathsep.join([str(programs), sysconfig.get_path("scripts"), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
     marked = [block for block in blocks(page) if block.marked]
     outputs = []
