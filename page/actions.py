@@ -30,9 +30,8 @@ class Actions:
         """Say at once what is wrong with files that were chosen."""
         paths = _paths(files)
         self.sessions.note(request.session_hash, paths)
-        if len(paths) > 1:
-            with _plainly(paths):
-                check(paths, self.limits)
+        with _plainly(paths):
+            check(paths, self.limits, least=0)
 
     def fuse(
         self,

@@ -9,7 +9,6 @@ import gradio as gr
 
 from page.actions import Actions
 from page.limits import Limits
-from utils.images import EXTENSIONS
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 STYLE = Path(__file__).with_name("style.css")
@@ -55,7 +54,6 @@ def build(actions: Actions, limits: Limits) -> gr.Blocks:
                 files = gr.File(
                     label="Your photographs",
                     file_count="multiple",
-                    file_types=list(EXTENSIONS),
                     height=150,
                     elem_id="files",
                 )
@@ -100,10 +98,12 @@ def build(actions: Actions, limits: Limits) -> gr.Blocks:
             "concurrency_id": "fusion",
             "preprocess": False,  # files are checked by us, and taken as they lie
         }
-        quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         button.click(**fusion, api_name="fuse")
-        picked = gallery.select(pick, None, [files, align], **quick)
+        quick = {"api_visibility": "private", "show_progress": "hidden"}
+        picked = gallery.select(pick, None, [files, align], **quick, queue=False)
         picked.then(**fusion, api_visibility="private")
+        # Errors are shown of queued events only; these do not wait.
+        quick["concurrency_limit"] = None
         files.upload(actions.look, files, None, **quick, preprocess=False)
         sources.select(actions.compare, None, slider, **quick)
         page.unload(actions.leave)

@@ -37,14 +37,14 @@ class Limits:
         )
 
 
-def check(paths: Sequence[Path], limits: Limits) -> None:
-    """Look at the names, sizes and heads of files.
+def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
+    """Look at the names, sizes and heads of files, of which there must be so many at least.
 
     Raises:
         UserError: there are too few or too many, one is of another type, broken or too large, or
             they are too large together.
     """
-    if len(paths) < 2:
+    if len(paths) < least:
         raise UserError("choose two photographs or more, each focused at another depth")
     if len(paths) > limits.files:
         raise UserError(f"these are {len(paths)} files, {limits.files} are taken at once")
