@@ -65,8 +65,8 @@ def test_every_pair_is_found(tmp_path_factory, names, marks):
         (["x-A.png", "x-B.png", "x_1.png", "x_2.png"], ["ambiguous", "x_1.png", "x-B.png"]),
         (["x-A.png", "x-2.png"], ["ambiguous", "x-A.png", "x-2.png"]),
         (["x-C.png"], ["x-C.png", "belongs to no pair"]),
-        (["x-A.heic", "x-B.heic"], [".heic"]),
-        (["x-A.png", "x-B.cr2"], [".cr2"]),
+        (["x-A.jp2", "x-B.jp2"], [".jp2"]),
+        (["x-A.png", "x-B.xcf"], [".xcf"]),
     ],
 )
 def test_what_is_no_pair_is_named(tmp_path, names, said):
