@@ -2,6 +2,7 @@
 
     python main.py configs/mmfnet.yaml train.steps=20000
     python main.py configs/mmfnet.yaml --evaluate --weights weights/mmfnet.safetensors
+    python main.py configs/mmfnet.yaml --profile
     torchrun --nproc-per-node 4 main.py configs/paper.yaml data.stored=datasets/train
 
 The same command goes on with a run that was interrupted. Keys and defaults: utils/config.py.
@@ -21,12 +22,13 @@ import torch.distributed as dist
 from data.build import training_set, validation_set
 from data.datasets import in_order
 from models.build import load_model
+from training import profile as profiling
 from training.trainer import Trainer
 from training.validation import table, validate
 from utils.atomic import atomic_path
 from utils.config import Config, load_config, to_dict, write_yaml
 from utils.device import choose_device
-from utils.errors import cli
+from utils.errors import UserError, cli
 from utils.provenance import provenance
 
 
@@ -36,8 +38,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="YAML file, see configs/")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="over the config")
-    parser.add_argument("--evaluate", action="store_true", help="print the validation table only")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--evaluate", action="store_true", help="print the validation table only")
+    what.add_argument(
+        "--profile",
+        action="store_true",
+        help="print how long samples and computing take; writes a trace to RUN/profile, no weights",
+    )
     parser.add_argument("--weights", help="to evaluate; by default RUN/best.safetensors")
+    parser.add_argument("--steps", type=int, default=20, help="of --profile, by default 20")
     parser.add_argument("--json", metavar="FILE", help="also write the evaluation there")
     return parser.parse_intermixed_args(argv)
 
@@ -52,7 +61,10 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(config.device)
     if distributed:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    train(config, device)
+    if args.profile:
+        measure(config, device, args.steps)
+    else:
+        train(config, device)
     if distributed:  # not after an error: it would wait for processes that wait for this one
         dist.destroy_process_group()
 
@@ -83,6 +95,16 @@ def describe(config: Config, run: Path, trainer: Trainer) -> None:
         f"{trainer.device}, from step {trainer.step} to {config.train.steps}",
         file=sys.stderr,
     )
+
+
+def measure(config: Config, device: torch.device, steps: int) -> None:
+    """Print where the time of a training step goes."""
+    if steps < 1:
+        raise UserError(f"--steps {steps}: has to be at least 1")
+    trainer = Trainer(config, training_set(config), None, device)
+    profile = profiling.profile(trainer, steps)
+    if trainer.rank == 0:
+        print(profiling.table(profile))
 
 
 def evaluate(config: Config, weights: str | None, output: str | None) -> None:

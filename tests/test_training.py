@@ -83,7 +83,7 @@ def test_resume_is_exact(run, tmp_path):
 
 def interrupt_after(patch, steps: int) -> None:
     """Send this process a SIGINT at the end of a step of the trainer."""
-    step = main.Trainer._step
+    step = main.Trainer.learn
 
     def stepping(trainer, *args):
         result = step(trainer, *args)
@@ -91,7 +91,7 @@ def interrupt_after(patch, steps: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return result
 
-    patch.setattr(main.Trainer, "_step", stepping)
+    patch.setattr(main.Trainer, "learn", stepping)
 
 
 def test_a_run_directory_explains_itself(run, tmp_path, capsys):
@@ -153,7 +153,7 @@ def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path, capsys, monkeypatch):
-    step = main.Trainer._step
+    step = main.Trainer.learn
 
     def poisoned(trainer, *args):
         if trainer.step == 5:
@@ -161,7 +161,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path, capsys, mon
                 next(trainer.model.parameters()).fill_(math.nan)
         return step(trainer, *args)
 
-    monkeypatch.setattr(main.Trainer, "_step", poisoned)
+    monkeypatch.setattr(main.Trainer, "learn", poisoned)
     assert run("run", "train.steps=20", "validation.every=0") == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("error: the loss or its gradient stopped being finite before step 6")

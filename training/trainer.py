@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -114,15 +114,7 @@ class Trainer:
     def train(self) -> None:
         """Train to ``train.steps``. Ctrl-C saves and ends; so does a loss that is not finite."""
         train = self.config.train
-        model = self.model
-        if self.world > 1:
-            on_gpu = [self.device.index] if self.device.type == "cuda" else None
-            # The last block of a sub-net may have features that nothing reads; a static graph
-            # lets DDP know after one step, instead of searching at every one.
-            model = DistributedDataParallel(self.model, device_ids=on_gpu, static_graph=True)
-        sampler = DrawSampler(train.batch, self.step, train.steps, self.rank, self.world)
-        pin = self.device.type == "cuda"
-        loader = draw_loader(self.dataset, sampler, self.config.data.workers, pin)
+        model = self.parallel()
         writer = None
         if self.rank == 0:  # what a killed run has logged after its last checkpoint comes again
             purge = self.step + 1 if self.step else None
@@ -133,9 +125,9 @@ class Trainer:
         tick: dict[str, Tensor] = {}
         ticked, seen, since_save = time.perf_counter(), self.step, self.step
         with _interruptible() as interrupted, contextlib.closing(bar):
-            for batch in loader:
-                batch = Batch(*(plane.to(self.device, non_blocking=pin) for plane in batch))
-                losses, fusion = self._step(model, batch)
+            for batch in self.batches(self.step, train.steps):
+                batch = self.load(batch)
+                losses, fusion = self.learn(model, batch)
                 for name, value in losses.items():
                     tick[name] = tick.get(name, 0) + value
                 bar.update()
@@ -178,7 +170,28 @@ class Trainer:
             torch.save(state, temporary)
         self._save_weights("latest.safetensors")
 
-    def _step(self, model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Fusion]:
+    def parallel(self) -> nn.Module:
+        """The model; with several processes, one that averages its gradients over them."""
+        if self.world == 1:
+            return self.model
+        on_gpu = [self.device.index] if self.device.type == "cuda" else None
+        # The last block of a sub-net may have features that nothing reads; a static graph
+        # lets DDP know after one step, instead of searching at every one.
+        return DistributedDataParallel(self.model, device_ids=on_gpu, static_graph=True)
+
+    def batches(self, start: int, stop: int) -> DataLoader:
+        """This process's batches of the steps from ``start`` on."""
+        sampler = DrawSampler(self.config.train.batch, start, stop, self.rank, self.world)
+        pin = self.device.type == "cuda"
+        return draw_loader(self.dataset, sampler, self.config.data.workers, pin)
+
+    def load(self, batch: Batch) -> Batch:
+        """A batch on this process's device."""
+        pinned = self.device.type == "cuda"
+        return Batch(*(plane.to(self.device, non_blocking=pinned) for plane in batch))
+
+    def learn(self, model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Fusion]:
+        """One step, with the model of :meth:`parallel`; the terms of the loss, and the fusion."""
         train = self.config.train
         for group in self.optimizer.param_groups:
             group["lr"] = train.lr * self.schedule(self.step)

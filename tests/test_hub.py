@@ -1,0 +1,57 @@
+"""torch.hub finds the model from any folder, with what it says it needs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import hubconf
+from models.build import load_model
+
+ROOT = Path(__file__).parents[1]
+ELSEWHERE = f"""
+import torch
+path = {str(ROOT)!r}
+model = torch.hub.load(path, "mmfnet", source="local")
+images = [torch.rand(1, 3, 40, 52, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+torch.save(model(*images).fused, "fused.pt")
+raw = torch.hub.load(path, "mmfnet", source="local", pretrained=False)
+assert not model.training and raw.training
+shapes = [{{n: t.shape for n, t in net.state_dict().items()}} for net in (model, raw)]
+assert shapes[0] == shapes[1]
+"""
+
+
+def test_hub_loads_the_shipped_weights_from_any_folder(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    model = load_model(ROOT / "weights/mmfnet.safetensors")
+    images = [torch.rand(1, 3, 40, 52, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
+    fused = torch.load(tmp_path / "fused.pt", weights_only=True)
+    torch.testing.assert_close(fused, model(*images).fused, atol=1e-5, rtol=0)
+
+
+def test_the_only_entry_point_says_what_it_does():
+    entries = [name for name, value in vars(hubconf).items() if callable(value) and name[0] != "_"]
+    assert entries == ["mmfnet"]  # as torch.hub.list finds them
+    assert "pretrained" in hubconf.mmfnet.__doc__
+
+
+def test_dependencies_are_all_that_is_imported():
+    """Without any other package that the repository uses, the model loads all the same."""
+    needed = "import hubconf; print(hubconf.dependencies)"
+    blocker = "import sys; sys.modules.update(dict.fromkeys(['cv2', 'omegaconf', 'skimage', 'PIL']))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{blocker}; {needed}; hubconf.mmfnet()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "safetensors" in ast.literal_eval(result.stdout)

@@ -1,0 +1,94 @@
+"""`main.py --profile`: what it times, and that it leaves the run alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+import main
+from data.datasets import Batch
+from training.profile import Profile, profile, table
+from training.trainer import Trainer
+from utils.config import load_config
+
+SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.yaml")
+
+
+class Slow(Dataset):
+    """Samples that take a known time to make."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def __getitem__(self, draw: int) -> Batch:
+        time.sleep(self.seconds)
+        random = torch.Generator().manual_seed(draw)
+        image1, image2, truth = torch.rand(3, 3, 32, 32, generator=random)
+        return Batch(image1, image2, truth, torch.ones(1, 32, 32))
+
+
+def run(tmp_path, dataset: Dataset, **keys) -> Profile:
+    overrides = [f"run={tmp_path / 'run'}", "device=cpu"]
+    overrides += [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
+    return profile(Trainer(load_config(SMOKE, overrides), dataset, None, torch.device("cpu")), 4)
+
+
+def test_slow_samples_are_waited_for(tmp_path):
+    """2 samples of 0.25 s are half a second a step, all of it waiting, less what is computed."""
+    found = run(tmp_path, Slow(0.25), train__batch=2)
+    assert 0.5 <= found.making < 1
+    assert found.waiting >= 0.5
+    assert found.together == pytest.approx(found.waiting + found.computing, rel=0.5)
+    assert found.feeds == pytest.approx(2 / found.making)
+    assert "Samples are the bottleneck" in table(found)
+
+
+def test_workers_make_samples_while_the_device_computes(tmp_path, monkeypatch):
+    """Computing takes 0.4 s, two workers make a sample in 0.2 s each: nothing is waited for."""
+    learn = Trainer.learn
+
+    def slow(*args):
+        time.sleep(0.4)
+        return learn(*args)
+
+    monkeypatch.setattr(Trainer, "learn", slow)
+    found = run(tmp_path, Slow(0.2), train__batch=1, data__workers=2)
+    assert found.computing >= 0.4
+    assert found.waiting < 0.1
+    assert 0.1 <= found.making < 0.2  # by two
+    assert "Computing is the bottleneck" in table(found)
+
+
+def test_workers_for_a_faster_device():
+    """8 samples a step of 2 processes in 0.1 s by 2 workers each: 20 samples/s a worker."""
+    known = Profile(20, 8, 2, "cpu", 2, 0.1, 1.0, 0.0, 1.0, None, None, Path("trace"))
+    assert known.feeds == pytest.approx(20)
+    assert [known.workers_for(rate) for rate in (1, 20, 21, 300)] == [1, 1, 2, 15]
+    assert "| making samples, alone | 100.0 | 80.0 |" in table(known)
+    assert "needs r / 20.0 workers, each on a core like these: 1 for 4, 5 for 100" in table(known)
+
+
+def test_the_command_leaves_a_trace_and_nothing_else(tmp_path, photographs, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "latest.pt").write_bytes(b"of a run")
+    arguments = [f"run={folder}", f"data.photographs={photographs}", "device=cpu"]
+    assert main.main([SMOKE, *arguments, "--profile", "--steps", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "mean of 2 steps" in printed and "Peak memory of process 0: host" in printed
+    trace, weights = sorted(folder.iterdir(), key=lambda path: path.name, reverse=True)
+    assert weights.read_bytes() == b"of a run"
+    (file,) = trace.iterdir()
+    events = json.loads(file.read_text())["traceEvents"]
+    assert any("conv" in event.get("name", "") for event in events)
+
+
+def test_no_steps_are_refused(tmp_path, photographs, capsys):
+    arguments = [f"run={tmp_path}", f"data.photographs={photographs}", "--profile", "--steps", "0"]
+    assert main.main([SMOKE, *arguments]) == 2
+    assert "--steps" in capsys.readouterr().err
