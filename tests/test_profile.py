@@ -70,7 +70,7 @@ def test_workers_for_a_faster_device():
     assert known.feeds == pytest.approx(20)
     assert [known.workers_for(rate) for rate in (1, 20, 21, 300)] == [1, 1, 2, 15]
     assert "| making samples, alone | 100.0 | 80.0 |" in table(known)
-    assert "needs r / 20.0 workers, each on a core like these: 1 for 4, 5 for 100" in table(known)
+    assert "needs r / 20.0 workers, each on such a core: 1 for 4, 5 for 100" in table(known)
 
 
 def test_the_command_leaves_a_trace_and_nothing_else(tmp_path, photographs, capsys):

@@ -161,7 +161,7 @@ def table(profile: Profile) -> str:
             "",
             f"{verdict} the bottleneck. Peak memory of process 0: {', '.join(memory)}.",
             f"A worker makes {profile.feeds:.1f} samples/s. Projection: a device that computes",
-            f"r samples/s needs r / {profile.feeds:.1f} workers, each on a core like these: {needs}.",
+            f"r samples/s needs r / {profile.feeds:.1f} workers, each on such a core: {needs}.",
             f"Trace of {TRACED} steps: {profile.trace}",
         ]
     )
