@@ -105,6 +105,7 @@ class OnnxCascade:
         options = onnxruntime.SessionOptions()
         # Several tiles at once, a thread each, scale better than one tile on several threads.
         options.intra_op_num_threads = 1
+        options.log_severity_level = 3  # that an input has a default is no warning to users
         try:
             self.session = onnxruntime.InferenceSession(str(path), options)
         except Exception as error:  # its classes have no common base but this
