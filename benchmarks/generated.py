@@ -48,7 +48,8 @@ def quality(fused: np.ndarray, truth: Truth) -> Quality:
     """Compare a fused picture (H, W, 3) uint8 with the truth of the same size."""
     error = np.abs(fused.astype(np.int16) - truth.image).max(axis=2)
     halo = float((error[truth.edges] > VISIBLE).mean())
-    return Quality(psnr(truth.image, fused), psnr(truth.image, fused, truth.band), halo)
+    whole, band = (float(psnr(truth.image, fused, mask)) for mask in (None, truth.band))
+    return Quality(whole, band, halo)
 
 
 def generated(

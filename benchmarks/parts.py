@@ -117,7 +117,7 @@ def memory(setting: Setting, rows: Rows) -> None:
             each = row["megabytes"] / megapixels if "megabytes" in row else None
             return {**row, "megapixels": megapixels, "frames": count, "each": each}
 
-        rows.add(f"{megapixels:.1f} MP × {count}", one)
+        rows.add(f"{count} of {size[1]}×{size[0]}", one)
 
 
 def memory_bars(rows: Mapping[str, Row]) -> list[Bar]:

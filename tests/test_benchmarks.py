@@ -1,0 +1,252 @@
+"""The benchmarks measure what they say: known costs, known errors, whole runs on tiny stacks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import texture
+
+from benchmarks import parts, registration, stacks, tools
+from benchmarks.folding import oracle
+from benchmarks.generated import Truth, choose_frames, generated, quality, read_truth
+from benchmarks.measure import Failed, measure
+from benchmarks.parts import Setting
+from benchmarks.report import Bar, Rows, table, verdicts
+from benchmarks.tools import Tool
+from stacks.align import Registration
+from stacks.synthetic import SyntheticStack
+
+FIRST_FRAME = """
+import shutil, sys
+from pathlib import Path
+frames, output = map(Path, sys.argv[1:])
+shutil.copyfile(sorted(frames.iterdir())[0], output / "fused.png")
+"""
+
+
+def first_frame(folder: Path, output: Path, align: bool) -> list[list[str]]:
+    return [[sys.executable, "-c", FIRST_FRAME, str(folder), str(output)]]
+
+
+def failing(folder: Path, output: Path, align: bool) -> list[list[str]]:
+    return [[sys.executable, "-c", "raise SystemExit('no memory left')"]]
+
+
+@pytest.fixture(scope="module")
+def setting(photographs, tmp_path_factory) -> Setting:
+    work = tmp_path_factory.mktemp("work")
+    small = {"large": (96, 128), "large_frames": 5, "sizes": ((64, 80), (96, 96)), "counts": (6,)}
+    return Setting(
+        photographs,
+        work,
+        work,
+        [Tool("ours", first_frame), Tool("FocusWeave", first_frame), Tool("enfuse", failing)],
+        **small,
+        sweep=(64, 96),
+        sweep_frames=(5, 10),
+        folds=(64, 96),
+        fold_stacks=2,
+    )
+
+
+def test_cost_is_that_of_the_program():
+    """Memory that was touched, half a second that was slept, not worked."""
+    program = "import time; x = b'1' * 200_000_000; time.sleep(0.5)"
+    cost = measure([[sys.executable, "-c", program]])
+    assert 200 < cost.megabytes < 300
+    assert 0.5 <= cost.seconds < 10 and cost.cpu < cost.seconds
+
+
+def test_memory_is_not_that_of_the_process_that_measures():
+    ballast = np.ones(20_000_000)  # 160 MB
+    assert measure([[sys.executable, "-c", "pass"]]).megabytes < 60
+    assert ballast[0] == 1
+
+
+def test_costs_of_several_commands_add_up_and_the_largest_memory_counts():
+    sleep, large = "import time; time.sleep(0.4)", "x = b'1' * 150_000_000"
+    cost = measure([[sys.executable, "-c", program] for program in (sleep, large, sleep)])
+    assert cost.seconds > 0.8 and 150 < cost.megabytes < 250
+
+
+def test_a_failure_is_told_by_its_last_line():
+    with pytest.raises(Failed, match="exit code 1: no memory left"):
+        measure(failing(Path(), Path(), True))
+
+
+def test_quality_by_its_formulas():
+    truth = np.full((10, 20, 3), 100, np.uint8)
+    band, edges = np.zeros((2, 10, 20), bool)
+    band[:, :5], edges[:, :10] = True, True
+    fused = truth.copy()
+    fused[0, 0, 1] += 11  # seen
+    fused[1, 15] += 50  # far from any edge
+    fused[2, 7] += 10  # just not seen
+    found = quality(fused, Truth(truth, band, edges))
+    assert found.halo == 1 / 100
+    assert found.band == pytest.approx(10 * np.log10(255**2 / (11**2 / 150)))
+    assert found.psnr == pytest.approx(
+        10 * np.log10(255**2 / ((11**2 + 3 * 50**2 + 3 * 10**2) / 600))
+    )
+
+
+def test_oracle_takes_the_nearest_frame_pixel_by_pixel():
+    rng = np.random.default_rng(0)
+    truth, *frames = rng.integers(0, 256, (5, 6, 7, 3), np.uint8)
+    chosen = oracle(truth, frames)
+    for y, x in np.ndindex(6, 7):
+        candidates = [frame[y, x] for frame in frames]
+        nearest = min(candidates, key=lambda c: ((c.astype(int) - truth[y, x]) ** 2).sum())
+        np.testing.assert_array_equal(chosen[y, x], nearest)
+
+
+def test_generated_stacks_come_back_from_disk_and_are_made_once(photographs, tmp_path):
+    home = generated(tmp_path, 4, (64, 80), 2, 3, photographs)
+    truth, made = read_truth(home), sorted((home / "frames").iterdir())
+    assert truth.image.shape == (64, 80, 3) and truth.band.shape == truth.edges.shape == (64, 80)
+    assert truth.edges[truth.band].mean() > 0.9  # spread by 4 px, edges reach 20
+    before = [path.stat().st_mtime_ns for path in made]
+    assert generated(tmp_path, 4, (64, 80), 2, 3, photographs) == home
+    assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_chosen_frames_are_those_in_that_order(photographs, tmp_path):
+    home = generated(tmp_path, 4, (64, 80), 2, 3, photographs)
+    folder = choose_frames(home, [2, 0, 2], tmp_path / "chosen")
+    images = [cv2.imread(str(path)) for path in sorted(folder.iterdir())]
+    frames = [cv2.imread(str(path)) for path in sorted((home / "frames").iterdir())]
+    for image, number in zip(images, (2, 0, 2), strict=True):
+        np.testing.assert_array_equal(image, frames[number])
+
+
+def test_rows_are_kept_and_measured_again_unless_resumed(tmp_path):
+    rows = Rows(tmp_path / "part.json", resume=False)
+    rows.add("a", lambda: {"seconds": 1})
+    assert Rows(tmp_path / "part.json", resume=True).add("a", dict) == {"seconds": 1}
+    again = Rows(tmp_path / "part.json", resume=False)
+    again.add("a", lambda: {"seconds": 2})
+    assert json.loads((tmp_path / "part.json").read_text()) == {"a": {"seconds": 2}}
+
+
+def test_a_table_has_a_line_for_each_row_and_dashes_for_what_lacks():
+    rows = {"a": {"x": 0.5, "y": 3}, "b": {"y": None}}
+    text = table(rows, {"x": ("x, s", "{:.2f}"), "y": ("y", "{}")}, "tool")
+    assert text.splitlines() == [
+        "| tool | x, s | y |",
+        "| --- | --- | --- |",
+        "| a | 0.50 | 3 |",
+        "| b | – | – |",
+    ]
+    assert verdicts([Bar("x", True), Bar("y", False)]) == "- held: x\n- **missed**: y\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "held"),
+    [((2, 500), [True, True, True, True]), ((3.5, 900), [True, True, False, False])],
+)
+def test_ratio_bars(ours, held):
+    """No slower than OpenFocus, within 3 times FocusWeave, less memory than both."""
+    costs = {"ours": ours, tools.OPENFOCUS_DEFAULT: (4, 1000), "FocusWeave": (1, 800)}
+    rows = {name: {"seconds": s, "megabytes": m} for name, (s, m) in costs.items()}
+    assert [bar.held for bar in parts.ratio_bars(rows)] == held
+
+
+def test_truth_bars_hold_against_the_best_method_of_openfocus():
+    rows = {
+        "ours": {"band": 35, "halo": 0.02},
+        "OpenFocus A": {"band": 30, "halo": 0.01},
+        "OpenFocus DCT": {"band": 36, "halo": 0.03},
+        "enfuse": {"failed": "no memory"},
+    }
+    bars = parts.truth_bars(rows)
+    assert ["OpenFocus DCT" in bar.text for bar in bars] == [True, True]
+    assert [bar.held for bar in bars] == [False, True]
+
+
+def test_parts_of_real_size_are_those_of_the_issue():
+    setting = Setting(Path(), Path(), Path(), [])
+    assert np.prod(setting.large) == 12_000_000 and setting.large_frames == 10
+    assert {5, 40} <= set(setting.sweep_frames)
+
+
+@pytest.mark.parametrize("part", ["pcb", "truth"])
+def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.peers.Peer.version", lambda peer: "1.0")
+    pcb = setting.stack(5, (64, 80), 2, 3) / "frames"
+    rows = Rows(tmp_path / "part.json", resume=False)
+    stacks.PARTS[part].measure(Setting(**{**vars(setting), "pcb": pcb}), rows)
+    assert rows.rows["enfuse"] == {
+        "failed": f"{Path(sys.executable).name} ended with exit code 1: no memory left"
+    }
+    assert rows.rows["ours"]["seconds"] > 0
+    if part == "truth":
+        first = cv2.imread(str(next((setting.stack(1, (96, 128), 5, 5) / "frames").glob("001*"))))
+        truth = read_truth(setting.stack(1, (96, 128), 5, 5))
+        assert rows.rows["ours"]["psnr"] == quality(first[..., ::-1], truth).psnr
+        assert rows.rows["oracle selection"]["band"] > rows.rows["ours"]["band"]
+
+
+def test_running_fusion_does_not_lose_to_plain_folding(setting, tmp_path):
+    rows = Rows(tmp_path / "folding.json", resume=False)
+    parts.folding(setting, rows)
+    ours, pairwise, _ = rows.rows.values()
+    assert list(rows.rows) == ["running fusion (ours)", "pairwise folding", "tree"]
+    assert ours["band"] > pairwise["band"] - 0.3 and ours["stacks"] == 2
+
+
+def test_memory_and_sweep_run_our_command_line(setting, tmp_path):
+    for part in ("memory", "sweep"):
+        stacks.PARTS[part].measure(setting, Rows(tmp_path / f"{part}.json", resume=False))
+    memory, sweep = (json.loads((tmp_path / f"{p}.json").read_text()) for p in ("memory", "sweep"))
+    assert [row["frames"] for row in memory.values()] == [5, 5, 6]
+    assert all(row["each"] == row["megabytes"] / row["megapixels"] for row in memory.values())
+    assert list(sweep) == ["start", "5 frames", "10 frames"]
+    text = stacks.report(tmp_path)
+    assert "## Peak memory" in text and "time a frame within" in text
+
+
+def test_an_unknown_folder_is_named(capsys, tmp_path):
+    assert stacks.main(["--photographs", str(tmp_path / "none")]) == 2
+    assert "no folder" in capsys.readouterr().err
+
+
+def test_tools_that_are_absent_are_left_out_with_a_way_to_install(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "")
+    chosen, notes = tools.choose(["ours", "FocusWeave", "enfuse"])
+    assert [tool.name for tool in chosen] == ["ours"]
+    assert len(notes) == 2 and "apt install" in notes[1]
+
+
+def test_enfuse_aligns_first_and_fuses_what_was_aligned(tmp_path):
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), texture(0))
+    enfuse = next(tool for tool in tools.TOOLS if tool.name == "enfuse")
+    align, fuse = enfuse.commands(tmp_path, Path("out"), True)
+    assert align[0] == "align_image_stack" and align[-1] == str(tmp_path / "b.png")
+    assert fuse[-2:] == ["out/aligned-0000.tif", "out/aligned-0001.tif"]
+    (registered,) = enfuse.commands(tmp_path, Path("out"), False)
+    assert registered[-2:] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+
+
+def test_corner_errors_are_distances_of_frames_that_were_found():
+    true = [np.eye(3), np.array([[1, 0, 3.0], [0, 1, 4.0], [0, 0, 1]]), np.eye(3) * (1, 1, 1)]
+    true[2] = true[1]
+    nothing = np.zeros((0, 0))
+    made = SyntheticStack([], nothing, nothing, nothing, nothing, true, nothing)
+    found = [Registration(matrix, np.ones(3)) for matrix in (np.eye(3), np.eye(3), None)]
+    np.testing.assert_allclose(registration.corner_errors(found, made, (50, 60)), [5] * 4)
+
+
+def test_registration_reports_mean_and_largest_error(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(registration, "CASES", {"tiny": (1, {"size": (192, 256), "layers": 2})})
+    command = ["--photographs", str(photographs), "--out", str(tmp_path)]
+    assert registration.main(command) == 0
+    row = json.loads((tmp_path / "corners.json").read_text())["tiny"]
+    assert 0 < row["mean"] <= row["largest"] and row["frames"] == 5
+    assert "tiny" in (tmp_path / "README.md").read_text()
