@@ -1,0 +1,7 @@
+"""The page of ``app.py``, which tells nobody of its use."""
+
+import os
+
+os.environ.update(  # the libraries look at these when they are imported
+    GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", ORT_DISABLE_TELEMETRY="1"
+)

@@ -9,9 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Gradio reads it when it is imported.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-
 import gradio as gr
 from starlette.middleware import Middleware
 

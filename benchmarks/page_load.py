@@ -1,0 +1,201 @@
+"""Load the page: many visitors at once, again and again; watch its answers and its memory.
+
+    python -m benchmarks.page_load
+
+Starts ``app.py`` on a free port and speaks to it as a browser does. Each visitor uploads a pair of
+photographs never seen before, fuses it, downloads the result and leaves. Exit code 1 if the page
+opens too late, if anything but a result or a clear "busy" is answered, if files of visitors stay,
+or if memory goes on growing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+
+from utils.errors import UserError, cli
+
+ROOT = Path(__file__).parents[1]
+OPENS = 15  # seconds, at most
+GROWS = 0.05  # of memory in the second half of the rounds, at most
+PATIENCE = httpx.Timeout(30, read=900)  # seconds: the last in the queue waits long
+
+
+@cli
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--visitors", type=int, default=50, help="at once; 50 by default")
+    parser.add_argument("--rounds", type=int, default=10, help="10 by default")
+    parser.add_argument("--megapixels", type=float, default=1, help="of a photograph; 1 by default")
+    args = parser.parse_args(argv)
+    if not Path("/proc/self/status").exists():
+        raise UserError("memory is read from /proc, which only Linux has")
+    side = round((args.megapixels * 1e6) ** 0.5)
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
+        process, address, opened = server
+        print(f"the page opens {opened:.1f} s after its start")
+        print(f"{args.visitors} visitors at once, each with a pair of {side}×{side} pixels")
+        sizes, failures = [], Counter()
+        for number in range(args.rounds):
+            pairs = [photographs(side, (number, i)) for i in range(args.visitors)]
+            started = time.perf_counter()
+            answers = asyncio.run(visit_all(address, pairs))
+            seconds = time.perf_counter() - started
+            sizes.append(memory(process.pid))
+            failures.update(answers - Counter(fused=answers["fused"], busy=answers["busy"]))
+            print(
+                f"round {number + 1}: {answers['fused']} fused, {answers['busy']} told to come "
+                f"later, {answers.total() - answers['fused'] - answers['busy']} failed, "
+                f"{seconds:.1f} s, {sizes[-1]:.0f} MB of memory",
+                flush=True,
+            )
+        left = files_left(Path(folder))
+    growth = sizes[-1] / sizes[len(sizes) // 2] - 1
+    print(f"memory from round {len(sizes) // 2 + 1} on: {growth:+.1%}; files left: {len(left)}")
+    failures.update(f"{path.name} is left" for path in left)
+    for failure, count in failures.items():
+        print(f"error: {count}× {failure}", file=sys.stderr)
+    return int(opened > OPENS or bool(failures) or growth > GROWS)
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[tuple[subprocess.Popen, str, float]]:
+    """Run the page with its files in ``folder``; process, address, seconds until it opens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        ["env", f"TMPDIR={folder}", sys.executable, "app.py", "--port", str(port)], cwd=ROOT
+    )
+    try:
+        while True:
+            if process.poll() is not None:
+                raise UserError(f"app.py ended with exit code {process.returncode}")
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(address).is_success:
+                    break
+            time.sleep(0.05)
+        yield process, address, time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def photographs(side: int, seed: tuple[int, ...]) -> list[bytes]:
+    """Two JPEG files of one scene, each sharp in another half."""
+    rng = np.random.default_rng(seed)
+    scene = np.zeros((side, side, 3), np.float32)
+    for scale in (2, 8, 32):
+        coarse = rng.normal(0, 25, (side // scale + 1, side // scale + 1, 3)).astype(np.float32)
+        scene += cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    sharp = np.clip(scene + 128, 0, 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(sharp, (0, 0), 3)
+    middle = side // 2
+    pair = (
+        np.hstack([sharp[:, :middle], blurred[:, middle:]]),
+        np.hstack([blurred[:, :middle], sharp[:, middle:]]),
+    )
+    return [cv2.imencode(".jpg", image)[1].tobytes() for image in pair]
+
+
+async def visit_all(address: str, pairs: list[list[bytes]]) -> Counter[str]:
+    """What so many visitors at once are answered, each kind counted."""
+    return Counter(await asyncio.gather(*(visit(address, pair) for pair in pairs)))
+
+
+async def visit(address: str, pair: list[bytes]) -> str:
+    """Be a visitor: "fused", "busy", or what went wrong."""
+    session = secrets.token_hex(6)
+    api = f"{address}/gradio_api"
+    try:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client, present(client, api, session):
+            files = [("files", (f"{i}.jpg", data)) for i, data in enumerate(pair)]
+            answer = await client.post(f"{api}/upload", files=files)
+            if answer.status_code == 503 and "busy" in answer.text:
+                return "busy"
+            answer.raise_for_status()
+            uploads = [{"path": p, "meta": {"_type": "gradio.FileData"}} for p in answer.json()]
+            config = (await client.get(f"{address}/config")).json()
+            number = next(d["id"] for d in config["dependencies"] if d["api_name"] == "fuse")
+            body = {"data": [uploads, False], "fn_index": number, "session_hash": session}
+            answer = await client.post(f"{api}/queue/join", json=body)
+            if answer.status_code == 503 and "Queue is full" in answer.text:
+                return "busy"
+            answer.raise_for_status()
+            output = await finished(client, f"{api}/queue/data?session_hash={session}")
+            fused = next(x["path"] for x in files_in(output) if "-Fusion." in x["path"])
+            picture = await client.get(f"{api}/file={fused}")
+            image = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_UNCHANGED)
+            expected = cv2.imdecode(np.frombuffer(pair[0], np.uint8), cv2.IMREAD_COLOR)
+            return "fused" if image.shape == expected.shape else f"a picture of {image.shape}"
+    except Exception as error:  # a benchmark of failures: each is counted and told
+        return f"{type(error).__name__}: {error}"
+
+
+@contextlib.asynccontextmanager
+async def present(client: httpx.AsyncClient, api: str, session: str) -> AsyncIterator[None]:
+    """An open page in a browser: when this stream ends, the server knows that it is closed."""
+    async with client.stream("GET", f"{api}/heartbeat/{session}"):
+        yield
+
+
+async def finished(client: httpx.AsyncClient, url: str) -> list:
+    """The outputs of the event that the session waits for."""
+    async with client.stream("GET", url) as stream:
+        async for line in stream.aiter_lines():
+            message = json.loads(line[5:]) if line.startswith("data:") else {}
+            if message.get("msg") == "process_completed":
+                if not message["success"]:
+                    raise RuntimeError(message["output"].get("error") or "an unnamed error")
+                return message["output"]["data"]
+    raise RuntimeError("the answer ended early")
+
+
+def files_in(value: object) -> Iterator[dict]:
+    """All file records in nested outputs."""
+    if isinstance(value, dict):
+        if value.get("path"):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from files_in(item)
+
+
+def memory(process: int) -> float:
+    """Resident megabytes (10⁶ bytes) of a process."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) * 1024 / 1e6
+
+
+def files_left(folder: Path, seconds: float = 40) -> list[Path]:
+    """Files of visitors who have left; some time is given, for Gradio notices it late."""
+    end = time.monotonic() + seconds
+    while True:
+        left = [path for path in folder.rglob("*") if path.is_file()]
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
