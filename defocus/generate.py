@@ -38,6 +38,7 @@ from defocus.sample import Sample, SampleGenerator
 from utils.atomic import atomic_path
 from utils.config import load_config, to_dict
 from utils.errors import UserError, cli
+from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
 
 MANIFEST = "manifest.jsonl"
@@ -136,7 +137,7 @@ def write_sample(sample: Sample, root: Path, name: str) -> None:
 
 def to_pixels(image: Tensor) -> np.ndarray:
     """(C, H, W) in [0, 1] to (H, W, 3) BGR or (H, W) grey uint8; 0.5 becomes 128."""
-    return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in image.flip(0).numpy()])
+    return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in image.numpy()[::-1]])
 
 
 def _identity(generator: SampleGenerator, split: str) -> dict[str, Any]:
@@ -219,6 +220,7 @@ def _start(generator: SampleGenerator, root: Path) -> None:
     global _generator, _root
     _generator, _root = generator, root
     signal(SIGINT, SIG_IGN)  # the parent stops us between two samples
+    keep_freed_memory()
     _one_thread()
 
 

@@ -60,8 +60,8 @@ def guidance_map(
 
 def compare_shares(share1: Tensor, share2: Tensor) -> Tensor:
     """Guidance map of two photographs whose :func:`defocused_share` is known."""
-    first_right, second_right = (share <= INVISIBLE for share in (share1, share2))
-    return 0.5 + 0.5 * first_right.float() - 0.5 * second_right.float()
+    first_right, second_right = ((share <= INVISIBLE).float() for share in (share1, share2))
+    return (1 + first_right - second_right) / 2
 
 
 def boundary_map(guidance: Tensor) -> Tensor:

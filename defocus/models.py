@@ -54,8 +54,15 @@ def background_in_focus(
 
     The foreground spreads over the sharp background: the defocus spread effect.
     """
+    return defocused_over(foreground, background, matte, psf, margin)[0]
+
+
+def defocused_over(
+    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
+) -> tuple[Tensor, Tensor]:
+    """:func:`background_in_focus` and the foreground's spread h_f⊗α, for one blur."""
     light, spread = defocus(foreground, matte, psf, margin)
-    return light + (1 - spread) * crop(background, margin)
+    return torch.addcmul(light, 1 - spread, crop(background, margin)), spread
 
 
 def layers_in_focus(

@@ -93,21 +93,18 @@ def blur(image: Tensor, psf: Tensor | None, margin: int = 0) -> Tensor:
     if psf is None or psf.shape[-1] == 1:
         return crop(image, margin)
     reach = psf.shape[-1] // 2
-    height, width = (n - 2 * margin for n in image.shape[-2:])
-    # Large enough that what wraps around is thrown away; real transforms of odd length are slow.
-    rows, columns = size = [2 * next_fast_len((n + 1) // 2 + reach) for n in (height, width)]
-    start, before = max(margin - reach, 0), max(reach - margin, 0)
-    planes = image[..., start : start + rows - before, start : start + columns - before]
-    after = (columns - before - planes.shape[-1], rows - before - planes.shape[-2])
-    planes = planes.reshape(-1, 1, *planes.shape[-2:])
-    planes = F.pad(planes, (before, after[0], before, after[1]), mode="replicate")
-    # Much faster than rfft2 and irfft2: one dimension after the other, each contiguous in memory,
-    # without the rows that are zero or thrown away, and with the scaling left to the small PSF.
+    planes = crop(image, max(margin - reach, 0))
+    if missing := max(reach - margin, 0):
+        flat = planes.reshape(-1, 1, *planes.shape[-2:])
+        flat = F.pad(flat, (missing,) * 4, mode="replicate")
+        planes = flat.reshape(*image.shape[:-2], *flat.shape[-2:])
+    # Transforms of multiples of 8 are fast. What wraps around falls on the first 2·reach rows and
+    # columns, which are left out; the scaling is left to the small PSF.
+    size = [8 * next_fast_len(math.ceil(n / 8)) for n in planes.shape[-2:]]
+    rows, columns = (slice(2 * reach, n) for n in planes.shape[-2:])
     spectrum = _spectrum(planes, size) * _spectrum(psf / math.prod(size), size)
-    lines = torch.fft.ifft(spectrum, norm="forward")[..., 2 * reach : 2 * reach + height]
-    blurred = torch.fft.irfft(lines.mT.contiguous(), n=columns, norm="forward")
-    blurred = blurred[..., 2 * reach : 2 * reach + width]
-    return blurred.reshape(*image.shape[:-2], height, width)
+    lines = torch.fft.ifft(spectrum, norm="forward")[..., rows]
+    return torch.fft.irfft(lines.mT, n=size[1], norm="forward")[..., columns]
 
 
 def crop(image: Tensor, margin: int) -> Tensor:
@@ -118,7 +115,7 @@ def crop(image: Tensor, margin: int) -> Tensor:
 
 def _spectrum(image: Tensor, size: list[int]) -> Tensor:
     """Half of the Fourier transform at this size, transposed: (…, width // 2 + 1, height)."""
-    return torch.fft.fft(torch.fft.rfft(image, n=size[1]).mT.contiguous(), n=size[0])
+    return torch.fft.fft(torch.fft.rfft(image, n=size[1]).mT, n=size[0])
 
 
 def _grid(radius: float, device: torch.device | str | None) -> tuple[Tensor, Tensor]:

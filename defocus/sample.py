@@ -23,7 +23,7 @@ from defocus.guidance import compare_shares
 from defocus.mattes import procedural_matte
 from defocus.models import (
     all_in_focus,
-    defocus,
+    defocused_over,
     foreground_in_focus,
     one_parameter,
     two_parameter,
@@ -247,19 +247,16 @@ def _photograph(
         layers = psf.blur(torch.cat([foreground, background, matte]), best)
         foreground, background, matte = layers.split([3, 3, 1])
     front, behind = psfs
-    truth = all_in_focus(foreground, background, matte)
     if model == "alpha_matte":
         near = foreground_in_focus(foreground, background, matte, behind, margin)
-        # background_in_focus, whose spread the guidance map needs too.
-        light, spread = defocus(foreground, matte, front, margin)
-        far = light + (1 - spread) * psf.crop(background, margin)
+        far, spread = defocused_over(foreground, background, matte, front, margin)
     else:
         render = one_parameter if model == "one_parameter" else two_parameter
-        mask = (matte > 0.5).float()
-        near, far = render(truth, mask, behind), render(truth, 1 - mask, front)
+        scene, mask = all_in_focus(foreground, background, matte), (matte > 0.5).float()
+        near, far = render(scene, mask, behind), render(scene, 1 - mask, front)
         near, far = psf.crop(near, margin), psf.crop(far, margin)
         spread = psf.blur(matte, front, margin)
-    truth = psf.crop(truth, margin)
+    truth = all_in_focus(*(psf.crop(layer, margin) for layer in (foreground, background, matte)))
     guidance = compare_shares(1 - psf.crop(matte, margin), spread)
     if sharp_everywhere:
         return [truth, far], truth, torch.ones_like(guidance)
