@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +57,8 @@ def box_plots(columns: Sequence[Column]) -> Image.Image:
 
     Pairs differ more than methods do, so what is drawn is each value less the median of all
     methods on its pair. Box: quartiles and median; whiskers: the farthest values within 1.5 times
-    the box beyond it; dots: values beyond, at the rim if they are farther than all whiskers; a
-    diamond: the mean.
+    the box beyond it; dots: values beyond; a diamond: the mean. What lies outside a panel's range
+    is drawn at its rim, so that one bad method does not press the others into a line.
     """
     methods = list(dict.fromkeys(method for column in columns for method in column.values))
     height = 70 + BOX_ROW * len(methods)
@@ -66,11 +66,11 @@ def box_plots(columns: Sequence[Column]) -> Image.Image:
     canvas = Canvas(across * (NAMES + PANEL) + 20, rows * height + 34)
     for i, column in enumerate(columns):
         left, top = i % ACROSS * (NAMES + PANEL) + NAMES, i // ACROSS * height
-        boxes = {m: Box.of(v) for m, v in _deviations(column).items() if v.size}
-        if not boxes:
+        deviations = {m: v for m, v in _deviations(column).items() if v.size}
+        if not deviations:
             continue
-        low = min(box.whiskers[0] for box in boxes.values())
-        high = max(box.whiskers[1] for box in boxes.values())
+        boxes = {method: Box.of(values) for method, values in deviations.items()}
+        low, high = _range(boxes, np.concatenate(list(deviations.values())))
         pad = 0.05 * (high - low) or 1e-6
         low, high = low - pad, high + pad
 
@@ -83,7 +83,7 @@ def box_plots(columns: Sequence[Column]) -> Image.Image:
         for value in (low + pad, 0.0, high - pad):
             canvas.line([(at(value), top + 36), (at(value), base)], RULE, 1)
         for value in (low + pad, high - pad):
-            canvas.text((at(value), base + 12), f"{value:+.2g}", 11, MUTED)
+            canvas.text((at(value), base + 12), f"{value:+.3g}", 11, MUTED)
         for j, method in enumerate(methods):
             y = top + 40 + (j + 0.5) * BOX_ROW
             canvas.text((left - 10, y), method, 12, anchor="rm")
@@ -118,6 +118,16 @@ def _deviations(column: Column) -> dict[str, np.ndarray]:
     some = np.isfinite(values).any(axis=0)
     values = values[:, some] - np.nanmedian(values[:, some], axis=0)
     return {m: row[np.isfinite(row)] for m, row in zip(column.values, values, strict=True)}
+
+
+def _range(boxes: Mapping[str, Box], values: np.ndarray) -> tuple[float, float]:
+    """What a panel shows: all whiskers, but no more than 4 interquartile ranges of all values."""
+    first, third = np.percentile(values, (25, 75))
+    reach = 4 * (third - first)
+    return (
+        max(min(box.whiskers[0] for box in boxes.values()), first - reach),
+        min(max(box.whiskers[1] for box in boxes.values()), third + reach),
+    )
 
 
 def _draw(canvas: Canvas, box: Box, y: float, at: Callable[[float], float]) -> None:

@@ -108,5 +108,5 @@ def save(image: Image.Image, path: str | Path) -> None:
         UserError: the folder cannot be written to.
     """
     with atomic_path(path) as temporary:
-        image.save(temporary, optimize=True, quality=90, subsampling=0)
+        image.save(temporary, optimize=True, quality=80)
     print(f"{path}: {image.width}×{image.height}, {Path(path).stat().st_size / 1e3:.0f} kB")
