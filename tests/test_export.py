@@ -12,10 +12,12 @@ import onnxruntime
 import pytest
 import torch
 
+from benchmarks import backends
 from models import export
 from models.build import build, load_model, save_weights
 from models.fuse import fuse
 from models.onnx_backend import PARTS, load_onnx
+from stacks.cascade import ONNX
 from utils.errors import UserError
 from utils.images import read_photo
 
@@ -96,6 +98,12 @@ def test_shipped_weights_agree_on_photographs(tmp_path):
             np.testing.assert_allclose(x, y.clamp(0, 1), atol=1e-4, rtol=0)
 
 
+def test_the_shipped_file_is_of_the_shipped_weights():
+    about = {entry.key: entry.value for entry in onnx.load(ONNX).metadata_props}
+    assert about["weights_sha256"] == hashlib.sha256(export.WEIGHTS.read_bytes()).hexdigest()
+    assert max(export.check(onnx.load(ONNX), load_model(export.WEIGHTS))) <= 1e-4
+
+
 def test_sharpness_is_a_factor_on_the_logits(exported):
     model, _, path = exported["pair"]
     images = make_images(1, 3, 40, 56)
@@ -155,6 +163,19 @@ def test_each_part_holds_its_own_weights_only(exported):
     extractor = onnx.utils.Extractor(onnx.load(path))
     parts = [extractor.extract_model(i, [o]).ByteSize() for i, o in PARTS.values()]
     assert sum(parts) < 1.02 * path.stat().st_size
+
+
+def test_benchmark_of_backends(exported, capsys, monkeypatch):
+    """Both fuse alike; the ratio is that of the times."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # of the other tests
+    _, weights, path = exported["pair"]
+    arguments = ["--weights", str(weights), "--onnx", str(path), "--rounds", "2", "--threads", "1"]
+    assert backends.main(arguments) == 0
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [row[0].strip() for row in rows] == ["PyTorch", "ONNX Runtime"]
+    assert int(rows[1][3]) <= 1
+    found = {"PyTorch": (0.3, 0), "ONNX Runtime": (0.2, 1)}
+    assert "| ONNX Runtime | 0.200 | 1.50 | 1 |" in backends.table(found)
 
 
 def test_bad_files_are_named(tmp_path, exported):

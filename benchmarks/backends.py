@@ -1,0 +1,95 @@
+"""PyTorch, ONNX Runtime and torch.compile on one pair, on the CPU, in one run.
+
+    python -m benchmarks.backends
+    python -m benchmarks.backends --pair near.png far.png --compile
+
+Prints the median time of each over rounds in which they take turns, and PyTorch's time over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from models.build import load_model
+from models.fuse import fuse_arrays
+from models.mmfnet import MMFNet
+from models.onnx_backend import load_onnx
+from stacks.cascade import ONNX, WEIGHTS
+from utils.errors import UserError, cli
+from utils.images import read_photo
+
+PAIR = [WEIGHTS.parents[1] / f"data/samples/cat-{half}.png" for half in "AB"]
+EAGER = "PyTorch"
+
+
+@cli
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pair", nargs=2, default=PAIR, metavar="FILE", help="a sample by default")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="safetensors")
+    parser.add_argument("--onnx", type=Path, default=ONNX, help="the same, from models.export")
+    parser.add_argument("--threads", type=int, default=2, help="of each, by default 2")
+    parser.add_argument("--rounds", type=int, default=15, help="by default 15")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too; needs g++")
+    args = parser.parse_args(argv)
+    if min(args.threads, args.rounds) < 1:
+        raise UserError("--threads and --rounds have to be at least 1")
+    torch.set_num_threads(args.threads)
+    photos = [read_photo(path).rgb for path in args.pair]
+    models = {EAGER: eager(args.weights), "ONNX Runtime": load_onnx(args.onnx, args.threads)}
+    if args.compile:
+        models["torch.compile"] = compiled = eager(args.weights)
+        for net in compiled.children():
+            net.compile()
+    height, width = photos[0].shape[:2]
+    print(f"{width}×{height}, {args.threads} threads, median of {args.rounds} rounds\n")
+    print(table(compare(models, photos, args.rounds)))
+
+
+def eager(weights: Path) -> MMFNet:
+    """The model as run_inference.py loads it."""
+    return load_model(weights).to(memory_format=torch.channels_last)
+
+
+def compare(
+    models: dict[str, MMFNet], photos: list[np.ndarray], rounds: int
+) -> dict[str, tuple[float, int]]:
+    """Of each model the median seconds that it takes to fuse two photographs (H, W, 3), and by how
+    many steps of their type its result differs from the first model's."""
+    images = {name: fuse_arrays(model, *photos).fused for name, model in models.items()}
+    first = next(iter(images.values())).astype(np.float64)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in tqdm(range(rounds), unit="round", leave=False):
+        for name, model in models.items():
+            started = time.perf_counter()
+            fuse_arrays(model, *photos)
+            seconds[name].append(time.perf_counter() - started)
+    return {
+        name: (statistics.median(times), int(np.abs(images[name] - first).max()))
+        for name, times in seconds.items()
+    }
+
+
+def table(found: dict[str, tuple[float, int]]) -> str:
+    """What :func:`compare` found, as Markdown."""
+    reference = found[EAGER][0]
+    rows = ["| | seconds | PyTorch's time / its | differs by |", "|---|---|---|---|"]
+    rows += [
+        f"| {name} | {seconds:.3f} | {reference / seconds:.2f} | {steps} |"
+        for name, (seconds, steps) in found.items()
+    ]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
