@@ -49,6 +49,8 @@ LAYOUT = {
     "guidance": "FusionMapT/{}_G.png",
 }
 
+SHARE = 8  # samples that a worker is given at a time, so that handing them over costs little
+
 # Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
 PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
@@ -200,14 +202,17 @@ def _work(
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
     bar = tqdm(total=done + len(todo), initial=done, unit="sample", smoothing=0.05)
-    waiting, pending = deque(todo), deque[Future]()
+    share = max(1, min(SHARE, len(todo) // workers))
+    waiting = deque(todo[start : start + share] for start in range(0, len(todo), share))
+    pending = deque[Future]()
     with bar, ProcessPoolExecutor(workers, context, _start, (generator, root)) as pool:
         try:
             while waiting or pending:
-                while waiting and len(pending) < 8 * workers:
+                while waiting and len(pending) < 4 * workers:
                     pending.append(pool.submit(_make, waiting.popleft()))
-                yield pending.popleft().result()
-                bar.update()
+                for made in pending.popleft().result():
+                    yield made
+                    bar.update()
         except BrokenProcessPool as error:
             raise UserError(
                 f"a worker was killed, likely for want of memory; lower --workers ({workers})"
@@ -224,10 +229,13 @@ def _start(generator: SampleGenerator, root: Path) -> None:
     _one_thread()
 
 
-def _make(index: int) -> tuple[int, str]:
-    sample = _generator[index]
-    write_sample(sample, _root, str(index))
-    return index, json.dumps(sample.parameters)
+def _make(indices: list[int]) -> list[tuple[int, str]]:
+    made = []
+    for index in indices:
+        sample = _generator[index]
+        write_sample(sample, _root, str(index))
+        made.append((index, json.dumps(sample.parameters)))
+    return made
 
 
 def _one_thread() -> None:
