@@ -17,15 +17,15 @@ ROOT = Path(__file__).parents[1]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
 
 
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+LAUNCH += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+LAUNCH += [str(ROOT / "main.py"), SMOKE, "device=cpu"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
 def torchrun(*arguments: str) -> subprocess.CompletedProcess:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     return subprocess.run(
-        [*launch, str(ROOT / "main.py"), SMOKE, "device=cpu", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [*LAUNCH, *arguments], capture_output=True, text=True, timeout=300, env=ONE_THREAD
     )
 
 
@@ -48,6 +48,25 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, photographs, 
     if boundary:
         assert len((two / "validation.jsonl").read_text().splitlines()) == 2
     assert result.stderr.count("2 process(es) on cpu") == 1
+
+
+def test_sigterm_to_torchrun_saves_and_another_call_goes_on(tmp_path, photographs):
+    """As a cluster does it when the time is up: the step under way is saved, not lost."""
+    run = tmp_path / "run"
+    shared = [f"data.photographs={photographs}", f"run={run}", "validation.every=0"]
+    shared += ["train.save_every=100000", "train.log_every=1"]  # so nothing else is saved
+    arguments = [*LAUNCH, *shared, "train.steps=100000"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=ONE_THREAD) as process:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "step 3 " in line:
+                process.terminate()
+    step = torch.load(run / "latest.pt", weights_only=True)["step"]
+    assert f"stopped at step {step}, saved" in "".join(said)
+    result = torchrun(*shared, f"train.steps={step + 1}")
+    assert result.returncode == 0, result.stderr
+    assert f"from step {step} to {step + 1}" in result.stderr
 
 
 def test_an_error_in_one_process_ends_all(tmp_path, stored):
