@@ -180,9 +180,9 @@ def fuse_stacks(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Prob
     names = [field.name for field in fields(Options) if field.name in args]
     options = Options(**{name: getattr(args, name) for name in names})
     say = teller(args)
-    if "dry_run" in args:
-        return {}, problems + outline_batch(sources, args.output, options, say)
     cascade = load_cascade(args.weights, args.device)
+    if "dry_run" in args:
+        return {}, problems + outline_batch(cascade, sources, args.output, options, say)
     check_folders(args)
     weights = args.weights or WEIGHTS
     done, failed = fuse_batch(

@@ -74,13 +74,17 @@ def fuse_batch(
 
 
 def outline_batch(
-    sources: Sequence[Source], output: Path, options: Options, say: Callable[[str], None]
+    cascade: Cascade,
+    sources: Sequence[Source],
+    output: Path,
+    options: Options,
+    say: Callable[[str], None],
 ) -> list[Problem]:
     """Tell what :func:`fuse_batch` would do, and write nothing; what could not be fused."""
     problems = []
     for source in sources:
         try:
-            say(outline(source, output, options, frames_bar()))
+            say(outline(cascade, source, output, options, frames_bar()))
         except UserError as error:
             problems.append(Problem((source.origin,), str(error)))
     return problems

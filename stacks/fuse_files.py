@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from data.pairs import Problem
 from data.stack_files import Source, Stack, look_into
@@ -15,15 +16,25 @@ from stacks.fuse import SMALLEST, Fusion, Progress, Step, fuse
 from stacks.merge import needed_memory
 from stacks.options import Options
 from stacks.order import by_focus
-from stacks.outputs import Outputs, result_path
+from stacks.outputs import Outputs, result_path, writing_memory
 from stacks.report import describe
 from utils.atomic import atomic_files
 from utils.errors import UserError
 from utils.images import Photo
 
 
-def plan(source: Source, output: Path, options: Options, progress: Progress) -> tuple[Stack, Path]:
-    """The frames of a stack in order, and the file of the fused image; nothing is written.
+class Plan(NamedTuple):
+    """The frames of a stack in order, the file of the result, and the bytes of memory it takes."""
+
+    stack: Stack
+    result: Path
+    memory: int
+
+
+def plan(
+    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+) -> Plan:
+    """What is to be done with a stack; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
@@ -32,7 +43,7 @@ def plan(source: Source, output: Path, options: Options, progress: Progress) -> 
     result = result_path(output, source.name, options.format, stack.dtype)
     if any(result.exists() and result.samefile(path) for path in source.files):
         raise UserError(f"{result} is both a frame and the result; give another --output")
-    needed = needed_memory(stack.size, stack.dtype)
+    needed = needed_memory(stack.size, stack.dtype, cascade) + writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         height, width = stack.size
         raise UserError(
@@ -46,22 +57,24 @@ def plan(source: Source, output: Path, options: Options, progress: Progress) -> 
             except BrokenFrame as error:
                 stack = without(stack, error, source, options)
                 continue
-        return Stack([stack.frames[i] for i in order], stack.problems), result
-    return stack, result
+        return Plan(Stack([stack.frames[i] for i in order], stack.problems), result, needed)
+    return Plan(stack, result, needed)
 
 
-def outline(source: Source, output: Path, options: Options, progress: Progress) -> str:
+def outline(
+    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+) -> str:
     """What :func:`fuse_stack` would do with a stack; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
     """
-    stack, result = plan(source, output, options, progress)
-    (height, width), needed = stack.size, needed_memory(stack.size, stack.dtype)
+    stack, result, memory = plan(cascade, source, output, options, progress)
+    height, width = stack.size
     return "\n".join(
         [
             f"{source.origin}: {len(stack.frames)} frames of {width}×{height} pixels, "
-            f"{stack.dtype}, give {result} in at most {needed / 1e9:.2f} GB",
+            f"{stack.dtype}, give {result}; {memory / 1e9:.2f} GB of memory will do",
             *(f"  {number} {frame}" for number, frame in enumerate(stack.frames)),
             *(f"  left out: {problem.error}" for problem in stack.problems),
         ]
@@ -84,7 +97,7 @@ def fuse_stack(
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.
     """
-    stack, result = plan(source, output, options, progress)
+    stack, result, _ = plan(cascade, source, output, options, progress)
     while True:
         started = time.perf_counter()
         try:
@@ -124,6 +137,9 @@ def _fuse(
     observers: Sequence[Callable[[Step], None]],
     progress: Progress,
 ) -> Fusion:
+    limit = options.memory
+    if limit is not None:
+        limit -= writing_memory(options, images.stack.size)
     try:
         fusion = fuse(
             images,
@@ -132,7 +148,7 @@ def _fuse(
             motion=options.motion,
             exposure=options.exposure,
             crop=options.crop,
-            memory=options.memory,
+            memory=limit,
             observe=lambda step: [observe(step) for observe in observers],
             progress=progress,
         )

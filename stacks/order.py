@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 SIDE = 640  # pixels: long side of the reduced frames whose detail is measured
+NEAR = 8  # power of the similarities: what matters is who is next to whom
 CELLS = 24  # rows and columns of the sharpness maps: coarse, for the frames are not aligned
 
 
@@ -29,9 +30,8 @@ def by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None)
     maps = np.array([_sharpness(frames[i]) for i in numbers])
     # A place is sharp or not against the other frames: texture differs from place to place.
     shares = maps / np.maximum(maps.sum(0), 1e-12)
-    shares = shares - shares.mean(1, keepdims=True)
     shares /= np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1e-12)
-    similarity = 1 + shares @ shares.T  # of correlations; none is negative
+    similarity = (shares @ shares.T) ** NEAR
     laplacian = np.diag(similarity.sum(1)) - similarity
     along = np.linalg.eigh(laplacian)[1][:, 1]
     order = np.argsort(along, kind="stable")

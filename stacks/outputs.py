@@ -32,6 +32,12 @@ def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) ->
     return path
 
 
+def writing_memory(options: Options, size: tuple[int, int]) -> int:
+    """Bytes that what is written beside the result (H, W) takes beyond merging, as measured."""
+    pixels = size[0] * size[1]
+    return 13 * pixels * options.maps + 6 * pixels * options.steps + 60_000_000 * options.preview
+
+
 @dataclass
 class Outputs:
     """Writes the files of one stack.
@@ -99,7 +105,10 @@ def colored(index: np.ndarray, count: int) -> np.ndarray:
     """Frame numbers (H, W) below ``count`` as colours (H, W, 3) uint8, from dark to bright."""
     shades = np.rint(np.arange(count) * (255 / max(1, count - 1))).astype(np.uint8)
     palette = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
-    return palette[index]
+    picture = np.empty((*index.shape, 3), np.uint8)
+    for row, colours in zip(index, picture, strict=True):  # a map of all would take 8 bytes a pixel
+        colours[...] = palette[row]
+    return picture
 
 
 def small(image: np.ndarray) -> Image.Image:

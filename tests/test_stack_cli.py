@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from conftest import ROOT
 from focus_stacks import focus_stack, save_stack
 from PIL import Image, ImageCms
 from test_inference import files, pixels, png_head
@@ -360,6 +364,20 @@ def test_memory_that_does_not_do(tmp_path, run, said):
     assert files(tmp_path / "out") == []
     assert run("--memory", "4G") == 0
     assert [amount(x) for x in ("2G", "1.5m", "300KB", "7")] == [2 * 10**9, 1_500_000, 300_000, 7]
+
+
+def test_a_limit_of_memory_is_kept(tmp_path):
+    """By the process itself, which tells its peak: with the shipped weights, maps and a preview."""
+    pytest.importorskip("onnxruntime")
+    save_stack(tmp_path / "in", focus_stack(3, 900, 1200))
+    command = [sys.executable, str(ROOT / "run_inference.py"), "--stack", str(tmp_path / "in")]
+    command += ["--output", str(tmp_path / "out"), "--backend", "onnxruntime", "--maps"]
+    planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    needed = float(re.search(r"([0-9.]+) GB", planned.stdout)[1]) + 0.005  # it is rounded
+    limit = ["--memory", f"{needed}G", "--json", str(tmp_path / "r.json")]
+    subprocess.run([*command, *limit], capture_output=True, check=True)
+    (stack,) = json.loads((tmp_path / "r.json").read_text())["stacks"]
+    assert 1e8 < stack["peak_memory"] <= needed * 1e9
 
 
 @contextlib.contextmanager
