@@ -20,7 +20,7 @@ from PIL import Image
 
 from defocus.guidance import boundary_map
 from defocus.sample import DefocusConfig, Sample, SampleGenerator
-from defocus.sources import Photographs, RGBACutouts, Source
+from defocus.sources import Photographs, Source, foregrounds
 from utils.errors import UserError, cli
 from utils.figures import PAPER, Canvas, save, to_image
 
@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photographs", metavar="DIR", help="by default scikit-image's free ones")
-    parser.add_argument("--cutouts", metavar="DIR", help="RGBA; by default procedural mattes")
+    parser.add_argument(
+        "--cutouts", metavar="DIR", help="of foregrounds; by default procedural mattes"
+    )
     parser.add_argument(
         "--samples", type=int, nargs="+", default=list(ROWS), metavar="N", help="a row for each"
     )
@@ -70,7 +72,7 @@ def make_generator(
     backgrounds = Photographs(photographs) if photographs else FreePhotographs()
     if len(backgrounds) < 2:
         raise UserError(f"--photographs {photographs} holds one photograph; 2 layers need 2")
-    return SampleGenerator(config, backgrounds, [RGBACutouts(cutouts)] if cutouts else [], seed)
+    return SampleGenerator(config, backgrounds, [foregrounds(cutouts)] if cutouts else [], seed)
 
 
 class FreePhotographs(Photographs):

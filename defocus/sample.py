@@ -8,7 +8,7 @@ is cropped afterwards, so that light from outside the frame blurs into it as in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from defocus import camera, psf
 from defocus.color import to_linear, to_srgb
 from defocus.guidance import compare_shares
-from defocus.mattes import procedural_matte
+from defocus.mattes import KINDS, procedural_matte
 from defocus.models import (
     all_in_focus,
     defocused_over,
@@ -29,6 +29,15 @@ from defocus.models import (
     two_parameter,
 )
 from defocus.sources import ForegroundSource, Photographs
+
+MODELS = ("alpha_matte", "one_parameter", "two_parameter")
+
+# name → PSF of (σ in px, blades, rotation in rad)
+APERTURES: dict[str, Callable[[float, int, float], Tensor]] = {
+    "gaussian": lambda sigma, blades, rotation: psf.gaussian(sigma),
+    "disk": lambda sigma, blades, rotation: psf.disk(2 * sigma),
+    "polygon": lambda sigma, blades, rotation: psf.polygon(2 * sigma, blades, rotation),
+}
 
 
 @dataclass
@@ -50,8 +59,8 @@ class DefocusConfig:
     """Ranges from which samples are drawn. Lengths in pixels, values in [0, 1]."""
 
     size: int = 256
-    model: str = "alpha_matte"  # or one_parameter, two_parameter: the models the paper argues with
-    psfs: list[str] = field(default_factory=lambda: ["gaussian", "disk", "polygon"])
+    model: str = "alpha_matte"  # or another of MODELS: those the paper argues with
+    psfs: list[str] = field(default_factory=lambda: list(APERTURES))
     sigma: list[float] = field(default_factory=lambda: [0.7, 4.5])  # a disk's radius is 2σ
     sigma_ratio: float = 1.4  # the other layer's σ is up to this factor larger or smaller
     linear_light: float = 0.5  # probability; the paper blurs the stored sRGB values
@@ -81,7 +90,11 @@ class Sample:
 
 
 class SampleGenerator:
-    """Draws samples; the sample of an index depends on the seed and the index alone."""
+    """Draws samples; the sample of an index depends on the seed and the index alone.
+
+    Raises:
+        ValueError: the config names an unknown model, PSF or matte, or a range is none.
+    """
 
     def __init__(
         self,
@@ -90,9 +103,7 @@ class SampleGenerator:
         cutouts: Sequence[ForegroundSource] = (),
         seed: int = 0,
     ):
-        models = ("alpha_matte", "one_parameter", "two_parameter")
-        if config.model not in models:
-            raise ValueError(f"unknown defocus model {config.model!r}, known: {', '.join(models)}")
+        _check(config)
         self.config = config
         self.photographs = photographs
         self.cutouts = [source for source in cutouts if len(source)]
@@ -106,7 +117,7 @@ class SampleGenerator:
         sigmas = [sigma, float(np.clip(sigma * ratio, *config.sigma))]
         kind = str(rng.choice(config.psfs))
         blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-        psfs = [_aperture(kind, s, blades, rotation) for s in sigmas]
+        psfs = [APERTURES[kind](s, blades, rotation) for s in sigmas]
         margin = max(h.shape[-1] for h in psfs) // 2
         linear = bool(rng.random() < config.linear_light)
         near, matte, far, origin = self._scene(config.size + 2 * margin, rng)
@@ -150,18 +161,19 @@ class SampleGenerator:
         config = self.config
         far = int(rng.integers(len(self.photographs)))
         background = self._patch(far, size, rng)
-        procedural = not self.cutouts or rng.random() < config.procedural
-        if procedural:
+        if not self.cutouts or rng.random() < config.procedural:
             # Any photograph but the background's own, so that the layers differ.
             step = int(rng.integers(1, max(2, len(self.photographs))))
             near = (far + step) % len(self.photographs)
             name = self.photographs.photographs[near]
             foreground = self._patch(near, size, rng)
-            matte = procedural_matte((size, size), rng, config.mattes)
+            kinds = config.mattes or list(KINDS)
+            kind = kinds[int(rng.integers(len(kinds)))]
+            matte = procedural_matte((size, size), rng, [kind])
         else:
             source = self.cutouts[int(rng.integers(len(self.cutouts)))]
             cutout = source[int(rng.integers(len(source)))]
-            name = cutout.photograph
+            kind, name = "cutout", cutout.photograph
             foreground, matte = _place(cutout.color, cutout.alpha, size, rng)
         fills = rng.random() < config.fill_frame
         if fills:
@@ -169,7 +181,7 @@ class SampleGenerator:
         origin = {
             "background": self.photographs.photographs[far],
             "foreground": name,
-            "matte": "procedural" if procedural else "cutout",
+            "matte": kind,
             "fills_frame": bool(fills),
         }
         return foreground, torch.from_numpy(matte)[None], background, origin
@@ -217,14 +229,19 @@ class SampleGenerator:
         return images, effects
 
 
-def _aperture(kind: str, sigma: float, blades: int, rotation: float) -> Tensor:
-    if kind == "gaussian":
-        return psf.gaussian(sigma)
-    if kind == "disk":
-        return psf.disk(2 * sigma)
-    if kind == "polygon":
-        return psf.polygon(2 * sigma, blades, rotation)
-    raise ValueError(f"unknown PSF {kind!r}, known: gaussian, disk, polygon")
+def _check(config: DefocusConfig) -> None:
+    for what, names, known in (
+        ("defocus model", [config.model], MODELS),
+        ("PSF", config.psfs, APERTURES),
+        ("matte", config.mattes or [], KINDS),
+    ):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
+    for key in ("sigma", "zoom"):
+        ends = list(getattr(config, key))
+        if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
+            raise ValueError(f"{key} is a range [low, high] above 0, got {ends}")
 
 
 def _photograph(

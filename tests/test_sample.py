@@ -138,4 +138,19 @@ def test_unknown_names_are_refused(photographs):
     with pytest.raises(ValueError, match="unknown defocus model 'ray'"):
         SampleGenerator(replace(PLAIN, model="ray"), photographs)
     with pytest.raises(ValueError, match="unknown PSF 'bokeh'"):
-        SampleGenerator(replace(PLAIN, psfs=["bokeh"]), photographs)[0]
+        SampleGenerator(replace(PLAIN, psfs=["bokeh"]), photographs)
+    with pytest.raises(ValueError, match="unknown matte 'fog', known: blob"):
+        SampleGenerator(replace(PLAIN, mattes=["fog"]), photographs)
+
+
+@pytest.mark.parametrize("key", ["sigma", "zoom"])
+@pytest.mark.parametrize("ends", [[1.0], [0.0, 1.0], [2.0, 1.0]])
+def test_ranges_that_are_none_are_refused(photographs, key, ends):
+    with pytest.raises(ValueError, match=f"{key} is a range"):
+        SampleGenerator(replace(PLAIN, **{key: ends}), photographs)
+
+
+def test_the_kind_of_matte_is_noted(photographs):
+    generator = SampleGenerator(replace(PLAIN, mattes=["grille", "holes"]), photographs, seed=1)
+    mattes = [generator[index].parameters["matte"] for index in range(12)]
+    assert set(mattes) == {"grille", "holes"}
