@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from benchmarks import parts, registration, stacks, tools
+from benchmarks import parts, pictures, registration, stacks, tools
 from benchmarks.folding import oracle
 from benchmarks.generated import Truth, choose_frames, generated, quality, read_truth
 from benchmarks.measure import Failed, measure
@@ -250,3 +250,29 @@ def test_registration_reports_mean_and_largest_error(photographs, tmp_path, monk
     row = json.loads((tmp_path / "corners.json").read_text())["tiny"]
     assert 0 < row["mean"] <= row["largest"] and row["frames"] == 5
     assert "tiny" in (tmp_path / "README.md").read_text()
+
+
+def test_series_are_told_by_what_their_names_share(tmp_path):
+    for name in ("lytro-01-A", "lytro-01-B", "pcb_001", "pcb_002", "pcb_003", "alone-1"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), texture(0, 20, 20))
+    (tmp_path / "Readme.txt").write_text("no frame")
+    found = pictures.series(tmp_path)
+    assert {name: len(paths) for name, paths in found.items()} == {"lytro-01": 2, "pcb": 3}
+    assert [path.name for path in found["lytro-01"]] == ["lytro-01-A.png", "lytro-01-B.png"]
+
+
+def test_a_folder_without_stacks_is_named(tmp_path, capsys):
+    assert pictures.main(["--stacks", str(tmp_path)]) == 2
+    assert "holds no two frames" in capsys.readouterr().err
+
+
+def test_all_programs_of_a_picture_get_the_aligned_frames():
+    image = cv2.GaussianBlur(texture(1, 160, 200), (0, 0), 1)
+    shift = np.float32([[1, 0, 7], [0, 1, -4]])
+    moved = cv2.warpAffine(image, shift, (200, 160), borderMode=cv2.BORDER_REFLECT)
+    images = pictures.results([image, moved], [Tool("first", first_frame)])
+    assert list(images) == ["frame 1", "frame 2", "ours", "first"]
+    np.testing.assert_array_equal(images["first"], images["frame 1"])
+    inner = (slice(10, -10), slice(10, -10))
+    error = np.abs(images["frame 1"][inner].astype(int) - images["frame 2"][inner])
+    assert images["ours"].shape == images["first"].shape and np.median(error) <= 2

@@ -1,0 +1,100 @@
+"""Pictures of fused stacks, with insets at depth edges, beside other programs.
+
+    python -m benchmarks.pictures --out docs/figures/stacks
+
+All programs get the same frames, aligned by us, so that the same pixels can be compared. The insets
+are where the first and the last frame meet and the results differ most, chosen by
+:func:`evaluation.figures.choose_insets`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.measure import Failed, measure
+from benchmarks.tools import Tool, choose, result
+from evaluation.figures import choose_insets, comparison
+from stacks.fuse import Step, fuse
+from utils.errors import UserError, cli
+from utils.figures import save
+from utils.images import EXTENSIONS, read_photo, write_png
+
+PEERS = ("FocusWeave", "enfuse")
+
+
+def series(folder: Path) -> dict[str, list[Path]]:
+    """The stacks of a folder by name: ``lytro-01-A.jpg`` and ``lytro-01-B.jpg`` are of lytro-01.
+
+    Raises:
+        UserError: there is no folder, or no stack in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    found = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in EXTENSIONS:
+            found[re.sub(r"[-_][^-_]+$", "", path.stem)].append(path)
+    stacks = {name: paths for name, paths in found.items() if len(paths) > 1}
+    if not stacks:
+        raise UserError(f"{folder} holds no two frames such as x-A.jpg and x-B.jpg")
+    return stacks
+
+
+def results(frames: Sequence[np.ndarray], peers: Sequence[Tool]) -> dict[str, np.ndarray]:
+    """First, middle and last frame, aligned, and what each program makes of all of them."""
+    with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
+        aligned: list[Path] = []
+
+        def keep(step: Step) -> None:
+            aligned.append(Path(folder) / "frames" / f"{step.frame:03d}.png")
+            write_png(aligned[-1], step.aligned)
+
+        fusion = fuse(frames, observe=keep)
+        places = sorted({0, len(aligned) // 2, len(aligned) - 1})
+        shown = {f"frame {i + 1}": aligned[i] for i in places}
+        images = {name: read_photo(path).rgb for name, path in shown.items()}
+        images["ours"] = fusion.image
+        for tool in peers:
+            output = Path(folder) / tool.name
+            output.mkdir()
+            try:
+                measure(tool.commands(Path(folder) / "frames", output, False))
+            except Failed as reason:
+                raise UserError(str(reason)) from reason
+            images[tool.name] = read_photo(result(output)).rgb
+    return images
+
+
+@cli
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.pictures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared = Path("../shared/data")
+    folders = [shared / "lytro_triples", shared / "stacks/pcb"]
+    parser.add_argument("--stacks", nargs="+", type=Path, default=folders, metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/stacks"))
+    options = parser.parse_args(arguments)
+    peers, notes = choose(PEERS)
+    for note in notes:
+        print(note)
+    stacks = {k: v for folder in options.stacks for k, v in series(folder).items()}
+    for name, paths in tqdm(stacks.items(), unit="stack", disable=None):
+        images = results([read_photo(path).rgb for path in paths], peers)
+        frames = [image for label, image in images.items() if label.startswith("frame")]
+        insets = choose_insets(frames[:: len(frames) - 1], list(images.values())[len(frames) :])
+        save(comparison(images, insets), options.out / f"{name}.jpg")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
