@@ -5,8 +5,8 @@
 
 The graph takes image1 and image2 (N, 3, H, W), RGB in [0, 1], of at least 16×16 pixels, and gives
 fused (N, 3, H, W), guidance and boundary (N, 1, H, W), all in [0, 1], and the coefficients of the
-residual (N, C, H, W). A third input, sharpness, is a factor on the logits of the guidance map; it
-need not be given. What the weights are, and their terms, is in the file's metadata. Nothing is
+residual (N, C, H, W). A third input, sharpness (models.mmfnet.sharpen), is for stacks and need not
+be given. What the weights are, and their terms, is in the file's metadata. Nothing is
 written unless ONNX Runtime gives with the file what PyTorch gives with the weights.
 """
 
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from defocus.guidance import boundary_map
 from models.build import load_model
-from models.mmfnet import MMFNet, select
+from models.mmfnet import MMFNet, select, sharpen
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli
 from utils.provenance import provenance
@@ -55,7 +55,7 @@ class Graph(nn.Module):
     def forward(self, image1: Tensor, image2: Tensor, sharpness: Tensor) -> tuple[Tensor, ...]:
         """``PLANES``, and ``CORRECTION`` if there is a boundary sub-net."""
         logits = self.model.initial(image1, image2)
-        guidance = torch.sigmoid(sharpness * logits)
+        guidance = torch.sigmoid(sharpen(logits, sharpness))
         initial = select(image1, image2, guidance)
         boundary = boundary_map(guidance)
         if self.model.boundary is None:
@@ -134,7 +134,7 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
         )
     proto = onnx.load_from_string(buffer.getvalue())
     # An input with an initial value need not be given.
-    proto.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "sharpness"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "sharpness"))
     for output in [node for node in proto.graph.output if node.name in INSIDE]:
         proto.graph.value_info.append(output)
         proto.graph.output.remove(output)

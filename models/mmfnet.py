@@ -25,6 +25,15 @@ def select(image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
     return image2 + guidance * (image1 - image2)
 
 
+def sharpen(logits: Tensor, sharpness: float | Tensor) -> Tensor:
+    """Make clear decisions clearer: l·max(1, s·|l|).
+
+    Where many frames are fused one after another, a pixel that each of them mixes by 3 % does not
+    stay sharp. In the band, where |l| < 1/s since no frame is right, nothing changes.
+    """
+    return logits * (sharpness * logits.abs()).clamp(min=1)
+
+
 class MMFNet(nn.Module):
     """Initial fusion gives a guidance map, boundary fusion repairs the band around the FDB.
 

@@ -104,13 +104,17 @@ def test_the_shipped_file_is_of_the_shipped_weights():
     assert max(export.check(onnx.load(ONNX), load_model(export.WEIGHTS))) <= 1e-4
 
 
-def test_sharpness_is_a_factor_on_the_logits(exported):
+def test_sharpness_makes_clear_decisions_clearer(exported):
     model, _, path = exported["pair"]
     images = make_images(1, 3, 40, 56)
+    logits = model.initial(*images)
+    sharpness = 1 / float(logits.abs().median())  # so that it acts on half of the pixels
     guidance, coefficients = run(
-        path, ["guidance", "coefficients"], images, sharpness=np.array(3, np.float32)
+        path, ["guidance", "coefficients"], images, sharpness=np.array(sharpness, np.float32)
     )
-    expected = torch.sigmoid(3 * model.initial(*images))
+    expected = torch.sigmoid(
+        torch.where(logits.abs() * sharpness > 1, sharpness * logits * logits.abs(), logits)
+    )
     np.testing.assert_allclose(guidance, expected, atol=1e-5)
     expected = model.boundary.coefficients(*images, expected)
     np.testing.assert_allclose(coefficients, expected, atol=1e-5)
