@@ -19,6 +19,7 @@ from utils.images import EXTENSIONS, Probe, probe
 ORDERS = ("name", "time", "focus")
 MULTI_PAGE = (".tif", ".tiff")
 KINDS = ("Fusion", "Index", "Depth", "Confidence", "Preview", "Steps")
+FRAME = re.compile(r"(.+)[-_ ]([A-Za-z]|[0-9]+)")  # the name of a stack, and of a frame of it
 RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
 
 
@@ -100,7 +101,8 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
 
 
 def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
-    """All stacks of a folder: each folder in it that holds images, and each multi-page TIFF.
+    """All stacks of a folder: each folder in it that holds images, each multi-page TIFF, and files
+    that are named alike but for a number or letter (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
 
     Returns:
         The stacks in the natural order of their names, and folders that cannot be read. Whether a
@@ -110,7 +112,8 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
         UserError: the folder is missing or unreadable, holds no stack, or two stacks would be
             named alike.
     """
-    stacks: dict[str, Source] = {}
+    found: list[Source] = []
+    loose: dict[str, list[Path]] = defaultdict(list)
     problems = []
     for path in _listed(Path(folder)):
         if RESULT.fullmatch(path.stem):
@@ -121,12 +124,18 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
             problems.append(Problem((path,), str(error)))
             continue
         if files:
-            source = Source(path.name if path.is_dir() else path.stem, path, files)
-            other = stacks.setdefault(source.name.casefold(), source)
-            if other is not source:
-                raise UserError(
-                    f"{other.origin} and {path} would both give {source.name}-Fusion; rename one"
-                )
+            found.append(Source(path.name if path.is_dir() else path.stem, path, files))
+        elif path.suffix.lower() in EXTENSIONS and (name := FRAME.fullmatch(path.stem)):
+            loose[name[1]].append(path)
+    found += [Source(name, files[0], tuple(files)) for name, files in loose.items() if files[1:]]
+    stacks: dict[str, Source] = {}
+    for source in sorted(found, key=lambda source: _natural(Path(source.name))):
+        other = stacks.setdefault(source.name.casefold(), source)
+        if other is not source:
+            raise UserError(
+                f"{other.origin} and {source.origin} would both give {source.name}-Fusion; rename "
+                "one"
+            )
     if not stacks and not problems:
         raise UserError(f"{folder} holds no stacks; a batch is a folder with a folder for each")
     return list(stacks.values()), problems

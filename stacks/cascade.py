@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # PyTorch is imported only where it computes
 WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 ONNX = WEIGHTS.with_suffix(".onnx")
 HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask PyTorch
-# Of decisions, see :func:`models.mmfnet.sharpen`. Generated stacks of 5 layers came out nearer to the
-# truth than by plain pairwise folding, in the band and outside (benchmarks/folding.py).
+# Of decisions, see :func:`models.mmfnet.sharpen`. With it, generated stacks of 5 layers come out
+# nearer to the truth than by pairwise folding, in the band and outside it: benchmarks/folding.py
 SHARPNESS = 1.2
 
 

@@ -138,3 +138,15 @@ def test_reading_ahead_gives_any_frame_and_names_a_broken_one(tmp_path):
 def test_widening_keeps_the_brightness(value):
     wide = widened(np.full((2, 2, 3), value, np.uint8), np.dtype(np.uint16))
     assert wide.dtype == np.uint16 and np.all(wide / 65535 == value / 255)
+
+
+def test_loose_files_named_alike_are_stacks(tmp_path):
+    for name in ("lytro-01", "lytro-2"):
+        save_stack(tmp_path, [FRAMES[0]] * 3, f"{name}-{{}}.png")
+    save_stack(tmp_path / "folder", [FRAMES[0]] * 2)
+    for alone in ("single-1", "portrait"):
+        Image.fromarray(FRAMES[0]).save(tmp_path / f"{alone}.png")
+    sources, problems = find_stacks(tmp_path)
+    assert not problems
+    assert [source.name for source in sources] == ["folder", "lytro-01", "lytro-2"]
+    assert [path.name for path in sources[2].files] == [f"lytro-2-{i}.png" for i in (1, 2, 3)]
