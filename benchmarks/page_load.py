@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import secrets
 import socket
@@ -45,11 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--visitors", type=int, default=50, help="at once; 50 by default")
     parser.add_argument("--rounds", type=int, default=10, help="10 by default")
     parser.add_argument("--megapixels", type=float, default=1, help="of a photograph; 1 by default")
+    parser.add_argument("--waiting", type=int, help="app.py --max-waiting; its own by default")
     args = parser.parse_args(argv)
+    options = ["--max-waiting", str(args.waiting)] if args.waiting else []
     if not Path("/proc/self/status").exists():
         raise UserError("memory is read from /proc, which only Linux has")
     side = round((args.megapixels * 1e6) ** 0.5)
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), options) as server:
         process, address, opened = server
         print(f"the page opens {opened:.1f} s after its start")
         print(f"{args.visitors} visitors at once, each with a pair of {side}×{side} pixels")
@@ -77,14 +80,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen, str, float]]:
+def serving(folder: Path, options: list[str]) -> Iterator[tuple[subprocess.Popen, str, float]]:
     """Run the page with its files in ``folder``; process, address, seconds until it opens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     started = time.perf_counter()
     process = subprocess.Popen(
-        ["env", f"TMPDIR={folder}", sys.executable, "app.py", "--port", str(port)], cwd=ROOT
+        [sys.executable, "app.py", "--port", str(port), *options],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
     )
     try:
         while True:
@@ -134,9 +139,14 @@ async def visit(address: str, pair: list[bytes]) -> str:
                 return "busy"
             answer.raise_for_status()
             uploads = [{"path": p, "meta": {"_type": "gradio.FileData"}} for p in answer.json()]
-            config = (await client.get(f"{address}/config")).json()
-            number = next(d["id"] for d in config["dependencies"] if d["api_name"] == "fuse")
-            body = {"data": [uploads, False], "fn_index": number, "session_hash": session}
+            events = (await client.get(f"{address}/config")).json()["dependencies"]
+            note, fuse = (
+                next(event["id"] for event in events if event["api_name"] == name)
+                for name in ("note", "fuse")
+            )
+            body = {"data": [uploads], "fn_index": note, "session_hash": session}
+            (await client.post(f"{api}/run/predict", json=body)).raise_for_status()
+            body = {"data": [uploads, False], "fn_index": fuse, "session_hash": session}
             answer = await client.post(f"{api}/queue/join", json=body)
             if answer.status_code == 503 and "Queue is full" in answer.text:
                 return "busy"

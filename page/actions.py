@@ -26,10 +26,13 @@ class Actions:
         # All in one thread, for PyTorch keeps a team of threads for each that calls it.
         self._worker = ThreadPoolExecutor(1, "fusion")
 
-    def look(self, files: list[dict] | None, request: gr.Request) -> None:
+    def note(self, files: list[dict] | None, request: gr.Request) -> None:
+        """Remember whose the files are that were chosen."""
+        self.sessions.note(request.session_hash, _paths(files))
+
+    def look(self, files: list[dict] | None) -> None:
         """Say at once what is wrong with files that were chosen."""
         paths = _paths(files)
-        self.sessions.note(request.session_hash, paths)
         with _plainly(paths):
             check(paths, self.limits, least=0)
 

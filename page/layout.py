@@ -102,6 +102,7 @@ def build(actions: Actions, limits: Limits) -> gr.Blocks:
         quick = {"api_visibility": "private", "show_progress": "hidden"}
         picked = gallery.select(pick, None, [files, align], **quick, queue=False)
         picked.then(**fusion, api_visibility="private")
+        files.upload(actions.note, files, None, **quick, queue=False, preprocess=False)
         # Errors are shown of queued events only; these do not wait.
         quick["concurrency_limit"] = None
         files.upload(actions.look, files, None, **quick, preprocess=False)

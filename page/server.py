@@ -44,7 +44,7 @@ def serve(
         where = f"{host}:{port}" if port else host
         raise UserError(f"cannot serve at {where}: {error}; see --host and --port") from error
     with tempfile.TemporaryDirectory(prefix="mmfnet-page-") as folder, _gradio_folder(folder):
-        sessions = Sessions(Path(folder).resolve())
+        sessions = Sessions(Path(folder).resolve(), 60 * limits.minutes)
         page = build(Actions(fuser, limits, sessions), limits)
         page.queue(max_size=limits.waiting)
         page.launch(

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ class _Session:
     uploads: dict[Path, int] = field(default_factory=dict)  # and when they were written, ns
     folder: Path | None = None  # of the last results, or those to come
     result: Result | None = None
+    used: float = field(default_factory=time.monotonic)
 
 
 class Sessions:
@@ -26,10 +28,11 @@ class Sessions:
     Args:
         root: folder of uploads and results. An upload is named after its content, so sessions may
             share it: it goes with the last of them, and not if it was uploaded again since.
+        seconds: until what a session has goes although nobody closed it.
     """
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, seconds: float):
+        self.root, self.seconds = root, seconds
         self._open: dict[str, _Session] = {}
         self._lock = threading.Lock()
 
@@ -44,9 +47,12 @@ class Sessions:
     def begin(self, name: str) -> Path:
         """An empty folder for the next results of a session; the last ones are removed."""
         with self._lock:
+            now = time.monotonic()
+            for other in [x for x, s in self._open.items() if now - s.used > self.seconds]:
+                self._close(other)
             session = self._open.setdefault(name, _Session())
             _remove(session.folder)
-            session.result = None
+            session.result, session.used = None, now
             session.folder = Path(tempfile.mkdtemp(prefix="results-", dir=self.root))
             return session.folder
 
@@ -68,15 +74,18 @@ class Sessions:
     def close(self, name: str) -> None:
         """Remove all that a session has, but for what others have too."""
         with self._lock:
-            session = self._open.pop(name, _Session())
-            _remove(session.folder)
-            for path, written in session.uploads.items():
-                if any(path in other.uploads for other in self._open.values()):
-                    continue
-                with contextlib.suppress(OSError):  # absent, or something else is in its folder
-                    if path.stat().st_mtime_ns == written:
-                        path.unlink()
-                        path.parent.rmdir()
+            self._close(name)
+
+    def _close(self, name: str) -> None:
+        session = self._open.pop(name, _Session())
+        _remove(session.folder)
+        for path, written in session.uploads.items():
+            if any(path in other.uploads for other in self._open.values()):
+                continue
+            with contextlib.suppress(OSError):  # absent, or something else is in its folder
+                if path.stat().st_mtime_ns == written:
+                    path.unlink()
+                    path.parent.rmdir()
 
     def size(self) -> int:
         """Bytes on disk, of all sessions."""

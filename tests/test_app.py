@@ -25,6 +25,7 @@ import app  # noqa: E402
 from page.fusing import Fuser  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
+from page.sessions import Sessions  # noqa: E402
 from run_inference import main as run_inference  # noqa: E402
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
@@ -38,6 +39,14 @@ LIMITS = Limits(
     waiting=1,
 )
 DOWNLOAD = 3  # place among the outputs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast_heartbeat() -> Iterator[None]:
+    """Clients that are closed are noticed soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_HEARTBEAT_INTERVAL", "0.2")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +262,18 @@ def test_files_go_with_the_visitor(address, tmp_path):
     assert uploads <= files()
     visitors[1].close()
     assert wait_until(lambda: files() <= before)
+
+
+def test_sessions_that_nobody_closes_end(tmp_path):
+    sessions = Sessions(tmp_path, seconds=0.05)
+    old, upload = sessions.begin("one"), tmp_path / "hash/a.png"
+    upload.parent.mkdir()
+    upload.write_bytes(b"a")
+    sessions.note("one", [upload, SAMPLES / "cat-A.png"])
+    time.sleep(0.1)
+    new = sessions.begin("two")
+    assert list(tmp_path.iterdir()) == [new] and not old.exists()
+    assert (SAMPLES / "cat-A.png").exists()
 
 
 def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(fuser):
