@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from focus_stacks import focus_stack, save_stack
 
 from tests.commands import ROOT, commands
 
@@ -18,7 +19,8 @@ COMMANDS = commands(ROOT / "README.md")
 # What these do, CI does before it comes here, or (tensorboard) does not end.
 ELSEWHERE = ("python3 -m venv", "pip install", "python -m pytest", "tensorboard --logdir")
 # Lessons from the local server are in test_prepare.py, from tiny segmentations in test_sources.py.
-PARSED_ONLY = ("data.prepare", "defocus.cutouts")
+# The page does not end by itself: test_app.py.
+PARSED_ONLY = ("data.prepare", "defocus.cutouts", "app")
 
 
 def quick_training(run: Path, photographs: Path) -> list[str]:
@@ -61,7 +63,9 @@ def test_command_of_the_readme(command, tmp_path, photographs, stored, monkeypat
     here = {
         "datasets/lytro": "data/samples",
         "data.stored=datasets/train": f"data.stored={stored()}",
+        "photographs": str(tmp_path / "stacks"),
     }
+    save_stack(tmp_path / "stacks/flower", focus_stack(2))
     arguments = [here.get(argument, argument) for argument in arguments]
     if name in ("main", "defocus.generate"):
         arguments += quick_training(tmp_path / "run", photographs)
@@ -71,6 +75,7 @@ def test_command_of_the_readme(command, tmp_path, photographs, stored, monkeypat
             arguments += ["--set", *quick_training(tmp_path / "run", photographs)]
     for option, value in (
         ("--out", tmp_path / "results"),
+        ("--onnx", tmp_path / "out.onnx"),
         ("--output", tmp_path / "output.png"),
         ("--count", 2),
         ("--size", 64),
