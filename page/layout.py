@@ -45,9 +45,7 @@ def build(actions: Actions, limits: Limits) -> gr.Blocks:
         """Take the files of a sample; they fit without being aligned."""
         return [str(path) for path in samples[chosen.index]], False
 
-    with gr.Blocks(
-        title="MMF-Net", analytics_enabled=False, delete_cache=(60, 60 * limits.minutes)
-    ) as page:
+    with gr.Blocks(title="MMF-Net", analytics_enabled=False) as page:
         gr.Markdown(INTRO, elem_id="intro")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):

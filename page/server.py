@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from page.limits import MEGA, Limits
 from page.sessions import Sessions
 from utils.errors import UserError
 
-SESSIONS = 200  # whose state Gradio keeps in memory
+SESSIONS = 64  # whose state Gradio keeps in memory
+SWEEP = 60  # seconds between looks for old files
 
 
 @contextlib.contextmanager
@@ -63,10 +65,19 @@ def serve(
             css_paths=STYLE,
             app_kwargs={"middleware": [Middleware(Guard, limits=limits, sessions=sessions)]},
         )
+        ended = threading.Event()
+        threading.Thread(target=_sweep, args=(sessions, ended), daemon=True).start()
         try:
             yield page
         finally:
+            ended.set()
             page.close(verbose=False)
+
+
+def _sweep(sessions: Sessions, ended: threading.Event) -> None:
+    """Gradio would do it (``delete_cache``), but ends when somebody uploads at that moment."""
+    while not ended.wait(SWEEP):
+        sessions.sweep()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ class _Session:
     uploads: dict[Path, int] = field(default_factory=dict)  # and when they were written, ns
     folder: Path | None = None  # of the last results, or those to come
     result: Result | None = None
-    used: float = field(default_factory=time.monotonic)
+    used: float = field(default_factory=time.time)
 
 
 class Sessions:
@@ -28,7 +28,7 @@ class Sessions:
     Args:
         root: folder of uploads and results. An upload is named after its content, so sessions may
             share it: it goes with the last of them, and not if it was uploaded again since.
-        seconds: until what a session has goes although nobody closed it.
+        seconds: until what a session has goes although nobody closed it; see :meth:`sweep`.
     """
 
     def __init__(self, root: Path, seconds: float):
@@ -47,12 +47,9 @@ class Sessions:
     def begin(self, name: str) -> Path:
         """An empty folder for the next results of a session; the last ones are removed."""
         with self._lock:
-            now = time.monotonic()
-            for other in [x for x, s in self._open.items() if now - s.used > self.seconds]:
-                self._close(other)
             session = self._open.setdefault(name, _Session())
             _remove(session.folder)
-            session.result, session.used = None, now
+            session.result, session.used = None, time.time()
             session.folder = Path(tempfile.mkdtemp(prefix="results-", dir=self.root))
             return session.folder
 
@@ -86,6 +83,20 @@ class Sessions:
                 if path.stat().st_mtime_ns == written:
                     path.unlink()
                     path.parent.rmdir()
+
+    def sweep(self) -> None:
+        """Remove what is old: of sessions, and files that belong to none."""
+        with self._lock:
+            oldest = time.time() - self.seconds
+            for name in [name for name, session in self._open.items() if session.used < oldest]:
+                self._close(name)
+            kept = {path for session in self._open.values() for path in session.uploads}
+            kept |= {session.folder for session in self._open.values()}
+            for path in sorted(self.root.rglob("*"), reverse=True):  # a folder after its files
+                if kept.isdisjoint((path, *path.parents)):
+                    with contextlib.suppress(OSError):  # gone by now, or not empty
+                        if path.stat().st_mtime < oldest:
+                            path.rmdir() if path.is_dir() else path.unlink()
 
     def size(self) -> int:
         """Bytes on disk, of all sessions."""

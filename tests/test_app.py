@@ -264,15 +264,25 @@ def test_files_go_with_the_visitor(address, tmp_path):
     assert wait_until(lambda: files() <= before)
 
 
-def test_sessions_that_nobody_closes_end(tmp_path):
-    sessions = Sessions(tmp_path, seconds=0.05)
-    old, upload = sessions.begin("one"), tmp_path / "hash/a.png"
-    upload.parent.mkdir()
-    upload.write_bytes(b"a")
-    sessions.note("one", [upload, SAMPLES / "cat-A.png"])
-    time.sleep(0.1)
-    new = sessions.begin("two")
-    assert list(tmp_path.iterdir()) == [new] and not old.exists()
+def test_what_nobody_removes_is_swept(tmp_path):
+    def upload(name: str) -> Path:
+        path = tmp_path / f"hash-{name}" / "a.png"
+        path.parent.mkdir()
+        path.write_bytes(b"a")
+        return path
+
+    sessions = Sessions(tmp_path, seconds=0.5)
+    sessions.begin("left")
+    sessions.note("left", [upload("left"), SAMPLES / "cat-A.png"])
+    unclaimed, kept = upload("unclaimed"), upload("kept")
+    time.sleep(0.6)
+    folder = sessions.begin("open")
+    sessions.note("open", [kept])
+    new = upload("new")
+    assert unclaimed.exists()
+    sessions.sweep()
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {kept, new}
+    assert folder.exists()
     assert (SAMPLES / "cat-A.png").exists()
 
 
