@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from focus_stacks import focus_stack, save_stack
@@ -112,10 +113,14 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 
 
 def whole(out: Path, expected: Path) -> list[str]:
-    """Names of the finished stacks; everything in ``out`` is whole and as in ``expected``."""
+    """Names of the finished stacks; everything in ``out`` is whole and as in ``expected``.
+
+    To a grey level: another number of threads adds up in another order.
+    """
     fused = [name for name in files(out) if name.endswith("-Fusion.png")]
     for name in fused:
-        assert (pixels(out / name) == pixels(expected / name)).all()
+        difference = pixels(out / name).astype(int) - pixels(expected / name)
+        assert np.abs(difference).max() <= 1
     assert not [name for name in files(out) if not re.fullmatch(r"s\d-(Fusion|Record)\..*", name)]
     return [name.removesuffix("-Fusion.png") for name in fused]
 
