@@ -201,7 +201,7 @@ def files_left(folder: Path, seconds: float = 40) -> list[Path]:
     """Files of visitors who have left; some time is given, for Gradio notices it late."""
     end = time.monotonic() + seconds
     while True:
-        left = [path for path in folder.rglob("*") if path.is_file()]
+        left = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.5)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class Sessions:
                 self._close(name)
             kept = {path for session in self._open.values() for path in session.uploads}
             kept |= {session.folder for session in self._open.values()}
-            for path in sorted(self.root.rglob("*"), reverse=True):  # a folder after its files
+            for path in self._paths():
                 if kept.isdisjoint((path, *path.parents)):
                     with contextlib.suppress(OSError):  # gone by now, or not empty
                         if path.stat().st_mtime < oldest:
@@ -101,10 +102,15 @@ class Sessions:
     def size(self) -> int:
         """Bytes on disk, of all sessions."""
         total = 0
-        for path in self.root.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+        for path in self._paths():
+            with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
+
+    def _paths(self) -> Iterator[Path]:
+        """All files and folders, a folder after what is in it; any may be gone by now."""
+        for folder, folders, files in os.walk(self.root, topdown=False):
+            yield from (Path(folder, name) for name in (*files, *folders))
 
 
 def _remove(folder: Path | None) -> None:
