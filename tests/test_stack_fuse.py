@@ -104,7 +104,8 @@ def test_every_merge_can_be_observed():
         assert np.array_equal(step.aligned, FRAMES[step.frame])
         np.testing.assert_allclose(step.boundary, 1 - 2 * np.abs(step.guidance - 0.5), atol=2e-3)
     last = steps[-1]
-    assert np.array_equal(last.guidance < 0.5, fusion.index == 3)
+    clear = np.abs(last.guidance - 0.5) > 1e-3  # it is rounded to float16
+    assert np.array_equal((last.guidance < 0.5)[clear], (fusion.index == 3)[clear])
 
 
 @pytest.mark.parametrize(
