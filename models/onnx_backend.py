@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from models.mmfnet import MMFNet
+from models.onnx_graph import Part, cut, not_ours
 from utils.errors import UserError
 
-# The parts of the graph that are the sub-nets, by the names of what goes in and what comes out.
 PARTS = {
-    "initial": (["image1", "image2"], "logits"),
-    "boundary": (["image1", "image2", "guidance"], "residual"),
+    "initial": Part(["image1", "image2"], "logits"),
+    "boundary": Part(["image1", "image2", "guidance"], "residual"),
 }
 
 
@@ -65,32 +65,17 @@ def load_onnx(path: str | Path, threads: int | None = None) -> MMFNet:
             ours.
     """
     try:
-        import onnx
-        from google.protobuf.message import DecodeError
-        from onnx.utils import Extractor
         from onnxruntime.capi import onnxruntime_pybind11_state as faults
     except ImportError as error:
         raise UserError(
             f"{path} needs {error.name}: pip install onnx onnxruntime, or give safetensors weights"
         ) from error
-    broken = (DecodeError, faults.Fail, faults.InvalidGraph, faults.InvalidProtobuf, ValueError)
+    graphs, about = cut(path, PARTS)
     try:
-        model = onnx.load(path)
-        about = {entry.key: entry.value for entry in model.metadata_props}
-        extractor = Extractor(model)
         nets = {
-            name: OnnxNet(
-                extractor.extract_model(inputs, [output]).SerializeToString(),
-                **json.loads(about[name]),
-                threads=threads,
-            )
-            for name, (inputs, output) in PARTS.items()
-            if name in about
+            name: OnnxNet(graph, **json.loads(about[name]), threads=threads)
+            for name, graph in graphs.items()
         }
-        return MMFNet(nets["initial"], nets.get("boundary")).eval()
-    except OSError as error:
-        raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
-    except (*broken, KeyError) as error:
-        raise UserError(
-            f"{path} is not a whole ONNX file of ours; write it with python -m models.export"
-        ) from error
+    except (faults.Fail, faults.InvalidGraph, faults.InvalidProtobuf, ValueError) as error:
+        raise not_ours(path) from error
+    return MMFNet(nets["initial"], nets.get("boundary")).eval()

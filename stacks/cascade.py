@@ -1,4 +1,4 @@
-"""The cascade as running fusion asks it: two pictures in, a decision out.
+"""The cascade as running fusion asks it, a sub-net at a time.
 
 By PyTorch on any device, or by ONNX Runtime on the CPU, which is as fast there, starts in a tenth
 of a second where PyTorch takes seconds, and takes a fifth of its memory.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from models.onnx_graph import Part, cut, not_ours
 from utils.errors import UserError
 
 if TYPE_CHECKING:  # PyTorch is imported only where it computes
+    from torch import Tensor
+
     from models.mmfnet import MMFNet
 
 WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
@@ -25,25 +28,8 @@ HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask P
 SHARPNESS = 1.2
 
 
-class Decision(NamedTuple):
-    """What the cascade says about two pictures, by which they are fused.
-
-    Attributes:
-        guidance: (h, w) float32, 1 where the first picture is right, 0 where the second is.
-        coefficients: (h, w, C) float32 of the residual, see :mod:`models.boundary_fusion`; None
-            for initial fusion alone.
-    """
-
-    guidance: np.ndarray
-    coefficients: np.ndarray | None
-
-    def part(self, window: tuple[slice, slice]) -> Decision:
-        """The decision on a window of the pictures."""
-        return Decision(*(x if x is None else x[window] for x in self))
-
-
 class Cascade(Protocol):
-    """Decides on two (h, w, 3) float32 pictures in [0, 1].
+    """Decides on two (h, w, 3) float32 pictures in [0, 1], by its two sub-nets.
 
     Attributes:
         parallel: calls at once that are worth it.
@@ -53,7 +39,14 @@ class Cascade(Protocol):
     parallel: int
     memory: int
 
-    def __call__(self, image1: np.ndarray, image2: np.ndarray) -> Decision: ...
+    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
+        """(h, w) float32: 1 where the first picture is right, 0 where the second is."""
+
+    def coefficients(
+        self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray
+    ) -> np.ndarray | None:
+        """(h, w, C) float32, of the residual, see :mod:`models.boundary_fusion`; None for initial
+        fusion alone."""
 
 
 class TorchCascade:
@@ -65,33 +58,50 @@ class TorchCascade:
     def __init__(self, model: MMFNet):
         self.model = model
 
-    def __call__(self, image1: np.ndarray, image2: np.ndarray) -> Decision:
+    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
         import torch
 
         from models.mmfnet import sharpen
 
-        device = next(self.model.parameters()).device
         with torch.inference_mode():
-            images = [
-                torch.from_numpy(x).to(device).permute(2, 0, 1)[None] for x in (image1, image2)
-            ]
-            guidance = torch.sigmoid(sharpen(self.model.initial(*images), SHARPNESS))
-            if self.model.boundary is None:
-                return Decision(guidance[0, 0].cpu().numpy(), None)
-            coefficients = self.model.boundary.coefficients(*images, guidance)
-            return Decision(
-                guidance[0, 0].cpu().numpy(), coefficients[0].permute(1, 2, 0).cpu().numpy()
-            )
+            logits = self.model.initial(*map(self._load, (image1, image2)))
+            return _array(torch.sigmoid(sharpen(logits, SHARPNESS)))[..., 0]
+
+    def coefficients(
+        self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray
+    ) -> np.ndarray | None:
+        import torch
+
+        if self.model.boundary is None:
+            return None
+        with torch.inference_mode():
+            inputs = map(self._load, (image1, image2, guidance[..., None]))
+            return _array(self.model.boundary.coefficients(*inputs))
+
+    def _load(self, image: np.ndarray) -> Tensor:
+        import torch
+
+        device = next(self.model.parameters()).device
+        return torch.from_numpy(image).to(device).permute(2, 0, 1)[None]
+
+
+def _array(batch: Tensor) -> np.ndarray:
+    """(1, C, h, w) as (h, w, C)."""
+    return batch[0].permute(1, 2, 0).cpu().numpy()
 
 
 class OnnxCascade:
     """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote.
 
     Raises:
-        UserError: onnxruntime is not installed, or the file is missing or broken.
+        UserError: onnx or onnxruntime is not installed, or the file is missing or broken.
     """
 
     memory = 160_000_000
+    PARTS = {
+        "initial": Part(["image1", "image2", "sharpness"], "guidance"),
+        "boundary": Part(["image1", "image2", "guidance"], "coefficients"),
+    }
 
     def __init__(self, path: str | Path):
         try:
@@ -100,30 +110,39 @@ class OnnxCascade:
             raise UserError(
                 f"{path} needs onnxruntime: pip install onnxruntime, or give safetensors weights"
             ) from error
-        if not Path(path).is_file():
-            raise UserError(f"{path} is missing; python -m models.export writes it")
-
         self.parallel = len(os.sched_getaffinity(0))
         options = onnxruntime.SessionOptions()
         # Several tiles at once, a thread each, scale better than one tile on several threads.
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # that an input has a default is no warning to users
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options)
-        except Exception as error:  # its classes have no common base but this
-            raise UserError(f"{path} is no ONNX file that can be read") from error
-        self.options = onnxruntime.RunOptions()
-        self.options.only_execute_path_to_fetches = True
+            self.sessions = {
+                name: onnxruntime.InferenceSession(graph, options)
+                for name, graph in cut(path, self.PARTS).graphs.items()
+            }
+        except UserError:
+            raise
+        except Exception as error:  # ONNX Runtime's own have no common base but this
+            raise not_ours(path) from error
 
-    def __call__(self, image1: np.ndarray, image2: np.ndarray) -> Decision:
-        feed = {
-            "image1": np.ascontiguousarray(image1.transpose(2, 0, 1))[None],
-            "image2": np.ascontiguousarray(image2.transpose(2, 0, 1))[None],
-            "sharpness": np.array(SHARPNESS, np.float32),
-        }
-        outputs = ["guidance", "coefficients"]
-        guidance, coefficients = self.session.run(outputs, feed, self.options)
-        return Decision(guidance[0, 0], coefficients[0].transpose(1, 2, 0))
+    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
+        feed = {"image1": _planes(image1), "image2": _planes(image2)}
+        feed["sharpness"] = np.array(SHARPNESS, np.float32)
+        return self.sessions["initial"].run(None, feed)[0][0, 0]
+
+    def coefficients(
+        self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray
+    ) -> np.ndarray | None:
+        if "boundary" not in self.sessions:
+            return None
+        feed = {"image1": _planes(image1), "image2": _planes(image2)}
+        feed["guidance"] = np.ascontiguousarray(guidance)[None, None]
+        return self.sessions["boundary"].run(None, feed)[0][0].transpose(1, 2, 0)
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """(h, w, C) as (1, C, h, w)."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1))[None]
 
 
 def load_cascade(weights: str | Path | None = None, device: str | None = None) -> Cascade:

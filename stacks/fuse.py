@@ -76,7 +76,11 @@ class Step(NamedTuple):
     frame: int
     aligned: np.ndarray  # (h, w, 3)
     guidance: np.ndarray  # (h, w) float16: 0 where the frame is right, 1 where the earlier ones are
-    boundary: np.ndarray  # (h, w) float16: 1 on the FDB
+
+    @property
+    def boundary(self) -> np.ndarray:
+        """(h, w) float16: 1 on the FDB."""
+        return boundary_map(self.guidance)
 
 
 def fuse(
@@ -155,7 +159,7 @@ def fuse(
             guidance = merged.merge(aligned, i)
         seconds[i] = time.perf_counter() - started
         if observe:
-            observe(Step(i, aligned, guidance, boundary_map(guidance)))
+            observe(Step(i, aligned, guidance))
     rows = (np.bincount(row, minlength=len(frames)) for row in merged.index)  # it widens its input
     share = sum(rows) / merged.index.size
     reports = [

@@ -6,30 +6,37 @@ So a stack is folded frame by frame, in time linear in its length and memory tha
 on it. Large pictures go through in blocks, several at once, each in two steps:
 
 * At half resolution. What the sub-nets give is smooth (the guidance map, and gains and offsets of
-  the boundary fusion) and is enlarged; the texture comes from the frames at full resolution.
-* At full resolution, again, the squares of it that touch the FDB and where the sources differ
+  the boundary fusion) and is enlarged; the texture comes from the frames at full resolution. The
+  boundary sub-net sees only what the boundary map lets it change.
+* At full resolution, again, the parts of it that touch the FDB and where the sources differ
   in detail that half resolution does not show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from stacks.cascade import Cascade, Decision, OnnxCascade
+from stacks.cascade import Cascade, OnnxCascade
 
 BLOCK = 512  # pixels: side of what is worked on at half resolution at once
-SQUARE = 256  # pixels: side of what touches the FDB or does not
-# What the nets see around a block or square; on their grid of 32. The initial fusion reaches
-# farther, but near the FDB a view like that of the training samples is enough.
-VIEW = 32
+SQUARE = 256  # pixels: side of what is worked on at full resolution at once
+# What the nets see around a block or square, at the resolution of the step. The initial fusion
+# reaches farther, but a view like that of the training samples is enough.
+VIEW = 16
+NEAR = 8  # pixels: what the boundary fusion sees of that
+# What is decided on at full resolution has sides of a multiple of this; with the views they are on
+# the grid of the nets, 32.
+GRID = 32
 WHOLE = 600_000  # pixels: smaller pictures are worked on at full resolution alone
 # Of what half resolution loses of the sources' difference, times the boundary map, averaged over
 # 16×16 pixels. Less of it left the truth of generated stacks unchanged.
-VISIBLE = 6 / 255
+VISIBLE = 4 / 255
+# Of the sources' difference, times the boundary map: with less, the residual cannot be seen.
+REPAIRED = 4 / 255
 SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
 
 # What merging takes, measured; the frames are the picture before and after, the one decoded, the
@@ -39,6 +46,19 @@ FRAMES = 6
 MAPS = 6  # bytes a pixel
 
 Window = tuple[slice, slice]
+
+
+class Decision(NamedTuple):
+    """What the cascade says about a block, by which it is fused.
+
+    Attributes:
+        guidance: (h, w) float32, 1 where the picture so far is right, 0 where the frame is.
+        coefficients: (h, w, C) float32 of the residual, 0 where it would not be seen; None if it
+            would be nowhere.
+    """
+
+    guidance: np.ndarray
+    coefficients: np.ndarray | None
 
 
 class RunningFusion:
@@ -87,65 +107,90 @@ class RunningFusion:
         guidance = np.empty(frame.shape[:2], np.float16)
 
         def work(block: Window) -> None:
-            for tile, decision in self._decide(frame, block):
-                self._fuse(result, frame, tile, decision)
-                guidance[tile] = decision.guidance
-                self._note(tile, decision.guidance, number)
+            seen = around(block, frame.shape[:2], 2 * VIEW)
+            pair = [self._load(x[seen]) for x in (self.image, frame)]
+            inside = within(block, seen)
+            decision = self._decide(pair, inside)
+            near, far = (x[inside] for x in pair)
+            for square in squares(of(near), SQUARE):
+                here = shifted(square, block)
+                part = Decision(*(x if x is None else x[square] for x in decision))
+                low, high, *_ = cv2.minMaxLoc(part.guidance)
+                if low > 1 - SETTLED:
+                    result[here] = self.image[here]
+                elif high < SETTLED:
+                    result[here] = frame[here]
+                else:
+                    result[here] = self._stored(blend(near[square], far[square], part))
+            guidance[block] = decision.guidance
+            self._note(block, decision.guidance, number)
 
         with ThreadPoolExecutor(self.threads) as threads:
-            for _ in threads.map(work, _squares(whole, BLOCK)):
+            for _ in threads.map(work, squares(whole, BLOCK)):
                 pass  # asking for the results raises what a thread raised
         self.image = result
         return guidance
 
-    def _decide(self, frame: np.ndarray, block: Window) -> Iterable[tuple[Window, Decision]]:
-        """The squares of a block, each decided on at the resolution that it needs."""
-        size = frame.shape[:2]
-        large = size[0] * size[1] > WHOLE
-        if large:
-            half, lost = self._at_half_resolution(frame, block)
-        for square in _squares(block, SQUARE):
-            inside = _within(square, block)
-            if large and lost[inside].max() <= VISIBLE:
-                yield square, half.part(inside)
-            else:
-                seen = _around(square, size, VIEW)
-                decision = self.cascade(self._load(self.image[seen]), self._load(frame[seen]))
-                yield square, decision.part(_within(square, seen))
-
-    def _at_half_resolution(self, frame: np.ndarray, block: Window) -> tuple[Decision, np.ndarray]:
-        """The decision on a block, enlarged, and how much near the FDB was too fine for it."""
-        seen = _around(block, frame.shape[:2], 2 * VIEW)
-        full = [self._load(x[seen]) for x in (self.image, frame)]
-        size = full[0].shape[1::-1]
-        half = [-(-n // 2) for n in size]
-        images = [cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in full]
-        inside = _within(block, seen)
-        guidance, coefficients = (
-            x if x is None else cv2.resize(x, size)[inside] for x in self.cascade(*images)
-        )
-        coarse = cv2.resize(images[0] - images[1], size)[inside]
-        fine = cv2.absdiff(full[0][inside] - full[1][inside], coarse).max(2)
-        lost = cv2.blur(boundary_map(guidance) * fine, (16, 16))
-        return Decision(guidance, coefficients), lost
-
-    def _fuse(
-        self, result: np.ndarray, frame: np.ndarray, tile: Window, decision: Decision
-    ) -> None:
-        """Fuse a tile as decided."""
-        guidance, coefficients = decision
-        if guidance.min() > 1 - SETTLED:
-            result[tile] = self.image[tile]
-        elif guidance.max() < SETTLED:
-            result[tile] = frame[tile]
+    def _decide(self, pair: list[np.ndarray], inside: Window) -> Decision:
+        """Decide on a window of two pictures, each part of it at the resolution that it needs."""
+        height, width = (s.stop - s.start for s in inside)
+        if self.image.shape[0] * self.image.shape[1] > WHOLE:
+            decision, again = self._at_half_resolution(pair, inside)
         else:
-            near, far = self._load(self.image[tile]), self._load(frame[tile])
-            fused = far + guidance[..., None] * (near - far)
-            if coefficients is not None:
-                fused += boundary_map(guidance)[..., None] * residual(coefficients, near, far)
-            np.clip(fused, 0, 1, out=fused)
-            fused *= np.float32(self.scale)
-            result[tile] = fused if result.dtype == np.float32 else np.rint(fused, out=fused)
+            decision = Decision(np.empty((height, width), np.float32), None)
+            again = squares((slice(0, height), slice(0, width)), SQUARE)
+        guidance, coefficients = decision
+        for part in again:
+            here = shifted(part, inside)
+            seen = around(here, pair[0].shape[:2], VIEW)
+            images, here = [x[seen] for x in pair], within(here, seen)
+            found = self.cascade.guidance(*images)
+            guidance[part] = found[here]
+            exact = self._coefficients(images, found, here)
+            coefficients = filled(coefficients, guidance.shape, part, exact)
+        return Decision(guidance, coefficients)
+
+    def _at_half_resolution(
+        self, pair: list[np.ndarray], inside: Window
+    ) -> tuple[Decision, list[Window]]:
+        """The decision on a window, enlarged, and the parts of it that are too fine for it."""
+        size = pair[0].shape[1::-1]
+        half = [-(-n // 2) for n in size]
+        small = [cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in pair]
+        found = self.cascade.guidance(*small)
+        difference = cv2.subtract(*small)
+        guidance = np.ascontiguousarray(cv2.resize(found, size)[inside])
+        coarse = cv2.resize(difference, size)[inside]
+        fine = greatest(cv2.absdiff(cv2.subtract(*(x[inside] for x in pair)), coarse))
+        lost = cv2.blur(boundary_map(guidance) * fine, (16, 16)) > VISIBLE
+        again = []
+        for square in squares(of(lost), SQUARE):
+            box = bounds(lost[square], GRID)
+            if box is not None:
+                again.append(shifted(box, square))
+        # The boundary sub-net need not see what is done again, nor what it cannot change.
+        seen = tuple(slice(s.start // 2, -(-s.stop // 2)) for s in inside)
+        repaired = (boundary_map(found) * greatest(np.abs(difference)) > REPAIRED)[seen]
+        for box in again:
+            repaired[tuple(slice(s.start // 2, -(-s.stop // 2)) for s in box)] = False
+        coefficients = None
+        for square in squares(of(repaired), SQUARE // 2):
+            box = bounds(repaired[square], GRID)
+            if box is not None:
+                box = shifted(box, square)
+                values = self._coefficients(small, found, shifted(box, seen))
+                values = None if values is None else cv2.resize(values, None, fx=2, fy=2)
+                doubled = tuple(slice(2 * s.start, 2 * s.stop) for s in box)
+                coefficients = filled(coefficients, guidance.shape, doubled, values)
+        return Decision(guidance, coefficients), again
+
+    def _coefficients(
+        self, images: list[np.ndarray], guidance: np.ndarray, box: Window
+    ) -> np.ndarray | None:
+        """Of the residual, on a box of two pictures."""
+        seen = around(box, guidance.shape, NEAR)
+        values = self.cascade.coefficients(*(x[seen] for x in (*images, guidance)))
+        return None if values is None else values[within(box, seen)]
 
     def _note(self, tile: Window, guidance: np.ndarray, number: int) -> None:
         """Index and confidence after a merge."""
@@ -159,6 +204,22 @@ class RunningFusion:
         """As the cascade takes it."""
         return np.multiply(image, np.float32(1 / self.scale), dtype=np.float32)
 
+    def _stored(self, image: np.ndarray) -> np.ndarray:
+        """As the frames have it."""
+        if self.image.dtype == np.float32:
+            return np.clip(image, 0, 1)
+        kind = cv2.CV_8U if self.image.dtype == np.uint8 else cv2.CV_16U
+        return cv2.multiply(image, (self.scale,) * 4, dtype=kind)  # rounds and saturates
+
+
+def blend(near: np.ndarray, far: np.ndarray, decision: Decision) -> np.ndarray:
+    """Fuse two pictures (h, w, 3) float32 as decided: initial fusion, and the residual."""
+    guidance, coefficients = decision
+    fused = far + three(guidance) * (near - far)
+    if coefficients is not None:
+        fused += three(boundary_map(guidance)) * residual(coefficients, near, far)
+    return fused
+
 
 def boundary_map(guidance: np.ndarray) -> np.ndarray:
     """:func:`defocus.guidance.boundary_map` of an array."""
@@ -169,8 +230,32 @@ def residual(coefficients: np.ndarray, image1: np.ndarray, image2: np.ndarray) -
     """What :mod:`models.boundary_fusion` says its coefficients (h, w, C) mean, on arrays."""
     if coefficients.shape[-1] == 3:
         return coefficients
-    offset, plus, minus = coefficients[..., :3], coefficients[..., 3:4], coefficients[..., 4:]
-    return offset + plus * (image1 + image2) + minus * (image1 - image2)
+    offset, plus, minus = coefficients[..., :3], coefficients[..., 3], coefficients[..., 4]
+    return offset + three(plus) * (image1 + image2) + three(minus) * (image1 - image2)
+
+
+def three(plane: np.ndarray) -> np.ndarray:
+    """(h, w) as (h, w, 3): in arithmetic with pictures much faster than to broadcast."""
+    return cv2.merge([plane, plane, plane])
+
+
+def greatest(image: np.ndarray) -> np.ndarray:
+    """(h, w, 3) to the greatest of the channels (h, w)."""
+    return cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+
+
+def filled(
+    plane: np.ndarray | None, size: tuple[int, int], window: Window, values: np.ndarray | None
+) -> np.ndarray | None:
+    """A plane (h, w, C) with values in a window, and zeros where it had none; what is beyond its
+    border is left out."""
+    if values is None:
+        return plane
+    if plane is None:
+        plane = np.zeros((*size, values.shape[2]), np.float32)
+    target = plane[window]
+    target[:] = values[: target.shape[0], : target.shape[1]]
+    return plane
 
 
 def needed_memory(
@@ -182,7 +267,7 @@ def needed_memory(
     return cascade.memory + THREAD + FRAMES * frame + MAPS * height * width
 
 
-def _squares(window: Window, side: int) -> list[Window]:
+def squares(window: Window, side: int) -> list[Window]:
     """Squares that cover a window, those at its far borders cut off."""
     rows, columns = window
     return [
@@ -192,7 +277,23 @@ def _squares(window: Window, side: int) -> list[Window]:
     ]
 
 
-def _around(window: Window, size: tuple[int, int], view: int) -> Window:
+def bounds(mask: np.ndarray, grid: int) -> Window | None:
+    """The smallest window on a grid that has all of a mask (h, w) in it; None if it is empty."""
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if width == 0:
+        return None
+    return tuple(
+        slice(start // grid * grid, min(-(-(start + length) // grid) * grid, n))
+        for start, length, n in zip((top, left), (height, width), mask.shape, strict=True)
+    )
+
+
+def of(plane: np.ndarray) -> Window:
+    """The window that is all of a plane."""
+    return slice(0, plane.shape[0]), slice(0, plane.shape[1])
+
+
+def around(window: Window, size: tuple[int, int], view: int) -> Window:
     """A window and what is seen around it in a picture (H, W)."""
     return tuple(
         slice(max(s.start - view, 0), min(s.stop + view, n))
@@ -200,8 +301,15 @@ def _around(window: Window, size: tuple[int, int], view: int) -> Window:
     )
 
 
-def _within(window: Window, around: Window) -> Window:
+def within(window: Window, outer: Window) -> Window:
     """Where a window lies within one around it."""
     return tuple(
-        slice(s.start - a.start, s.stop - a.start) for s, a in zip(window, around, strict=True)
+        slice(s.start - o.start, s.stop - o.start) for s, o in zip(window, outer, strict=True)
+    )
+
+
+def shifted(window: Window, outer: Window) -> Window:
+    """Where a window within another one lies: the reverse of :func:`within`."""
+    return tuple(
+        slice(s.start + o.start, s.stop + o.start) for s, o in zip(window, outer, strict=True)
     )

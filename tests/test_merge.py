@@ -9,7 +9,7 @@ from conftest import ROOT, texture
 from models.build import load_model
 from models.fuse import fuse_arrays
 from stacks import cascade, merge
-from stacks.cascade import ONNX, WEIGHTS, Decision, OnnxCascade, TorchCascade, load_cascade
+from stacks.cascade import ONNX, WEIGHTS, OnnxCascade, TorchCascade, load_cascade
 from stacks.merge import RunningFusion
 from stacks.synthetic import stack
 from utils.errors import UserError
@@ -54,9 +54,41 @@ def test_half_resolution_is_near_full_resolution(pair, monkeypatch):
     monkeypatch.setattr(merge, "WHOLE", 0)
     monkeypatch.setattr(merge, "VISIBLE", 2.0)  # nothing touches the FDB
     half = merged(pair).image
-    monkeypatch.setattr(merge, "VISIBLE", 0.0)  # everything does, as above
+    monkeypatch.setattr(merge, "VISIBLE", -1.0)  # everything does, as above
     assert np.array_equal(merged(pair).image, full)
     assert 30 < psnr(half, full) < 60
+
+
+class Everywhere:
+    """Neither picture is right anywhere; the residual is the mean of both, as its gain says."""
+
+    parallel = 2
+
+    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
+        return np.full(image1.shape[:2], 0.5, np.float32)
+
+    def coefficients(
+        self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray
+    ) -> np.ndarray:
+        return np.broadcast_to(np.float32([0, 0, 0, 0.25, 0]), (*image1.shape[:2], 5)).copy()
+
+
+@pytest.mark.parametrize("size", [(301, 395), (1037, 1201)])
+def test_the_residual_acts_where_it_can_be_seen_and_only_there(size):
+    """At either resolution and with odd sides: (a + b)/2 + (a + b)/4 where the sources differ by
+    more than can be seen, and there in one piece; else (a + b)/2."""
+    near = np.zeros((*size, 3), np.float32) + 0.2
+    far = near.copy()
+    far[: size[0] // 2, 100:] = 0.6
+    fusion = RunningFusion(Everywhere(), near)
+    fusion.merge(far, 1)
+    differs = np.zeros(size, bool)
+    differs[: size[0] // 2 - merge.GRID, 100 + merge.GRID :] = True
+    np.testing.assert_allclose(fusion.image[differs], 0.4 + 0.2, atol=1e-6)
+    if size[0] * size[1] > merge.WHOLE:
+        alike = np.zeros(size, bool)
+        alike[-(size[0] // 2 - 2 * merge.SQUARE) :] = True
+        np.testing.assert_allclose(fusion.image[alike], 0.2, atol=1e-6)
 
 
 def test_what_a_frame_does_not_concern_is_copied(pair):
@@ -95,8 +127,11 @@ class Left:
     def __init__(self, parallel: int):
         self.parallel = parallel
 
-    def __call__(self, image1: np.ndarray, image2: np.ndarray) -> Decision:
-        return Decision((image1[..., 0] < 0.5).astype(np.float32), None)
+    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
+        return (image1[..., 0] < 0.5).astype(np.float32)
+
+    def coefficients(self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray) -> None:
+        return None
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
@@ -145,9 +180,12 @@ def test_a_stack_of_layers_beats_selection_by_hindsight():
 def test_onnx_runtime_decides_as_pytorch_does(pair):
     pytest.importorskip("onnxruntime")
     pictures = [frame.astype(np.float32) / 255 for frame in pair]
-    ours, theirs = TORCH(*pictures), OnnxCascade(ONNX)(*pictures)
-    np.testing.assert_allclose(theirs.guidance, ours.guidance, atol=1e-4)
-    np.testing.assert_allclose(theirs.coefficients, ours.coefficients, atol=1e-3)
+    onnx = OnnxCascade(ONNX)
+    guidance = TORCH.guidance(*pictures)
+    np.testing.assert_allclose(onnx.guidance(*pictures), guidance, atol=1e-4)
+    coefficients = TORCH.coefficients(*pictures, guidance)
+    assert np.abs(coefficients).max() > 0.1
+    np.testing.assert_allclose(onnx.coefficients(*pictures, guidance), coefficients, atol=1e-3)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a graph"])
