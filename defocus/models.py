@@ -54,15 +54,23 @@ def background_in_focus(
 
     The foreground spreads over the sharp background: the defocus spread effect.
     """
-    return defocused_over(foreground, background, matte, psf, margin)[0]
+    return two_layers(foreground, background, matte, (psf, None), margin)[0]
 
 
-def defocused_over(
-    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
+def two_layers(
+    foreground: Tensor,
+    background: Tensor,
+    matte: Tensor,
+    psfs: tuple[Tensor | None, Tensor | None],
+    margin: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`background_in_focus` and the foreground's spread h_f⊗α, for one blur."""
-    light, spread = defocus(foreground, matte, psf, margin)
-    return torch.addcmul(light, 1 - spread, crop(background, margin)), spread
+    """α-matte model, camera anywhere: h_f⊗(αF) + (1 − h_f⊗α)(h_b⊗B), and the spread h_f⊗α.
+
+    Args:
+        psfs: h_f of the foreground, h_b of the background.
+    """
+    light, spread = defocus(foreground, matte, psfs[0], margin)
+    return torch.addcmul(light, 1 - spread, blur(background, psfs[1], margin)), spread
 
 
 def layers_in_focus(

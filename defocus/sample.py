@@ -23,9 +23,8 @@ from defocus.guidance import compare_shares
 from defocus.mattes import KINDS, procedural_matte
 from defocus.models import (
     all_in_focus,
-    defocused_over,
-    foreground_in_focus,
     one_parameter,
+    two_layers,
     two_parameter,
 )
 from defocus.sources import ForegroundSource, Photographs
@@ -71,6 +70,8 @@ class DefocusConfig:
     fill_frame: float = 0.0  # probability that one layer fills the frame
     sharp_everywhere: float = 0.0  # probability that one image is sharp everywhere
     residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
+    # A layer that neither photograph has in focus, as in a stack: its better σ, of its worse one.
+    unfocused: Effect = field(default_factory=Effect)
     noise: Effect = field(default_factory=Effect)  # σ at middle grey
     exposure: Effect = field(default_factory=Effect)  # stops between the shots
     shift: Effect = field(default_factory=Effect)  # pixels between the shots
@@ -118,6 +119,12 @@ class SampleGenerator:
         kind = str(rng.choice(config.psfs))
         blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
         psfs = [APERTURES[kind](s, blades, rotation) for s in sigmas]
+        best: list[Tensor | None] = [None, None]
+        # Drawn only if asked for: other samples stay as they were.
+        unfocused = config.unfocused.draw(rng) if config.unfocused.probability else None
+        if unfocused:
+            layer = int(rng.integers(2))
+            best[layer] = APERTURES[kind](unfocused * sigmas[layer], blades, rotation)
         margin = max(h.shape[-1] for h in psfs) // 2
         linear = bool(rng.random() < config.linear_light)
         near, matte, far, origin = self._scene(config.size + 2 * margin, rng)
@@ -125,7 +132,8 @@ class SampleGenerator:
         residual = config.residual_blur.draw(rng)
         sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
         images, truth, guidance = _photograph(
-            config.model, foreground, background, matte, psfs, margin, residual, sharp_everywhere
+            *(config.model, foreground, background, matte),
+            *(psfs, best, margin, residual, sharp_everywhere),
         )
         if linear:
             images, truth = [to_srgb(image) for image in images], to_srgb(truth)
@@ -146,6 +154,8 @@ class SampleGenerator:
             "swapped": swapped,
             "sharp_everywhere": sharp_everywhere,
             "residual_blur": residual,
+            "unfocused": unfocused and [unfocused * s for s in sigmas][layer],
+            "unfocused_layer": unfocused and ("foreground", "background")[layer],
             **origin,
             **effects,
         }
@@ -238,6 +248,8 @@ def _check(config: DefocusConfig) -> None:
         for name in names:
             if name not in known:
                 raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
+    if config.unfocused.probability and config.model != "alpha_matte":
+        raise ValueError(f"unfocused is for the alpha_matte model, not {config.model}")
     for key in ("sigma", "zoom"):
         ends = list(getattr(config, key))
         if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
@@ -250,31 +262,35 @@ def _photograph(
     background: Tensor,
     matte: Tensor,
     psfs: list[Tensor],
+    best: list[Tensor | None],
     margin: int,
     residual: float | None,
     sharp_everywhere: bool,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Both photographs (foreground, then background in focus), the truth, the guidance map.
 
-    They lack ``margin`` pixels of the layers at each border.
+    They lack ``margin`` pixels of the layers at each border. The PSFs are of the foreground, then
+    the background: out of focus, and as well focused as either photograph has it. The truth has
+    each layer at its best.
     """
     if residual:
         # No lens resolves every pixel: the best focus there is, in the sources as in the truth.
-        best = psf.gaussian(residual)
-        layers = psf.blur(torch.cat([foreground, background, matte]), best)
+        lens = psf.gaussian(residual)
+        layers = psf.blur(torch.cat([foreground, background, matte]), lens)
         foreground, background, matte = layers.split([3, 3, 1])
     front, behind = psfs
     if model == "alpha_matte":
-        near = foreground_in_focus(foreground, background, matte, behind, margin)
-        far, spread = defocused_over(foreground, background, matte, front, margin)
+        scene = foreground, background, matte
+        near, covered = two_layers(*scene, (best[0], behind), margin)
+        far, spread = two_layers(*scene, (front, best[1]), margin)
+        truth, _ = two_layers(*scene, tuple(best), margin)
     else:
         render = one_parameter if model == "one_parameter" else two_parameter
         scene, mask = all_in_focus(foreground, background, matte), (matte > 0.5).float()
-        near, far = render(scene, mask, behind), render(scene, 1 - mask, front)
-        near, far = psf.crop(near, margin), psf.crop(far, margin)
+        near, far, truth = render(scene, mask, behind), render(scene, 1 - mask, front), scene
+        near, far, truth, covered = (psf.crop(x, margin) for x in (near, far, truth, matte))
         spread = psf.blur(matte, front, margin)
-    truth = all_in_focus(*(psf.crop(layer, margin) for layer in (foreground, background, matte)))
-    guidance = compare_shares(1 - psf.crop(matte, margin), spread)
+    guidance = compare_shares(1 - covered, spread)
     if sharp_everywhere:
         return [truth, far], truth, torch.ones_like(guidance)
     return [near, far], truth, guidance

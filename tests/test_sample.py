@@ -125,6 +125,29 @@ def test_residual_blur_softens_the_truth_too(photographs):
         assert detail(soft[index].truth) < 0.95 * detail(sharp[index].truth)
 
 
+def test_a_layer_that_neither_has_in_focus(photographs):
+    """The truth has it as the better photograph does, which is right there by the guidance map."""
+    config = replace(PLAIN, size=96, sigma=[2.0, 3.0], unfocused=Effect(1.0, 0.5, 0.6))
+    seen = set()
+    for index in range(12):
+        sample = SampleGenerator(config, photographs, seed=6)[index]
+        layer, sigma = (sample.parameters[k] for k in ("unfocused_layer", "unfocused"))
+        assert 0.99 < sigma < 1.81
+        right = (sample.guidance == (layer == "foreground"))[0]
+        image, other = sample.image1, sample.image2
+        if layer == "background":
+            image, other = other, image
+        if right.sum() > 200:
+            seen.add(layer)
+            assert (image - sample.truth).abs().amax(0)[right].max() < 1.01 / 255
+            inside = right[:, 1:] & right[:, :-1]
+            detail, less = (x.diff(dim=-1).square().mean(0)[inside].mean() for x in (image, other))
+            assert less < 0.9 * detail
+    assert seen == {"foreground", "background"}
+    with pytest.raises(ValueError, match="unfocused"):
+        SampleGenerator(replace(config, model="one_parameter"), photographs)
+
+
 @pytest.mark.parametrize("model", ["one_parameter", "two_parameter"])
 def test_other_models_share_scene_and_truth(photographs, model):
     generator = SampleGenerator(replace(PLAIN, model=model), photographs, seed=1)
