@@ -37,6 +37,7 @@ WHOLE = 600_000  # pixels: smaller pictures are worked on at full resolution alo
 VISIBLE = 4 / 255
 # Of the sources' difference, times the boundary map: with less, the residual cannot be seen.
 REPAIRED = 4 / 255
+UNSURE = 0.25  # boundary map at half resolution from which full resolution decides alone
 SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
 
 # What merging takes, measured; the frames are the picture before and after, the one decoded, the
@@ -59,6 +60,10 @@ class Decision(NamedTuple):
 
     guidance: np.ndarray
     coefficients: np.ndarray | None
+
+    def part(self, window: Window) -> Decision:
+        """The decision on a window of the block."""
+        return Decision(*(x if x is None else x[window] for x in self))
 
 
 class RunningFusion:
@@ -109,19 +114,17 @@ class RunningFusion:
         def work(block: Window) -> None:
             seen = around(block, frame.shape[:2], 2 * VIEW)
             pair = [self._load(x[seen]) for x in (self.image, frame)]
-            inside = within(block, seen)
-            decision = self._decide(pair, inside)
-            near, far = (x[inside] for x in pair)
-            for square in squares(of(near), SQUARE):
-                here = shifted(square, block)
-                part = Decision(*(x if x is None else x[square] for x in decision))
+            decision = self._decide(pair, within(block, seen))
+            for square in squares(block, SQUARE):
+                part = decision.part(within(square, block))
                 low, high, *_ = cv2.minMaxLoc(part.guidance)
                 if low > 1 - SETTLED:
-                    result[here] = self.image[here]
+                    result[square] = self.image[square]
                 elif high < SETTLED:
-                    result[here] = frame[here]
+                    result[square] = frame[square]
                 else:
-                    result[here] = self._stored(blend(near[square], far[square], part))
+                    here = within(square, seen)
+                    result[square] = self._stored(blend(*(x[here] for x in pair), part))
             guidance[block] = decision.guidance
             self._note(block, decision.guidance, number)
 
@@ -133,55 +136,52 @@ class RunningFusion:
 
     def _decide(self, pair: list[np.ndarray], inside: Window) -> Decision:
         """Decide on a window of two pictures, each part of it at the resolution that it needs."""
-        height, width = (s.stop - s.start for s in inside)
-        if self.image.shape[0] * self.image.shape[1] > WHOLE:
-            decision, again = self._at_half_resolution(pair, inside)
+        size = pair[0].shape[:2]
+        large = self.image.shape[0] * self.image.shape[1] > WHOLE
+        if large:
+            (guidance, coefficients), parts = self._at_half_resolution(pair, inside)
         else:
-            decision = Decision(np.empty((height, width), np.float32), None)
-            again = squares((slice(0, height), slice(0, width)), SQUARE)
-        guidance, coefficients = decision
-        for part in again:
-            here = shifted(part, inside)
-            seen = around(here, pair[0].shape[:2], VIEW)
-            images, here = [x[seen] for x in pair], within(here, seen)
+            guidance, coefficients = np.empty(size, np.float32), None
+            parts = squares(inside, SQUARE)
+        decided = guidance.copy()
+        for part in parts:
+            seen = around(part, size, VIEW)
+            images, here = [x[seen] for x in pair], within(part, seen)
             found = self.cascade.guidance(*images)
-            guidance[part] = found[here]
-            exact = self._coefficients(images, found, here)
-            coefficients = filled(coefficients, guidance.shape, part, exact)
-        return Decision(guidance, coefficients)
+            if large:
+                # What was sure stays: at half resolution the nets see wide blur better.
+                coarse = guidance[seen]
+                weight = np.minimum(1, boundary_map(coarse) / UNSURE)
+                found = coarse + weight * (found - coarse)
+            decided[part] = found[here]
+            values = self._coefficients(images, found, here)
+            coefficients = filled(coefficients, size, part, values)
+        return Decision(decided, coefficients).part(inside)
 
     def _at_half_resolution(
         self, pair: list[np.ndarray], inside: Window
     ) -> tuple[Decision, list[Window]]:
-        """The decision on a window, enlarged, and the parts of it that are too fine for it."""
+        """The decision on two pictures, enlarged, with coefficients in a window, and the parts of
+        the window that are too fine for it."""
         size = pair[0].shape[1::-1]
         half = [-(-n // 2) for n in size]
         small = [cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in pair]
         found = self.cascade.guidance(*small)
+        guidance = cv2.resize(found, size)
         difference = cv2.subtract(*small)
-        guidance = np.ascontiguousarray(cv2.resize(found, size)[inside])
-        coarse = cv2.resize(difference, size)[inside]
-        fine = greatest(cv2.absdiff(cv2.subtract(*(x[inside] for x in pair)), coarse))
+        fine = greatest(cv2.absdiff(cv2.subtract(*pair), cv2.resize(difference, size)))
         lost = cv2.blur(boundary_map(guidance) * fine, (16, 16)) > VISIBLE
-        again = []
-        for square in squares(of(lost), SQUARE):
-            box = bounds(lost[square], GRID)
-            if box is not None:
-                again.append(shifted(box, square))
+        again = boxes(lost, inside, SQUARE)
         # The boundary sub-net need not see what is done again, nor what it cannot change.
-        seen = tuple(slice(s.start // 2, -(-s.stop // 2)) for s in inside)
-        repaired = (boundary_map(found) * greatest(np.abs(difference)) > REPAIRED)[seen]
+        repaired = boundary_map(found) * greatest(np.abs(difference)) > REPAIRED
         for box in again:
-            repaired[tuple(slice(s.start // 2, -(-s.stop // 2)) for s in box)] = False
+            repaired[halved(box)] = False
         coefficients = None
-        for square in squares(of(repaired), SQUARE // 2):
-            box = bounds(repaired[square], GRID)
-            if box is not None:
-                box = shifted(box, square)
-                values = self._coefficients(small, found, shifted(box, seen))
-                values = None if values is None else cv2.resize(values, None, fx=2, fy=2)
-                doubled = tuple(slice(2 * s.start, 2 * s.stop) for s in box)
-                coefficients = filled(coefficients, guidance.shape, doubled, values)
+        for box in boxes(repaired, halved(inside), SQUARE // 2):
+            values = self._coefficients(small, found, box)
+            values = None if values is None else cv2.resize(values, None, fx=2, fy=2)
+            doubled = tuple(slice(2 * s.start, 2 * s.stop) for s in box)
+            coefficients = filled(coefficients, guidance.shape, doubled, values)
         return Decision(guidance, coefficients), again
 
     def _coefficients(
@@ -277,20 +277,26 @@ def squares(window: Window, side: int) -> list[Window]:
     ]
 
 
-def bounds(mask: np.ndarray, grid: int) -> Window | None:
-    """The smallest window on a grid that has all of a mask (h, w) in it; None if it is empty."""
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    if width == 0:
-        return None
-    return tuple(
-        slice(start // grid * grid, min(-(-(start + length) // grid) * grid, n))
-        for start, length, n in zip((top, left), (height, width), mask.shape, strict=True)
-    )
+def boxes(mask: np.ndarray, window: Window, side: int) -> list[Window]:
+    """For each square of a window, the smallest box on the grid that has all of a mask (h, w) in
+    it, if there is any."""
+    found = []
+    for rows, columns in squares(window, side):
+        left, top, width, height = cv2.boundingRect(mask[rows, columns].astype(np.uint8))
+        if width:
+            found.append((_on_grid(rows, top, height), _on_grid(columns, left, width)))
+    return found
 
 
-def of(plane: np.ndarray) -> Window:
-    """The window that is all of a plane."""
-    return slice(0, plane.shape[0]), slice(0, plane.shape[1])
+def _on_grid(line: slice, start: int, length: int) -> slice:
+    """Part of a line, enlarged to the grid."""
+    first, last = start // GRID * GRID, -(-(start + length) // GRID) * GRID
+    return slice(line.start + first, min(line.start + last, line.stop))
+
+
+def halved(window: Window) -> Window:
+    """A window at half resolution."""
+    return tuple(slice(s.start // 2, -(-s.stop // 2)) for s in window)
 
 
 def around(window: Window, size: tuple[int, int], view: int) -> Window:
@@ -305,11 +311,4 @@ def within(window: Window, outer: Window) -> Window:
     """Where a window lies within one around it."""
     return tuple(
         slice(s.start - o.start, s.stop - o.start) for s, o in zip(window, outer, strict=True)
-    )
-
-
-def shifted(window: Window, outer: Window) -> Window:
-    """Where a window within another one lies: the reverse of :func:`within`."""
-    return tuple(
-        slice(s.start + o.start, s.stop + o.start) for s, o in zip(window, outer, strict=True)
     )
