@@ -44,6 +44,7 @@ from stacks.outputs import FORMATS
 from stacks.ranks import Ranks
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli
+from utils.malloc import give_back_frames, keep_freed_memory
 from utils.provenance import provenance
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
@@ -143,7 +144,6 @@ def fuse_input(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Probl
     from stacks.pairs import fuse_pairs
     from utils.config import load_config, to_dict
     from utils.device import choose_device
-    from utils.malloc import keep_freed_memory
 
     keep_freed_memory()
     if ranks.count > 1:
@@ -174,6 +174,7 @@ def fuse_input(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Probl
 
 def fuse_stacks(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Problem]]:
     """Fuse a stack or a batch; what the report says of them, and what could not be fused."""
+    give_back_frames()
     if args.stack and ranks.count > 1:
         raise UserError("torchrun shares the stacks of a --batch; start --stack without it")
     sources, problems = find_stacks(args.batch) if args.batch else ([find_stack(args.stack)], [])
