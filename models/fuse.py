@@ -9,8 +9,9 @@ states it by two attributes:
 
 So a tile that sees its reach around itself, cut on the grid, gives what the whole image gives. The
 cascade runs stage by stage, since its stages reach differently far: first the guidance map of the
-whole image, then the boundary fusion, and that only where the boundary map is not zero. Sources
-and results keep their type; only a tile at a time is held as floating-point features.
+whole image (of a large one in half resolution, then in full where that is not sure, see
+:mod:`models.scales`), then the boundary fusion, and that only where the boundary map is not zero.
+Sources and results keep their type; only a tile at a time is held as floating-point features.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defocus.guidance import INVISIBLE, boundary_map
+from models import scales
 from models.mmfnet import MMFNet, select
 
 SMALLEST = 16  # pixels: side of an image
@@ -135,11 +138,10 @@ def fuse(
     # Allocated outside inference mode, so that the caller may write to them and differentiate.
     fused = torch.empty_like(image1)
     guidance = torch.empty_like(image1[:, :1], dtype=torch.float32).contiguous()
+    tile = tile or TILE
     with torch.inference_mode():
-        for part in progress(cut(size, tile or TILE, model.initial), "guidance"):
-            logits = model.initial(*(_load(image, part.seen, model) for image in images))
-            guidance[part.core] = torch.sigmoid(logits[part.inside])
-        for part in progress(cut(size, tile or TILE, model.boundary), "fusion"):
+        _guide(model, images, guidance, tile, progress)
+        for part in progress(cut(size, tile, model.boundary), "fusion"):
             _store(fused[part.core], _fuse_tile(model, images, guidance, part))
     return Fused(fused, guidance)
 
@@ -169,6 +171,40 @@ def _cut_line(length: int, side: int, multiple: int, halo: int) -> list[tuple[sl
         first, last = max(start - halo, 0), min(stop + halo, length)
         line.append((slice(start, stop), slice(first, last), slice(start - first, stop - first)))
     return line
+
+
+def _guide(
+    model: MMFNet, images: Sequence[Tensor], guidance: Tensor, tile: int, progress: Progress
+) -> None:
+    """The first stage: the guidance map (N, 1, H, W), of large images coarse to fine."""
+    height, width = guidance.shape[2:]
+    large = height * width > scales.WHOLE
+    if large:
+        small = [_halved(image, model) for image in images]
+        coarse = torch.empty_like(small[0][:, :1])
+        for part in progress(cut(coarse.shape[2:], tile, model.initial), "overview"):
+            logits = model.initial(*(_load(image, part.seen, model) for image in small))
+            coarse[part.core] = torch.sigmoid(logits[part.inside])
+        guidance[:] = F.interpolate(coarse, scale_factor=2, mode="bilinear")[..., :height, :width]
+    for part in progress(cut((height, width), tile, model.initial), "guidance"):
+        known = guidance[part.core]
+        weight = (boundary_map(known) / scales.UNSURE).clamp(max=1) if large else 1
+        if large and weight.max() < INVISIBLE:
+            continue
+        logits = model.initial(*(_load(image, part.seen, model) for image in images))
+        found = torch.sigmoid(logits[part.inside]).to(known.device)
+        guidance[part.core] = torch.lerp(known, found, weight) if large else found
+
+
+def _halved(image: Tensor, model: nn.Module) -> Tensor:
+    """Means of 2×2 pixels, (N, C, ⌈H/2⌉, ⌈W/2⌉) float32 in [0, 1], where the image is."""
+    height, width = image.shape[2:]
+    half = torch.empty(*image.shape[:2], -(-height // 2), -(-width // 2), device=image.device)
+    for top in range(0, height, TILE):  # a part at a time: as floats images are large
+        rows = _load(image, (..., slice(top, top + TILE), slice(None)), model)
+        means = F.avg_pool2d(rows, 2, ceil_mode=True, count_include_pad=False)
+        half[..., top // 2 : top // 2 + means.shape[2], :] = means
+    return half
 
 
 def _fuse_tile(model: MMFNet, images: Sequence[Tensor], guidance: Tensor, tile: Tile) -> Tensor:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from models import scales
 from stacks.cascade import Cascade, OnnxCascade
 
 BLOCK = 512  # pixels: side of what is worked on at half resolution at once
@@ -31,13 +32,11 @@ NEAR = 8  # pixels: what the boundary fusion sees of that
 # What is decided on at full resolution has sides of a multiple of this; with the views they are on
 # the grid of the nets, 32.
 GRID = 32
-WHOLE = 600_000  # pixels: smaller pictures are worked on at full resolution alone
 # Of what half resolution loses of the sources' difference, times the boundary map, averaged over
 # 16×16 pixels. Less of it left the truth of generated stacks unchanged.
 VISIBLE = 4 / 255
 # Of the sources' difference, times the boundary map: with less, the residual cannot be seen.
 REPAIRED = 4 / 255
-UNSURE = 0.25  # boundary map at half resolution from which full resolution decides alone
 SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
 
 # What merging takes, measured; the frames are the picture before and after, the one decoded, the
@@ -137,7 +136,7 @@ class RunningFusion:
     def _decide(self, pair: list[np.ndarray], inside: Window) -> Decision:
         """Decide on a window of two pictures, each part of it at the resolution that it needs."""
         size = pair[0].shape[:2]
-        large = self.image.shape[0] * self.image.shape[1] > WHOLE
+        large = self.image.shape[0] * self.image.shape[1] > scales.WHOLE
         if large:
             (guidance, coefficients), parts = self._at_half_resolution(pair, inside)
         else:
@@ -149,9 +148,9 @@ class RunningFusion:
             images, here = [x[seen] for x in pair], within(part, seen)
             found = self.cascade.guidance(*images)
             if large:
-                # What was sure stays: at half resolution the nets see wide blur better.
+                # What was sure stays: at half resolution wide blur is seen better.
                 coarse = guidance[seen]
-                weight = np.minimum(1, boundary_map(coarse) / UNSURE)
+                weight = np.minimum(1, boundary_map(coarse) / scales.UNSURE)
                 found = coarse + weight * (found - coarse)
             decided[part] = found[here]
             values = self._coefficients(images, found, here)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, texture
 
+from models import scales
 from models.build import load_model
 from models.fuse import fuse_arrays
 from stacks import cascade, merge
@@ -51,12 +52,12 @@ def test_two_frames_are_fused_as_a_pair_is(pair, monkeypatch):
 
 def test_half_resolution_is_near_full_resolution(pair, monkeypatch):
     full = merged(pair).image
-    monkeypatch.setattr(merge, "WHOLE", 0)
+    monkeypatch.setattr(scales, "WHOLE", 0)
     monkeypatch.setattr(merge, "VISIBLE", 2.0)  # nothing touches the FDB
     half = merged(pair).image
     assert 30 < psnr(half, full) < 60
     monkeypatch.setattr(merge, "VISIBLE", -1.0)  # everything does: as above where it is unsure
-    monkeypatch.setattr(merge, "UNSURE", 1e-9)
+    monkeypatch.setattr(scales, "UNSURE", 1e-9)
     assert psnr(merged(pair).image, full) > 60
 
 
@@ -86,7 +87,7 @@ def test_the_residual_acts_where_it_can_be_seen_and_only_there(size):
     differs = np.zeros(size, bool)
     differs[: size[0] // 2 - merge.GRID, 100 + merge.GRID :] = True
     np.testing.assert_allclose(fusion.image[differs], 0.4 + 0.2, atol=1e-6)
-    if size[0] * size[1] > merge.WHOLE:
+    if size[0] * size[1] > scales.WHOLE:
         alike = np.zeros(size, bool)
         alike[-(size[0] // 2 - 2 * merge.SQUARE) :] = True
         np.testing.assert_allclose(fusion.image[alike], 0.2, atol=1e-6)
