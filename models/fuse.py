@@ -189,7 +189,7 @@ def _guide(
     for part in progress(cut((height, width), tile, model.initial), "guidance"):
         known = guidance[part.core]
         weight = (boundary_map(known) / scales.UNSURE).clamp(max=1) if large else 1
-        if large and weight.max() < INVISIBLE:
+        if large and _is_nothing(weight):
             continue
         logits = model.initial(*(_load(image, part.seen, model) for image in images))
         found = torch.sigmoid(logits[part.inside]).to(known.device)
@@ -213,10 +213,15 @@ def _fuse_tile(model: MMFNet, images: Sequence[Tensor], guidance: Tensor, tile: 
     weight = _load(guidance, tile.core, model)
     initial = select(core1, core2, weight)
     boundary = boundary_map(weight)
-    if model.boundary is None or boundary.max() < INVISIBLE:
+    if model.boundary is None or _is_nothing(boundary):
         return initial
     residual = model.boundary(*(_load(x, tile.seen, model) for x in (*images, guidance)))
     return initial + boundary * residual[tile.inside]
+
+
+def _is_nothing(weight: Tensor) -> bool:
+    """Whether what is weighted with this can be seen nowhere."""
+    return bool(weight.max() < INVISIBLE)
 
 
 def _load(image: Tensor, region: Region, model: nn.Module) -> Tensor:
