@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from stacks.motion import MOTIONS, Small, corners_of, find_gain, find_motion, reduce
+from stacks.windows import Window
 
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
 STILL = 0.02  # pixels: a frame that has moved by less stays as it is
@@ -22,7 +23,6 @@ SHARP = 0.1  # of the stack's best detail: a frame that reaches it nowhere is bl
 BLURRED = "it is blurred everywhere"
 SCENES = 3  # kept apart at most, where frames do not match one another
 
-Window = tuple[slice, slice]
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 

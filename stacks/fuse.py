@@ -19,6 +19,7 @@ import numpy as np
 from stacks.align import Registration, common_area, register, warp
 from stacks.cascade import Cascade, load_cascade
 from stacks.merge import THREAD, RunningFusion, boundary_map, needed_memory
+from stacks.windows import Window
 
 SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
 DTYPES = (np.uint8, np.uint16, np.float32)
@@ -26,7 +27,6 @@ DTYPES = (np.uint8, np.uint16, np.float32)
 if TYPE_CHECKING:
     from torch import Tensor
 
-Window = tuple[slice, slice]
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 

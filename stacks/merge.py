@@ -22,6 +22,7 @@ import numpy as np
 
 from models import scales
 from stacks.cascade import Cascade, OnnxCascade
+from stacks.windows import Window, around, boxes, filled, halved, squares, within
 
 BLOCK = 512  # pixels: side of what is worked on at half resolution at once
 SQUARE = 256  # pixels: side of what is worked on at full resolution at once
@@ -29,9 +30,6 @@ SQUARE = 256  # pixels: side of what is worked on at full resolution at once
 # reaches farther, but a view like that of the training samples is enough.
 VIEW = 16
 NEAR = 8  # pixels: what the boundary fusion sees of that
-# What is decided on at full resolution has sides of a multiple of this; with the views they are on
-# the grid of the nets, 32.
-GRID = 32
 # Of what half resolution loses of the sources' difference, times the boundary map, averaged over
 # 16×16 pixels. Less of it left the truth of generated stacks unchanged.
 VISIBLE = 4 / 255
@@ -44,8 +42,6 @@ SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
 THREAD = 100_000_000  # bytes, for the features and tiles of a block
 FRAMES = 6
 MAPS = 6  # bytes a pixel
-
-Window = tuple[slice, slice]
 
 
 class Decision(NamedTuple):
@@ -243,20 +239,6 @@ def greatest(image: np.ndarray) -> np.ndarray:
     return cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
 
 
-def filled(
-    plane: np.ndarray | None, size: tuple[int, int], window: Window, values: np.ndarray | None
-) -> np.ndarray | None:
-    """A plane (h, w, C) with values in a window, and zeros where it had none; what is beyond its
-    border is left out."""
-    if values is None:
-        return plane
-    if plane is None:
-        plane = np.zeros((*size, values.shape[2]), np.float32)
-    target = plane[window]
-    target[:] = values[: target.shape[0], : target.shape[1]]
-    return plane
-
-
 def needed_memory(
     size: tuple[int, int], dtype: np.dtype, cascade: Cascade | type[Cascade] = OnnxCascade
 ) -> int:
@@ -264,50 +246,3 @@ def needed_memory(
     height, width = size
     frame = height * width * 3 * np.dtype(dtype).itemsize
     return cascade.memory + THREAD + FRAMES * frame + MAPS * height * width
-
-
-def squares(window: Window, side: int) -> list[Window]:
-    """Squares that cover a window, those at its far borders cut off."""
-    rows, columns = window
-    return [
-        (slice(y, min(y + side, rows.stop)), slice(x, min(x + side, columns.stop)))
-        for y in range(rows.start, rows.stop, side)
-        for x in range(columns.start, columns.stop, side)
-    ]
-
-
-def boxes(mask: np.ndarray, window: Window, side: int) -> list[Window]:
-    """For each square of a window, the smallest box on the grid that has all of a mask (h, w) in
-    it, if there is any."""
-    found = []
-    for rows, columns in squares(window, side):
-        left, top, width, height = cv2.boundingRect(mask[rows, columns].astype(np.uint8))
-        if width:
-            found.append((_on_grid(rows, top, height), _on_grid(columns, left, width)))
-    return found
-
-
-def _on_grid(line: slice, start: int, length: int) -> slice:
-    """Part of a line, enlarged to the grid."""
-    first, last = start // GRID * GRID, -(-(start + length) // GRID) * GRID
-    return slice(line.start + first, min(line.start + last, line.stop))
-
-
-def halved(window: Window) -> Window:
-    """A window at half resolution."""
-    return tuple(slice(s.start // 2, -(-s.stop // 2)) for s in window)
-
-
-def around(window: Window, size: tuple[int, int], view: int) -> Window:
-    """A window and what is seen around it in a picture (H, W)."""
-    return tuple(
-        slice(max(s.start - view, 0), min(s.stop + view, n))
-        for s, n in zip(window, size, strict=True)
-    )
-
-
-def within(window: Window, outer: Window) -> Window:
-    """Where a window lies within one around it."""
-    return tuple(
-        slice(s.start - o.start, s.stop - o.start) for s, o in zip(window, outer, strict=True)
-    )

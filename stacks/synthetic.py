@@ -28,6 +28,7 @@ from defocus.guidance import INVISIBLE, defocused_share
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
 from defocus.sources import Photographs
+from stacks.windows import Window
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 TILE = 768  # pixels: side of what is rendered at once
@@ -38,7 +39,6 @@ HALO = 20  # pixels from a depth edge within which errors are halos
 LANCZOS = 4  # pixels: reach of the interpolation
 
 Size = tuple[int, int]
-Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from stacks import cascade, merge
 from stacks.cascade import ONNX, WEIGHTS, OnnxCascade, TorchCascade, load_cascade
 from stacks.merge import RunningFusion
 from stacks.synthetic import stack
+from stacks.windows import GRID
 from utils.errors import UserError
 from utils.images import read_photo
 
@@ -85,7 +86,7 @@ def test_the_residual_acts_where_it_can_be_seen_and_only_there(size):
     fusion = RunningFusion(Everywhere(), near)
     fusion.merge(far, 1)
     differs = np.zeros(size, bool)
-    differs[: size[0] // 2 - merge.GRID, 100 + merge.GRID :] = True
+    differs[: size[0] // 2 - GRID, 100 + GRID :] = True
     np.testing.assert_allclose(fusion.image[differs], 0.4 + 0.2, atol=1e-6)
     if size[0] * size[1] > scales.WHOLE:
         alike = np.zeros(size, bool)

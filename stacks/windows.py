@@ -1,0 +1,73 @@
+"""Windows of pictures: rows and columns, as a pair of slices."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# Boxes have sides of a multiple of this; with what the nets see around them, 16 pixels, they are on
+# the grid of the nets, 32.
+GRID = 32
+
+Window = tuple[slice, slice]
+
+
+def squares(window: Window, side: int) -> list[Window]:
+    """Squares that cover a window, those at its far borders cut off."""
+    rows, columns = window
+    return [
+        (slice(y, min(y + side, rows.stop)), slice(x, min(x + side, columns.stop)))
+        for y in range(rows.start, rows.stop, side)
+        for x in range(columns.start, columns.stop, side)
+    ]
+
+
+def boxes(mask: np.ndarray, window: Window, side: int) -> list[Window]:
+    """For each square of a window, the smallest box on the grid that has all of a mask (h, w) in
+    it, if there is any."""
+    found = []
+    for rows, columns in squares(window, side):
+        left, top, width, height = cv2.boundingRect(mask[rows, columns].astype(np.uint8))
+        if width:
+            found.append((_on_grid(rows, top, height), _on_grid(columns, left, width)))
+    return found
+
+
+def _on_grid(line: slice, start: int, length: int) -> slice:
+    """Part of a line, enlarged to the grid."""
+    first, last = start // GRID * GRID, -(-(start + length) // GRID) * GRID
+    return slice(line.start + first, min(line.start + last, line.stop))
+
+
+def halved(window: Window) -> Window:
+    """A window at half resolution."""
+    return tuple(slice(s.start // 2, -(-s.stop // 2)) for s in window)
+
+
+def around(window: Window, size: tuple[int, int], view: int) -> Window:
+    """A window and what is seen around it in a picture (H, W)."""
+    return tuple(
+        slice(max(s.start - view, 0), min(s.stop + view, n))
+        for s, n in zip(window, size, strict=True)
+    )
+
+
+def within(window: Window, outer: Window) -> Window:
+    """Where a window lies within one around it."""
+    return tuple(
+        slice(s.start - o.start, s.stop - o.start) for s, o in zip(window, outer, strict=True)
+    )
+
+
+def filled(
+    plane: np.ndarray | None, size: tuple[int, int], window: Window, values: np.ndarray | None
+) -> np.ndarray | None:
+    """A plane (h, w, C) with values in a window, and zeros where it had none; what is beyond its
+    border is left out."""
+    if values is None:
+        return plane
+    if plane is None:
+        plane = np.zeros((*size, values.shape[2]), np.float32)
+    target = plane[window]
+    target[:] = values[: target.shape[0], : target.shape[1]]
+    return plane
