@@ -73,11 +73,16 @@ PARTS = {
     ),
     "sweep": Part(
         "Time a frame",
-        "One focus sweep over 3 MP in ever more frames, with alignment; the time of the process "
-        "less that to start it (`--dry-run`), by the frame.",
+        "A focus sweep over 3 MP to and fro, so that neighbours differ as much in any number of "
+        "frames, with alignment. A further frame takes what the process takes longer than for the "
+        "row above, by the frame. The fastest of three rounds.",
         parts.sweep,
         "stack",
-        {**COST, "each": ("seconds a frame", "{:.2f}")},
+        {
+            **COST,
+            "each": ("seconds a frame in all", "{:.2f}"),
+            "further": ("seconds a further frame", "{:.2f}"),
+        },
         parts.sweep_bars,
     ),
     "folding": Part(

@@ -5,5 +5,5 @@ blur is many pixels wide. So a large one is looked at in half resolution first, 
 there stays; full resolution decides the rest.
 """
 
-WHOLE = 600_000  # pixels: smaller pictures are looked at in full resolution alone
-UNSURE = 0.25  # boundary map at half resolution from which full resolution decides alone
+WHOLE = 1_000_000  # pixels: smaller pictures are looked at in full resolution alone
+UNSURE = 0.1  # boundary map at half resolution from which full resolution decides alone

@@ -49,6 +49,7 @@ def setting(photographs, tmp_path_factory) -> Setting:
         **small,
         sweep=(64, 96),
         sweep_frames=(5, 10),
+        sweep_rounds=1,
         folds=(64, 96),
         fold_stacks=2,
     )
@@ -205,9 +206,10 @@ def test_memory_and_sweep_run_our_command_line(setting, tmp_path):
     memory, sweep = (json.loads((tmp_path / f"{p}.json").read_text()) for p in ("memory", "sweep"))
     assert [row["frames"] for row in memory.values()] == [5, 5, 6]
     assert all(row["each"] == row["megabytes"] / row["megapixels"] for row in memory.values())
-    assert list(sweep) == ["start", "5 frames", "10 frames"]
+    five, ten = sweep["5 frames"], sweep["10 frames"]
+    assert ten["further"] == (ten["seconds"] - five["seconds"]) / 5
     text = stacks.report(tmp_path)
-    assert "## Peak memory" in text and "time a frame within" in text
+    assert "## Peak memory" in text and "time a frame in all within" in text
 
 
 def test_an_unknown_folder_is_named(capsys, tmp_path):
