@@ -169,7 +169,7 @@ def fuse(
             matrix=None if found.matrix is None else found.matrix.tolist(),
             gain=found.gain.tolist(),
             share=float(share[i]),
-            seconds=round(seconds.get(i, 0.0), 4),
+            seconds=round(seconds.get(i, 0.0), 6),
         )
         for i, found in enumerate(registrations)
     ]
