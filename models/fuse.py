@@ -30,9 +30,9 @@ from models import scales
 from models.mmfnet import MMFNet, select
 
 SMALLEST = 16  # pixels: side of an image
-# Side of tiles by default: with what they see around them they take about 1 GB of features. Smaller
+# Side of tiles by default: with what they see around them they take about 0.6 GB of features. Smaller
 # ones would be mostly overlap, and leave out little more.
-TILE = 1024
+TILE = 768
 
 Region = tuple[EllipsisType, slice, slice]
 Progress = Callable[[Sequence["Tile"], str], Iterable["Tile"]]
@@ -120,7 +120,7 @@ def fuse(
             point in [0, 1]. They may be on another device than the model; the result is where
             they are.
         tile: side of the tiles in pixels, without their overlap, rounded up to the grid of each
-            sub-net; by default 1024, which takes about 1 GB.
+            sub-net; by default 768, which takes about 0.6 GB.
         progress: called with the tiles of a stage and its name, to go through them with a bar
             (like ``lambda tiles, stage: tqdm(tiles, stage)``).
 
