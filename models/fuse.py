@@ -30,8 +30,8 @@ from models import scales
 from models.mmfnet import MMFNet, select
 
 SMALLEST = 16  # pixels: side of an image
-# Side of tiles by default: with what they see around them they take about 0.6 GB of features. Smaller
-# ones would be mostly overlap, and leave out little more.
+# Side of tiles by default: with what they see around them they take about 0.6 GB of features.
+# Smaller ones would be mostly overlap, and leave out little more.
 TILE = 768
 
 Region = tuple[EllipsisType, slice, slice]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -70,6 +71,20 @@ def client(address) -> Iterator[Client]:
 def root() -> Path:
     """Where the page that was started last keeps the files of visitors."""
     return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+def files_below(folder: Path) -> set[Path]:
+    """Those there are; folders may vanish while the page removes what visitors have left."""
+    return {Path(where, name) for where, _, names in os.walk(folder) for name in names}
+
+
+def size_of(files: Iterable[Path]) -> int:
+    """Bytes of those that have not vanished since."""
+    size = 0
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 def fuse(client: Client, *files: Path, align: bool = False) -> list:
@@ -206,12 +221,12 @@ def test_refuses_too_many_bytes_before_they_are_kept(address):
         files = [("files", ("a.png", os.urandom(size), "image/png"))] * count
         return httpx.post(f"{address}gradio_api/upload", files=files)
 
-    before = sum(path.stat().st_size for path in root().rglob("*"))
+    before = size_of(files_below(root()))
     assert upload(3_000_000).status_code == 413
     assert "5 MB" in upload(1_900_000, 4).text
     stream = httpx.post(f"{address}gradio_api/upload", content=iter([b"x"]))
     assert stream.status_code == 411
-    assert sum(path.stat().st_size for path in root().rglob("*")) <= before + 3_000_000
+    assert size_of(files_below(root())) <= before + 3_000_000
 
 
 def test_disk_is_bounded(fuser):
@@ -247,7 +262,7 @@ def test_crafted_requests_reach_no_other_file_and_fetch_nothing(client):
 
 def test_files_go_with_the_visitor(address, tmp_path):
     def files() -> set[Path]:
-        return {path for path in root().rglob("*") if path.is_file()}
+        return files_below(root())
 
     cv2.imwrite(str(tmp_path / "a.png"), texture(11, 60, 70))
     cv2.imwrite(str(tmp_path / "b.png"), texture(12, 60, 70))
@@ -315,7 +330,7 @@ def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(fuser):
         assert running.done() or True
         for client in clients[1:]:
             client.close()
-        assert wait_until(lambda: not [path for path in folder.rglob("*") if path.is_file()])
+        assert wait_until(lambda: not files_below(folder))
     assert not folder.exists()
 
 
