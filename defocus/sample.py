@@ -154,7 +154,7 @@ class SampleGenerator:
             "swapped": swapped,
             "sharp_everywhere": sharp_everywhere,
             "residual_blur": residual,
-            "unfocused": unfocused and [unfocused * s for s in sigmas][layer],
+            "unfocused": unfocused and unfocused * sigmas[layer],
             "unfocused_layer": unfocused and ("foreground", "background")[layer],
             **origin,
             **effects,
