@@ -28,7 +28,7 @@ from defocus.guidance import INVISIBLE, defocused_share
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
 from defocus.sources import Photographs
-from stacks.windows import Window
+from stacks.windows import Window, squares
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 TILE = 768  # pixels: side of what is rendered at once
@@ -210,11 +210,8 @@ class Scene:
     def _tiles(self) -> Iterator[tuple[Window, Window]]:
         """Tiles of what is rendered, and what has to be seen of the canvas for each."""
         height, width = self.size
-        for top in range(0, height, TILE):
-            for left in range(0, width, TILE):
-                bottom, right = min(top + TILE, height), min(left + TILE, width)
-                seen = (slice(top, bottom + 2 * self.reach), slice(left, right + 2 * self.reach))
-                yield (slice(top, bottom), slice(left, right)), seen
+        for tile in squares((slice(0, height), slice(0, width)), TILE):
+            yield tile, tuple(slice(s.start, s.stop + 2 * self.reach) for s in tile)
 
     def _visible(self, seen: Window) -> tuple[list[int], list[Tensor]]:
         """The layers that can be seen in a window, and the mattes of all but the farthest, which
