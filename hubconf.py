@@ -1,32 +1,33 @@
 """Entry points of torch.hub.
 
 >>> model = torch.hub.load("path/to/this/repository", "mmfnet", source="local")
->>> fusion = model(near, far)  # two (N, 3, H, W) tensors: RGB in [0, 1], at least 16×16 pixels
+>>> fusion = model(photographs)  # (B, N, 3, H, W): RGB in [0, 1], N ≥ 2, at least 16×16 pixels
 >>> fusion.fused, fusion.guidance, fusion.boundary
 """
 
 from pathlib import Path as _Path
 
 # With an underscore, since torch.hub takes every other callable for an entry point.
-from models.boundary_fusion import PairBoundaryFusion as _PairBoundaryFusion
+from models.boundary_fusion import SetBoundaryFusion as _SetBoundaryFusion
 from models.build import load_model as _load_model
-from models.initial_fusion import PairInitialFusion as _PairInitialFusion
+from models.initial_fusion import SetInitialFusion as _SetInitialFusion
 from models.mmfnet import MMFNet as _MMFNet
 
 dependencies = ["torch", "numpy", "scipy", "safetensors"]
 
 
 def mmfnet(pretrained: bool = True) -> _MMFNet:
-    """MMF-Net of configs/mmfnet.yaml: fuses two photographs that are focused differently.
+    """MMF-Net of configs/mmfnet.yaml: fuses photographs that are focused differently.
 
     Args:
         pretrained: with the shipped weights, in evaluation mode; their terms are in
             weights/README.md. Otherwise with random weights, to be trained.
 
     Returns:
-        Maps two aligned images (N, 3, H, W), RGB in [0, 1], to ``fused`` (N, 3, H, W) and
-        ``guidance`` and ``boundary`` (N, 1, H, W), among others; see :class:`models.mmfnet.Fusion`.
+        Maps aligned photographs (B, N, 3, H, W), RGB in [0, 1], to ``fused`` (B, 3, H, W),
+        ``guidance`` (B, N, 1, H, W) and ``boundary`` (B, 1, H, W), among others; see
+        :class:`models.mmfnet.Fusion`.
     """
     if pretrained:
         return _load_model(_Path(__file__).parent / "weights/mmfnet.safetensors")
-    return _MMFNet(_PairInitialFusion(), _PairBoundaryFusion())
+    return _MMFNet(_SetInitialFusion(), _SetBoundaryFusion())

@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from data.build import training_set, validation_set
-from data.datasets import in_order
+from data.build import training_set, validation_sets
 from models.build import load_model
 from training import profile as profiling
 from training.trainer import Trainer
@@ -74,7 +73,8 @@ def train(config: Config, device: torch.device) -> None:
     run = Path(config.run)
     first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
     looks = first and config.validation.every > 0
-    quick = validation_set(config, config.validation.quick) if looks else None
+    few = config.validation.quick
+    quick = validation_sets(config, few, max(1, few // 3)) if looks else {}
     trainer = Trainer(config, training_set(config), quick, device)
     if (run / "latest.pt").exists():
         trainer.resume(run / "latest.pt")
@@ -101,24 +101,26 @@ def measure(config: Config, device: torch.device, steps: int) -> None:
     """Print where the time of a training step goes."""
     if steps < 1:
         raise UserError(f"--steps {steps}: has to be at least 1")
-    trainer = Trainer(config, training_set(config), None, device)
+    trainer = Trainer(config, training_set(config), {}, device)
     profile = profiling.profile(trainer, steps)
     if trainer.rank == 0:
         print(profiling.table(profile))
 
 
 def evaluate(config: Config, weights: str | None, output: str | None) -> None:
-    """Print initial fusion, final fusion and oracle selection on the validation set."""
+    """Print initial fusion, final fusion and oracle selection on the validation sets."""
     path = weights or Path(config.run) / "best.safetensors"
     device = choose_device(config.device)
     model = load_model(path, to_dict(config.model)).to(device, memory_format=torch.channels_last)
-    samples = config.validation.samples
-    loader = in_order(validation_set(config, samples), 4, config.data.workers)
-    figures = validate(model, loader, device)
-    print(table(figures, samples))
+    sets = validation_sets(config, config.validation.samples, config.validation.scene_samples)
+    figures = {}
+    for name, samples in sets.items():
+        figures[name] = validate(model, samples, device, config.data.workers)
+        print(table(figures[name], name, len(samples)), end="\n\n", flush=True)
     if output:
+        about = {"samples": {name: len(part) for name, part in sets.items()}, "weights": str(path)}
         with atomic_path(output) as temporary:
-            temporary.write_text(json.dumps({"samples": samples, "weights": str(path), **figures}))
+            temporary.write_text(json.dumps({**about, **figures}))
 
 
 if __name__ == "__main__":

@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
-from torch.utils.data import Dataset
-
-from data.datasets import GeneratedDataset, StoredDataset
+from data.datasets import GeneratedDataset, Mixture, StoredDataset
 from data.splits import is_held_out
-from defocus.sample import DefocusConfig, SampleGenerator
+from defocus.sample import SampleGenerator
+from defocus.scene import SceneGenerator
 from defocus.sources import Photographs, foregrounds, skip_report
 from utils.config import Config
 from utils.errors import UserError
 
+G = TypeVar("G", SampleGenerator, SceneGenerator)
 
-def training_set(config: Config) -> Dataset:
+
+def training_set(config: Config) -> Mixture | StoredDataset:
     """Samples by draw: from ``data.stored`` if given, else generated from ``data.photographs``.
 
     Without ``validation.photographs``, the share ``validation.fraction`` of the photographs is
@@ -26,26 +28,34 @@ def training_set(config: Config) -> Dataset:
     if data.stored:
         return StoredDataset(data.stored, crop=data.defocus.size, seed=config.seed)
     own = not config.validation.photographs
-    generator = make_generator(
-        "data",
-        data.photographs,
-        data.cutouts,
-        data.defocus,
-        config.seed,
-        (lambda name: not is_held_out(name, held_out)) if own else None,
-    )
-    return GeneratedDataset(generator, length=0)
+    keep = (lambda name: not is_held_out(name, held_out)) if own else None
+    sources = Sources("data", data.photographs, data.cutouts, keep)
+    pairs = sources.generator(SampleGenerator, "defocus", data.defocus, config.seed)
+    scenes = None
+    if data.scenes:
+        scenes = sources.generator(SceneGenerator, "scenes", data.scenes, config.seed)
+    return Mixture(pairs, scenes, data.pairs, config.seed)
 
 
-def validation_set(config: Config, samples: int) -> Dataset:
-    """The first ``samples`` samples of the run's validation set.
+def validation_set(config: Config, samples: int) -> GeneratedDataset:
+    """The first ``samples`` pairs of the run's validation set.
+
+    Raises:
+        UserError: no photographs, no samples, or photographs that are trained on.
+    """
+    return validation_sets(config, samples, 0)["pairs"]
+
+
+def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, GeneratedDataset]:
+    """The first samples of each of the run's validation sets: ``pairs`` of the two-layer model,
+    and ``scenes`` of each of ``validation.scenes``.
 
     Raises:
         UserError: no photographs, no samples, or photographs that are trained on.
     """
     data = config.validation
     own = not data.photographs
-    if samples < 1:
+    if pairs < 1:
         raise UserError("validation.samples and validation.quick have to be at least 1")
     if own and not config.data.photographs:
         raise UserError(
@@ -59,50 +69,59 @@ def validation_set(config: Config, samples: int) -> Dataset:
                 f"validation.photographs={data.photographs} are trained on; name other ones, or "
                 "none to hold out a share of data.photographs"
             )
-    generator = make_generator(
+    sources = Sources(
         "data" if own else "validation",
         config.data.photographs if own else data.photographs,
         config.data.cutouts if own else data.cutouts,
-        data.defocus,
-        data.seed,
         (lambda name: is_held_out(name, data.fraction)) if own else None,
     )
-    return GeneratedDataset(generator, length=samples)
+    generator = sources.generator(SampleGenerator, "defocus", data.defocus, data.seed)
+    sets = {"pairs": GeneratedDataset(generator, pairs)}
+    for name, ranges in data.scenes.items() if scenes else ():
+        generator = sources.generator(SceneGenerator, f"scenes.{name}", ranges, data.seed)
+        sets[name] = GeneratedDataset(generator, scenes)
+    return sets
 
 
-def make_generator(
-    key: str,
-    photographs: str,
-    cutouts: str | None,
-    defocus: DefocusConfig,
-    seed: int,
-    keep: Callable[[str], bool] | None = None,
-) -> SampleGenerator:
-    """A generator over a folder of photographs and one of cut-outs; skipped files are reported.
+class Sources:
+    """A folder of photographs and one of cut-outs; skipped files are reported.
 
     Args:
         key: of the config that named the folders, for messages.
         photographs, cutouts: folders; no cut-outs means procedural mattes only.
-        defocus: ranges of the samples.
-        seed: of the samples.
         keep: which photographs to use, by name; all by default.
 
     Raises:
         UserError: no folder named, or nothing usable in it.
     """
-    if not photographs:
-        raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
-    sources: list = [Photographs(photographs)]
-    if cutouts:
-        sources.append(foregrounds(cutouts))
-    for folder, source in zip((photographs, cutouts), sources, strict=False):
-        if source.skipped:
-            print(f"{folder}: {skip_report(source)}", file=sys.stderr)
-    if keep:
-        sources = [source.only(filter(keep, source.photographs)) for source in sources]
-    if len(sources[0]) < 2:
-        raise UserError(f"{photographs} leaves {len(sources[0])} photographs; 2 layers need 2")
-    try:
-        return SampleGenerator(defocus, sources[0], sources[1:], seed)
-    except ValueError as error:
-        raise UserError(f"{key}.defocus: {error}") from error
+
+    def __init__(
+        self,
+        key: str,
+        photographs: str,
+        cutouts: str | None,
+        keep: Callable[[str], bool] | None = None,
+    ):
+        if not photographs:
+            raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
+        self.key = key
+        sources: list = [Photographs(photographs)]
+        if cutouts:
+            sources.append(foregrounds(cutouts))
+        for folder, source in zip((photographs, cutouts), sources, strict=False):
+            if source.skipped:
+                print(f"{folder}: {skip_report(source)}", file=sys.stderr)
+        if keep:
+            sources = [source.only(filter(keep, source.photographs)) for source in sources]
+        self.photographs, *self.cutouts = sources
+        if len(self.photographs) < 2:
+            raise UserError(
+                f"{photographs} leaves {len(self.photographs)} photographs; 2 layers need 2"
+            )
+
+    def generator(self, kind: type[G], name: str, ranges: Any, seed: int) -> G:
+        """A generator of samples from these sources, of the ranges in the config key ``name``."""
+        try:
+            return kind(ranges, self.photographs, self.cutouts, seed)
+        except ValueError as error:
+            raise UserError(f"{self.key}.{name}: {error}") from error

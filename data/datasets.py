@@ -8,7 +8,7 @@ processes changes the data, and a resumed run goes on exactly where it stopped.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,34 +19,78 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from defocus.matting import Unusable
-from defocus.sample import SampleGenerator
+from defocus.sample import Sample, SampleGenerator
+from defocus.scene import SceneGenerator
 from defocus.sources import read_image
 from utils.errors import UserError
 from utils.malloc import keep_freed_memory
 
 
 class Batch(NamedTuple):
-    """Images (N, 3, H, W) RGB and guidance (N, 1, H, W), float32 in [0, 1]; N absent in items."""
+    """Photographs (B, N, 3, H, W) and truth (B, 3, H, W), RGB, and guidance G* (B, N, 1, H, W), see
+    :class:`models.initial_fusion.Guidance`; float32 in [0, 1]; B absent in items."""
 
-    image1: Tensor
-    image2: Tensor
+    photographs: Tensor
     truth: Tensor
     guidance: Tensor
+
+
+class Draw(NamedTuple):
+    """What a sampler asks a dataset for.
+
+    Attributes:
+        number: running number of the sample.
+        count: of its photographs; None for a pair of the two-layer model.
+    """
+
+    number: int
+    count: int | None = None
 
 
 class GeneratedDataset(Dataset):
     """Samples made on the fly; ``length`` only limits what ``len`` says."""
 
-    def __init__(self, generator: SampleGenerator, length: int):
+    def __init__(self, generator: SampleGenerator | SceneGenerator, length: int):
         self.generator = generator
         self.length = length
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, draw: int) -> Batch:
-        sample = self.generator[draw]
-        return Batch(sample.image1, sample.image2, sample.truth, sample.guidance)
+    def __getitem__(self, index: int) -> Batch:
+        return _batch(self.generator[index])
+
+
+class Mixture(Dataset):
+    """Training samples by draw: pairs of the two-layer model, and scenes of any number.
+
+    Args:
+        pairs, scenes: see :mod:`defocus.sample`, :mod:`defocus.scene`; scenes None for pairs alone.
+        share: of the steps that learn from ``pairs``, where there are scenes.
+        seed: of the choice.
+    """
+
+    def __init__(
+        self, pairs: SampleGenerator, scenes: SceneGenerator | None, share: float, seed: int
+    ):
+        self.pairs, self.scenes, self.seed = pairs, scenes, seed
+        self.share = share if scenes else 1.0
+
+    def count(self, step: int) -> int | None:
+        """Photographs in each sample of a training step; None for pairs of the two-layer model."""
+        rng = np.random.default_rng([self.seed, step, 2])
+        if rng.random() < self.share:
+            return None
+        low, high = self.scenes.config.photographs
+        return int(rng.integers(low, high + 1))
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        number, count = draw
+        return _batch(self.pairs[number] if count is None else self.scenes.sample(number, count))
+
+
+def _batch(sample: Sample) -> Batch:
+    return Batch(sample.photographs, sample.truth, sample.guidance)
 
 
 class StoredDataset(Dataset):
@@ -80,9 +124,10 @@ class StoredDataset(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, draw: int) -> Batch:
+    def __getitem__(self, index: int | Draw) -> Batch:
+        draw = index.number if isinstance(index, Draw) else index
         if self.crop is None:
-            return Batch(*map(_to_tensor, self._read(self.names[draw])))
+            return self._batch(self._read(self.names[draw]))
         planes = self._read(self.names[self._shuffled(draw)])
         rng = np.random.default_rng([self.seed, draw])
         height, width = planes[0].shape[:2]
@@ -97,7 +142,13 @@ class StoredDataset(Dataset):
             planes = [plane[:, ::-1] for plane in planes]
         if rng.random() < 0.5:
             planes = [plane[::-1] for plane in planes]
-        return Batch(*map(_to_tensor, planes))
+        return self._batch(planes)
+
+    @staticmethod
+    def _batch(planes: list[np.ndarray]) -> Batch:
+        first, second, truth, guidance = map(_to_tensor, planes)
+        guidance = torch.stack([guidance, 1 - guidance])
+        return Batch(torch.stack([first, second]), truth, guidance)
 
     def _shuffled(self, draw: int) -> int:
         epoch, position = divmod(draw, len(self.names))
@@ -134,18 +185,35 @@ class StoredDataset(Dataset):
 
 
 class DrawSampler:
-    """The draws of one process: batches interleaved over ``world`` processes, from ``step`` on."""
+    """The draws of one process: batches interleaved over ``world`` processes, from ``step`` on.
 
-    def __init__(self, batch: int, start: int, stop: int, rank: int = 0, world: int = 1):
+    Args:
+        batch: pairs in a batch; with more photographs a sample, fewer samples, so that a step takes
+            about as long.
+        count: photographs in each sample of a step, see :meth:`Mixture.count`.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world: int = 1,
+        count: Callable[[int], int | None] = lambda step: None,
+    ):
         self.batch, self.start, self.stop, self.rank, self.world = batch, start, stop, rank, world
+        self.count = count
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         for step in range(self.start, self.stop):
             first = (step * self.world + self.rank) * self.batch
-            yield list(range(first, first + self.batch))
+            count = self.count(step)
+            size = max(1, 2 * self.batch // (count or 2))
+            yield [Draw(number, count) for number in range(first, first + size)]
 
 
 class _Loader(DataLoader):

@@ -65,5 +65,14 @@ def compare_shares(share1: Tensor, share2: Tensor) -> Tensor:
 
 
 def boundary_map(guidance: Tensor) -> Tensor:
-    """1 − 2·|G − 0.5|: 1 on the focused/defocused boundary, 0 where one source is right."""
-    return 1 - 2 * (guidance - 0.5).abs()
+    """min(1, 2·(1 − maxᵢ Gᵢ)): 1 on the focused/defocused boundary, 0 where one source is right.
+
+    For two photographs it is the paper's 1 − 2·|G − 0.5|.
+
+    Args:
+        guidance: (…, N, 1, H, W), sums to 1 over N.
+
+    Returns:
+        (…, 1, H, W).
+    """
+    return (2 * (1 - guidance.amax(-4))).clamp_max(1)

@@ -81,10 +81,9 @@ class DefocusConfig:
 
 @dataclass
 class Sample:
-    """Two sources and the truth: images (3, S, S) sRGB, 8-bit values; guidance (1, S, S)."""
+    """Photographs and the truth: (N, 3, S, S) and (3, S, S) sRGB, 8-bit values; G* (N, 1, S, S)."""
 
-    image1: Tensor
-    image2: Tensor
+    photographs: Tensor
     truth: Tensor
     guidance: Tensor
     parameters: dict[str, Any]
@@ -160,8 +159,9 @@ class SampleGenerator:
             **effects,
         }
         return Sample(
-            *(camera.quantize(image) for image in (*images, truth)),
-            guidance.contiguous(),
+            torch.stack([camera.quantize(image) for image in images]),
+            camera.quantize(truth),
+            torch.stack([guidance, 1 - guidance]),
             parameters,
         )
 

@@ -8,102 +8,94 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import PairConv, PairResBlock, ResBlock, to_pair, upsample_onto
+from models.initial_fusion import initialise
+from models.layers import ResBlock, SetUNet, each, halve, mean, most
 
 
 class BoundaryFusion(nn.Module):
-    """Figure 5: conv, ResBlocks, conv to a three-channel residual, at full resolution.
+    """Figure 5: conv, ResBlocks, conv, conv to a three-channel residual; two photographs.
 
     The paper's figure has 9 blocks of 64 channels; its released code 16 of 128, from the fifth on
     scaled by 0.1 (``scaled_from=4``).
 
     Attributes:
-        multiple, reach: see :mod:`models.fuse`.
+        multiple, reach: see :class:`models.layers.SetUNet`.
     """
 
     def __init__(self, channels: int = 64, blocks: int = 9, scaled_from: int | None = None):
         super().__init__()
         scaled_from = blocks if scaled_from is None else scaled_from
-        self.multiple, self.reach = 1, 2 + 2 * blocks
+        self.multiple, self.reach = 1, 3 + 2 * blocks
         self.head = nn.Conv2d(7, channels, 3, padding=1)
         self.body = nn.Sequential(
             *(ResBlock(channels, 0.1 if i >= scaled_from else 1.0) for i in range(blocks))
         )
-        self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, 3, 3, padding=1)
+        initialise(self)
 
-    def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
-        """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
-        return self.coefficients(image1, image2, guidance)
-
-    def coefficients(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
-        """What :meth:`residual` needs: here the residual itself."""
-        return self.tail(self.body(self.head(torch.cat([image1, image2, guidance], 1))))
+    def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
+        """Coefficients (B, 3, H, W), here the residual itself, from two photographs
+        (B, 2, 3, H, W) and their guidance (B, 2, 1, H, W)."""
+        inputs = torch.cat([photographs.flatten(1, 2), guidance[:, 0]], 1)
+        return self.last(self.tail(self.body(self.head(inputs))))
 
     @staticmethod
-    def residual(coefficients: Tensor, image1: Tensor, image2: Tensor) -> Tensor:
+    def residual(coefficients: Tensor, photographs: Tensor) -> Tensor:
         return coefficients
 
 
-class PairBoundaryFusion(nn.Module):
-    """Residual blocks at half and quarter resolution on both sources alike, and a physical head.
+class SetBoundaryFusion(nn.Module):
+    """A U-Net from half resolution down on all photographs alike, and a physical head.
 
     Where a defocused foreground spreads over a sharp background, the α-matte model says
     image = h⊗(αF) + (1 − h⊗α)·B. Solved for B, that is the image times a gain, less an offset,
     and both change slowly, as the blurred matte does. So the net predicts gains and offsets, and
-    fine texture of the sources passes through the product at full resolution:
+    fine texture of the photographs passes through the product at full resolution:
 
-        residual = offset + gain₊·(image1 + image2) + gain₋·(image1 − image2)
+        residual = offset + gain₀·mean + Σᵢ gainᵢ·(photographᵢ − mean)
 
-    Two things hold by construction. Exchanging the sources (and G with 1 − G) leaves the residual
-    as it is. Where the sources agree as far as the net sees, it is zero, since all of it comes from
-    features limited by the sources' difference: equal inputs come back unchanged.
+    Two things hold by construction. Reordering the photographs (and their guidance) leaves the
+    residual as it is. Where they agree as far as the net sees, it is zero, since all of it comes
+    from features limited by the photographs' deviations: equal inputs come back unchanged.
 
     Args:
-        half: channels at half resolution.
-        quarter: channels at quarter resolution.
-        blocks: residual blocks before, at and after quarter resolution.
+        widths, blocks: see :class:`models.layers.SetUNet`.
 
     Attributes:
-        multiple, reach: see :mod:`models.fuse`.
+        multiple, reach: see :class:`models.layers.SetUNet`.
     """
 
-    def __init__(self, half: int = 16, quarter: int = 40, blocks: Sequence[int] = (1, 3, 1)):
+    def __init__(
+        self, widths: Sequence[int] = (16, 32, 64, 64), blocks: Sequence[int] = (1, 1, 2, 1)
+    ):
         super().__init__()
-        before, middle, after = blocks
-        quarter_reach = (1 + 2 * after + 1) // 2 + 2 * middle
-        self.multiple, self.reach = 4, 2 * (2 * quarter_reach + 1 + 2 * before + 1)
-        self.head = PairConv(16, half)
-        self.before = nn.Sequential(*(PairResBlock(half) for _ in range(before)))
-        self.down = PairConv(half, quarter, stride=2)
-        self.middle = nn.Sequential(*(PairResBlock(quarter) for _ in range(middle)))
-        self.up = PairConv(quarter, half, kernel=1)
-        self.after = nn.Sequential(*(PairResBlock(half) for _ in range(after)))
-        # Offset and gain₊, then gain₋, of 2×2 pixels each.
-        self.tail_even = nn.Conv2d(half, 16, 3, padding=1, bias=False)
-        self.tail_odd = nn.Conv2d(half, 4, 3, padding=1, bias=False)
+        self.net = SetUNet(16, widths, blocks)
+        # Offset and gain₀, then gainᵢ, of 2×2 pixels each.
+        self.common = nn.Conv2d(widths[0], 16, 3, padding=1, bias=False)
+        self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
+        self.multiple, self.reach = 2 * self.net.multiple, 2 * (self.net.reach + 1)
 
-    def forward(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
-        """Residual (N, 3, H, W) from two images (N, 3, H, W) and the guidance map (N, 1, H, W)."""
-        return self.residual(self.coefficients(image1, image2, guidance), image1, image2)
+    def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
+        """Coefficients (B, 4 + N, H, W): offset of R, G and B, gain₀, gain₁ … gain_N. They are
+        smooth, so they can be enlarged from smaller photographs.
 
-    def coefficients(self, image1: Tensor, image2: Tensor, guidance: Tensor) -> Tensor:
-        """Offset, gain₊ and gain₋, (N, 5, H, W): smooth, so they can be enlarged from a smaller
-        version of the images."""
-        height, width = image1.shape[-2:]
-        padding = (0, -width % 4, 0, -height % 4)
-        sources = (torch.cat([image1, guidance], 1), torch.cat([image2, 1 - guidance], 1))
-        total, difference = to_pair(*(F.pad(x, padding, mode="replicate") for x in sources))
-        pair = self.head((F.pixel_unshuffle(total, 2), F.pixel_unshuffle(difference, 2)))
-        skip = self.before(pair)
-        pair = self.after(upsample_onto(skip, self.up(self.middle(self.down(skip)))))
-        limit = pair[1].abs()
-        even = F.pixel_shuffle(self.tail_even(pair[0].clamp(-limit, limit)), 2)
-        odd = F.pixel_shuffle(self.tail_odd(pair[1]), 2)
-        return torch.cat([even, odd], 1)[..., :height, :width]
+        Args:
+            photographs: (B, N, 3, H, W); guidance: (B, N, 1, H, W).
+        """
+        height, width = photographs.shape[-2:]
+        x = self.net(halve(torch.cat([photographs, guidance], 2), self.multiple))
+        common = mean(x)
+        deviations = x - common[:, None]
+        limit = most(deviations.abs())
+        common = F.pixel_shuffle(self.common(common.clamp(-limit, limit)), 2)
+        own = F.pixel_shuffle(each(self.own, deviations), 2)
+        return torch.cat([common, own.flatten(1, 2)], 1)[..., :height, :width]
 
     @staticmethod
-    def residual(coefficients: Tensor, image1: Tensor, image2: Tensor) -> Tensor:
-        """Residual (N, 3, H, W) from the coefficients and the images."""
-        offset, plus, minus = coefficients.split([3, 1, 1], 1)
-        total, difference = to_pair(image1, image2)
-        return offset + plus * total + minus * difference
+    def residual(coefficients: Tensor, photographs: Tensor) -> Tensor:
+        """Residual (B, 3, H, W) from the coefficients and the photographs."""
+        offset, gain, gains = coefficients[:, :3], coefficients[:, 3:4], coefficients[:, 4:]
+        common = mean(photographs)
+        deviations = gains[:, :, None] * (photographs - common[:, None])
+        return offset + gain * common + deviations.sum(1)

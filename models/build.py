@@ -13,14 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from models.boundary_fusion import BoundaryFusion, PairBoundaryFusion
-from models.initial_fusion import InitialFusion, PairInitialFusion
+from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
+from models.initial_fusion import InitialFusion, SetInitialFusion
 from models.mmfnet import MMFNet
 from utils.atomic import atomic_path
 from utils.errors import UserError
 
-INITIAL = {net.__name__: net for net in (InitialFusion, PairInitialFusion)}
-BOUNDARY = {net.__name__: net for net in (BoundaryFusion, PairBoundaryFusion)}
+INITIAL = {net.__name__: net for net in (InitialFusion, SetInitialFusion)}
+BOUNDARY = {net.__name__: net for net in (BoundaryFusion, SetBoundaryFusion)}
 
 
 def build(model: dict[str, Any]) -> MMFNet:

@@ -53,16 +53,18 @@ def pictures(model: MMFNet, seed: int = SEED, index: int = INDEX) -> dict[str, I
     )
     sample = SampleGenerator(config, FreePhotographs(), seed=seed)[index]
     with torch.inference_mode():
-        fusion = model(sample.image1[None], sample.image2[None])
+        photographs = sample.photographs[None]
+        fusion = model(photographs)
         images = {
-            "image1": sample.image1,
-            "image2": sample.image2,
-            "guidance": fusion.guidance[0],
+            "image1": photographs[0, 0],
+            "image2": photographs[0, 1],
+            "guidance": fusion.guidance[0, 0],
             "boundary": fusion.boundary[0],
             "initial": fusion.initial[0],
             "fused": fusion.fused[0],
         }
-        residual = model.boundary(sample.image1[None], sample.image2[None], fusion.guidance)
+        coefficients = model.boundary(photographs, fusion.guidance)
+        residual = model.boundary.residual(coefficients, photographs)
         images["residual"] = 0.5 + GAIN * residual[0]
     return {name: to_image(image) for name, image in images.items()}
 

@@ -1,75 +1,117 @@
-"""Initial fusion sub-net: which source is right where. Both sources in, guidance logits out."""
+"""Initial fusion sub-net: which photograph is right where. Photographs in, guidance map out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Pair, PairConv, PairResBlock, ResBlock, to_pair, upsample_onto
+from models.layers import ResBlock, SetUNet, each, halve, mean, most
+
+# Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
+# is blurred. Multiplied, it selects.
+SHARPNESS = 4.0
+
+
+class Guidance(NamedTuple):
+    """What the initial fusion sub-net says of N photographs.
+
+    Attributes:
+        guidance: (B, N, 1, H, W), sums to 1 over N: 1 for the photograph that is right, halves
+            for the two least wrong where none is. For two, guidance[:, 0] is the paper's G.
+        scores: (B, N, 1, H, W), logits of being right; None from a net without.
+        neither: (B, 1, H, W), logit of none being right; None from a net without.
+    """
+
+    guidance: Tensor
+    scores: Tensor | None = None
+    neither: Tensor | None = None
 
 
 class InitialFusion(nn.Module):
-    """Figure 5: conv 64, 4 ResBlocks of 64, conv to one channel, at full resolution.
+    """Figure 5: conv 64, 4 ResBlocks of 64, conv 64→64, conv to one channel; two photographs.
+
+    Args:
+        channels, blocks: of the body.
+        sigmoid: whether G is the sigmoid of the last layer; the authors' G is that layer itself.
 
     Attributes:
-        multiple, reach: see :mod:`models.fuse`.
+        multiple, reach: see :class:`models.layers.SetUNet`.
     """
 
-    def __init__(self, channels: int = 64, blocks: int = 4):
+    def __init__(self, channels: int = 64, blocks: int = 4, sigmoid: bool = False):
         super().__init__()
-        self.multiple, self.reach = 1, 2 + 2 * blocks
+        self.multiple, self.reach = 1, 3 + 2 * blocks
+        self.sigmoid = sigmoid
         self.head = nn.Conv2d(6, channels, 3, padding=1)
         self.body = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
-        self.tail = nn.Conv2d(channels, 1, 3, padding=1)
+        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, 1, 3, padding=1)
+        initialise(self)
 
-    def forward(self, image1: Tensor, image2: Tensor) -> Tensor:
-        """Logits (N, 1, H, W) of the guidance map from two images (N, 3, H, W)."""
-        return self.tail(self.body(self.head(torch.cat([image1, image2], 1))))
+    def forward(self, photographs: Tensor) -> Guidance:
+        """Guidance of two photographs (B, 2, 3, H, W)."""
+        pair = photographs.flatten(1, 2)
+        if pair.shape[1] != 6:
+            raise ValueError(f"this network takes 2 photographs, not {photographs.shape[1]}")
+        logits = self.last(self.tail(self.body(self.head(pair))))
+        if not self.sigmoid:
+            return Guidance(torch.stack([logits, 1 - logits], 1))
+        scores = torch.stack([logits, -logits], 1) / 2
+        return Guidance(scores.softmax(1), scores)
 
 
-class PairInitialFusion(nn.Module):
-    """A U-Net on both sources alike, from half resolution down.
+class SetInitialFusion(nn.Module):
+    """A U-Net on all photographs alike, from half resolution down.
 
-    Where the scene has no texture both sources look the same, and only what surrounds the place
-    tells which is right: hence the coarse levels, and with them a view of the whole picture.
-    Exchanging the sources turns the sign of the logits, by construction.
+    Where the scene has no texture all photographs look the same, and only what surrounds the
+    place tells which is right: hence the coarse levels, and with them a view of the whole picture.
 
     Args:
         widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
 
     Attributes:
-        multiple, reach: see :mod:`models.fuse`.
+        multiple, reach: see :class:`models.layers.SetUNet`.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 24, 32, 48, 64)):
+    def __init__(self, widths: Sequence[int] = (16, 32, 48, 64, 64)):
         super().__init__()
-        steps = list(zip(widths[:-1], widths[1:], strict=True))
-        self.multiple, self.reach = 2 ** len(widths), 1  # the tail's
-        for _ in steps:  # decode, then the coarser grid
-            self.reach = (self.reach + 2 + 1) // 2
-        for _ in steps:  # encode, then down from the finer grid
-            self.reach = 2 * (self.reach + 2) + 1
-        self.reach = 2 * (self.reach + 2 + 1)  # encode and head, in pixels
-        self.head = PairConv(12, widths[0])
-        self.encode = nn.ModuleList(PairResBlock(width) for width in widths)
-        self.down = nn.ModuleList(PairConv(fine, coarse, stride=2) for fine, coarse in steps)
-        self.up = nn.ModuleList(PairConv(coarse, fine, kernel=1) for fine, coarse in steps)
-        self.decode = nn.ModuleList(PairResBlock(fine) for fine, _ in steps)
-        self.tail = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
+        self.net = SetUNet(12, widths, [1] * len(widths))
+        self.score = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
+        self.neither = nn.Conv2d(2 * widths[0], 4, 3, padding=1)
+        self.multiple, self.reach = 2 * self.net.multiple, 2 * (self.net.reach + 1)
 
-    def forward(self, image1: Tensor, image2: Tensor) -> Tensor:
-        """Logits (N, 1, H, W) of the guidance map from two images (N, 3, H, W)."""
-        height, width = image1.shape[-2:]
-        padding = (0, -width % self.multiple, 0, -height % self.multiple)
-        pair = to_pair(*(F.pad(image, padding, mode="replicate") for image in (image1, image2)))
-        pair = self.encode[0](self.head(tuple(F.pixel_unshuffle(x, 2) for x in pair)))
-        skips: list[Pair] = []
-        for down, encode in zip(self.down, self.encode[1:], strict=True):
-            skips.append(pair)
-            pair = encode(down(pair))
-        for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
-            pair = decode(upsample_onto(skip, up(pair)))
-        return F.pixel_shuffle(self.tail(pair[1]), 2)[..., :height, :width]
+    def forward(self, photographs: Tensor) -> Guidance:
+        """Guidance of photographs (B, N, 3, H, W), N ≥ 2."""
+        height, width = photographs.shape[-2:]
+        x = self.net(halve(photographs, self.multiple))
+        common = mean(x)
+        scores = each(self.score, x - common[:, None])
+        neither = self.neither(torch.cat([common, most(x) - common], 1))
+        scores, neither = (  # in full precision: the softmax needs it
+            F.pixel_shuffle(logits, 2)[..., :height, :width].float() for logits in (scores, neither)
+        )
+        return Guidance(decide(scores, neither), scores, neither)
+
+
+def decide(scores: Tensor, neither: Tensor) -> Tensor:
+    """Guidance (B, N, 1, H, W): a clear choice, or halves of the two best where none is right.
+
+    Args:
+        scores: (B, N, 1, H, W); neither: (B, 1, H, W), both logits as in :class:`Guidance`.
+    """
+    chosen = (SHARPNESS * scores).softmax(1)
+    second = scores.topk(2, 1).values[:, 1:]
+    best = (scores >= second).to(scores.dtype)
+    return torch.lerp(chosen, best / best.sum(1, keepdim=True), neither.sigmoid()[:, None])
+
+
+def initialise(net: nn.Module) -> None:
+    """Start weights as the released code does: Kaiming normal with a = 0.1, biases at zero."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, a=0.1)
+            nn.init.zeros_(layer.bias)

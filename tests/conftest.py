@@ -16,10 +16,10 @@ from models.build import build, save_weights
 
 ROOT = Path(__file__).parents[1]
 NETS = {
-    "initial": {"name": "PairInitialFusion", "args": {"widths": [4, 6]}},
+    "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6]}},
     "boundary": {
-        "name": "PairBoundaryFusion",
-        "args": {"half": 4, "quarter": 6, "blocks": [1, 1, 1]},
+        "name": "SetBoundaryFusion",
+        "args": {"widths": [4, 6], "blocks": [1, 1]},
     },
 }
 # By their hashes, fraction 0.3 holds out 2, 3, 4 and 7 of these names.

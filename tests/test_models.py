@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.boundary_fusion import BoundaryFusion, PairBoundaryFusion
+from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.build import build
-from models.initial_fusion import InitialFusion, PairInitialFusion
-from models.layers import ResBlock
+from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide
+from models.layers import LIMIT, ResBlock, SetConv, SetResBlock
 from models.mmfnet import MMFNet
 from utils.config import load_config, to_dict
 from utils.errors import UserError
@@ -26,20 +26,33 @@ def configured(name: str, device: str = "cpu") -> MMFNet:
         return build(to_dict(load_config(ROOT / "configs" / f"{name}.yaml").model)).eval()
 
 
-def images(height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two random pictures of 8-bit values, (1, 3, H, W)."""
+def images(height: int, width: int, count: int = 2, seed: int = 0) -> torch.Tensor:
+    """Random photographs of 8-bit values, (1, N, 3, H, W)."""
     rng = torch.Generator().manual_seed(seed)
-    return tuple(torch.randint(0, 256, (1, 3, height, width), generator=rng) / 255 for _ in "12")
+    return torch.randint(0, 256, (1, count, 3, height, width), generator=rng) / 255
 
 
 class Fixed(nn.Module):
-    """In place of a sub-net: the same answer always."""
+    """In place of the initial fusion sub-net: the same guidance map of two photographs always."""
+
+    def __init__(self, first: torch.Tensor):
+        super().__init__()
+        self.answer = Guidance(torch.stack([first, 1 - first], 1))
+
+    def forward(self, photographs: torch.Tensor) -> Guidance:
+        return self.answer
+
+
+class FixedResidual(nn.Module):
+    """In place of the boundary fusion sub-net: the same residual always."""
+
+    residual = staticmethod(BoundaryFusion.residual)
 
     def __init__(self, answer: torch.Tensor):
         super().__init__()
         self.answer = answer
 
-    def forward(self, *_) -> torch.Tensor:
+    def forward(self, photographs: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         return self.answer
 
 
@@ -49,22 +62,35 @@ def conv(inputs: int, outputs: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "blocks", "unscaled"), [("paper", 64, 9, 9), ("released", 128, 16, 4)]
+    ("name", "width", "blocks", "unscaled", "total"),
+    [("paper", 64, 9, 9, 1_043_908), ("released", 128, 16, 4, 5_218_372)],
 )
-def test_paper_configs_have_the_layers_of_the_paper(name, width, blocks, unscaled):
+def test_paper_configs_have_the_layers_of_the_paper(name, width, blocks, unscaled, total):
     model = configured(name, "meta")
-    initial = conv(6, 64) + 4 * 2 * conv(64, 64) + conv(64, 1)
-    boundary = conv(7, width) + blocks * 2 * conv(width, width) + conv(width, 3)
+    initial = conv(6, 64) + (4 * 2 + 1) * conv(64, 64) + conv(64, 1)
+    boundary = conv(7, width) + (blocks * 2 + 1) * conv(width, width) + conv(width, 3)
     for net, layers, parameters in (
-        (model.initial, 2 + 4 * 2, initial),
-        (model.boundary, 2 + blocks * 2, boundary),
+        (model.initial, 3 + 4 * 2, initial),
+        (model.boundary, 3 + blocks * 2, boundary),
     ):
         kinds = [module for module in net.modules() if not list(module.children())]
         assert all(isinstance(kind, nn.Conv2d) for kind in kinds)  # no norm, nothing else learned
         assert len(kinds) == layers
         assert sum(p.numel() for p in net.parameters()) == parameters
+        assert net.reach == layers  # 3×3 each
+    assert initial + boundary == total
     scales = [m.scale for m in model.boundary.modules() if isinstance(m, ResBlock)]
     assert scales == [1.0] * unscaled + [0.1] * (blocks - unscaled)
+
+
+def test_paper_configs_start_as_the_released_code():
+    """Kaiming normal with a = 0.1: variance 2 / (1 + a²) / fan-in; biases at zero."""
+    for layer in configured("paper").modules():
+        if isinstance(layer, nn.Conv2d):
+            assert not layer.bias.any()
+            if layer.weight.numel() > 10_000:
+                fan = layer.in_channels * 9
+                assert layer.weight.var().item() == pytest.approx(2 / 1.01 / fan, rel=0.05)
 
 
 def test_residual_block_is_conv_relu_conv_scaled_and_added():
@@ -75,111 +101,146 @@ def test_residual_block_is_conv_relu_conv_scaled_and_added():
     torch.testing.assert_close(block(x), x + 0.1 * second)
 
 
-def test_paper_nets_are_head_blocks_tail():
+def test_paper_nets_are_head_blocks_tail_last():
     torch.manual_seed(0)
-    image1, image2 = images(16, 18)
+    photographs = images(16, 18)
+    image1, image2 = photographs[:, 0], photographs[:, 1]
     initial, boundary = InitialFusion(4, blocks=2), BoundaryFusion(4, blocks=1)
     x = torch.cat([image1, image2], 1)
-    logits = initial.tail(initial.body[1](initial.body[0](initial.head(x))))
-    fusion = MMFNet(initial, boundary)(image1, image2)
-    g = 1 / (1 + (-logits).exp())
+    g = initial.last(initial.tail(initial.body[1](initial.body[0](initial.head(x)))))
+    fusion = MMFNet(initial, boundary)(photographs)
     blend = g * image1 + (1 - g) * image2
-    residual = boundary.tail(boundary.body[0](boundary.head(torch.cat([x, g], 1))))
-    torch.testing.assert_close(fusion.guidance, g)
+    features = boundary.body[0](boundary.head(torch.cat([x, g], 1)))
+    residual = boundary.last(boundary.tail(features))
+    torch.testing.assert_close(fusion.guidance[:, 0], g)  # no sigmoid
     torch.testing.assert_close(fusion.initial, blend)
     torch.testing.assert_close(fusion.fused, blend + (1 - (2 * g - 1).abs()) * residual)
+    initial.sigmoid = True
+    torch.testing.assert_close(initial(photographs).guidance[:, 0], 1 / (1 + (-g).exp()))
 
 
+def test_paper_net_takes_pairs_alone():
+    with pytest.raises(ValueError, match="2 photographs, not 3"):
+        InitialFusion(4, 1)(images(16, 16, 3))
+
+
+def test_set_convolution_is_linear_in_each_photograph_and_their_mean():
+    """Against the definition, written out for each photograph."""
+    torch.manual_seed(0)
+    layer, x = SetConv(3, 5), torch.randn(2, 4, 3, 8, 9)
+    for i in range(4):
+        own = F.conv2d(x[:, i], layer.own.weight, layer.own.bias, padding=1)
+        expected = own + F.conv2d(x.mean(1), layer.common.weight)
+        torch.testing.assert_close(layer(x)[:, i], expected)
+
+
+def test_set_residual_block_is_bounded_above():
+    torch.manual_seed(0)
+    block, x = SetResBlock(4), 1e6 * torch.randn(1, 3, 4, 8, 9)
+    seen = []
+    block.conv2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context:
+            block(x)
+    assert torch.equal(*seen)
+    assert seen[0].max() == LIMIT
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 23), (33, 46), (16, 65)])
-def test_exchanging_the_sources_turns_the_logits_and_keeps_the_fusion(height, width):
-    image1, image2 = images(height, width)
-    model = configured("mmfnet")
-    fusion, swapped = model(image1, image2), model(image2, image1)
-    assert torch.equal(swapped.logits, -fusion.logits)
-    assert fusion.logits.std() > 1e-4  # the maps are not empty
-    torch.testing.assert_close(swapped.guidance, 1 - fusion.guidance, rtol=0, atol=1e-6)
-    torch.testing.assert_close(swapped.fused, fusion.fused, rtol=0, atol=1e-6)
-    model = model.double()
-    fusion, swapped = (
-        model(image1.double(), image2.double()),
-        model(image2.double(), image1.double()),
-    )
-    torch.testing.assert_close(swapped.fused, fusion.fused, rtol=0, atol=1e-13)
+def test_reordering_the_photographs_reorders_the_guidance_and_keeps_the_fusion(
+    height, width, count
+):
+    photographs = images(height, width, count).double()
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1)).roll(1)
+    model = configured("mmfnet").double()
+    fusion, moved = model(photographs), model(photographs[:, order])
+    assert fusion.scores.std() > 1e-4  # the maps are not empty
+    torch.testing.assert_close(moved.scores, fusion.scores[:, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(moved.guidance, fusion.guidance[:, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(moved.fused, fusion.fused, rtol=0, atol=1e-5)
+
+
+def test_guidance_sums_to_one_and_decides():
+    scores = torch.tensor([3.0, 1.0, -2.0]).reshape(1, 3, 1, 1, 1)
+
+    def guidance(neither: float) -> torch.Tensor:
+        return decide(scores, torch.full((1, 1, 1, 1), neither)).flatten()
+
+    torch.testing.assert_close(guidance(-50.0), torch.tensor([1.0, 0, 0]), rtol=0, atol=1e-3)
+    torch.testing.assert_close(guidance(50.0), torch.tensor([0.5, 0.5, 0]))
+    assert guidance(0.3).sum().item() == pytest.approx(1)
+    assert torch.equal(decide(0 * scores, torch.zeros(1, 1, 1, 1)).flatten(), torch.ones(3) / 3)
 
 
 def test_where_the_guidance_map_decides_the_output_is_a_copy_whatever_the_residual():
-    image1, image2 = images(20, 21)
+    photographs = images(20, 21)
     first = (torch.arange(20 * 21).reshape(1, 1, 20, 21) % 3 == 0).expand(1, 3, -1, -1)
-    logits = torch.where(first[:, :1], 200.0, -200.0)
-    fusion = MMFNet(Fixed(logits), Fixed(torch.full_like(image1, 1e6)))(image1, image2)
+    residual = FixedResidual(torch.full((1, 3, 20, 21), 1e6))
+    fusion = MMFNet(Fixed(first[:, :1].float()), residual)(photographs)
+    expected = torch.where(first, photographs[:, 0], photographs[:, 1])
+    torch.testing.assert_close(fusion.fused, expected, rtol=0, atol=1.2e-7)
     assert torch.equal(fusion.fused, fusion.initial)
-    assert torch.equal(fusion.fused[~first], image2[~first])
-    # The last bit of a float may differ, in 8 or 16 bits nothing does.
-    assert torch.equal(
-        (fusion.fused * 65535).round(),
-        (image2 + 0 * image1).where(~first, image1).mul(65535).round(),
-    )
-    torch.testing.assert_close(fusion.fused[first], image1[first], rtol=0, atol=1.2e-7)
 
 
 def test_the_residual_acts_in_full_where_the_guidance_map_is_undecided():
-    image1, image2 = images(16, 16)
+    photographs = images(16, 16)
     residual = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    fusion = MMFNet(Fixed(torch.zeros(1, 1, 16, 16)), Fixed(residual))(image1, image2)
+    fusion = MMFNet(Fixed(torch.full((1, 1, 16, 16), 0.5)), FixedResidual(residual))(photographs)
     assert torch.equal(fusion.boundary, torch.ones(1, 1, 16, 16))
-    torch.testing.assert_close(fusion.fused, (image1 + image2) / 2 + residual)
+    torch.testing.assert_close(fusion.fused, photographs.mean(1) + residual)
 
 
-def test_equal_inputs_come_back_unchanged_outside_the_boundary():
-    image, _ = images(24, 30)
-    for initial in (InitialFusion(4, 1), PairInitialFusion([4, 6])):
-        assert torch.equal(MMFNet(initial, None)(image, image).fused, image)
-    logits = torch.where(torch.rand(1, 1, 24, 30) < 0.5, 200.0, -200.0)
-    boundary = PairBoundaryFusion(4, 6, [1, 1, 1])
-    assert torch.equal(MMFNet(Fixed(logits), boundary)(image, image).fused, image)
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_equal_photographs_come_back_unchanged(count):
+    """Where all agree, no weights of ours can change them."""
+    net, photographs = configured("mmfnet"), images(45, 70)
+    same = photographs[:, :1].expand(-1, count, -1, -1, -1)
+    with torch.no_grad():
+        fusion = net(photographs)
+        assert (fusion.fused - fusion.initial).abs().max() > 1 / 255
+        torch.testing.assert_close(net(same).fused, same[:, 0], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 37), (31, 18), (50, 33)])
 @pytest.mark.parametrize(
-    "nets",
+    ("nets", "count"),
     [
-        (InitialFusion(4, 1), BoundaryFusion(4, 2)),
-        (PairInitialFusion([4, 4, 4, 4, 4]), PairBoundaryFusion(4, 6, [1, 1, 1])),
-        (PairInitialFusion([4, 6]), None),
+        ((InitialFusion(4, 1, sigmoid=True), BoundaryFusion(4, 2)), 2),
+        ((SetInitialFusion([4, 4, 4, 4, 4]), SetBoundaryFusion([4, 6], [1, 1])), 2),
+        ((SetInitialFusion([4, 4, 4]), SetBoundaryFusion([4, 6], [1, 1])), 5),
+        ((SetInitialFusion([4, 6]), None), 3),
     ],
-    ids=["plain", "pair", "initial only"],
+    ids=["paper", "pair", "stack", "initial only"],
 )
-def test_any_size_from_16_pixels(size, nets):
-    image1, image2 = (image.expand(2, -1, -1, -1) for image in images(*size))
-    fusion = MMFNet(*nets)(image1, image2)
-    for plane, channels in zip(fusion, (3, 3, 1, 1, 1), strict=True):
-        assert plane.shape == (2, channels, *size)
+def test_any_size_from_16_pixels(size, nets, count):
+    photographs = images(*size, count).expand(2, -1, -1, -1, -1)
+    fusion = MMFNet(*nets)(photographs)
+    assert fusion.fused.shape == fusion.initial.shape == (2, 3, *size)
+    assert fusion.guidance.shape == (2, count, 1, *size)
+    assert fusion.boundary.shape == (2, 1, *size)
+    for plane in fusion[:4]:
         assert plane.isfinite().all()
     for plane in (fusion.guidance, fusion.boundary):
-        assert 0 <= plane.min() and plane.max() <= 1
+        assert 0 <= plane.min() and plane.max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize(
     ("boundary", "words"),
     [
-        ({"name": "PairBoundryFusion"}, ["model.boundary.name", "did you mean PairBoundaryFusion"]),
+        ({"name": "SetBoundryFusion"}, ["model.boundary.name", "did you mean SetBoundaryFusion"]),
         (
             {"name": "BoundaryFusion", "args": {"blok": 3}},
             ["model.boundary.args", "'blok'", "did you mean blocks"],
         ),
         ({"name": "BoundaryFusion", "args": {"blocks": "many"}}, ["model.boundary.args", "many"]),
-        ({"name": "PairBoundaryFusion", "args": {"blocks": [1]}}, ["model.boundary.args", "[1]"]),
+        (
+            {"name": "SetBoundaryFusion", "args": {"widths": [4, 6], "blocks": [1]}},
+            ["model.boundary.args", "[1]"],
+        ),
     ],
 )
 def test_wrong_names_and_arguments_are_named(boundary, words):
     with pytest.raises(UserError) as error:
         build({"initial": {"name": "InitialFusion"}, "boundary": boundary})
     assert all(word in str(error.value) for word in words)
-
-
-def test_equal_inputs_come_back_unchanged():
-    """Where both sources agree, no weights of ours can change them."""
-    net, (image, other) = configured("mmfnet"), images(45, 70)
-    with torch.no_grad():
-        assert (net(image, other).fused - net(image, other).initial).abs().max() > 1 / 255
-        torch.testing.assert_close(net(image, image).fused, image, atol=1e-6, rtol=0)

@@ -10,7 +10,7 @@ from models.mmfnet import Fusion
 
 
 class PaperLoss(nn.Module):
-    """mean‖F−GT‖₂ + mean(w·‖F−GT‖₂) + 0.2·mean|G−G*|, of the released code.
+    """mean‖F−GT‖₂ + mean(w·‖F−GT‖₂) + 0.2·mean|G−G*|, of the released code, for pairs.
 
     ‖·‖₂ runs over the channels and w = 5 − 8·|G*−0.5|, divided by its mean.
 
@@ -25,7 +25,7 @@ class PaperLoss(nn.Module):
     def forward(self, fusion: Fusion, truth: Tensor, guidance: Tensor) -> dict[str, Tensor]:
         # The small constant keeps the gradient of the root finite at zero.
         distance = ((fusion.fused - truth).square().sum(1, keepdim=True) + 1e-12).sqrt()
-        weight = 5 - 8 * (guidance - 0.5).abs()
+        weight = 1 + 4 * boundary_map(guidance)
         return {
             "fusion": distance.mean(),
             "boundary": (weight / weight.mean() * distance).mean(),
@@ -37,8 +37,8 @@ class LogLoss(nn.Module):
     """Logarithm of each sample's mean squared error, of the whole image and of the FDB band.
 
     It is PSNR up to a factor, so that samples that are easy (little blur, no noise) count as much
-    as hard ones. The guidance map is learned by binary cross-entropy on its logits: an L1 loss on
-    the sigmoid saturates and can collapse.
+    as hard ones. Guidance is learned by cross-entropy on its logits (an L1 loss on G saturates and
+    can collapse): of each photograph being right, and of none.
 
     Args:
         guidance: weight of the cross-entropy.
@@ -49,17 +49,26 @@ class LogLoss(nn.Module):
         self.guidance = guidance
 
     def forward(self, fusion: Fusion, truth: Tensor, guidance: Tensor) -> dict[str, Tensor]:
+        """The terms, for a batch with truth (B, 3, H, W) and guidance G* (B, N, 1, H, W).
+
+        Raises:
+            ValueError: the network gives no logits.
+        """
+        if fusion.scores is None:
+            raise ValueError("this network gives no logits; train it with the paper's loss")
         error = (fusion.fused.float() - truth).square().mean(1, keepdim=True)
         band = boundary_map(guidance)
         area = band.sum((1, 2, 3))
         in_band = (error * band).sum((1, 2, 3)) / area.clamp_min(1)
         present = (area > 0).float()
         floor = 1e-6  # 60 dB: below it an error is of no account
+        entropy = -(guidance * fusion.scores.log_softmax(1)).sum(1).mean()
+        if fusion.neither is not None:
+            entropy = entropy + F.binary_cross_entropy_with_logits(fusion.neither, band)
         return {
             "fusion": 0.5 * (error.mean((1, 2, 3)) + floor).log().mean(),
             "boundary": 0.5
             * ((in_band + floor).log() * present).sum()
             / present.sum().clamp_min(1),
-            "guidance": self.guidance
-            * F.binary_cross_entropy_with_logits(fusion.logits.float(), guidance),
+            "guidance": self.guidance * entropy,
         }

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,18 +19,19 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data.datasets import Batch, DrawSampler, draw_loader, in_order
+from data.datasets import Batch, DrawSampler, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion, MMFNet
 from training.ema import EMA
 from training.losses import LogLoss, PaperLoss
 from training.schedules import SCHEDULES
-from training.validation import validate
+from training.validation import line, validate
 from utils.atomic import atomic_path
 from utils.config import Config, TrainConfig, to_dict
 from utils.errors import UserError
 
 LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 WAIT = timedelta(days=1)  # for process 0, while it validates
 
@@ -44,7 +45,8 @@ class Trainer:
     Args:
         config: of the run.
         dataset: training samples by draw, see :mod:`data.datasets`.
-        validation: samples for the looks taken while training, or None.
+        validation: sets of samples for the looks taken while training; see
+            :func:`training.validation.validate`. Empty for none.
         device: of this process.
     """
 
@@ -52,11 +54,16 @@ class Trainer:
         self,
         config: Config,
         dataset: Dataset,
-        validation: Dataset | None,
+        validation: Mapping[str, Dataset],
         device: torch.device,
     ):
         train = config.train
-        for key, known in (("loss", LOSSES), ("schedule", SCHEDULES), ("amp", AMP)):
+        for key, known in (
+            ("loss", LOSSES),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("amp", AMP),
+        ):
             if getattr(train, key) not in known:
                 raise UserError(
                     f"train.{key}={getattr(train, key)}: choose one of {', '.join(known)}"
@@ -181,7 +188,8 @@ class Trainer:
 
     def batches(self, start: int, stop: int) -> DataLoader:
         """This process's batches of the steps from ``start`` on."""
-        sampler = DrawSampler(self.config.train.batch, start, stop, self.rank, self.world)
+        count = getattr(self.dataset, "count", lambda step: None)
+        sampler = DrawSampler(self.config.train.batch, start, stop, self.rank, self.world, count)
         pin = self.device.type == "cuda"
         return draw_loader(self.dataset, sampler, self.config.data.workers, pin)
 
@@ -197,7 +205,7 @@ class Trainer:
             group["lr"] = train.lr * self.schedule(self.step)
         dtype = AMP[train.amp]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            fusion = model(batch.image1, batch.image2)
+            fusion = model(batch.photographs)
         losses = self.loss(fusion, batch.truth, batch.guidance)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(sum(losses.values())).backward()
@@ -259,24 +267,17 @@ class Trainer:
         """Validate the averaged weights; keep them if they are the best; write pictures."""
         panels = torch.cat(_panels(batch, fusion), dim=3)
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
-        if self.validation is None:
-            return
-        figures = validate(self.ema.model, in_order(self.validation, 8), self.device)
-        for name, value in figures.items():
-            writer.add_scalar(f"validation/{name}", value, self.step)
-        with open(self.run / "validation.jsonl", "a") as file:
-            print(json.dumps({"step": self.step, **figures}), file=file)
-        gains = {
-            part: figures[f"fused_{part}"] - figures[f"oracle_{part}"] for part in ("whole", "band")
-        }
-        bar.write(
-            f"step {self.step} validation: whole {figures['fused_whole']:.2f} dB "
-            f"({gains['whole']:+.2f} to oracle), band {figures['fused_band']:.2f} dB "
-            f"({gains['band']:+.2f}), guidance {figures['guidance']:.2%}",
-            file=sys.stderr,
-        )
-        if figures["fused_whole"] + figures["fused_band"] > self.best:
-            self.best = figures["fused_whole"] + figures["fused_band"]
+        score = 0.0
+        for name, samples in self.validation.items():
+            figures = validate(self.ema.model, samples, self.device)
+            for key, value in figures.items():
+                writer.add_scalar(f"validation/{name}/{key}", value, self.step)
+            with open(self.run / "validation.jsonl", "a") as file:
+                print(json.dumps({"step": self.step, "set": name, **figures}), file=file)
+            bar.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
+            score += figures["fused_whole"] + figures["fused_band"]
+        if self.validation and score > self.best:
+            self.best = score
             self._save_weights("best.safetensors")
 
     def _save_weights(self, name: str) -> None:
@@ -294,24 +295,27 @@ def _start(config: Config) -> MMFNet:
 
 
 def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
-    """Adam with β (0.9, 0.999); the weight decay spares the biases, as the released code does."""
+    """β (0.9, 0.999); the weight decay spares the biases, as the released code does."""
     biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
     weights = [p for name, p in model.named_parameters() if not name.endswith("bias")]
     groups = [
         {"params": weights, "weight_decay": train.weight_decay},
         {"params": biases, "weight_decay": 0.0},
     ]
-    return torch.optim.Adam(groups, lr=train.lr, betas=(0.9, 0.999))
+    return OPTIMIZERS[train.optimizer](groups, lr=train.lr, betas=(0.9, 0.999))
 
 
 def _panels(batch: Batch, fusion: Fusion) -> list[Tensor]:
-    """Inputs, G, boundary map, fused, ground truth and error × 8, as images."""
-    maps = (
-        plane.detach().float().expand(-1, 3, -1, -1) for plane in (fusion.guidance, fusion.boundary)
-    )
+    """First and last photograph, which is right (white: the first), boundary map, fused, ground
+    truth and error × 8, as images."""
+    guidance = fusion.guidance.detach().float()
+    order = torch.linspace(1, 0, guidance.shape[1], device=guidance.device)[:, None, None, None]
+    index = (guidance * order).sum(1)
+    maps = (plane.expand(-1, 3, -1, -1) for plane in (index, fusion.boundary.detach().float()))
     fused = fusion.fused.detach().float()
     error = (fused - batch.truth).abs() * 8
-    return [batch.image1, batch.image2, *maps, fused, batch.truth, error]
+    first, last = batch.photographs[:, 0], batch.photographs[:, -1]
+    return [first, last, *maps, fused, batch.truth, error]
 
 
 @contextlib.contextmanager

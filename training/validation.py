@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from data.datasets import Batch
+from data.datasets import in_order
 from defocus.guidance import boundary_map
-from models.mmfnet import Fusion, MMFNet
+from models.mmfnet import Fusion
 
-ROWS = ("initial", "fused", "oracle")
+ROWS = {
+    "initial": "initial fusion",
+    "choice": "the photograph with the largest G alone",
+    "fused": "final fusion",
+    "oracle": "oracle selection",
+}
+PARTS = {"whole": "whole image", "band": "FDB band", "away": "away from it"}
+SURE = 0.95  # a guidance map above it has decided
 
 
-def oracle_selection(image1: Tensor, image2: Tensor, truth: Tensor) -> Tensor:
-    """For each pixel whichever source is nearer the truth: no selection method can beat it."""
-    error1, error2 = ((image - truth).square().sum(1, keepdim=True) for image in (image1, image2))
-    return torch.where(error1 <= error2, image1, image2)
+def oracle_selection(photographs: Tensor, truth: Tensor) -> Tensor:
+    """For each pixel the photograph nearest to the truth: no selection method can beat it.
+
+    Args:
+        photographs: (B, N, 3, H, W); truth: (B, 3, H, W).
+    """
+    error = (photographs - truth[:, None]).square().sum(2, keepdim=True)
+    return choose(photographs, -error)
+
+
+def choose(photographs: Tensor, score: Tensor) -> Tensor:
+    """For each pixel the photograph (B, N, 3, H, W) of the largest score (B, N, 1, H, W)."""
+    best = score.argmax(1, keepdim=True).expand(-1, -1, 3, -1, -1)
+    return photographs.gather(1, best)[:, 0]
 
 
 def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
-    """PSNR in dB of each image (N, 3, H, W) as stored in 8 bits, in ``mask`` (N, 1, H, W) if given.
+    """PSNR in dB of each image (B, 3, H, W) as stored in 8 bits, in ``mask`` (B, 1, H, W) if given.
 
     Returns:
-        (N,); at most 100 dB, NaN where the mask is empty.
+        (B,); at most 100 dB, NaN where the mask is empty.
     """
     stored = (image.clamp(0, 1) * 255).round() / 255
     error = (stored - truth).square().mean(1, keepdim=True)
@@ -34,51 +52,75 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def guidance_accuracy(guidance: Tensor, truth: Tensor) -> Tensor:
-    """Share of the pixels outside the FDB band where G prefers the right source, (N,)."""
-    outside = (truth != 0.5).float()
-    right = ((guidance > 0.5) == (truth > 0.5)).float() * outside
+    """Share of the pixels outside the FDB band where G prefers a right photograph, (B,)."""
+    outside = (boundary_map(truth) == 0).float()
+    preferred = truth.gather(1, guidance.argmax(1, keepdim=True))[:, 0]
+    right = (preferred == truth.amax(1)).float() * outside
     return right.sum((1, 2, 3)) / outside.sum((1, 2, 3))
 
 
 @torch.no_grad()
 def validate(
-    model: Callable[[Tensor, Tensor], Fusion] | MMFNet,
-    batches: Iterable[Batch],
-    device: torch.device,
+    model: Callable[[Tensor], Fusion], samples: Dataset, device: torch.device, workers: int = 0
 ) -> dict[str, float]:
-    """Means over all samples: ``{initial,fused,oracle}_{whole,band}`` in dB, ``guidance``."""
+    """Means over all samples of a set.
+
+    Returns:
+        ``ROW_PART`` in dB for each of ``ROWS`` and ``PARTS``; ``guidance``, see
+        :func:`guidance_accuracy`; ``sure``, the share of pixels away from the FDB where the largest
+        G is above 0.95.
+    """
     figures: dict[str, list[Tensor]] = {}
-    for batch in batches:
-        batch = Batch(*(plane.to(device) for plane in batch))
-        fusion = model(batch.image1, batch.image2)
-        band = boundary_map(batch.guidance)
-        oracle = oracle_selection(batch.image1, batch.image2, batch.truth)
-        for row, image in zip(ROWS, (fusion.initial, fusion.fused, oracle), strict=True):
-            figures.setdefault(f"{row}_whole", []).append(psnr(image, batch.truth))
-            figures.setdefault(f"{row}_band", []).append(psnr(image, batch.truth, band))
-        accuracy = guidance_accuracy(fusion.guidance, batch.guidance)
+    for batch in in_order(samples, 1, workers):
+        photographs, truth, guidance = (plane.to(device) for plane in batch)
+        fusion = model(photographs)
+        images = {
+            "initial": fusion.initial,
+            "choice": choose(photographs, fusion.guidance),
+            "fused": fusion.fused,
+            "oracle": oracle_selection(photographs, truth),
+        }
+        band = boundary_map(guidance)
+        away = (band == 0).float()
+        for row, image in images.items():
+            for part, mask in zip(PARTS, (None, band, away), strict=True):
+                figures.setdefault(f"{row}_{part}", []).append(psnr(image, truth, mask))
+        accuracy = guidance_accuracy(fusion.guidance, guidance)
         figures.setdefault("guidance", []).append(accuracy)
+        sure = (fusion.guidance.amax(1) > SURE) * away
+        figures.setdefault("sure", []).append(sure.sum((1, 2, 3)) / away.sum((1, 2, 3)))
     return {name: torch.cat(values).nanmean().item() for name, values in figures.items()}
 
 
-def table(figures: dict[str, float], samples: int) -> str:
+def line(figures: dict[str, float]) -> str:
+    """The figures of :func:`validate` in a line: final fusion, and its gain over oracle."""
+    parts = (
+        f"{part} {figures[f'fused_{part}']:.2f} dB ({_gain(figures, part):+.2f} to oracle)"
+        for part in PARTS
+    )
+    return f"{', '.join(parts)}, guidance {figures['guidance']:.2%}"
+
+
+def table(figures: dict[str, float], name: str, samples: int) -> str:
     """The figures of :func:`validate` as a Markdown table."""
     lines = [
-        f"Mean PSNR in dB over {samples} generated samples",
+        f"Mean PSNR in dB over {samples} generated samples, set {name}",
         "",
-        "| | whole image | FDB band |",
-        "|---|---|---|",
+        f"| | {' | '.join(PARTS.values())} |",
+        "|---|---|---|---|",
     ]
-    names = {"initial": "initial fusion", "fused": "final fusion", "oracle": "oracle selection"}
-    for row in ROWS:
-        whole, band = figures[f"{row}_whole"], figures[f"{row}_band"]
-        lines.append(f"| {names[row]} | {whole:.2f} | {band:.2f} |")
-    whole, band = (
-        figures[f"fused_{part}"] - figures[f"oracle_{part}"] for part in ("whole", "band")
-    )
+    for row, title in ROWS.items():
+        values = (f"{figures[f'{row}_{part}']:.2f}" for part in PARTS)
+        lines.append(f"| {title} | {' | '.join(values)} |")
+    gains = (f"{_gain(figures, part):+.2f}" for part in PARTS)
     lines += [
-        f"| final fusion − oracle | {whole:+.2f} | {band:+.2f} |",
+        f"| final fusion − oracle | {' | '.join(gains)} |",
         "",
-        f"The guidance map is right on {figures['guidance']:.2%} of the pixels outside the band.",
+        f"The guidance map is right on {figures['guidance']:.2%} of the pixels outside the band; "
+        f"its largest value is above {SURE} on {figures['sure']:.2%} of them.",
     ]
     return "\n".join(lines)
+
+
+def _gain(figures: dict[str, float], part: str) -> float:
+    return figures[f"fused_{part}"] - figures[f"oracle_{part}"]

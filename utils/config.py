@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from defocus.sample import DefocusConfig
+from defocus.scene import SceneConfig
 from utils.errors import UserError
 
 
@@ -30,8 +31,8 @@ class NetConfig:
 
 @dataclass
 class ModelConfig:
-    initial: NetConfig = field(default_factory=lambda: NetConfig("PairInitialFusion"))
-    boundary: NetConfig | None = field(default_factory=lambda: NetConfig("PairBoundaryFusion"))
+    initial: NetConfig = field(default_factory=lambda: NetConfig("SetInitialFusion"))
+    boundary: NetConfig | None = field(default_factory=lambda: NetConfig("SetBoundaryFusion"))
 
 
 @dataclass
@@ -40,7 +41,9 @@ class DataConfig:
     cutouts: str | None = None  # folder of RGBA cut-outs, or of fg/ + alpha/ or original/ + mask/
     stored: str | None = None  # or a data set that `python -m defocus.generate` wrote
     workers: int = 2
-    defocus: DefocusConfig = field(default_factory=DefocusConfig)
+    defocus: DefocusConfig = field(default_factory=DefocusConfig)  # pairs of two layers
+    scenes: SceneConfig | None = None  # scenes in 2 to 8 photographs; None for pairs alone
+    pairs: float = 0.3  # share of the steps that learn from pairs, where there are scenes
 
 
 @dataclass
@@ -53,6 +56,8 @@ class ValidationConfig:
     every: int = 2000  # steps between two looks while training
     quick: int = 48  # samples of such a look
     defocus: DefocusConfig = field(default_factory=DefocusConfig)
+    scenes: dict[str, SceneConfig] = field(default_factory=dict)  # more sets, by name
+    scene_samples: int = 100  # of each
 
 
 @dataclass
@@ -63,6 +68,7 @@ class TrainConfig:
     guidance_weight: float | None = None  # of the loss's guidance term, its own by default
     schedule: str = "cosine"  # or paper, trapezoid
     lr: float = 1e-3
+    optimizer: str = "adamw"  # or adam, whose weight decay is part of the gradient
     weight_decay: float = 0.0  # on weights, never on biases
     clip: float = 1.0  # largest norm of the gradient, 0 for no limit
     ema: float = 0.999  # decay of the averaged weights, 0 to train without
