@@ -50,6 +50,12 @@ def _fold(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
     return functools.reduce(combine, x.unbind(1))
 
 
+def normalise(x: Tensor) -> Tensor:
+    """Divide the features (B, N, C, H, W) of each pixel by their root mean square."""
+    size = torch.linalg.vector_norm(x, dim=2, keepdim=True) / x.shape[2] ** 0.5
+    return x / (size + 0.01)
+
+
 class SetConv(nn.Module):
     """A 3×3 convolution of each photograph, plus a 1×1 convolution of their mean.
 
@@ -67,10 +73,12 @@ class SetConv(nn.Module):
 
 
 class SetResBlock(nn.Module):
-    """The residual block of figure 5, whose first convolution is a :class:`SetConv`.
+    """The residual block of figure 5 on normalised features, its first convolution a
+    :class:`SetConv`.
 
-    The ReLU is leaky and bounded. Only deviations from the mean reach the output of the sub-nets,
-    so nothing else would keep the features that all photographs share from growing for ever.
+    Only deviations from the mean reach the output of the sub-nets, so nothing would keep the
+    features that all photographs share from growing for ever: hence the norm, and a leaky ReLU
+    that is bounded.
     """
 
     def __init__(self, channels: int):
@@ -81,7 +89,7 @@ class SetResBlock(nn.Module):
             self.conv2.weight *= 0.2  # begin near the identity
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu_(self.conv1(x), 0.1)
+        y = F.leaky_relu_(self.conv1(normalise(x)), 0.1)
         y = y.clamp_max(LIMIT) if torch.is_grad_enabled() else y.clamp_max_(LIMIT)
         return each(self.conv2, y).add_(x)
 
@@ -128,6 +136,12 @@ class SetUNet(nn.Module):
         for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
             x = decode(each(lambda y, up=up: F.interpolate(up(y), scale_factor=2), x).add_(skip))
         return x
+
+
+def amplify(photographs: Tensor) -> Tensor:
+    """Stress what tells the photographs (B, N, 3, H, W) apart: far less than what they share."""
+    common = mean(photographs)[:, None]
+    return common + 6 * (photographs - common)
 
 
 def halve(x: Tensor, multiple: int) -> Tensor:
