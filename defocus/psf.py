@@ -102,8 +102,8 @@ def blur(image: Tensor, psf: Tensor | None, margin: int = 0) -> Tensor:
     # columns, which are left out; the scaling is left to the small PSF.
     size = [8 * next_fast_len(math.ceil(n / 8)) for n in planes.shape[-2:]]
     rows, columns = (slice(2 * reach, n) for n in planes.shape[-2:])
-    spectrum = _spectrum(planes, size) * _spectrum(psf / math.prod(size), size)
-    lines = torch.fft.ifft(spectrum, norm="forward")[..., rows]
+    product = spectrum(planes, size) * spectrum(psf / math.prod(size), size)
+    lines = torch.fft.ifft(product, norm="forward")[..., rows]
     return torch.fft.irfft(lines.mT, n=size[1], norm="forward")[..., columns]
 
 
@@ -113,7 +113,7 @@ def crop(image: Tensor, margin: int) -> Tensor:
     return image[..., inside, inside] if margin else image
 
 
-def _spectrum(image: Tensor, size: list[int]) -> Tensor:
+def spectrum(image: Tensor, size: list[int]) -> Tensor:
     """Half of the Fourier transform at this size, transposed: (…, width // 2 + 1, height)."""
     return torch.fft.fft(torch.fft.rfft(image, n=size[1]).mT, n=size[0])
 

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from defocus import camera, psf
-from defocus.color import to_linear, to_srgb
+from defocus.color import to_srgb
 from defocus.guidance import compare_shares
-from defocus.mattes import KINDS, procedural_matte
+from defocus.materials import Materials, to_tensor
+from defocus.mattes import KINDS
 from defocus.models import (
     all_in_focus,
     one_parameter,
@@ -81,7 +81,15 @@ class DefocusConfig:
 
 @dataclass
 class Sample:
-    """Photographs and the truth: (N, 3, S, S) and (3, S, S) sRGB, 8-bit values; G* (N, 1, S, S)."""
+    """N photographs of one scene and what is true about it, sRGB in 8-bit values.
+
+    Attributes:
+        photographs: (N, 3, S, S).
+        truth: (3, S, S).
+        guidance: (N, 1, S, S), of sum 1 over the photographs: 1 for the one that is right, 0.5
+            for each of the two least wrong where none is.
+        parameters: all that was drawn.
+    """
 
     photographs: Tensor
     truth: Tensor
@@ -105,9 +113,18 @@ class SampleGenerator:
     ):
         _check(config)
         self.config = config
-        self.photographs = photographs
-        self.cutouts = [source for source in cutouts if len(source)]
+        self.materials = Materials(
+            photographs, cutouts, config.procedural, config.mattes, config.zoom
+        )
         self.seed = seed
+
+    @property
+    def photographs(self) -> Photographs:
+        return self.materials.photographs
+
+    @property
+    def cutouts(self) -> list[ForegroundSource]:
+        return self.materials.cutouts
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
@@ -127,7 +144,7 @@ class SampleGenerator:
         margin = max(h.shape[-1] for h in psfs) // 2
         linear = bool(rng.random() < config.linear_light)
         near, matte, far, origin = self._scene(config.size + 2 * margin, rng)
-        foreground, background = (_to_tensor(layer, linear) for layer in (near, far))
+        foreground, background = (to_tensor(layer, linear) for layer in (near, far))
         residual = config.residual_blur.draw(rng)
         sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
         images, truth, guidance = _photograph(
@@ -168,46 +185,19 @@ class SampleGenerator:
     def _scene(
         self, size: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, Tensor, np.ndarray, dict[str, Any]]:
-        config = self.config
-        far = int(rng.integers(len(self.photographs)))
-        background = self._patch(far, size, rng)
-        if not self.cutouts or rng.random() < config.procedural:
-            # Any photograph but the background's own, so that the layers differ.
-            step = int(rng.integers(1, max(2, len(self.photographs))))
-            near = (far + step) % len(self.photographs)
-            name = self.photographs.photographs[near]
-            foreground = self._patch(near, size, rng)
-            kinds = config.mattes or list(KINDS)
-            kind = kinds[int(rng.integers(len(kinds)))]
-            matte = procedural_matte((size, size), rng, [kind])
-        else:
-            source = self.cutouts[int(rng.integers(len(self.cutouts)))]
-            cutout = source[int(rng.integers(len(source)))]
-            kind, name = "cutout", cutout.photograph
-            foreground, matte = _place(cutout.color, cutout.alpha, size, rng)
-        fills = rng.random() < config.fill_frame
+        background, far = self.materials.background(size, rng)
+        near = self.materials.foreground(size, rng, behind=far)
+        matte = near.matte
+        fills = rng.random() < self.config.fill_frame
         if fills:
             matte = np.full_like(matte, rng.integers(2))
         origin = {
             "background": self.photographs.photographs[far],
-            "foreground": name,
-            "matte": kind,
+            "foreground": near.photograph,
+            "matte": near.kind,
             "fills_frame": bool(fills),
         }
-        return foreground, torch.from_numpy(matte)[None], background, origin
-
-    def _patch(self, index: int, size: int, rng: np.random.Generator) -> np.ndarray:
-        """A random square of a photograph, zoomed, flipped, (size, size, 3) uint8."""
-        photo = self.photographs[index]
-        shortest = min(photo.shape[:2])
-        zoom = max(rng.uniform(*self.config.zoom), size / shortest)
-        side = min(shortest, int(round(size / zoom)))
-        top, left = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
-        patch = photo[top : top + side, left : left + side]
-        if rng.random() < 0.5:
-            patch = cv2.flip(patch, 1)
-        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-        return cv2.resize(patch, (size, size), interpolation=interpolation)
+        return near.color, torch.from_numpy(matte)[None], background, origin
 
     def _camera(
         self, images: list[Tensor], rng: np.random.Generator
@@ -294,36 +284,3 @@ def _photograph(
     if sharp_everywhere:
         return [truth, far], truth, torch.ones_like(guidance)
     return [near, far], truth, guidance
-
-
-def _place(
-    color: np.ndarray, alpha: np.ndarray, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale, turn, flip a cut-out and put it somewhere in a square frame, partly outside or not."""
-    # Larger than its photograph showed it, an object would be blurred: no truth for what is sharp.
-    scale = min(1.1, size * rng.uniform(0.4, 1.3) / max(alpha.shape))
-    if scale < 1:  # averages over pixels, which the warp below does not
-        shape = [max(1, round(n * scale)) for n in alpha.shape[::-1]]
-        color = cv2.resize(color, shape, interpolation=cv2.INTER_AREA)
-        alpha = cv2.resize(alpha, shape, interpolation=cv2.INTER_AREA)
-    if rng.random() < 0.5:
-        color, alpha = cv2.flip(color, 1), cv2.flip(alpha, 1)
-    height, width = alpha.shape
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-20, 20), max(scale, 1.0))
-    matrix[:, 2] += rng.uniform(0.15, 0.85, 2) * size - (width / 2, height / 2)
-    foreground = cv2.warpAffine(color, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    matte = cv2.warpAffine(alpha, matrix, (size, size), borderValue=0)
-    return foreground, np.clip(matte, 0, 1)
-
-
-def _to_tensor(image: np.ndarray, linear: bool) -> Tensor:
-    """(3, H, W) sRGB or linear light in [0, 1] from (H, W, 3) uint8 sRGB."""
-    table = _LINEAR if linear else _STORED
-    planes = np.empty((3, *image.shape[:2]), np.float32)
-    for plane, stored in zip(planes, cv2.split(image), strict=True):
-        cv2.LUT(stored, table, plane)
-    return torch.from_numpy(planes)
-
-
-_STORED = np.arange(256, dtype=np.float32) / 255
-_LINEAR = to_linear(torch.from_numpy(_STORED)).numpy()

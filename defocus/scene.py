@@ -1,5 +1,282 @@
+"""Scenes in light: one to four layers at depths of their own, in two to eight photographs.
+
+A layer is a surface, flat, slanted or curved, and each photograph is focused at a depth of its own
+(:mod:`defocus.surfaces`). Light is added and blurred where it may be far brighter than white
+(:mod:`defocus.highlights`), and then treated as a camera treats it: clipped, with the noise of its
+sensor, the sRGB curve, JPEG. The paper's pairs of two layers are the special case of two flat layers
+and two photographs, each focused on one (:mod:`defocus.sample` generates those alone).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defocus import camera, highlights, psf, render, surfaces
+from defocus.color import to_linear, to_srgb
+from defocus.guidance import rightness
+from defocus.materials import Materials, to_tensor
+from defocus.mattes import KINDS
+from defocus.sample import APERTURES, Effect, Sample
+from defocus.sources import ForegroundSource, Photographs
+
+WHITE = 1.1  # what is brighter is clipped before it is moved, so that no dark rings surround it
+
+
 @dataclass
 class SceneConfig:
+    """Ranges from which scenes are drawn. Lengths in pixels, depth in pixels of blur radius."""
+
+    size: int = 160
     photographs: list[int] = field(default_factory=lambda: [2, 8])
-class SceneGenerator: ...
+    layers: list[float] = field(default_factory=lambda: [0.15, 0.45, 0.25, 0.15])  # odds of 1, 2, …
+    psfs: list[str] = field(default_factory=lambda: list(APERTURES))
+    step: list[float] = field(default_factory=lambda: [0.7, 6.0])  # of focus, in 3 photographs on
+    pair_step: list[float] = field(default_factory=lambda: [0.7, 24.0])  # of focus, in pairs
+    radius: float = 24.0  # largest of any blur
+    ends: float = 0.5  # probability that the outermost layers are in focus in the outermost frames
+    beyond: Effect = field(default_factory=Effect)  # the scene is deeper than the focus reaches
+    slant: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
+    curve: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
+    linear_light: float = 1.0  # probability; otherwise stored values are blurred
+    procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
+    mattes: list[str] | None = None  # kinds of procedural mattes, all by default
+    zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
+    fill_frame: float = 0.0  # probability that the nearest layer fills the frame
+    sharp_everywhere: float = 0.0  # probability that one photograph has nearly all in focus
+    highlights: Effect = field(default_factory=Effect)  # of what is white, stops
+    speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
+    specular_stops: list[float] = field(default_factory=lambda: [1.0, 4.9])  # above white
+    specular_radius: list[float] = field(default_factory=lambda: [0.5, 2.0])
+    residual_blur: Effect = field(default_factory=Effect)  # σ of what is in focus
+    shift: Effect = field(default_factory=Effect)  # of the photographs against each other
+    breathing: Effect = field(default_factory=Effect)  # magnification of the last over the first
+    exposure: Effect = field(default_factory=Effect)  # of the photographs against each other, stops
+    noise: Effect = field(default_factory=Effect)  # σ at middle grey
+    shot: list[float] = field(default_factory=lambda: [0.9, 1.0])  # its share of the variance there
+    jpeg: Effect = field(default_factory=Effect)  # quality
+
+
+class SceneGenerator:
+    """Draws scenes; a sample depends on seed, index and number of photographs alone.
+
+    Raises:
+        ValueError: the config names an unknown PSF or matte, or a range is none.
+    """
+
+    def __init__(
+        self,
+        config: SceneConfig,
+        photographs: Photographs,
+        cutouts: Sequence[ForegroundSource] = (),
+        seed: int = 0,
+    ):
+        _check(config)
+        self.config = config
+        self.materials = Materials(
+            photographs, cutouts, config.procedural, config.mattes, config.zoom
+        )
+        self.seed = seed
+
+    @property
+    def photographs(self) -> Photographs:
+        return self.materials.photographs
+
+    @property
+    def cutouts(self) -> list[ForegroundSource]:
+        return self.materials.cutouts
+
+    def __getitem__(self, index: int) -> Sample:
+        low, high = self.config.photographs
+        return self.sample(index, int(np.random.default_rng([self.seed, index]).integers(low, high + 1)))
+
+    def sample(self, index: int, count: int) -> Sample:
+        """The scene of this index in ``count`` photographs.
+
+        Raises:
+            ValueError: fewer than two photographs.
+        """
+        if count < 2:
+            raise ValueError(f"a scene is photographed at least twice, not {count} times")
+        rng = np.random.default_rng([self.seed, index, count])
+        config = self.config
+        focus, depths, geometry = self._depths(count, rng)
+        largest = render.largest_radius(depths, focus)
+        lens, aperture = self._lens(rng)
+        side = render.frame(config.size, lens(largest).shape[-1] // 2)
+        linear = bool(rng.random() < config.linear_light)
+        layers, origin = self._layers(side, len(depths), linear, rng)
+        rendering = render.photograph(layers, depths, focus, lens, config.size)
+        guidance = rightness(rendering.shares, rendering.radii)
+        truth, light = rendering.truth, rendering.photographs
+        if linear:
+            truth = to_srgb(truth)
+        else:
+            light = to_linear(light.clamp_(0, 1))
+        photographs, effects = self._camera(light, rng)
+        parameters = {
+            "index": index,
+            "photographs": count,
+            "focus": [round(f, 4) for f in focus],
+            "largest_radius": round(largest, 4),
+            **geometry,
+            **aperture,
+            "linear_light": linear,
+            **origin,
+            **effects,
+        }
+        return Sample(photographs, camera.quantize(truth), guidance, parameters)
+
+    def _depths(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[list[float], list[surfaces.Surface], dict[str, Any]]:
+        """Depths of focus, the layers' surfaces, and what was drawn."""
+        config = self.config
+        step = config.pair_step if count == 2 else config.step
+        focus = surfaces.focus_positions(count, tuple(step), config.radius, rng)
+        number = 1 + int(rng.choice(len(config.layers), p=np.divide(config.layers, sum(config.layers))))
+        ends, beyond = bool(rng.random() < config.ends), config.beyond.draw(rng)
+        means = surfaces.mean_depths(number, focus, ends, beyond or 0, rng)
+        span = max(focus) - min(focus)
+        drawn = [(config.slant.draw(rng), config.curve.draw(rng)) for _ in means]
+        if number == 1 and config.slant.probability:  # nothing but a ground through all of it
+            means, drawn = [sum(focus) / count], [(rng.uniform(0.6, 1.3), drawn[0][1])]
+        depths = [
+            mean + surfaces.relief(config.size, span * (slant or 0), span * (curve or 0), rng)
+            if slant or curve
+            else mean
+            for mean, (slant, curve) in zip(means, drawn, strict=True)
+        ]
+        sharp = None
+        if rng.random() < config.sharp_everywhere:
+            sharp = int(rng.integers(count))
+            deepest = render.largest_radius(depths, [focus[sharp]])
+            scale = min(1, render.SMALLEST / max(deepest, 1e-6))
+            depths = [focus[sharp] + scale * (depth - focus[sharp]) for depth in depths]
+        depths = surfaces.stack_up(depths, focus, config.radius)
+        if rng.random() < 0.5:
+            focus = focus[::-1]
+            sharp = None if sharp is None else count - 1 - sharp
+        geometry = {
+            "layers": number,
+            "depths": [
+                [round(float(end), 4) for end in torch.as_tensor(d).aminmax()] for d in depths
+            ],
+            "slant": [slant for slant, _ in drawn],
+            "curve": [curve for _, curve in drawn],
+            "beyond": beyond,
+            "sharp_everywhere": sharp,
+        }
+        return focus, depths, geometry
+
+    def _lens(self, rng: np.random.Generator) -> tuple[render.Lens, dict[str, Any]]:
+        kind = str(rng.choice(self.config.psfs))
+        blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
+        polygon = kind == "polygon"
+        aperture = {
+            "psf": kind,
+            "blades": blades if polygon else None,
+            "rotation": rotation if polygon else None,
+        }
+        return lambda radius: APERTURES[kind](radius / 2, blades, rotation), aperture
+
+    def _layers(
+        self, side: int, number: int, linear: bool, rng: np.random.Generator
+    ) -> tuple[list[Tensor], dict[str, Any]]:
+        """Layers of light, nearest first, as :func:`defocus.render.photograph` wants them."""
+        config = self.config
+        background, behind = self.materials.background(side, rng)
+        near = [self.materials.foreground(side, rng, behind) for _ in range(number - 1)]
+        fills = bool(near and rng.random() < config.fill_frame)
+        stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
+        residual = config.residual_blur.draw(rng)
+        points = rng.multinomial(round(speculars or 0), np.full(number, 1 / number))
+        layers = []
+        for k, color in enumerate([*(layer.color for layer in near), background]):
+            light = to_tensor(color, linear)
+            matte = torch.from_numpy(near[k].matte)[None] if k < len(near) else None
+            if fills and k == 0:
+                matte = torch.ones_like(matte)
+            if linear and stops:
+                light = highlights.expand(light, stops)
+            if linear and points[k]:
+                highlights.glitter(
+                    *(light, matte, int(points[k])),
+                    *(tuple(config.specular_stops), tuple(config.specular_radius), rng),
+                )
+            planes = light if matte is None else torch.cat([matte * light, matte])
+            # No lens resolves every pixel: the best focus there is, in the truth as well.
+            layers.append(psf.blur(planes, psf.gaussian(residual)) if residual else planes)
+        names = self.photographs.photographs
+        origin = {
+            "background": names[behind],
+            "foregrounds": [layer.photograph for layer in near],
+            "mattes": [layer.kind for layer in near],
+            "fills_frame": fills,
+            "highlights": stops if linear else None,
+            "speculars": [int(n) for n in points] if linear and speculars else None,
+            "residual_blur": residual,
+        }
+        return layers, origin
+
+    def _camera(self, light: Tensor, rng: np.random.Generator) -> tuple[Tensor, dict[str, Any]]:
+        """Light (N, 3, S, S) to photographs in 8-bit sRGB values."""
+        config, count = self.config, len(light)
+        shift, breathing = config.shift.draw(rng), config.breathing.draw(rng)
+        exposure = config.exposure.draw(rng)
+        noise, shot = config.noise.draw(rng), rng.uniform(*config.shot)
+        quality = config.jpeg.draw(rng)
+        # Shared, so that the truth is their mean: it is no photograph's own.
+        offsets = (shift or 0) * _shared(rng.standard_normal((count, 2)))
+        zooms = 1 + (breathing or 0) * np.linspace(-0.5, 0.5, count)
+        stops = (exposure or 0) * _shared(rng.standard_normal((count, 1)))[:, 0]
+        if exposure:
+            light = light * torch.from_numpy(2.0**stops).float()[:, None, None, None]
+        if shift or breathing:
+            moved = zip(light.clamp(max=WHITE), offsets, zooms, strict=True)
+            light = torch.stack([camera.misregister(x, tuple(o), float(z)) for x, o, z in moved])
+        if noise:
+            light = camera.add_light_noise(light, noise, shot, rng)
+        images = to_srgb(light)
+        if quality:
+            images = torch.stack([camera.compress_jpeg(x, round(quality)) for x in images])
+        effects = {
+            "shift": np.round(offsets, 4).tolist() if shift else None,
+            "breathing": breathing,
+            "exposure": np.round(stops, 4).tolist() if exposure else None,
+            "noise": noise,
+            "shot_share": shot if noise else None,
+            "jpeg": quality and round(quality),
+        }
+        return camera.quantize(images), effects
+
+
+def _shared(draws: np.ndarray) -> np.ndarray:
+    """Vectors (N, D) of mean 0, the two farthest from each other at most 1 apart."""
+    draws = draws - draws.mean(0)
+    apart = np.linalg.norm(draws[:, None] - draws, axis=-1).max()
+    return draws / max(apart, 1e-9)
+
+
+def _check(config: SceneConfig) -> None:
+    for what, names, known in (("PSF", config.psfs, APERTURES), ("matte", config.mattes or [], KINDS)):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
+    for key, least in (
+        *(("photographs", 2), ("step", 1e-3), ("pair_step", 1e-3), ("zoom", 1e-3)),
+        *(("specular_radius", 0.1), ("specular_stops", 0), ("shot", 0)),
+    ):
+        ends = list(getattr(config, key))
+        if len(ends) != 2 or not least <= ends[0] <= ends[1]:
+            raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
+    if not config.layers or min(config.layers) < 0 or sum(config.layers) <= 0:
+        raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
+    if config.radius <= 0:
+        raise ValueError(f"radius has to be above 0, got {config.radius}")

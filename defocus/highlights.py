@@ -1,0 +1,60 @@
+"""What is brighter than white: highlights that a photograph has clipped, and points that glitter.
+
+Blurred and clipped afterwards, as by a camera, they become flat white images of the aperture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+THRESHOLD = 0.85  # light from which on a photograph may have been clipped
+
+
+def expand(light: Tensor, stops: float) -> Tensor:
+    """Brighten what is near white, white itself by ``stops``.
+
+    Args:
+        light: (3, H, W) linear in [0, 1].
+    """
+    near = ((light.amax(0) - THRESHOLD) / (1 - THRESHOLD)).clamp_(0, 1)
+    return light * near.square_().mul_(2.0**stops - 1).add_(1)
+
+
+def glitter(
+    light: Tensor,
+    matte: Tensor | None,
+    count: int,
+    stops: tuple[float, float],
+    radius: tuple[float, float],
+    rng: np.random.Generator,
+) -> None:
+    """Add points brighter than white to the visible part of a layer, in place.
+
+    Args:
+        light: (3, H, W) linear.
+        matte: (1, H, W) of the layer, None where it is opaque.
+        count: of the points.
+        stops: range of their brightness above white, drawn uniformly.
+        radius: range of their radius, pixels.
+        rng: source of all that.
+    """
+    height, width = light.shape[-2:]
+    if matte is None:
+        places = rng.integers(0, height * width, count)
+    else:
+        visible = np.flatnonzero(matte.numpy() > 0.5)
+        places = rng.choice(visible, count) if len(visible) else []
+    canvas = light.numpy()
+    for place in places:
+        y, x = np.add(divmod(int(place), width), rng.uniform(-0.5, 0.5, 2))
+        r = rng.uniform(*radius)
+        color = 2 ** rng.uniform(*stops) * (1 - rng.uniform(0, 0.5) * rng.random(3))
+        top, left = (int(max(0, np.floor(c - r))) for c in (y, x))
+        rows, columns = np.ogrid[top : min(height, int(y + r) + 2), left : min(width, int(x + r) + 2)]
+        cover = np.clip(0.5 + r - np.hypot(rows - y, columns - x), 0, 1)
+        spot = canvas[:, top : top + cover.shape[0], left : left + cover.shape[1]]
+        spot += (color[:, None, None] * cover).astype(np.float32)
+
+

@@ -1,0 +1,100 @@
+"""Depth of scenes: where photographs are focused, and the surfaces of layers.
+
+Depth is measured in pixels of blur radius, larger is nearer: what lies at depth d is blurred by the
+radius |d − f| in a photograph focused at f. (By the thin lens the circle of confusion grows with the
+difference of the reciprocal distances, so this depth is a reciprocal distance.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defocus.raster import smooth_noise
+
+Surface = float | Tensor  # depth of a flat layer; of any other at each pixel, (S, S)
+
+JITTER = 1.4  # steps between photographs differ from their mean by up to this factor
+
+
+def focus_positions(
+    count: int, step: tuple[float, float], largest: float, rng: np.random.Generator
+) -> list[float]:
+    """Depths at which photographs are focused, the nearest first.
+
+    Args:
+        count: of the photographs.
+        step: range of the mean step between neighbours, drawn log-uniformly, pixels.
+        largest: distance of the first from the last at most, pixels.
+        rng: source of the steps.
+    """
+    steps = math.exp(rng.uniform(*map(math.log, step))) * JITTER ** rng.uniform(-1, 1, count - 1)
+    steps *= min(1, largest / steps.sum())
+    return [float(steps.sum() - s) for s in np.cumsum([0, *steps])]
+
+
+def mean_depths(
+    count: int, focus: list[float], ends: bool, beyond: float, rng: np.random.Generator
+) -> list[float]:
+    """Depths of layers spread over what the photographs are focused on, the nearest first.
+
+    Args:
+        count: of the layers.
+        focus: depths of focus.
+        ends: the outermost layers lie where the outermost photographs are focused.
+        beyond: by how much the scene reaches beyond them, at one end or both, pixels.
+        rng: source of the depths.
+    """
+    high, low = max(focus), min(focus)
+    side = int(rng.integers(3))
+    high, low = high + beyond * (side != 0), low - beyond * (side != 1)
+    if count == 1:
+        return [float(rng.uniform(low, high))]
+    places = np.linspace(high, low, count)
+    inward = rng.uniform(-0.35, 0.35, count) * (high - low) / (count - 1)
+    inward[0], inward[-1] = (0, 0) if ends else (-abs(inward[0]), abs(inward[-1]))
+    return [float(depth) for depth in places + inward]
+
+
+def relief(size: int, slant: float, curve: float, rng: np.random.Generator) -> Tensor:
+    """Deviation of a surface from its mean depth, (size, size).
+
+    Args:
+        size: of the frame, pixels.
+        slant: difference of depth across the frame.
+        curve: amplitude of a smooth unevenness.
+        rng: source of the direction and the unevenness.
+    """
+    angle = rng.uniform(0, math.tau)
+    direction = np.array([math.cos(angle), math.sin(angle)])
+    direction *= slant / max(np.abs(direction).sum(), 1e-9)
+    axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    depth = np.float32(direction[0]) * axis + np.float32(direction[1]) * axis[:, None]
+    if curve:
+        depth += np.float32(curve) * smooth_noise((size, size), rng, cells=int(rng.integers(2, 4)))
+    return torch.from_numpy(depth)
+
+
+def stack_up(surfaces: list[Surface], focus: list[float], largest: float) -> list[Surface]:
+    """Surfaces that do not interpenetrate, and are blurred by at most ``largest`` pixels.
+
+    A layer that would go behind the next lies on it there.
+    """
+    low, high = max(focus) - largest, min(focus) + largest
+    stacked: list[Surface] = []
+    for surface in reversed(surfaces):
+        if isinstance(surface, Tensor):
+            surface = surface.clamp(low, high)
+        else:
+            surface = min(max(surface, low), high)
+        if stacked:
+            behind = stacked[-1]
+            if isinstance(surface, Tensor) or isinstance(behind, Tensor):
+                surface = torch.maximum(*map(torch.as_tensor, (surface, behind)))
+            else:
+                surface = max(surface, behind)
+        stacked.append(surface)
+    return stacked[::-1]
