@@ -37,13 +37,12 @@ def build(model: dict[str, Any]) -> MMFNet:
     )
 
 
-def save_weights(
-    path: str | Path, weights: dict[str, torch.Tensor], model: dict[str, Any], **about: str
-) -> None:
-    """Write weights as safetensors, with the model's config (and ``about``) as metadata."""
+def save_weights(path: str | Path, weights: dict[str, torch.Tensor], model: dict[str, Any]) -> None:
+    """Write weights as safetensors, with the model's config as metadata. Equal weights give equal
+    files: safetensors writes several keys of metadata in a random order, so there is one."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
-        save_file(weights, temporary, {"model": json.dumps(model), **about})
+        save_file(weights, temporary, {"model": json.dumps(model)})
         temporary.chmod(0o644)  # safetensors lets no one else read them
 
 
@@ -55,7 +54,8 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
         model: config that the weights must fit; by default the one stored with them.
 
     Raises:
-        UserError: file missing, no safetensors (a pickle, say), cut short, or of another config.
+        UserError: file missing, no safetensors (a pickle, say), cut short, of another config, or
+            with values that are not finite.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -72,7 +72,7 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
         raise UserError(f"{path} does not say which model it is for; name it with --config")
     try:
         net = build(model or json.loads(about["model"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} says unreadably which model it is for; name it with --config"
         ) from (error)
@@ -81,6 +81,11 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
     except RuntimeError as error:
         trained = f", they were trained with {about['model']}" if "model" in about else ""
         raise UserError(f"weights {path} do not fit the given config{trained}") from error
+    for name, value in net.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"weights {path}: {name} holds values that are not finite; fetch it again"
+            )
     return net.eval().requires_grad_(False)
 
 

@@ -104,14 +104,14 @@ def test_overrides_win_over_the_file_and_the_file_over_the_defaults(written):
     assert config.run == "a=b"
 
 
-NET = "model: {boundary: {name: PairBoundaryFusion, args: {half: 4, blocks: [1, 1, 1]}}}"
+NET = "model: {boundary: {name: SetBoundaryFusion, args: {widths: [4, 4], blocks: [1, 1]}}}"
 
 
 def test_arguments_of_a_net_merge_as_long_as_it_is_the_same_net(written):
-    config = load_config(written(NET), ["model.boundary.args.blocks=[2,1,2]"])
-    assert config.model.boundary.args == {"half": 4, "blocks": [2, 1, 2]}
-    same = load_config(written(NET), ["model.boundary.name=PairBoundaryFusion"])
-    assert same.model.boundary.args == {"half": 4, "blocks": [1, 1, 1]}
+    config = load_config(written(NET), ["model.boundary.args.blocks=[2,1]"])
+    assert config.model.boundary.args == {"widths": [4, 4], "blocks": [2, 1]}
+    same = load_config(written(NET), ["model.boundary.name=SetBoundaryFusion"])
+    assert same.model.boundary.args == {"widths": [4, 4], "blocks": [1, 1]}
 
 
 def test_another_net_drops_the_arguments_of_the_former(written):

@@ -29,7 +29,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("boundary", ["PairBoundaryFusion", None])
+@pytest.mark.parametrize("boundary", ["SetBoundaryFusion", None])
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, photographs, boundary):
     # Weight decay would show a parameter without a gradient that DDP treats as one with a zero.
     shared = [f"data.photographs={photographs}", "train.steps=4", "train.weight_decay=0.01"]

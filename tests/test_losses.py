@@ -8,9 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from defocus.guidance import boundary_map
 from models.mmfnet import Fusion
 from training.losses import LogLoss, PaperLoss
 from training.validation import psnr
+
+
+def pair(plane: torch.Tensor) -> torch.Tensor:
+    """Guidance (B, 2, 1, H, W) of two photographs, from that of the first."""
+    return torch.stack([plane, 1 - plane], 1)
+
+
+def fusion_of(fused: torch.Tensor, logits: torch.Tensor) -> Fusion:
+    """A fusion whose G is the sigmoid of ``logits``."""
+    scores = torch.stack([logits, -logits], 1) / 2
+    guidance = scores.softmax(1)
+    return Fusion(fused, fused, guidance, boundary_map(guidance), scores, None)
 
 
 def scene(seed: int = 0, size: int = 9) -> tuple[Fusion, torch.Tensor, torch.Tensor]:
@@ -19,8 +32,7 @@ def scene(seed: int = 0, size: int = 9) -> tuple[Fusion, torch.Tensor, torch.Ten
     truth, fused = (torch.rand(2, 3, size, size, generator=rng) for _ in range(2))
     logits = torch.randn(2, 1, size, size, generator=rng)
     guidance = torch.randint(0, 3, (2, 1, size, size), generator=rng) / 2
-    g = logits.sigmoid()
-    return Fusion(fused, fused, g, 1 - 2 * (g - 0.5).abs(), logits), truth, guidance
+    return fusion_of(fused, logits), truth, pair(guidance)
 
 
 def test_paper_loss_is_the_formula_of_the_released_code():
@@ -33,8 +45,8 @@ def test_paper_loss_is_the_formula_of_the_released_code():
                 distances.append(
                     math.sqrt(sum((f[n, c, y, x] - t[n, c, y, x]) ** 2 for c in (0, 1, 2)))
                 )
-                weights.append(5 - 8 * abs(s[n, 0, y, x] - 0.5))
-                absolute.append(abs(g[n, 0, y, x] - s[n, 0, y, x]))
+                weights.append(5 - 8 * abs(s[n, 0, 0, y, x] - 0.5))
+                absolute.append(abs(g[n, 0, 0, y, x] - s[n, 0, 0, y, x]))
     mean = sum(weights) / len(weights)
     weighted = sum(w / mean * d for w, d in zip(weights, distances, strict=True))
     expected = {
@@ -50,9 +62,8 @@ def test_paper_loss_is_the_formula_of_the_released_code():
 @pytest.mark.parametrize("loss", [PaperLoss(), LogLoss()], ids=["paper", "log"])
 def test_gradients_are_finite_where_the_prediction_is_perfect(loss):
     _, truth, guidance = scene()
-    fused, logits = truth.clone().requires_grad_(), (guidance * 400 - 200).requires_grad_()
-    g = logits.sigmoid()
-    fusion = Fusion(fused, fused, g, 1 - 2 * (g - 0.5).abs(), logits)
+    fused, logits = truth.clone().requires_grad_(), (guidance[:, 0] * 400 - 200).requires_grad_()
+    fusion = fusion_of(fused, logits)
     total = sum(loss(fusion, truth, guidance).values())
     total.backward()
     assert total.isfinite()
@@ -64,8 +75,7 @@ def test_log_loss_is_psnr_up_to_a_factor():
     errors = torch.tensor([8, 24]).reshape(2, 1, 1, 1) / 255
     truth = truth.mul(200).round() / 255
     fused = truth + errors
-    logits = torch.zeros_like(guidance)
-    losses = LogLoss()(Fusion(fused, fused, logits, logits, logits), truth, guidance)
+    losses = LogLoss()(fusion_of(fused, torch.zeros(2, 1, 9, 9)), truth, guidance)
     decibel = psnr(fused, truth).mean().item()
     assert decibel == pytest.approx(10 * math.log10(255**2 / (8 * 24)), abs=1e-3)
     for name in ("fusion", "boundary"):
@@ -82,13 +92,40 @@ def test_log_loss_counts_the_band_of_those_samples_that_have_one():
     fused[0, :, 3:6] += 0.1
     fused[:, :, :3] += 0.5  # outside the band
     logits = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(2))
-    loss = LogLoss(guidance=3)(Fusion(fused, fused, logits, logits, logits), truth, guidance)
+    loss = LogLoss(guidance=3)(fusion_of(fused, logits), truth, pair(guidance))
     assert loss["boundary"].item() == pytest.approx(0.5 * math.log(0.01 + 1e-6), rel=1e-4)
     p, t = 1 / (1 + np.exp(-logits.double().numpy())), guidance.numpy()
     entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
     assert loss["guidance"].item() == pytest.approx(3 * entropy, rel=1e-5)
-    none = LogLoss()(Fusion(fused, fused, logits, logits, logits), truth, torch.zeros(2, 1, 9, 9))
+    none = LogLoss()(fusion_of(fused, logits), truth, pair(torch.zeros(2, 1, 9, 9)))
     assert none["boundary"].item() == 0
+
+
+def test_log_loss_learns_which_is_right_and_whether_any_is():
+    """Cross-entropy of three photographs, and of none being right, written out."""
+    torch.manual_seed(0)
+    truth, scores, neither = (
+        torch.rand(1, 3, 8, 8),
+        torch.randn(1, 3, 1, 8, 8),
+        torch.randn(1, 1, 8, 8),
+    )
+    guidance = torch.zeros(1, 3, 1, 8, 8)
+    guidance[:, 0, :, :4] = 1
+    guidance[:, 1:, :, 4:] = 0.5
+    fusion = Fusion(truth, truth, scores.softmax(1), neither, scores, neither)
+    p = np.exp(scores.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    q = 1 / (1 + np.exp(-neither.double().numpy()))
+    which = -(guidance.numpy() * np.log(p)).sum(1).mean()
+    whether = -(np.log(1 - q[:, :, :4]).sum() + np.log(q[:, :, 4:]).sum()) / 64
+    found = LogLoss(2.0)(fusion, truth, guidance)["guidance"].item()
+    assert found == pytest.approx(2 * (which + whether), rel=1e-5)
+
+
+def test_log_loss_needs_logits():
+    fusion, truth, guidance = scene()
+    with pytest.raises(ValueError, match="no logits"):
+        LogLoss()(fusion._replace(scores=None), truth, guidance)
 
 
 @pytest.mark.parametrize("loss", [PaperLoss, LogLoss])
@@ -97,7 +134,9 @@ def test_the_weight_of_the_guidance_term(loss):
     guidance, truth = torch.full((1, 1, 8, 8), 0.5), torch.rand(1, 3, 8, 8)
     guidance[..., :3] = 1.0
     logits = torch.randn(1, 1, 8, 8)
-    fusion = Fusion(truth, truth, logits.sigmoid(), torch.zeros_like(logits), logits)
-    once, thrice = (loss(weight)(fusion, truth, guidance)["guidance"] for weight in (1.0, 3.0))
+    fusion = fusion_of(truth, logits)
+    once, thrice = (
+        loss(weight)(fusion, truth, pair(guidance))["guidance"] for weight in (1.0, 3.0)
+    )
     assert once > 0
     torch.testing.assert_close(thrice, 3 * once)

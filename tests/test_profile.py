@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 import main
-from data.datasets import Batch
+from data.datasets import Batch, Draw
 from training.profile import Profile, profile, table
 from training.trainer import Trainer
 from utils.config import load_config
@@ -25,17 +25,17 @@ class Slow(Dataset):
     def __init__(self, seconds: float):
         self.seconds = seconds
 
-    def __getitem__(self, draw: int) -> Batch:
+    def __getitem__(self, draw: Draw) -> Batch:
         time.sleep(self.seconds)
-        random = torch.Generator().manual_seed(draw)
-        image1, image2, truth = torch.rand(3, 3, 32, 32, generator=random)
-        return Batch(image1, image2, truth, torch.ones(1, 32, 32))
+        random = torch.Generator().manual_seed(draw.number)
+        *photographs, truth = torch.rand(3, 3, 32, 32, generator=random)
+        return Batch(torch.stack(photographs), truth, torch.full((2, 1, 32, 32), 0.5))
 
 
 def run(tmp_path, dataset: Dataset, **keys) -> Profile:
     overrides = [f"run={tmp_path / 'run'}", "device=cpu"]
     overrides += [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
-    return profile(Trainer(load_config(SMOKE, overrides), dataset, None, torch.device("cpu")), 4)
+    return profile(Trainer(load_config(SMOKE, overrides), dataset, {}, torch.device("cpu")), 4)
 
 
 def test_slow_samples_are_waited_for(tmp_path):

@@ -24,7 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import main
 from data.datasets import StoredDataset, in_order
 from models.build import build, load_model
-from training.validation import guidance_accuracy, oracle_selection, psnr
+from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr
 from utils.config import load_config, to_dict
 
 ROOT = Path(__file__).parents[1]
@@ -103,19 +103,17 @@ def test_a_run_directory_explains_itself(run, tmp_path, capsys):
     assert {"command", "started", "revision", "python", "torch", "machine", "step"} <= set(started)
     looks = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
     assert [look["step"] for look in looks] == [2, 4]
-    parts = [
-        f"{row}_{part}" for row in ("initial", "fused", "oracle") for part in ("whole", "band")
-    ]
-    assert set(looks[0]) == {"step", "guidance", *parts}
+    parts = [f"{row}_{part}" for row in ROWS for part in PARTS]
+    assert set(looks[0]) == {"step", "set", "guidance", "sure", *parts}
     assert checkpoint(folder)["best"] == max(k["fused_whole"] + k["fused_band"] for k in looks)
 
     events = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
     scalars = events.Tags()["scalars"]
     for name in ("fusion", "boundary", "guidance", "gradient norm", "lr", "samples per second"):
         assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4]
-    assert {f"validation/{name}" for name in (*parts, "guidance")} <= set(scalars)
+    assert {f"validation/pairs/{name}" for name in (*parts, "guidance")} <= set(scalars)
     image = events.Images(events.Tags()["images"][0])[0]
-    # of both samples: inputs, G, boundary map, fused, ground truth, error side by side
+    # of both samples: first and last photograph, G, boundary map, fused, ground truth, error side by side
     assert (image.height, image.width) == (32, 2 * 7 * 32)
 
     weights = load_file(folder / "latest.safetensors")
@@ -128,11 +126,20 @@ def test_a_run_directory_explains_itself(run, tmp_path, capsys):
     assert main.main([SMOKE, *overrides, "--evaluate", "--json", str(figures)]) == 0
     printed = capsys.readouterr().out
     values = json.loads(figures.read_text())
-    for row, name in (("initial", "initial fusion"), ("fused", "final fusion"),
-                      ("oracle", "oracle selection")):  # fmt: skip
-        cells = f"{values[f'{row}_whole']:.2f} | {values[f'{row}_band']:.2f}"
+    for row, name in ROWS.items():
+        cells = " | ".join(f"{values['pairs'][f'{row}_{part}']:.2f}" for part in PARTS)
         assert f"| {name} | {cells} |" in printed
-    assert values["samples"] == 4 and "4 generated samples" in printed
+    assert values["samples"] == {"pairs": 4} and "4 generated samples, set pairs" in printed
+
+
+def test_stacks_are_trained_on_and_validated_beside_pairs(run, tmp_path, capsys):
+    ranges = "size: 32, radius: 3, step: [0.7, 1], pair_step: [0.7, 3]"
+    scenes = [f"data.scenes={{{ranges}, photographs: [2, 5]}}", "data.pairs=0.4"]
+    sets = [f"validation.scenes={{stacks: {{{ranges}, photographs: [3, 4]}}}}"]
+    assert run("run", *scenes, *sets, "train.steps=6", "validation.every=6") == 0
+    looks = (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    assert [json.loads(look)["set"] for look in looks] == ["pairs", "stacks"]
+    assert "step 6 stacks: whole" in capsys.readouterr().err
 
 
 def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
@@ -142,7 +149,7 @@ def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
     (batch,) = in_order(StoredDataset(root), 2)
 
     def error(model) -> float:
-        return (model(batch.image1, batch.image2).fused - batch.truth).abs().mean().item()
+        return (model(batch.photographs).fused - batch.truth).abs().mean().item()
 
     trained = load_model(tmp_path / "run" / "latest.safetensors")
     torch.manual_seed(1)  # the config's: the same start
@@ -231,7 +238,9 @@ def test_a_corrupt_checkpoint_is_named(run, tmp_path, capsys, content):
 
 def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(run, tmp_path, capsys):
     assert run("run", "train.steps=1", "validation.every=0") == 0
-    assert run("run", "train.steps=2", "validation.every=0", "model.boundary.args.half=6") == 2
+    assert (
+        run("run", "train.steps=2", "validation.every=0", "model.boundary.args.widths=[6, 6]") == 2
+    )
     assert "cannot resume from" in capsys.readouterr().err
     torch.save({"model": Path("x")}, tmp_path / "run" / "latest.pt")
     assert run("run", "train.steps=2", "validation.every=0") == 2
@@ -306,7 +315,7 @@ planes = hnp.arrays(np.float32, (1, 3, 4, 5), elements=st.floats(0, 1, width=32)
 @given(planes, planes, planes, hnp.arrays(np.bool_, (1, 1, 4, 5)))
 def test_no_selection_beats_the_oracle(image1, image2, truth, mask):
     image1, image2, truth, mask = map(torch.from_numpy, (image1, image2, truth, mask))
-    oracle = oracle_selection(image1, image2, truth)
+    oracle = oracle_selection(torch.stack([image1, image2], 1), truth)
 
     def error(image):
         return (image.double() - truth.double()).square().sum().item()
@@ -337,9 +346,11 @@ def test_psnr_is_scikit_image_s():
 
 
 def test_guidance_accuracy_leaves_the_band_out():
-    truth = torch.tensor([0, 0, 0.5, 0.5, 1, 1]).reshape(1, 1, 1, 6)
-    guidance = torch.tensor([0.2, 0.9, 0.1, 0.9, 0.8, 0.6]).reshape(1, 1, 1, 6)
-    assert guidance_accuracy(guidance, truth).item() == pytest.approx(3 / 4)
+    truth = torch.tensor([[0, 0, 0.5, 0.5, 1, 1], [1, 1, 0.5, 0.5, 0, 0], [0.0] * 6])
+    guidance = torch.tensor([[0.2, 0.7, 0.1, 0.9, 0.8, 0.4], [0.8, 0.2, 0.9, 0.1, 0.2, 0.3]])
+    guidance = torch.cat([guidance, 1 - guidance.sum(0, keepdim=True)])
+    planes = (plane.reshape(1, 3, 1, 1, 6) for plane in (guidance, truth))
+    assert guidance_accuracy(*planes).item() == pytest.approx(3 / 4)
 
 
 def test_no_temporary_files_are_left_beside_the_results(run, tmp_path):

@@ -10,17 +10,19 @@ from models.build import build, load_model, save_weights
 from utils.errors import UserError
 
 MODEL = {
-    "initial": {"name": "PairInitialFusion", "args": {"widths": [4, 6]}},
-    "boundary": {"name": "PairBoundaryFusion", "args": {"half": 4, "quarter": 6}},
+    "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6]}},
+    "boundary": {"name": "SetBoundaryFusion", "args": {"widths": [4, 6], "blocks": [1, 1]}},
 }
-OTHER = MODEL | {"boundary": {"name": "PairBoundaryFusion", "args": {"half": 6, "quarter": 6}}}
+OTHER = MODEL | {
+    "boundary": {"name": "SetBoundaryFusion", "args": {"widths": [6, 6], "blocks": [1, 1]}}
+}
 
 
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "deep" / "net.safetensors"
     net = build(MODEL).to(memory_format=torch.channels_last)  # as the trainer holds them
-    save_weights(path, net.state_dict(), MODEL, step="7")
+    save_weights(path, net.state_dict(), MODEL)
     return path, net
 
 
@@ -59,6 +61,30 @@ def test_a_file_that_is_no_whole_safetensors_file_is_named(weights, broken):
         load_model(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_equal_weights_give_equal_files(weights, tmp_path):
+    path, net = weights
+    save_weights(tmp_path / "again.safetensors", net.state_dict(), MODEL)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(weights, value):
+    path, net = weights
+    state = net.state_dict()
+    state["initial.score.weight"][0, 0, 0, 0] = value
+    save_weights(path, state, MODEL)
+    with pytest.raises(UserError, match="initial.score.weight holds values that are not finite"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("model", ["[]", "3", "null", '"x"', '{"initial": 3}', "{"])
+def test_metadata_that_is_no_config_is_refused(weights, model):
+    path, net = weights
+    save_file(net.state_dict(), path, {"model": model})
+    with pytest.raises(UserError, match="says unreadably which model it is for"):
+        load_model(path)
 
 
 def test_weights_that_do_not_say_their_model_need_a_config(tmp_path):

@@ -283,7 +283,7 @@ class Trainer:
     def _save_weights(self, name: str) -> None:
         model = to_dict(self.config.model)
         weights = self.ema.model.state_dict()
-        save_weights(self.run / name, weights, model, step=str(self.step))
+        save_weights(self.run / name, weights, model)
 
 
 def _start(config: Config) -> MMFNet:
