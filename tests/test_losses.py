@@ -10,7 +10,7 @@ import torch
 
 from defocus.guidance import boundary_map
 from models.mmfnet import Fusion
-from training.losses import LogLoss, PaperLoss
+from training.losses import FLOOR, LogLoss, PaperLoss
 from training.validation import psnr
 
 
@@ -72,14 +72,14 @@ def test_gradients_are_finite_where_the_prediction_is_perfect(loss):
 
 def test_log_loss_is_psnr_up_to_a_factor():
     _, truth, guidance = scene()
-    errors = torch.tensor([8, 24]).reshape(2, 1, 1, 1) / 255
-    truth = truth.mul(200).round() / 255
+    errors = torch.tensor([32, 96]).reshape(2, 1, 1, 1) / 255
+    truth = truth.mul(150).round() / 255
     fused = truth + errors
     losses = LogLoss()(fusion_of(fused, torch.zeros(2, 1, 9, 9)), truth, guidance)
     decibel = psnr(fused, truth).mean().item()
-    assert decibel == pytest.approx(10 * math.log10(255**2 / (8 * 24)), abs=1e-3)
+    assert decibel == pytest.approx(10 * math.log10(255**2 / (32 * 96)), abs=1e-3)
     for name in ("fusion", "boundary"):
-        # ½ ln(mse) = −PSNR·ln(10)/20; the floor of 60 dB shows in the third digit
+        # ½ ln(mse) = −PSNR·ln(10)/20; the floor shows in the third digit
         assert losses[name].item() == pytest.approx(-decibel * math.log(10) / 20, abs=2e-3)
     assert losses["guidance"].item() == pytest.approx(LogLoss().guidance * math.log(2), rel=1e-5)
 
@@ -93,7 +93,7 @@ def test_log_loss_counts_the_band_of_those_samples_that_have_one():
     fused[:, :, :3] += 0.5  # outside the band
     logits = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(2))
     loss = LogLoss(guidance=3)(fusion_of(fused, logits), truth, pair(guidance))
-    assert loss["boundary"].item() == pytest.approx(0.5 * math.log(0.01 + 1e-6), rel=1e-4)
+    assert loss["boundary"].item() == pytest.approx(0.5 * math.log(0.01 + FLOOR), rel=1e-4)
     p, t = 1 / (1 + np.exp(-logits.double().numpy())), guidance.numpy()
     entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
     assert loss["guidance"].item() == pytest.approx(3 * entropy, rel=1e-5)

@@ -9,6 +9,11 @@ from defocus.guidance import boundary_map
 from models.mmfnet import Fusion
 
 
+# 43 dB. The logarithm weighs a sample by the reciprocal of its error: without a floor, scenes that
+# are hardly blurred would outweigh all others, and teach the boundary sub-net to do nothing.
+FLOOR = 5e-5
+
+
 class PaperLoss(nn.Module):
     """mean‖F−GT‖₂ + mean(w·‖F−GT‖₂) + 0.2·mean|G−G*|, of the released code, for pairs.
 
@@ -61,14 +66,13 @@ class LogLoss(nn.Module):
         area = band.sum((1, 2, 3))
         in_band = (error * band).sum((1, 2, 3)) / area.clamp_min(1)
         present = (area > 0).float()
-        floor = 1e-6  # 60 dB: below it an error is of no account
         entropy = -(guidance * fusion.scores.log_softmax(1)).sum(1).mean()
         if fusion.neither is not None:
             entropy = entropy + F.binary_cross_entropy_with_logits(fusion.neither, band)
         return {
-            "fusion": 0.5 * (error.mean((1, 2, 3)) + floor).log().mean(),
+            "fusion": 0.5 * (error.mean((1, 2, 3)) + FLOOR).log().mean(),
             "boundary": 0.5
-            * ((in_band + floor).log() * present).sum()
+            * ((in_band + FLOOR).log() * present).sum()
             / present.sum().clamp_min(1),
             "guidance": self.guidance * entropy,
         }
