@@ -40,7 +40,10 @@ class InitialFusion(nn.Module):
 
     Attributes:
         multiple, reach: see :class:`models.layers.SetUNet`.
+        most: photographs at once; None for any number.
     """
+
+    most = 2
 
     def __init__(self, channels: int = 64, blocks: int = 4, sigmoid: bool = False):
         super().__init__()
@@ -75,7 +78,10 @@ class SetInitialFusion(nn.Module):
 
     Attributes:
         multiple, reach: see :class:`models.layers.SetUNet`.
+        most: photographs at once; None for any number.
     """
+
+    most = None
 
     def __init__(self, widths: Sequence[int] = (16, 32, 48, 64, 64)):
         super().__init__()
