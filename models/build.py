@@ -1,10 +1,16 @@
-"""Build a cascade from its config, and read and write its weights."""
+"""Build a cascade from its config, and read and write its weights.
+
+    python -m models.build configs/paper.yaml
+
+prints how many parameters the cascade of a config has.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +24,7 @@ from models.initial_fusion import InitialFusion, SetInitialFusion
 from models.mmfnet import MMFNet
 from models.pairs import PairBoundaryFusion, PairInitialFusion
 from utils.atomic import atomic_path
-from utils.errors import UserError
+from utils.errors import UserError, cli
 
 INITIAL = {net.__name__: net for net in (InitialFusion, PairInitialFusion, SetInitialFusion)}
 BOUNDARY = {net.__name__: net for net in (BoundaryFusion, PairBoundaryFusion, SetBoundaryFusion)}
@@ -90,6 +96,20 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
     return net.eval().requires_grad_(False)
 
 
+def main(argv: list[str]) -> None:
+    """Print the number of parameters of the cascade of a config, and of each sub-net."""
+    from utils.config import load_config, to_dict
+
+    if len(argv) != 1:
+        raise UserError("usage: python -m models.build CONFIG")
+    with torch.device("meta"):
+        model = build(to_dict(load_config(argv[0]).model))
+    parts = {"initial fusion": model.initial, "boundary fusion": model.boundary, "cascade": model}
+    for name, net in parts.items():
+        if net is not None:
+            print(f"{name}: {sum(p.numel() for p in net.parameters()):,} parameters")
+
+
 def _net(key: str, config: dict[str, Any], nets: dict[str, type[nn.Module]]) -> nn.Module:
     name, args = config["name"], config.get("args") or {}
     if name not in nets:
@@ -104,3 +124,7 @@ def _net(key: str, config: dict[str, Any], nets: dict[str, type[nn.Module]]) -> 
         return nets[name](**args)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{key}.args: {name} cannot be built with {args} ({error})") from error
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main)(sys.argv[1:]))

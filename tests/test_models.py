@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
-from models.build import build
+from models.build import build, main
 from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide
 from models.layers import LIMIT, ResBlock, SetConv, SetResBlock
 from models.mmfnet import MMFNet
 from utils.config import load_config, to_dict
-from utils.errors import UserError
+from utils.errors import UserError, cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,6 +81,11 @@ def test_paper_configs_have_the_layers_of_the_paper(name, width, blocks, unscale
     assert initial + boundary == total
     scales = [m.scale for m in model.boundary.modules() if isinstance(m, ResBlock)]
     assert scales == [1.0] * unscaled + [0.1] * (blocks - unscaled)
+
+
+def test_the_command_counts_parameters(capsys):
+    assert cli(main)([str(ROOT / "configs/paper.yaml")]) == 0
+    assert "cascade: 1,043,908 parameters" in capsys.readouterr().out
 
 
 def test_paper_configs_start_as_the_released_code():

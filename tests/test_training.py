@@ -159,6 +159,20 @@ def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
     assert error(trained) < 0.6 * start
 
 
+@pytest.mark.parametrize("name", ["paper", "released"])
+def test_the_paper_s_networks_train(tmp_path, stored, name):
+    """A few steps on two tiny samples: the loss falls."""
+    data = [f"data.stored={stored(samples=2)}", "data.defocus.size=16", "data.workers=0"]
+    still = ["device=cpu", "validation.every=0", "train.batch=2", "train.log_every=1"]
+    run = [str(ROOT / f"configs/{name}.yaml"), f"run={tmp_path}", *data, *still]
+    assert main.main([*run, "train.steps=12", "train.lr=3e-4"]) == 0
+    events = EventAccumulator(str(tmp_path / "tensorboard"), {"scalars": 0}).Reload()
+    terms = [events.Scalars(f"train/{term}") for term in ("fusion", "boundary", "guidance")]
+    total = [sum(event.value for event in step) for step in zip(*terms, strict=True)]
+    assert len(total) == 12 and all(math.isfinite(value) for value in total)
+    assert sum(total[-3:]) < 0.8 * sum(total[:3])
+
+
 def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path, capsys, monkeypatch):
     step = main.Trainer.learn
 
