@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import main
 from data.datasets import StoredDataset, in_order
 from models.build import build, load_model
+from models.mmfnet import MMFNet
 from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr
 from utils.config import load_config, to_dict
 
@@ -113,7 +114,7 @@ def test_a_run_directory_explains_itself(run, tmp_path, capsys):
         assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4]
     assert {f"validation/pairs/{name}" for name in (*parts, "guidance")} <= set(scalars)
     image = events.Images(events.Tags()["images"][0])[0]
-    # of both samples: first and last photograph, G, boundary map, fused, ground truth, error side by side
+    # of both samples, side by side: first and last photograph, G, boundary map, fused, truth, error
     assert (image.height, image.width) == (32, 2 * 7 * 32)
 
     weights = load_file(folder / "latest.safetensors")
@@ -157,6 +158,19 @@ def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
     with torch.no_grad():
         start = error(build(to_dict(config.model)))
     assert error(trained) < 0.6 * start
+
+
+def test_a_share_of_the_steps_fuses_by_the_true_guidance(run, monkeypatch):
+    given = []
+    forward = MMFNet.forward
+
+    def noted(model, photographs, guidance=None):
+        given.append(guidance is not None)
+        return forward(model, photographs, guidance)
+
+    monkeypatch.setattr(MMFNet, "forward", noted)
+    assert run("run", "train.forced=0.3", "train.steps=10", "validation.every=0") == 0
+    assert given.count(True) == 3 and len(given) == 10
 
 
 @pytest.mark.parametrize("name", ["paper", "released"])
