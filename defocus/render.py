@@ -1,4 +1,4 @@
-"""Photographs of layers whose depth is a surface: the α-matte model, with another blur at each pixel.
+"""Photographs of layers whose depth is a surface: the α-matte model with a blur for each pixel.
 
 A layer's premultiplied colour and its matte are blurred at a few radii that all photographs share,
 and interpolated between them at each pixel; a flat layer is blurred at its exact radii. With flat
