@@ -8,6 +8,12 @@ OUTPUT holds, for each sample N, ``InputL/N_L.png`` and ``InputR/N_R.png`` (the 
 where R is, 128 where neither), and a line in ``manifest.jsonl``; ``dataset.json`` says what made
 them. The same command goes on where it was interrupted. A sample depends on the seed and its number
 alone.
+
+    python -m defocus.generate --set scenes --output datasets/scenes --count 1000 --size 160
+
+With ``--set`` it writes scenes (``scenes``, or one of the names in ``validation.scenes``): the
+photographs are then ``Photographs/N_0.png``, ``Photographs/N_1.png``, …, and ``FusionMapT/N_G.png``
+holds the number of the photograph that is right, 255 where none is.
 """
 
 from __future__ import annotations
@@ -33,8 +39,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.build import training_set, validation_set
+from data.build import training_set, validation_sets
 from defocus.sample import Sample, SampleGenerator
+from defocus.scene import SceneGenerator
 from utils.atomic import atomic_path
 from utils.config import load_config, to_dict
 from utils.errors import UserError, cli
@@ -42,13 +49,7 @@ from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
 
 MANIFEST = "manifest.jsonl"
-LAYOUT = {
-    "image1": "InputL/{}_L.png",
-    "image2": "InputR/{}_R.png",
-    "truth": "FusionGT/{}_FR.png",
-    "guidance": "FusionMapT/{}_G.png",
-}
-
+Generator = SampleGenerator | SceneGenerator
 SHARE = 8  # samples that a worker is given at a time, so that handing them over costs little
 
 # Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
@@ -62,6 +63,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config", default="configs/mmfnet.yaml", help="YAML file, see configs/")
     parser.add_argument("--split", choices=("train", "validation"), default="train")
+    parser.add_argument("--set", default="pairs", metavar="NAME", help="pairs (default) or scenes")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     parser.add_argument("--count", required=True, type=int, metavar="N", help="samples in all")
     parser.add_argument("--size", type=int, default=256, help="side in pixels (256)")
@@ -89,20 +91,34 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def make_generator(args: argparse.Namespace) -> SampleGenerator:
-    """The generator of a config's training or validation samples, its size and seed replaced."""
+def make_generator(args: argparse.Namespace) -> Generator:
+    """The generator of a config's training or validation samples, its size and seed replaced.
+
+    Raises:
+        UserError: the config has no such set, or its photographs cannot be used.
+    """
     config = load_config(args.config, args.overrides)
     training = args.split == "train"
     config.data.stored = None
-    (config.data if training else config.validation).defocus.size = args.size
+    scenes = [config.data.scenes] if training else config.validation.scenes.values()
+    for ranges in ((config.data if training else config.validation).defocus, *filter(None, scenes)):
+        ranges.size = args.size
     if args.seed is not None:
         config.seed = config.validation.seed = args.seed
-    dataset = training_set(config) if training else validation_set(config, args.count)
-    return dataset.generator
+    if training:
+        mixture = training_set(config)
+        sets = {"pairs": mixture.pairs, "scenes": mixture.scenes}
+    else:
+        made = validation_sets(config, args.count, args.count)
+        sets = {name: dataset.generator for name, dataset in made.items()}
+    if sets.get(args.set) is None:
+        known = ", ".join(name for name, generator in sets.items() if generator)
+        raise UserError(f"{args.config} has no {args.split} set {args.set}; it has {known}")
+    return sets[args.set]
 
 
 def generate(
-    generator: SampleGenerator, root: Path, count: int, workers: int, split: str = "train"
+    generator: Generator, root: Path, count: int, workers: int, split: str = "train"
 ) -> tuple[int, float]:
     """Write the first ``count`` samples of a generator to ``root``, but for those already there.
 
@@ -130,11 +146,26 @@ def generate(
 
 
 def write_sample(sample: Sample, root: Path, name: str) -> None:
-    """Write the four files of a sample, each whole or not at all."""
-    for field, pattern in LAYOUT.items():
-        coded = cv2.imencode(".png", to_pixels(getattr(sample, field)), PNG)[1]
-        with atomic_path(root / pattern.format(name)) as temporary:
+    """Write the files of a sample, each whole or not at all."""
+    if "photographs" in sample.parameters:
+        peak, right = sample.guidance.max(0)
+        guidance = torch.where(peak == 1, right, 255) / 255
+    else:
+        guidance = sample.guidance[0]
+    images = (*sample.photographs, sample.truth, guidance)
+    for path, image in zip(layout(sample.parameters, name), images, strict=True):
+        coded = cv2.imencode(".png", to_pixels(image), PNG)[1]
+        with atomic_path(root / path) as temporary:
             temporary.write_bytes(coded)
+
+
+def layout(parameters: dict[str, Any], name: str | int) -> list[str]:
+    """The files of a sample: photographs, truth, guidance map."""
+    if count := parameters.get("photographs"):
+        photographs = [f"Photographs/{name}_{k}.png" for k in range(count)]
+    else:
+        photographs = [f"InputL/{name}_L.png", f"InputR/{name}_R.png"]
+    return [*photographs, f"FusionGT/{name}_FR.png", f"FusionMapT/{name}_G.png"]
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -142,7 +173,7 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in image.numpy()[::-1]])
 
 
-def _identity(generator: SampleGenerator, split: str) -> dict[str, Any]:
+def _identity(generator: Generator, split: str) -> dict[str, Any]:
     """Everything that the pixels of a dataset depend on."""
     names = [generator.photographs.photographs, *(c.photographs for c in generator.cutouts)]
     return {
@@ -154,7 +185,7 @@ def _identity(generator: SampleGenerator, split: str) -> dict[str, Any]:
     }
 
 
-def _claim(root: Path, generator: SampleGenerator, split: str) -> None:
+def _claim(root: Path, generator: Generator, split: str) -> None:
     """Write ``dataset.json``, or check that the one there is of the same samples."""
     path, identity = root / "dataset.json", _identity(generator, split)
     if path.exists():
@@ -182,10 +213,12 @@ def _finished(root: Path) -> dict[int, str]:
     path, lines = root / MANIFEST, {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            index = int(json.loads(line)["index"])
+            parameters = json.loads(line)
+            index = int(parameters["index"])
+            files = layout(parameters, index)
         except (ValueError, KeyError, TypeError):
             continue  # cut short when the process was killed
-        if all((root / pattern.format(index)).exists() for pattern in LAYOUT.values()):
+        if all((root / file).exists() for file in files):
             lines[index] = line
     return lines
 
@@ -196,7 +229,7 @@ def _write_manifest(root: Path, lines: dict[int, str]) -> None:
 
 
 def _work(
-    generator: SampleGenerator, root: Path, todo: list[int], workers: int, done: int
+    generator: Generator, root: Path, todo: list[int], workers: int, done: int
 ) -> Iterator[tuple[int, str]]:
     """(index, manifest line) of each sample in order, made by ``workers`` processes."""
     methods = multiprocessing.get_all_start_methods()
@@ -221,7 +254,7 @@ def _work(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start(generator: SampleGenerator, root: Path) -> None:
+def _start(generator: Generator, root: Path) -> None:
     global _generator, _root
     _generator, _root = generator, root
     signal(SIGINT, SIG_IGN)  # the parent stops us between two samples

@@ -6,7 +6,6 @@ Blurred and clipped afterwards, as by a camera, they become flat white images of
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 THRESHOLD = 0.85  # light from which on a photograph may have been clipped
@@ -52,9 +51,9 @@ def glitter(
         r = rng.uniform(*radius)
         color = 2 ** rng.uniform(*stops) * (1 - rng.uniform(0, 0.5) * rng.random(3))
         top, left = (int(max(0, np.floor(c - r))) for c in (y, x))
-        rows, columns = np.ogrid[top : min(height, int(y + r) + 2), left : min(width, int(x + r) + 2)]
+        rows, columns = np.ogrid[
+            top : min(height, int(y + r) + 2), left : min(width, int(x + r) + 2)
+        ]
         cover = np.clip(0.5 + r - np.hypot(rows - y, columns - x), 0, 1)
         spot = canvas[:, top : top + cover.shape[0], left : left + cover.shape[1]]
         spot += (color[:, None, None] * cover).astype(np.float32)
-
-

@@ -1,4 +1,4 @@
-"""Photographs of layers whose depth is a surface: the α-matte model with a blur of its own per pixel.
+"""Photographs of layers whose depth is a surface: the α-matte model with a blur for each pixel.
 
 A layer's premultiplied colour and its matte are blurred at a few radii that all photographs share,
 and interpolated between them at each pixel; a flat layer is blurred at its exact radii. With flat
@@ -57,7 +57,11 @@ def largest_radius(depths: Sequence[Surface], focus: Sequence[float]) -> float:
 
 
 def photograph(
-    layers: Sequence[Tensor], depths: Sequence[Surface], focus: Sequence[float], lens: Lens, size: int
+    layers: Sequence[Tensor],
+    depths: Sequence[Surface],
+    focus: Sequence[float],
+    lens: Lens,
+    size: int,
 ) -> Rendering:
     """Photographs of a scene of K layers at N focus settings.
 

@@ -3,8 +3,8 @@
 A layer is a surface, flat, slanted or curved, and each photograph is focused at a depth of its own
 (:mod:`defocus.surfaces`). Light is added and blurred where it may be far brighter than white
 (:mod:`defocus.highlights`), and then treated as a camera treats it: clipped, with the noise of its
-sensor, the sRGB curve, JPEG. The paper's pairs of two layers are the special case of two flat layers
-and two photographs, each focused on one (:mod:`defocus.sample` generates those alone).
+sensor, the sRGB curve, JPEG. The paper's pairs are the special case of two flat layers and two
+photographs, each focused on one (:mod:`defocus.sample` generates those alone).
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class SceneGenerator:
 
     def __getitem__(self, index: int) -> Sample:
         low, high = self.config.photographs
-        return self.sample(index, int(np.random.default_rng([self.seed, index]).integers(low, high + 1)))
+        return self.sample(
+            index, int(np.random.default_rng([self.seed, index]).integers(low, high + 1))
+        )
 
     def sample(self, index: int, count: int) -> Sample:
         """The scene of this index in ``count`` photographs.
@@ -140,7 +142,9 @@ class SceneGenerator:
         config = self.config
         step = config.pair_step if count == 2 else config.step
         focus = surfaces.focus_positions(count, tuple(step), config.radius, rng)
-        number = 1 + int(rng.choice(len(config.layers), p=np.divide(config.layers, sum(config.layers))))
+        number = 1 + int(
+            rng.choice(len(config.layers), p=np.divide(config.layers, sum(config.layers)))
+        )
         ends, beyond = bool(rng.random() < config.ends), config.beyond.draw(rng)
         means = surfaces.mean_depths(number, focus, ends, beyond or 0, rng)
         span = max(focus) - min(focus)
@@ -265,7 +269,10 @@ def _shared(draws: np.ndarray) -> np.ndarray:
 
 
 def _check(config: SceneConfig) -> None:
-    for what, names, known in (("PSF", config.psfs, APERTURES), ("matte", config.mattes or [], KINDS)):
+    for what, names, known in (
+        ("PSF", config.psfs, APERTURES),
+        ("matte", config.mattes or [], KINDS),
+    ):
         for name in names:
             if name not in known:
                 raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")

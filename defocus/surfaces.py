@@ -1,8 +1,8 @@
 """Depth of scenes: where photographs are focused, and the surfaces of layers.
 
-Depth is measured in pixels of blur radius, larger is nearer: what lies at depth d is blurred by the
-radius |d − f| in a photograph focused at f. (By the thin lens the circle of confusion grows with the
-difference of the reciprocal distances, so this depth is a reciprocal distance.)
+Depth is measured in pixels of blur radius, larger is nearer: what lies at depth d is blurred by
+the radius |d − f| in a photograph focused at f. (Through a thin lens the circle of confusion grows
+with the difference of the reciprocal distances, so depth here is a reciprocal distance.)
 """
 
 from __future__ import annotations

@@ -79,6 +79,20 @@ def test_noise_depends_on_its_generator_alone():
     assert torch.equal(camera.add_noise(image, 0.0, 0.5, np.random.default_rng(1)), image)
 
 
+@pytest.mark.parametrize(("shot", "ratio"), [(0.0, 10.28), (1.0, 1.394)])
+def test_noise_of_light_in_the_dark(shot, ratio):
+    """At sRGB 0.05 the curve is 10.28 times as steep as at 0.5, and the light 54.4 times less."""
+    deviations = []
+    for value in (0.5, 0.05):
+        light = to_linear(torch.full((3, 256, 256), value))
+        noisy = camera.add_light_noise(light, 0.002, shot, np.random.default_rng(1))
+        assert float((noisy - light).mean()) == pytest.approx(0, abs=1e-5)
+        deviations.append(float(to_srgb(noisy).std()))
+    assert deviations[0] == pytest.approx(0.002, rel=0.01)
+    # The curve bends within the noise, by more in the dark.
+    assert deviations[1] / deviations[0] == pytest.approx(ratio, rel=0.04)
+
+
 @pytest.mark.parametrize("shift", [(3.0, -2.0), (0.4, 0.7), (-0.5, 0.0)])
 def test_misregistration_moves_by_the_shift(shift):
     moved = camera.misregister(waves(), shift, 1.0)

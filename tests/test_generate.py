@@ -27,8 +27,10 @@ def config(tmp_path_factory) -> Path:
             cv2.imwrite(str(path), cv2.resize(coarse, (200, 160)))
     path = root / "config.yaml"
     path.write_text(
-        f"data: {{photographs: {root / 'train'}, defocus: {{sigma: [0.7, 2.0]}}}}\n"
-        f"validation: {{photographs: {root / 'test'}, defocus: {{sigma: [0.7, 2.0]}}}}\n"
+        f"data: {{photographs: {root / 'train'}, defocus: {{sigma: [0.7, 2.0]}}, "
+        "scenes: {photographs: [2, 4], radius: 6}}\n"
+        f"validation: {{photographs: {root / 'test'}, defocus: {{sigma: [0.7, 2.0]}}, "
+        "scenes: {three: {layers: [0, 0, 1], photographs: [2, 3], radius: 6}}}\n"
     )
     return path
 
@@ -137,6 +139,34 @@ def test_validation_split_uses_its_photographs(config, tmp_path):
     assert all(json.loads(line)["background"].startswith("test-") for line in lines)
 
 
+@pytest.mark.parametrize(("split", "name"), [("train", "scenes"), ("validation", "three")])
+def test_scenes(config, tmp_path, split, name):
+    """Photographs, truth, and the number of the photograph that is right, 255 where none is."""
+    output, chosen = tmp_path / "out", ("--set", name, "--split", split)
+    assert run(config, output, *chosen) == 0
+    arguments = ["--config", str(config), "--output", "", "--count", "1", "--size", "32"]
+    generator = generate.make_generator(generate.parse([*arguments, *chosen]))
+    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    files = {"manifest.jsonl"}
+    for index, line in enumerate(lines):
+        sample = generator[index]
+        assert line == sample.parameters
+        paths = [f"Photographs/{index}_{k}.png" for k in range(line["photographs"])]
+        for path, image in zip(paths, sample.photographs, strict=True):
+            stored = cv2.imread(str(output / path))[..., ::-1] / np.float32(255)
+            np.testing.assert_allclose(stored.transpose(2, 0, 1), image, atol=1e-6)
+        right = cv2.imread(str(output / f"FusionMapT/{index}_G.png"), cv2.IMREAD_GRAYSCALE)
+        for k, guidance in enumerate(sample.guidance[:, 0].numpy()):
+            assert np.array_equal(right == k, guidance == 1)
+        assert (right[(sample.guidance.amax(0) < 1)[0].numpy()] == 255).all()
+        files |= {*paths, f"FusionGT/{index}_FR.png", f"FusionMapT/{index}_G.png"}
+    before = contents(output)
+    assert len(lines) == COUNT and set(before) == files
+    (output / files.difference({"manifest.jsonl"}).pop()).unlink()
+    assert run(config, output, *chosen) == 0
+    assert contents(output) == before
+
+
 def test_mistakes_end_in_one_sentence(config, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").write_text("mine")
@@ -149,6 +179,7 @@ def test_mistakes_end_in_one_sentence(config, tmp_path, capsys):
         ((config, tmp_path / "out", "--workers", "0"), "--workers must be"),
         ((config, tmp_path / "out", "data.defocus.sigmas=1"), "did you mean data.defocus.sigma"),
         ((config, tmp_path / "out", "data.photographs=nowhere"), "nowhere"),
+        ((config, tmp_path / "out", "--set", "four"), "no train set four; it has pairs, scenes"),
         ((tmp_path / "none.yaml", tmp_path / "out"), "none.yaml"),
     ):
         assert run(*arguments) == 2

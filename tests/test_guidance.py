@@ -9,10 +9,12 @@ from scipy import ndimage
 
 from defocus.guidance import (
     INVISIBLE,
+    VEIL,
     boundary_map,
     compare_shares,
     defocused_share,
     guidance_map,
+    rightness,
 )
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, background_in_focus, focus_stack, foreground_in_focus
@@ -85,7 +87,8 @@ def test_exchanged_photographs_exchange_the_map():
     one = guidance_map([matte], [None, far], [near, None])
     other = guidance_map([matte], [near, None], [None, far])
     assert torch.equal(one, 1 - other)
-    assert torch.equal(boundary_map(one), boundary_map(other))
+    pair, exchanged = (torch.stack([g, 1 - g]) for g in (one, other))
+    assert torch.equal(boundary_map(pair), boundary_map(exchanged))
 
 
 def test_layer_that_fills_the_frame():
@@ -119,6 +122,39 @@ def test_share_is_all_or_nothing_without_boundaries():
         defocused_share([matte], [None])
 
 
-def test_boundary_map():
-    guidance = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
-    assert boundary_map(guidance).tolist() == [0.0, 0.5, 1.0, 0.5, 0.0]
+def test_boundary_map_of_two_is_the_papers():
+    one = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]).view(1, 1, 5)
+    boundary = boundary_map(torch.stack([one, 1 - one]))
+    assert torch.equal(boundary, 1 - 2 * (one - 0.5).abs())
+
+
+def test_boundary_map_of_many():
+    columns = [[1, 0, 0], [0.8, 0.1, 0.1], [0.5, 0.5, 0], [0.4, 0.3, 0.3]]
+    guidance = torch.tensor(columns).T.view(3, 1, 1, 4)
+    torch.testing.assert_close(boundary_map(guidance), torch.tensor([[[0, 0.4, 1, 1]]]))
+
+
+def decide(shares: list[list[float]], radii: list[list[float]]) -> list[float]:
+    """G* of one pixel: for each photograph the shares and the radii of its layers."""
+    pixels = [torch.tensor(values)[..., None, None] for values in (shares, radii)]
+    return rightness(*pixels).flatten().tolist()
+
+
+def test_the_sharpest_of_those_that_are_right_wins():
+    one_layer = [[1.0]] * 4
+    assert decide(one_layer, [[1.2], [0.3], [0.4], [2.0]]) == [0, 1, 0, 0]
+    assert decide(one_layer, [[1.2], [0.3], [0.3], [2.0]]) == [0, 0.5, 0.5, 0]  # equals share
+    assert decide(one_layer, [[3.2], [3.1], [3.4], [4.0]]) == [0, 1, 0, 0]  # none in focus
+
+
+def test_a_veil_makes_a_photograph_wrong():
+    # The far layer is sharp in photograph 1, where the near one spreads over it by 10 pixels.
+    for veil, expected in ((0.9 * VEIL, [0, 1, 0]), (1.1 * VEIL, [0, 0.5, 0.5])):
+        shares = [[0, 1], [veil, 1 - veil], [2 * veil, 1 - 2 * veil]]
+        assert decide(shares, [[0.0, 10.0], [10.0, 0.0], [10.2, 0.2]]) == expected
+
+
+def test_where_none_is_right_the_two_of_least_expected_blur_are_chosen_among_equals():
+    shares = [[0.5, 0.5]] * 4
+    assert decide(shares, [[0.0, 8.0], [4.0, 4.0], [8.0, 0.0], [9.0, 1.0]]) == [0.5, 0, 0.5, 0]
+    assert decide(shares, [[0.0, 8.0], [6.0, 6.0], [7.0, 1.0], [9.0, 0.4]]) == [0.5, 0, 0, 0.5]

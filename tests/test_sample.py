@@ -11,7 +11,6 @@ import torch
 from defocus.sample import DefocusConfig, Effect, SampleGenerator
 from defocus.sources import Photographs
 
-IMAGES = ("image1", "image2", "truth")
 PLAIN = DefocusConfig(size=48, sigma=[0.7, 2.0], linear_light=0.0, swap=0.0)
 EVERYTHING = replace(
     PLAIN,
@@ -37,7 +36,7 @@ def photographs(tmp_path_factory) -> Photographs:
 
 
 def assert_same(one, other):
-    for name in (*IMAGES, "guidance"):
+    for name in ("photographs", "truth", "guidance"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
     assert one.parameters == other.parameters
 
@@ -47,9 +46,9 @@ def test_a_sample_depends_on_seed_and_index_alone(photographs):
     forwards = [first[index] for index in range(4)]
     for index in (3, 0, 2, 1):
         assert_same(second[index], forwards[index])
-    assert not torch.equal(forwards[0].image1, forwards[1].image1)
+    assert not torch.equal(forwards[0].photographs, forwards[1].photographs)
     other = SampleGenerator(EVERYTHING, photographs, seed=5)
-    assert not torch.equal(forwards[0].image1, other[0].image1)
+    assert not torch.equal(forwards[0].photographs, other[0].photographs)
 
 
 @pytest.mark.parametrize("config", [PLAIN, EVERYTHING], ids=["plain", "everything"])
@@ -57,12 +56,12 @@ def test_shapes_ranges_and_parameters(photographs, config):
     generator = SampleGenerator(config, photographs, seed=1)
     for index in range(6):
         sample = generator[index]
-        for name in IMAGES:
-            image = getattr(sample, name)
+        for image in (*sample.photographs, sample.truth):
             assert image.shape == (3, 48, 48) and image.dtype == torch.float32
             torch.testing.assert_close(image * 255, (image * 255).round(), atol=1e-4, rtol=0)
             assert 0 <= image.min() and image.max() <= 1
-        assert sample.guidance.shape == (1, 48, 48)
+        assert sample.guidance.shape == (2, 1, 48, 48)
+        assert (sample.guidance.sum(0) == 1).all()
         assert set(sample.guidance.unique().tolist()) <= {0.0, 0.5, 1.0}
         parameters = sample.parameters
         assert json.loads(json.dumps(parameters)) == parameters
@@ -77,8 +76,8 @@ def test_guidance_names_a_source_that_is_right(photographs):
     pixels = 0
     for index in range(8):
         sample = generator[index]
-        for image, right in ((sample.image1, 1), (sample.image2, 0)):
-            error = (image - sample.truth).abs().amax(0)[sample.guidance[0] == right]
+        for image, guidance in zip(sample.photographs, sample.guidance, strict=True):
+            error = (image - sample.truth).abs().amax(0)[guidance[0] == 1]
             pixels += len(error)
             # Half a level of light from the defocused layer, and both rounded to 8 bits.
             assert not len(error) or error.max() < 1.01 / 255
@@ -90,17 +89,17 @@ def test_swapped_order_is_the_same_scene(photographs):
     swapped = SampleGenerator(replace(PLAIN, swap=1.0), photographs, seed=3)
     for index in range(3):
         one, other = plain[index], swapped[index]
-        assert torch.equal(one.image1, other.image2) and torch.equal(one.image2, other.image1)
+        assert torch.equal(one.photographs, other.photographs.flip(0))
         assert torch.equal(one.truth, other.truth)
-        assert torch.equal(one.guidance, 1 - other.guidance)
+        assert torch.equal(one.guidance, other.guidance.flip(0))
 
 
 def test_one_image_sharp_everywhere(photographs):
     generator = SampleGenerator(replace(PLAIN, sharp_everywhere=1.0), photographs, seed=1)
     sample = generator[0]
-    assert torch.equal(sample.image1, sample.truth)
-    assert not torch.equal(sample.image2, sample.truth)
-    assert sample.guidance.unique().tolist() == [1.0]
+    assert torch.equal(sample.photographs[0], sample.truth)
+    assert not torch.equal(sample.photographs[1], sample.truth)
+    assert sample.guidance[0].unique().tolist() == [1.0]
 
 
 def test_a_layer_that_fills_the_frame(photographs):
@@ -108,9 +107,9 @@ def test_a_layer_that_fills_the_frame(photographs):
     seen = set()
     for index in range(6):
         sample = generator[index]
-        (value,) = sample.guidance.unique().tolist()
+        (value,) = sample.guidance[0].unique().tolist()
         seen.add(value)
-        assert torch.equal((sample.image1, sample.image2)[value == 0], sample.truth)
+        assert torch.equal(sample.photographs[int(value == 0)], sample.truth)
     assert seen == {0.0, 1.0}
 
 
@@ -133,10 +132,9 @@ def test_a_layer_that_neither_has_in_focus(photographs):
         sample = SampleGenerator(config, photographs, seed=6)[index]
         layer, sigma = (sample.parameters[k] for k in ("unfocused_layer", "unfocused"))
         assert 0.99 < sigma < 1.81
-        right = (sample.guidance == (layer == "foreground"))[0]
-        image, other = sample.image1, sample.image2
-        if layer == "background":
-            image, other = other, image
+        which = int(layer == "background")
+        right = sample.guidance[which, 0] == 1
+        image, other = sample.photographs[which], sample.photographs[1 - which]
         if right.sum() > 200:
             seen.add(layer)
             assert (image - sample.truth).abs().amax(0)[right].max() < 1.01 / 255
@@ -154,7 +152,7 @@ def test_other_models_share_scene_and_truth(photographs, model):
     reference = SampleGenerator(PLAIN, photographs, seed=1)
     sample, expected = generator[0], reference[0]
     assert torch.equal(sample.truth, expected.truth)
-    assert not torch.equal(sample.image2, expected.image2)
+    assert not torch.equal(sample.photographs[1], expected.photographs[1])
 
 
 def test_unknown_names_are_refused(photographs):
