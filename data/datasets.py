@@ -77,12 +77,13 @@ class Mixture(Dataset):
         self.share = share if scenes else 1.0
 
     def count(self, step: int) -> int | None:
-        """Photographs in each sample of a training step; None for pairs of the two-layer model."""
+        """Photographs in each sample of a training step, more often few than many; None for pairs
+        of the two-layer model."""
         rng = np.random.default_rng([self.seed, step, 2])
         if rng.random() < self.share:
             return None
         low, high = self.scenes.config.photographs
-        return int(rng.integers(low, high + 1))
+        return low + int((high - low + 1) * rng.random() ** 2)
 
     def __getitem__(self, draw: Draw) -> Batch:
         number, count = draw
