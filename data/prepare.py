@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import errno
 import gzip
 import hashlib
@@ -38,7 +37,7 @@ from tqdm import tqdm
 
 from data.public import SOURCES, Archive, Source, describe
 from utils.atomic import atomic_path
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, nearest
 
 TIMEOUT = 60.0  # s without a byte before a connection counts as dead
 _NETWORK = (
@@ -300,7 +299,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if args.name not in SOURCES:
         names = [*SOURCES, "list"]
-        near = difflib.get_close_matches(args.name, names, n=1, cutoff=0.0)[0]
+        near = nearest(args.name, names)
         raise UserError(f"no source {args.name!r}: did you mean {near} (of {', '.join(names)})?")
     source = SOURCES[args.name]
     print(describe(source))

@@ -13,6 +13,7 @@ from skimage.data import astronaut
 from tqdm import tqdm
 
 from utils.errors import cli
+from utils.markdown import table
 from utils.metrics import METRICS, forget
 from utils.metrics.core import Metric
 from utils.metrics.verify import TOLERANCE, agreement, published_values
@@ -103,10 +104,9 @@ def print_unsharp() -> None:
     """Print :func:`unsharp_table` in Markdown."""
     rows = unsharp_table()
     symbols = list(rows[0][1])
-    print("| amount |", " | ".join(f"{s} {arrow(METRICS[s])}" for s in symbols), "|")
-    print("|---" * (len(symbols) + 1) + "|")
-    for amount, values in rows:
-        print(f"| {amount:g} |", " | ".join(f"{value:.4f}" for value in values.values()), "|")
+    head = ["amount", *(f"{symbol} {arrow(METRICS[symbol])}" for symbol in symbols)]
+    body = ([f"{amount:g}", *(f"{v:.4f}" for v in values.values())] for amount, values in rows)
+    print(table(head, body), end="")
 
 
 def print_agreement(shared: Path) -> bool:
@@ -115,13 +115,13 @@ def print_agreement(shared: Path) -> bool:
     lines = published_values(shared)
     for row in agreement(shared, tqdm(lines, unit="image", disable=None)):
         columns.setdefault(row.symbol, []).append(row)
-    complete = True
-    print("| metric | rows | worst relative difference | beyond 0.1 % |\n|---|---|---|---|")
+    complete, cells = True, []
     for symbol, rows in columns.items():
         beyond = [row for row in rows if row.difference > TOLERANCE]
         worst = max((row.difference for row in rows if row not in beyond), default=np.nan)
         complete &= all(row.explained for row in beyond)
-        print(f"| {symbol} | {len(rows) - len(beyond)} | {worst:.1e} | {len(beyond)} |")
+        cells.append([symbol, str(len(rows) - len(beyond)), f"{worst:.1e}", str(len(beyond))])
+    print(table(["metric", "rows", "worst relative difference", "beyond 0.1 %"], cells), end="")
     for row in (row for rows in columns.values() for row in rows if row.difference > TOLERANCE):
         print(
             f"{row.symbol} {row.pair} {row.method}: published {row.published:.10g}, "
