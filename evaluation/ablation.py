@@ -1,6 +1,6 @@
 """The paper's argument, tested: one network and budget, trained on other defocus models.
 
-    python -m evaluation.ablation --sources ../shared/data/lytro --out docs/results/ablation
+    python -m evaluation.ablation --sources datasets/lytro --out docs/results/ablation
 
 Trains each of configs/ablation/*.yaml (a finished run is not trained again, one that was
 interrupted goes on), then tabulates them on generated ground truth, whose α-matte model is what a
