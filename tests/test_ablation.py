@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from evaluation import ablation
-from tests.test_readme import quick_training
 from utils.config import load_config, to_dict
 from utils.errors import UserError
+
+
+def quick_training(run: Path, photographs: Path) -> list[str]:
+    """Overrides that make training and validation a matter of a second."""
+    return [
+        f"run={run}",
+        f"data.photographs={photographs}",
+        "data.cutouts=null",
+        "data.workers=0",
+        "data.defocus.size=32",
+        "data.defocus.sigma=[0.7,1.5]",
+        "validation.photographs=''",
+        "validation.cutouts=null",
+        "validation.fraction=0.3",
+        "validation.samples=1",
+        "validation.quick=1",
+        "validation.defocus.size=64",
+        "train.steps=1",
+        "train.batch=1",
+    ]
 
 
 def flat(values: dict, prefix: str = "") -> dict[str, object]:
