@@ -8,6 +8,7 @@ samples and few steps. Otherwise the commands run as they stand, without the int
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -46,7 +47,7 @@ SMALL = {
 
 
 class Row(NamedTuple):
-    """What became of a command; ``seconds`` is None if it was not run."""
+    """The result of a command; ``seconds`` is None if it was not run."""
 
     command: str
     result: str
@@ -142,7 +143,13 @@ def run(folder: Path) -> Iterator[Row]:
         yield Row(line, result, seconds, done.returncode != 0)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.readme",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         rows = []
         for row in run(make_copy(Path(temporary) / "mmfnet")):

@@ -22,6 +22,7 @@ from evaluation.symbols import choose_metrics
 from evaluation.table1 import PUBLISHED
 from tests import octave
 from tests.conftest import ROOT, texture
+from utils.cores import cores
 from utils.images import write_png
 from utils.metrics import METRICS
 
@@ -120,6 +121,13 @@ def test_only_what_is_new_is_computed(folders, run, monkeypatch):
     monkeypatch.setattr(cache, "version", lambda symbol: f"another-{symbol}")
     assert run("--metrics", "AG", methods=["mean"]) == 0
     assert len(computed) == 3
+
+
+def test_cores_are_those_of_this_process_or_of_the_machine(monkeypatch):
+    """macOS and Windows cannot be asked for the former."""
+    assert 1 <= cores() <= os.cpu_count()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert cores() == os.cpu_count()
 
 
 def test_versions_follow_the_code():
