@@ -24,6 +24,7 @@ from evaluation import scores, table1, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect
 from evaluation.symbols import choose_metrics
+from utils.cores import cores
 from utils.errors import UserError, cli
 
 
@@ -56,7 +57,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--config", default="configs/mmfnet.yaml", help="whose validation set")
     add("--set", nargs="+", default=[], metavar="key.sub=value", help="over the config")
     add = parser.add_argument_group("how").add_argument
-    add("--workers", type=int, default=scores.cores(), help="default: all cores")
+    add("--workers", type=int, default=cores(), help="default: all cores")
     add("--cache", type=Path, default=default_cache(), metavar="DIR", help="known values")
     add("--device", default="auto", help="of our network")
     return parser.parse_args(argv)
@@ -144,14 +145,14 @@ def run_methods(
         about[NAME], wrong = fuse_folder(args.weights, pairs, methods[NAME], args.device)
         problems += wrong
     if args.run_peers is not None:
-        from evaluation import peers
+        from evaluation import peers, runs
 
         chosen, notes = peers.choose_peers(args.run_peers)
         print("\n".join(notes), file=sys.stderr)
-        content = peers.content(pairs)
+        content = runs.content(pairs)
         for peer in chosen:
             folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
-            run, wrong = peers.run_peer(peer, pairs, content, folder)
+            run, wrong = runs.run_peer(peer, pairs, content, folder)
             problems += wrong
             if any(folder.glob("*.png")):
                 methods[peer.name] = folder

@@ -23,6 +23,7 @@ from models.fuse import fuse_arrays
 from models.mmfnet import MMFNet
 from models.onnx_backend import load_onnx
 from stacks.cascade import ONNX, WEIGHTS
+from utils import markdown
 from utils.errors import UserError, cli
 from utils.images import read_photo
 
@@ -83,12 +84,11 @@ def compare(
 def table(found: dict[str, tuple[float, int]]) -> str:
     """What :func:`compare` found, as Markdown."""
     reference = found[EAGER][0]
-    rows = ["| | seconds | PyTorch's time / its | differs by |", "|---|---|---|---|"]
-    rows += [
-        f"| {name} | {seconds:.3f} | {reference / seconds:.2f} | {steps} |"
+    rows = (
+        [name, f"{seconds:.3f}", f"{reference / seconds:.2f}", str(steps)]
         for name, (seconds, steps) in found.items()
-    ]
-    return "\n".join(rows)
+    )
+    return markdown.table(["", "seconds", "PyTorch's time / its", "differs by"], rows)
 
 
 if __name__ == "__main__":

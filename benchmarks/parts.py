@@ -16,7 +16,8 @@ from benchmarks.folding import FOLDS, Fold, oracle
 from benchmarks.generated import Quality, Truth, choose_frames, generated, quality, read_truth
 from benchmarks.measure import Failed, measure
 from benchmarks.report import Bar, Row, Rows
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, Tool, result
+from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, result
+from evaluation.peers import Peer
 from utils.images import read_photo
 
 TWELVE = (3000, 4000)
@@ -30,7 +31,7 @@ class Setting:
     photographs: Path
     pcb: Path
     work: Path
-    tools: Sequence[Tool]
+    tools: Sequence[Peer]
     large: tuple[int, int] = TWELVE
     large_frames: int = 10
     sizes: Sequence[tuple[int, int]] = ((1536, 2048), (2121, 2828), TWELVE, (4243, 5657))
@@ -45,11 +46,11 @@ class Setting:
         return generated(self.work, seed, size, layers, frames, self.photographs)
 
 
-def run(tool: Tool, frames: Path, align: bool, truth: Truth | None = None) -> Row:
+def run(tool: Peer, frames: Path, align: bool, truth: Truth | None = None) -> Row:
     """What a tool took to fuse a folder of frames, and how near the truth it came."""
     with tempfile.TemporaryDirectory(prefix="stacks-") as output:
         try:
-            cost = measure(tool.commands(frames, Path(output), align))
+            cost = measure(tool.command_lines([frames], Path(output), align))
         except Failed as reason:
             return {"failed": str(reason)}
         row = {"version": tool.version(), **cost._asdict()}

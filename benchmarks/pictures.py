@@ -20,8 +20,9 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.measure import Failed, measure
-from benchmarks.tools import Tool, choose, result
+from benchmarks.tools import result
 from evaluation.figures import choose_insets, comparison
+from evaluation.peers import Peer, choose_peers
 from stacks.fuse import Step, fuse
 from utils.errors import UserError, cli
 from utils.figures import save
@@ -37,7 +38,7 @@ def series(folder: Path) -> dict[str, list[Path]]:
         UserError: there is no folder, or no stack in it.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}")
+        raise UserError(f"no folder {folder}; `python -m data.prepare list` names what it fetches")
     found = defaultdict(list)
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in EXTENSIONS:
@@ -48,7 +49,7 @@ def series(folder: Path) -> dict[str, list[Path]]:
     return stacks
 
 
-def results(frames: Sequence[np.ndarray], peers: Sequence[Tool]) -> dict[str, np.ndarray]:
+def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> dict[str, np.ndarray]:
     """First, middle and last frame, aligned, and what each program makes of all of them."""
     with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
         aligned: list[Path] = []
@@ -66,7 +67,7 @@ def results(frames: Sequence[np.ndarray], peers: Sequence[Tool]) -> dict[str, np
             output = Path(folder) / tool.name
             output.mkdir()
             try:
-                measure(tool.commands(Path(folder) / "frames", output, False))
+                measure(tool.command_lines([Path(folder) / "frames"], output, False))
             except Failed as reason:
                 raise UserError(str(reason)) from reason
             images[tool.name] = read_photo(result(output)).rgb
@@ -80,12 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shared = Path("../shared/data")
-    folders = [shared / "lytro_triples", shared / "stacks/pcb"]
+    folders = [Path("datasets/lytro_triples"), Path("datasets/stacks/pcb")]
     parser.add_argument("--stacks", nargs="+", type=Path, default=folders, metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/stacks"))
     options = parser.parse_args(arguments)
-    peers, notes = choose(PEERS)
+    peers, notes = choose_peers(PEERS)
     for note in notes:
         print(note)
     stacks = {k: v for folder in options.stacks for k, v in series(folder).items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.tables import write_text
+from utils import markdown
 
 Row = dict[str, Any]
 
@@ -48,14 +49,13 @@ def table(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, str]], first
         columns: key of a value to (head, format).
         first: head of the names.
     """
-    lines = [[first, *(head for head, _ in columns.values())], ["---"] * (len(columns) + 1)]
-    for name, row in rows.items():
-        cells = [
-            form.format(row[key]) if row.get(key) is not None else "–"
-            for key, (_, form) in columns.items()
-        ]
-        lines.append([name, *cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    heads, forms = zip(*columns.values(), strict=True)
+
+    def cells(row: Row) -> list[str]:
+        values = map(row.get, columns)
+        return ["–" if v is None else f.format(v) for v, f in zip(values, forms, strict=True)]
+
+    return markdown.table([first, *heads], ([name, *cells(row)] for name, row in rows.items()))
 
 
 def verdicts(bars: Sequence[Bar]) -> str:

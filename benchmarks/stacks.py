@@ -18,7 +18,8 @@ from typing import NamedTuple
 from benchmarks import parts
 from benchmarks.parts import Setting
 from benchmarks.report import Bar, Row, Rows, table, verdicts
-from benchmarks.tools import TOOLS, choose
+from benchmarks.tools import TOOLS
+from evaluation.peers import choose_peers
 from evaluation.tables import write_text
 from utils.errors import UserError, cli
 from utils.provenance import provenance
@@ -113,9 +114,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = [tool.name for tool in TOOLS]
     parser.add_argument("--tools", nargs="+", choices=names, default=[], metavar="NAME")
     parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
-    shared = Path("../shared/data")
-    parser.add_argument("--photographs", type=Path, default=shared / "bsds500/images/test")
-    parser.add_argument("--pcb", type=Path, default=shared / "stacks/pcb", help="the real stack")
+    photographs, pcb = Path("datasets/bsds500/images/test"), Path("datasets/stacks/pcb")
+    parser.add_argument("--photographs", type=Path, default=photographs)
+    parser.add_argument("--pcb", type=Path, default=pcb, help="the real stack")
     parser.add_argument("--work", type=Path, default=Path("datasets/stacks"), help="made stacks")
     parser.add_argument("--out", type=Path, default=Path("docs/results/stacks"))
     return parser.parse_args(arguments)
@@ -126,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     for folder in (options.photographs, options.pcb):
         if not folder.is_dir():
-            raise UserError(f"no folder {folder}; --photographs and --pcb say where they are")
-    tools, notes = choose(options.tools)
+            raise UserError(f"no folder {folder}; python -m data.prepare fetches bsds500 and pcb")
+    tools, notes = choose_peers(options.tools, TOOLS, align=True)
     print(*notes, sep="\n", end="\n" if notes else "")
     setting = Setting(options.photographs, options.pcb, options.work, tools)
     for name in options.only:

@@ -4,41 +4,37 @@
     python -m data.prepare bsds500 [--root DIR] [--mirror URL | --archive FILE …]
 
 Below ROOT (``datasets/``) this gives ``coco/val2017``, ``coco/annotations``,
-``bsds500/{images,groundTruth}/{train,val,test}`` and ``lytro/lytro-NN-{A,B}.jpg``. Each of the
-folders appears whole or not at all, with ``FOLDER.source.json`` beside it that says what it was
-made from. A second call compares the folder with that record and downloads nothing.
+``bsds500/{images,groundTruth}/{train,val,test}``, ``lytro/lytro-NN-{A,B}.jpg``,
+``lytro_triples/lytro-NN-{A,B,C}.jpg``, ``mmfnet_lytro/lytro-NN-Fusion.png``,
+``mfifb_lytro/METHOD/lytro-NN.jpg``, ``stacks/pcb`` and ``demo``, eight photographs that come with
+scikit-image. Each of the folders appears whole or not at all, with ``FOLDER.source.json`` beside it
+that says what it was made from. A second call compares the folder with that record and downloads
+nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import errno
-import gzip
 import hashlib
 import http.client
+import importlib
 import json
-import shutil
 import socket
 import ssl
 import sys
-import tarfile
 import tempfile
 import urllib.error
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import IO
+from collections.abc import Sequence
+from pathlib import Path
 
 from torchvision.datasets.utils import check_integrity, download_url
-from tqdm import tqdm
 
+from data.archives import BadArchive, extract
 from data.public import SOURCES, Archive, Source, describe
 from utils.atomic import atomic_path
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, nearest
 
 TIMEOUT = 60.0  # s without a byte before a connection counts as dead
 _NETWORK = (
@@ -50,11 +46,6 @@ _NETWORK = (
     RecursionError,  # torchvision's word for too many redirects
     ValueError,  # not a URL
 )
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
-
-
-class BadArchive(UserError):
-    """The archive itself is at fault, not the disk."""
 
 
 def prepare(
@@ -82,6 +73,9 @@ def prepare(
                 if not check_integrity(given, archive.md5):
                     raise UserError(f"--archive {given} is missing or not the {archive.name} known")
                 _install(source, archive, given, str(given), folder)
+            elif not archive.url:
+                package = Path(importlib.import_module(archive.name).__path__[0])
+                _install(source, archive, package, str(package), folder)
             else:
                 _download_and_install(source, archive, mirror, root / ".downloads", folder)
         except OSError as error:
@@ -167,70 +161,20 @@ def _install(source: Source, archive: Archive, path: Path, origin: str, folder: 
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         unpacked = Path(scratch) / "files"
         try:
-            _extract(archive, path, unpacked)
+            extract(archive, path, unpacked)
         except BadArchive as error:
             raise BadArchive(f"{error}: {_by_hand(source, archive)}") from error
-        record = {
-            "url": origin,
-            "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
-            "files": archive.files,
-            "content_sha256": _content_sha256(unpacked),
-        }
-        if archive.md5 is None:
-            _tell_checksum(folder, record["sha256"])
+        record = {"url": origin, "files": archive.files, "content_sha256": digest(unpacked)}
+        if path.is_file():
+            record |= {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            if archive.content:
+                _compare(folder, record["content_sha256"] == archive.content)
+            elif archive.md5 is None:
+                _tell_checksum(folder, record["sha256"])
         # Record first: a folder without one is then always somebody else's.
         with atomic_path(_record(folder)) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         unpacked.rename(folder)
-
-
-def _members(path: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]] | None]]:
-    """Names in a zip or tar file, each with a function that opens it (None: not a file)."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                yield info.filename, None if info.is_dir() else partial(archive.open, info)
-    elif tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
-            for member in archive:
-                tarfile.data_filter(member, str(path.parent))  # no links out, no devices
-                opener = partial(archive.extractfile, member) if member.isfile() else None
-                yield member.name, opener
-    else:
-        raise BadArchive(f"{path.name} is not a whole zip or tar archive")
-
-
-def _extract(archive: Archive, path: Path, folder: Path) -> None:
-    """Write the members that ``archive.members`` picks below ``folder``, and check their number.
-
-    torchvision's ``extract_archive`` unpacks everything (COCO: 0.7 GB of annotations that are not
-    used) and runs tar files without an extraction filter, hence not used.
-    """
-    written: set[str] = set()
-    with tqdm(total=archive.files, desc=archive.name, unit="file") as progress:
-        try:
-            for name, opener in _members(path):
-                parts = PurePosixPath(name.replace("\\", "/"))
-                if parts.is_absolute() or ".." in parts.parts:
-                    raise BadArchive(f"{path.name} is refused: member {name!r} leaves its folder")
-                found = archive.members.match(name)
-                if opener is None or found is None:
-                    continue
-                if found[1] in written:
-                    raise BadArchive(f"{path.name} holds {found[1]} twice")
-                target = folder / found[1]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opener() as stream, open(target, "wb") as out:
-                    shutil.copyfileobj(stream, out)
-                written.add(found[1])
-                progress.update()
-        except tarfile.FilterError as error:
-            raise BadArchive(f"{path.name} is refused ({error})") from error
-        except _BROKEN as error:
-            raise BadArchive(f"{path.name} is broken ({error})") from error
-    if len(written) != archive.files:
-        raise BadArchive(f"{path.name} has {len(written)} of the {archive.files} files expected")
 
 
 def _verify(folder: Path) -> None:
@@ -241,8 +185,18 @@ def _verify(folder: Path) -> None:
         raise UserError(
             f"{folder} was not made by this command: move it away or choose another --root"
         ) from error
-    if _content_sha256(folder) != expected:
+    if digest(folder) != expected:
         raise UserError(f"files in {folder} are missing or altered: delete it and run again")
+
+
+def _compare(folder: Path, same: bool) -> None:
+    if same:
+        print(f"{folder}: the files that our tables were measured on")
+    else:
+        print(
+            f"warning: {folder} holds other files than our tables were measured on",
+            file=sys.stderr,
+        )
 
 
 def _tell_checksum(folder: Path, sha256: str) -> None:
@@ -265,14 +219,14 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _content_sha256(folder: Path) -> str:
-    """One digest of all names and contents below ``folder``; file managers' hidden files not."""
-    digest = hashlib.sha256()
+def digest(folder: Path) -> str:
+    """SHA-256 of all names and contents below ``folder``, but for file managers' hidden files."""
+    total = hashlib.sha256()
     for path in sorted(folder.rglob("[!.]*")):
         if path.is_dir():
             continue
-        digest.update(f"{path.relative_to(folder).as_posix()} {_sha256(path)}\n".encode())
-    return digest.hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {_sha256(path)}\n".encode())
+    return total.hexdigest()
 
 
 def _disk_error(error: OSError, path: Path) -> UserError:
@@ -300,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if args.name not in SOURCES:
         names = [*SOURCES, "list"]
-        near = difflib.get_close_matches(args.name, names, n=1, cutoff=0.0)[0]
+        near = nearest(args.name, names)
         raise UserError(f"no source {args.name!r}: did you mean {near} (of {', '.join(names)})?")
     source = SOURCES[args.name]
     print(describe(source))

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 class Archive:
     """A file to download and the folder it becomes.
 
-    ``members`` is the layout: it picks the members of the archive that are used, and its first
-    group is their path inside ``folder``. ``files`` is how many there are. ``md5`` and ``size``
-    (bytes) are None where nobody has published them.
+    ``members`` is the layout: it picks the members of the archive that are used, which become
+    ``path`` (a template of its groups) inside ``folder``. ``files`` is how many there are. ``md5``
+    and ``size`` (bytes) are None where nobody has published them. ``content`` is what
+    :func:`data.prepare.digest` gives for the files that our tables were measured on, where we have
+    them. An archive without ``url`` is an installed package of this name.
     """
 
     name: str
@@ -20,8 +22,10 @@ class Archive:
     folder: str
     members: re.Pattern[str]
     files: int
+    path: str = r"\1"
     md5: str | None = None
     size: int | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,100 @@ _SOURCES = (
             ),
         ),
     ),
+    # Of the next four the addresses were taken from an index of these repositories, not tried.
+    Source(
+        "lytro_triples",
+        "https://github.com/mnnejati/LytroDataset",
+        "research, with citation",
+        "as lytro, of which these are the four series of three images",
+        (
+            Archive(
+                "LytroDataset.zip",
+                "https://github.com/mnnejati/LytroDataset/archive/HEAD.zip",
+                "lytro_triples",
+                re.compile(r"(?i:.*triple).*/(lytro-0[1-4]-[ABC]\.(?:png|jpg))$"),
+                files=12,
+                content="0029bac3bfd0b17878a8a81db627ff38c87913156f99f5261065d9cd1893c823",
+            ),
+        ),
+    ),
+    Source(
+        "mmfnet_lytro",
+        "https://github.com/xytmhy/MMF-Net-Multi-Focus-Image-Fusion",
+        "MIT; what the paper's authors fused of the Lytro pairs",
+        'H. Ma et al., "An α-Matte Boundary Defocus Model-Based Cascaded Network for Multi-focus '
+        'Image Fusion", IEEE TIP 2020',
+        (
+            # Packed on demand as well, but a commit's files stay what they are: ``content``.
+            Archive(
+                "MMF-Net-Multi-Focus-Image-Fusion.zip",
+                "https://github.com/xytmhy/MMF-Net-Multi-Focus-Image-Fusion/archive/"
+                "464287a75931a6a1d756411a79c0693dde0e05e5.zip",
+                "mmfnet_lytro",
+                re.compile(r"(?:.*/)?ResultsLytro/(lytro-\d\d-Fusion\.png)$"),
+                files=20,
+                content="9b240d3a683ddd5eb059fe3ae129410eb1c7d99b6f489a43ab711903245a54fc",
+            ),
+        ),
+    ),
+    Source(
+        "mfifb_lytro",
+        "https://github.com/xingchenzhang/MFIF",
+        "none stated; research, with citation",
+        'X. Zhang, "Multi-focus Image Fusion: A Benchmark", arXiv:2005.01116; "Deep Learning-based '
+        'Multi-focus Image Fusion", IEEE TPAMI 2021',
+        (
+            # Ours came with MFIFB, whose present repository lacks the Lytro pairs; this one is of
+            # the same author. Whether the images are the same is told when they are there.
+            Archive(
+                "MFIF.zip",
+                "https://github.com/xingchenzhang/MFIF/archive/"
+                "b66663c88d1f5d95af5b4c9866f44d8436798449.zip",
+                "mfifb_lytro",
+                re.compile(
+                    r"(?:.*/)?fused_images/lytro_(\d\d)_(BFMF|CNN|CSR|DRPL|DSIFT|ECNN|GFDF|GFF|"
+                    r"IFCNN|IFM|MST_SR|MWGF|NSCT_SR|QB|SESF)(\.jpg)$"
+                ),
+                files=300,
+                path=r"\2/lytro-\1\3",
+                content="a867643b85f740aad1adde9cdc855f2a5da8ec4346c8bc5bb82b2e9f34fc10a8",
+            ),
+        ),
+    ),
+    Source(
+        "pcb",
+        "https://github.com/PetteriAimonen/focus-stack",
+        "MIT",
+        "P. Aimonen, focus-stack: a hand-held stack of a circuit board",
+        (
+            Archive(
+                "focus-stack.zip",
+                "https://github.com/PetteriAimonen/focus-stack/archive/"
+                "facc70de8c56137ff1933bcb274f929d8e758726.zip",
+                "stacks/pcb",
+                re.compile(r"(?:.*/)?examples/pcb/(pcb_00[1-7]\.jpg)$"),
+                files=7,
+                content="24e9614d75e85630209286f990b29d43b4ca655bc4dcb8027bbcfb5da0e79b1f",
+            ),
+        ),
+    ),
+    Source(
+        "demo",
+        "https://scikit-image.org",
+        "CC0 or public domain; the authors are named in skimage.data",
+        "S. van der Walt et al., scikit-image: image processing in Python, PeerJ 2014",
+        (
+            Archive(
+                "skimage.data",
+                "",  # nothing to download
+                "demo",
+                re.compile(
+                    r"((?:astronaut|brick|camera|chelsea|coffee|grass|gravel)\.png|rocket\.jpg)$"
+                ),
+                files=8,
+            ),
+        ),
+    ),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _SOURCES}
 
@@ -115,6 +213,8 @@ def describe(source: Source) -> str:
     """Name, size, page, terms and citation as four lines of text."""
     sizes = [archive.size for archive in source.archives]
     size = "size not published" if None in sizes else f"{sum(sizes) / 1e6:.0f} MB"
+    if not any(archive.url for archive in source.archives):
+        size = "nothing to download"
     return (
         f"{source.name} ({size})\n  page:  {source.page}\n"
         f"  terms: {source.terms}\n  cite:  {source.citation}"

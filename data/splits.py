@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 
 def is_held_out(photograph: str, fraction: float) -> bool:
@@ -18,10 +17,3 @@ def is_held_out(photograph: str, fraction: float) -> bool:
     """
     digest = hashlib.sha256(photograph.encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
-
-
-def split(photographs: Iterable[str], fraction: float) -> tuple[set[str], set[str]]:
-    """(train, validation) sets of photographs; see :func:`is_held_out`."""
-    names = set(photographs)
-    held_out = {name for name in names if is_held_out(name, fraction)}
-    return names - held_out, held_out

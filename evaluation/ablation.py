@@ -1,10 +1,11 @@
 """The paper's argument, tested: one network and budget, trained on other defocus models.
 
-    python -m evaluation.ablation --sources ../shared/data/lytro --out docs/results/ablation
+    python -m evaluation.ablation --sources datasets/lytro --out docs/results/ablation
 
-Trains each of configs/ablation/*.yaml (a finished run is not trained again, one that was
-interrupted goes on), then tabulates them on generated ground truth, whose α-matte model is what a
-lens does, and on real pairs, with enlarged places of one of them.
+Trains each of configs/ablation/*.yaml from three seeds (a finished run is not trained again, one
+that was interrupted goes on), then tabulates mean and spread on generated ground truth, whose
+α-matte model is what a lens does, and compares the networks of the first seed on real pairs, with
+places enlarged. Each model has the guidance map of its own definition.
 """
 
 from __future__ import annotations
@@ -13,25 +14,32 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
-import evaluate
 import main as training
 from data.build import validation_set
 from data.datasets import in_order
 from data.pairs import find_pairs
+from evaluation import figures, scores, tables
+from evaluation.cache import Cache, default_cache
+from evaluation.matching import collect
 from evaluation.network import fuse_folder
 from models.build import load_model
 from training.validation import validate
-from utils.atomic import atomic_path
 from utils.config import Config, load_config, to_dict
+from utils.cores import cores
 from utils.device import choose_device
 from utils.errors import UserError, cli
+from utils.markdown import table
+from utils.provenance import provenance
 
 CONFIGS = Path(__file__).parents[1] / "configs/ablation"
-METRICS = "AG,LIF,MSD,GLD,Q_G,Q_MI,Q_Y,Q_CB"
+METRICS = ("AG", "LIF", "MSD", "GLD", "Q_G", "Q_MI", "Q_Y", "Q_CB")
+Runs = dict[str, list[Config]]  # of each model, by seed
 Figures = dict[str, float]
 
 
@@ -41,11 +49,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", help="of configs/ablation/; all by default")
+    add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="default: 1 2 3")
     add("--set", nargs="+", default=[], metavar="key.sub=value", help="over every config")
     add("--sources", type=Path, metavar="DIR", help="folder of real pairs to compare on")
-    add("--pair", default="lytro-05", help="of them, the one to enlarge")
-    add("--insets", nargs="+", metavar="x,y[,size]", help="where; found on the FDB by default")
-    add("--workers", type=int, default=evaluate.scores.cores(), help="for metrics")
+    pairs = ["lytro-05", "lytro-07", "lytro-03"]
+    add("--pairs", nargs="+", default=pairs, metavar="PAIR", help="of them, those to enlarge")
+    add("--insets", nargs="+", metavar="x,y[,size]", help="where; by default found on the FDB")
+    add("--workers", type=int, default=cores(), help="for metrics")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     return parser.parse_args(argv)
 
@@ -53,36 +63,39 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 @cli
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    configs = choose(args.only, args.set)
-    for name, config in configs.items():
-        if trained_steps(config) < config.train.steps:
-            print(f"training {name}", file=sys.stderr)
-            training.train(config, choose_device(config.device))
-    figures = {name: measure(name, config) for name, config in configs.items()}
-    text = synthetic_table(figures, next(iter(configs.values())))
+    runs = choose(args.only, args.seeds, args.set)
+    found: dict[str, list[Figures]] = {}
+    for name, configs in runs.items():
+        for config in configs:
+            if trained_steps(config) < config.train.steps:
+                print(f"training {config.run}", file=sys.stderr)
+                training.train(config, choose_device(config.device))
+        found[name] = [measure(config) for config in configs]
+    text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)
-    with atomic_path(args.out / "synthetic.md") as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-    with atomic_path(args.out / "synthetic.json") as temporary:
-        temporary.write_text(json.dumps(figures, indent=1))
-    return compare_pairs(args, configs) if args.sources else 0
+    tables.write_text(args.out / "synthetic.md", text)
+    tables.write_text(args.out / "synthetic.json", json.dumps(found, indent=1) + "\n")
+    return compare_pairs(args, {name: configs[0] for name, configs in runs.items()})
 
 
-def choose(only: list[str] | None, overrides: list[str]) -> dict[str, Config]:
-    """{name: config}; a ``run=`` among the overrides becomes the folder of all runs.
+def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -> Runs:
+    """The configs, each with every seed and a run of its own.
 
     Raises:
-        UserError: an unknown name, or a run that did not end as its config says.
+        UserError: an unknown name, or a wrong override.
     """
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     for name in only or ():
         if name not in known:
             raise UserError(f"--only {name}: choose of {', '.join(known)}")
-    configs = {}
+    runs: Runs = {}
     for name in only or known:
-        own = [f"{text}/{name}" if text.startswith("run=") else text for text in overrides]
-        configs[name] = load_config(CONFIGS / f"{name}.yaml", own)
-    return configs
+        for seed in seeds:
+            config = load_config(CONFIGS / f"{name}.yaml", overrides)
+            home = Path(config.run) if config.run.endswith(name) else Path(config.run, name)
+            config.run, config.seed = str(home / f"seed-{seed}"), seed
+            runs.setdefault(name, []).append(config)
+    return runs
 
 
 def trained_steps(config: Config) -> int:
@@ -97,9 +110,9 @@ def weights_of(config: Config) -> Path:
     return Path(config.run) / "latest.safetensors"
 
 
-def measure(name: str, config: Config) -> Figures:
+def measure(config: Config) -> Figures:
     """:func:`training.validation.validate` on the validation set, which all configs share."""
-    print(f"validating {name}", file=sys.stderr)
+    print(f"validating {config.run}", file=sys.stderr)
     device = choose_device(config.device)
     model = load_model(weights_of(config), to_dict(config.model))
     model = model.to(device, memory_format=torch.channels_last)
@@ -107,42 +120,59 @@ def measure(name: str, config: Config) -> Figures:
     return validate(model, in_order(samples, 4, config.data.workers), device)
 
 
-def synthetic_table(figures: dict[str, Figures], config: Config) -> str:
-    """Markdown: a row for each training, and oracle selection."""
-    lines = [
-        f"Generated ground truth (α-matte model), mean of {config.validation.samples} samples; "
-        f"each trained for {config.train.steps} steps of {config.train.batch} samples",
-        "",
-        "| trained on | initial, whole | initial, FDB | final, whole | final, FDB | G right |",
-        "|---|---|---|---|---|---|",
-    ]
+def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> str:
+    """Markdown: a row for each training, and oracle selection.
+
+    Args:
+        found: of each model the figures of every seed.
+        config: any of the runs.
+    """
+
+    def cell(rows: Sequence[Figures], key: str, scale: float = 1) -> str:
+        values = np.array([row[key] for row in rows]) * scale
+        spread = f" ± {values.std(ddof=1):.2f}" if len(rows) > 1 else ""
+        return f"{values.mean():.2f}{spread}"
+
     columns = ("initial_whole", "initial_band", "fused_whole", "fused_band")
-    for name, row in figures.items():
-        cells = " | ".join(f"{row[column]:.2f}" for column in columns)
-        lines.append(f"| {name.replace('_', ' ')} | {cells} | {row['guidance']:.2%} |")
-    oracle = next(iter(figures.values()))
-    cells = f"{oracle['oracle_whole']:.2f} | {oracle['oracle_band']:.2f}"
-    return "\n".join([*lines, f"| *oracle selection* | {cells} | {cells} | |"])
-
-
-def compare_pairs(args: argparse.Namespace, configs: dict[str, Config]) -> int:
-    """Fuse real pairs with each network, and hand them to ``evaluate.py``."""
-    pairs, problems = find_pairs(args.sources)
-    for problem in problems:
-        print(f"error: {problem.error}", file=sys.stderr)
-    images = args.out / "fused"
-    methods = []
-    for name, config in configs.items():
-        fuse_folder(weights_of(config), pairs, images / name, config.device)
-        methods.append(f"{name.replace('_', ' ')}={images / name}")
-    insets = ["--insets", *args.insets] if args.insets else []
-    code = evaluate.main(
-        ["--sources", str(args.sources), "--fused", *methods, "--metrics", METRICS]
-        + ["--figures", args.pair, *insets, "--workers", str(args.workers)]
-        + ["--out", str(args.out)]
+    lines = [
+        [name.replace("_", " "), *(cell(rows, key) for key in columns), cell(rows, "guidance", 100)]
+        for name, rows in found.items()
+    ]
+    oracle = [cell(next(iter(found.values()))[:1], f"oracle_{part}") for part in ("whole", "band")]
+    lines.append(["*oracle selection*", *oracle, *oracle, ""])
+    head = ["trained on", "initial, whole", "initial, FDB", "final, whole", "final, FDB"]
+    seeds = len(next(iter(found.values())))
+    return (
+        f"Generated ground truth (α-matte model): PSNR in dB, mean of {config.validation.samples} "
+        f"samples; each trained for {config.train.steps} steps of {config.train.batch} samples; "
+        f"mean ± standard deviation over {seeds} seeds\n\n{table([*head, 'G right, %'], lines)}"
     )
-    shutil.rmtree(images)
-    return code
+
+
+def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> int:
+    """Fuse real pairs with a network of each model; write metrics, and places enlarged."""
+    if not args.sources:
+        return 0
+    pairs, _ = find_pairs(args.sources)
+    fused = args.out / "fused"
+    problems = []
+    for name, config in configs.items():
+        problems += fuse_folder(weights_of(config), pairs, fused / name, config.device)[1]
+    methods = {name.replace("_", " "): fused / name for name in configs}
+    cases, wrong = collect(args.sources, methods)
+    figures.write(cases, args.pairs, args.insets, args.out)
+    values, more = scores.measure(cases, METRICS, args.workers, Cache(default_cache()))
+    problems += [*wrong, *more]
+    columns = tables.summarise(values, list(methods), METRICS)
+    tables.write_csv(args.out / "per_image.csv", values)
+    origin = {**provenance(), "sources": str(args.sources), "methods": list(methods)}
+    tables.write_summary(args.out / "summary.json", columns, problems, origin)
+    tables.write_text(args.out / "tables.md", tables.markdown(columns))
+    print(tables.markdown(columns))
+    shutil.rmtree(fused)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 2 if problems else 0
 
 
 if __name__ == "__main__":

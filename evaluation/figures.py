@@ -5,7 +5,6 @@ Where the ground truth is known it stands beside the sources, and the difference
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
 from evaluation.matching import Case
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.figures import AMBER, BLUE, Canvas, save
 from utils.images import read_photo
 from utils.metrics import luma
@@ -48,7 +47,7 @@ def write(
     by_name = {case.name: case for case in cases}
     for name in names or list(by_name)[:1]:
         if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1, cutoff=0)[0]
+            near = nearest(name, by_name)
             raise UserError(f"--figures: there is no pair {name!r}; did you mean {near}?")
         sources, truth, fused = load(by_name[name])
         given = {"source A": sources[0], "source B": sources[1]}

@@ -45,13 +45,6 @@ class Job(NamedTuple):
     key: str
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def measure(
     cases: Iterable[Case], symbols: Sequence[str], workers: int, cache: Cache
 ) -> tuple[list[Score], list[str]]:

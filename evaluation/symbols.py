@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.metrics import METRICS, Metric
 
 FDB = "_FDB"
@@ -39,8 +37,9 @@ def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[s
         raise UserError("--metrics names no metric; use all, or symbols such as AG,Q_G")
     for symbol in symbols:
         if symbol not in known:
-            near = difflib.get_close_matches(symbol, known, n=1, cutoff=0)[0]
-            raise UserError(f"--metrics: there is no {symbol!r}; did you mean {near}?")
+            raise UserError(
+                f"--metrics: there is no {symbol!r}; did you mean {nearest(symbol, known)}?"
+            )
         if metric_of(symbol).needs == "truth" and not truth:
             raise UserError(f"--metrics: {symbol} needs ground truth; give it with --truth DIR")
         if symbol.endswith(FDB) and not band:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from evaluation.tables import Column, arrow, format_mean, is_best
+from utils.markdown import table
 
 METRICS = ("AG", "LIF", "MSD", "GLD")
 # Lytro, mean of 20 pairs, and on how many of them the method beats all others: Ma et al., IEEE TIP
@@ -43,7 +44,7 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
     best = {s: _best_published(s, measured[s].higher_is_better) for s in METRICS if s in measured}
     arrows = [f"{s} {arrow(measured[s])}" if s in measured else s for s in METRICS]
     head = ["method", *(f"{a} published" for a in arrows), *(f"{a} measured" for a in arrows)]
-    lines = [head, ["---"] * len(head)]
+    lines, checks = [], []
     for row, method in rows.items():
         cells = [row]
         for symbol in METRICS:
@@ -53,6 +54,8 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
         for symbol in METRICS:
             column = measured.get(symbol)
             known = column is not None and method in column.mean
+            if known and symbol in PUBLISHED.get(row, {}):
+                checks.append(abs(column.mean[method] / float(PUBLISHED[row][symbol][0]) - 1))
             text = format_mean(column, method) if known else "–"
             cells.append(f"**{text}**" if known and is_best(column, method) else text)
         lines.append(cells)
@@ -64,7 +67,9 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
         "the table; the best bold. All four metrics reward sharpness, "
         "whether or not it is true to the scene (docs/metrics.md)."
     )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note}\n"
+    if checks:
+        note += f" Where both are known they differ by {max(checks):.2%} at most."
+    return f"{table(head, lines)}\n{note}\n"
 
 
 def _best_published(symbol: str, higher_is_better: bool) -> str:

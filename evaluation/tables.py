@@ -17,6 +17,7 @@ from scipy.stats import rankdata, wilcoxon
 from evaluation.scores import Score
 from evaluation.symbols import FDB, metric_of
 from utils.atomic import atomic_path
+from utils.markdown import table
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,7 @@ def markdown(columns: Sequence[Column]) -> str:
     if not columns:
         return f"{caption(columns)}\n"
     head, body, foot = _cells(columns, lambda text: f"**{text}**", _symbol)
-    lines = [head, ["---"] * len(head), *body, foot] if foot else [head, ["---"] * len(head), *body]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{caption(columns)}\n"
+    return f"{table(head, [*body, foot] if foot else body)}\n{caption(columns)}\n"
 
 
 def runs(about: Mapping[str, Mapping[str, object]]) -> str:
@@ -96,20 +95,17 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
     """
     if not about:
         return ""
-    lines = [
-        "",
-        "| method | version | options | CPU seconds a pair |",
-        "| --- | --- | --- | --- |",
+    rows = [
+        [
+            method,
+            str(run.get("version") or run.get("weights")),
+            str(run.get("options", "")),
+            f"{run['cpu_seconds_per_pair']:.2f}",
+        ]
+        for method, run in about.items()
     ]
-    for method, run in about.items():
-        version = run.get("version") or run.get("weights")
-        seconds = run["cpu_seconds_per_pair"]
-        lines.append(f"| {method} | {version} | {run.get('options', '')} | {seconds:.2f} |")
-    lines += [
-        "",
-        "CPU seconds: all cores together; of programs with their start, shared by all pairs.",
-    ]
-    return "\n".join(lines) + "\n"
+    note = "CPU seconds: all cores together; of programs with their start, shared by all pairs."
+    return f"\n{table(['method', 'version', 'options', 'CPU seconds a pair'], rows)}\n{note}\n"
 
 
 def latex(columns: Sequence[Column]) -> str:
@@ -196,11 +192,11 @@ def is_best(column: Column, method: str) -> bool:
 def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Column:
     sign = 1 if metric_of(symbol).higher_is_better else -1
     methods = list(values)
-    table = sign * np.array(list(values.values()))  # (methods, pairs), higher is better
-    ranks = rankdata(-table, axis=0)
-    best = table == table.max(axis=0)
+    signed = sign * np.array(list(values.values()))  # (methods, pairs), higher is better
+    ranks = rankdata(-signed, axis=0)
+    best = signed == signed.max(axis=0)
     wins = (best & (best.sum(axis=0) == 1)).sum(axis=1)
-    order = sorted(range(len(methods)), key=lambda i: -table[i].mean())
+    order = sorted(range(len(methods)), key=lambda i: -signed[i].mean())
     second = order[1] if len(order) > 1 else None
     return Column(
         symbol,
@@ -211,7 +207,7 @@ def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Col
         {method: float(r) for method, r in zip(methods, ranks.mean(axis=1), strict=True)},
         methods[order[0]],
         None if second is None else methods[second],
-        None if second is None else _wilcoxon(table[order[0]], table[second]),
+        None if second is None else _wilcoxon(signed[order[0]], signed[second]),
     )
 
 

@@ -121,6 +121,17 @@ def lay_out(folder: Path) -> None:
             (folder / path.name).symlink_to(path)
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """That of commands which run in a folder: this Python is ``python``, and what make installs."""
+    programs = folder / ".programs/bin"
+    programs.mkdir(parents=True)
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "python").chmod(0o755)
+    (programs.parent / "installed").touch()
+    path = os.pathsep.join([str(programs), sysconfig.get_path("scripts"), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "VENV": str(programs.parent)}
+
+
 def run(page: Path, folder: Path) -> list[str]:
     """Run the marked blocks of a page in order; blocks of one language in a row are one program.
 
@@ -130,12 +141,7 @@ def run(page: Path, folder: Path) -> list[str]:
     Raises:
         AssertionError: a program failed; the message is its output.
     """
-    programs = folder / ".programs"
-    programs.mkdir()
-    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (programs / "python").chmod(0o755)
-    path = os.pathsep.join([str(programs), sysconfig.get_path("scripts"), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+    surroundings = environment(folder)
     marked = [block for block in blocks(page) if block.marked]
     outputs = []
     for language, group in itertools.groupby(marked, lambda block: block.language):
@@ -147,7 +153,7 @@ def run(page: Path, folder: Path) -> list[str]:
         done = subprocess.run(
             [*start, program],
             cwd=folder,
-            env=environment,
+            env=surroundings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

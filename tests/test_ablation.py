@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from evaluation import ablation
-from tests.test_readme import quick_training
 from utils.config import load_config, to_dict
 from utils.errors import UserError
+
+
+def quick_training(run: Path, photographs: Path) -> list[str]:
+    """Overrides that make training and validation a matter of a second."""
+    return [
+        f"run={run}",
+        f"data.photographs={photographs}",
+        "data.cutouts=null",
+        "data.workers=0",
+        "data.defocus.size=32",
+        "data.defocus.sigma=[0.7,1.5]",
+        "validation.photographs=''",
+        "validation.cutouts=null",
+        "validation.fraction=0.3",
+        "validation.samples=1",
+        "validation.quick=1",
+        "validation.defocus.size=64",
+        "train.steps=1",
+        "train.batch=1",
+    ]
 
 
 def flat(values: dict, prefix: str = "") -> dict[str, object]:
@@ -50,26 +70,39 @@ def test_the_alpha_matte_ablation_is_the_default_network_on_data_that_all_models
 
 
 def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys):
+    pair = ablation.find_pairs("data/samples")[0][0].name
     arguments = ["--out", str(tmp_path / "out"), "--sources", "data/samples", "--workers", "1"]
-    arguments += ["--only", "alpha_matte", "alpha_matte_initial", "--pair", "coffee"]
-    arguments += ["--set", *quick_training(tmp_path / "runs", photographs)]
-    pairs = ablation.find_pairs("data/samples")[0]
-    arguments[arguments.index("coffee")] = pairs[0].name
+    arguments += ["--only", "alpha_matte", "alpha_matte_initial", "--pairs", pair]
+    arguments += ["--seeds", "1", "2", "--set", *quick_training(tmp_path / "runs", photographs)]
     assert ablation.main(arguments) == 0
-    checkpoints = sorted((tmp_path / "runs").glob("*/latest.pt"))
-    assert [path.parent.name for path in checkpoints] == ["alpha_matte", "alpha_matte_initial"]
+    checkpoints = sorted((tmp_path / "runs").glob("*/*/latest.pt"))
+    names = [str(path.parent.relative_to(tmp_path / "runs")) for path in checkpoints]
+    models = ("alpha_matte", "alpha_matte_initial")
+    assert names == [f"{model}/seed-{seed}" for model in models for seed in (1, 2)]
     before = [path.stat().st_mtime_ns for path in checkpoints]
     figures = json.loads((tmp_path / "out/synthetic.json").read_text())
-    initial = figures["alpha_matte_initial"]
+    first, second = figures["alpha_matte"]
+    assert first["fused_whole"] != second["fused_whole"]  # other weights
+    assert first["oracle_whole"] == second["oracle_whole"]  # the same samples
+    initial = figures["alpha_matte_initial"][0]
     assert initial["fused_whole"] == initial["initial_whole"]  # there is no boundary fusion
-    assert figures["alpha_matte"]["oracle_whole"] == initial["oracle_whole"]  # the same samples
     assert "Q_G" in (tmp_path / "out/tables.md").read_text()
+    assert (tmp_path / f"out/{pair}-insets.jpg").exists()
     assert not (tmp_path / "out/fused").exists()
     capsys.readouterr()
     assert ablation.main(arguments) == 0
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
 
 
+def test_mean_and_spread_over_the_seeds():
+    keys = [f"{row}_{part}" for row in ("initial", "fused", "oracle") for part in ("whole", "band")]
+    rows = [dict.fromkeys(keys, db) | {"guidance": right} for db, right in ((39, 0.98), (41, 0.96))]
+    config = load_config(ablation.CONFIGS / "alpha_matte.yaml")
+    lines = ablation.synthetic_table({"alpha_matte": rows}, config).splitlines()
+    assert lines[4] == "| alpha matte |" + " 40.00 ± 1.41 |" * 4 + " 97.00 ± 1.41 |"
+    assert "over 2 seeds" in lines[0]
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(UserError, match="choose of alpha_matte"):
-        ablation.choose(["beta_matte"], [])
+        ablation.choose(["beta_matte"], [1], [])

@@ -17,7 +17,7 @@ from benchmarks.generated import Truth, choose_frames, generated, quality, read_
 from benchmarks.measure import Failed, measure
 from benchmarks.parts import Setting
 from benchmarks.report import Bar, Rows, table, verdicts
-from benchmarks.tools import Tool
+from evaluation.peers import PEERS, Peer, choose_peers
 from stacks.align import Registration
 from stacks.synthetic import SyntheticStack
 
@@ -29,12 +29,16 @@ shutil.copyfile(sorted(frames.iterdir())[0], output / "fused.png")
 """
 
 
-def first_frame(folder: Path, output: Path, align: bool) -> list[list[str]]:
-    return [[sys.executable, "-c", FIRST_FRAME, str(folder), str(output)]]
+def first_frame(stacks: list[Path], output: Path, align: bool) -> list[list[str]]:
+    return [[sys.executable, "-c", FIRST_FRAME, str(stack), str(output)] for stack in stacks]
 
 
-def failing(folder: Path, output: Path, align: bool) -> list[list[str]]:
+def failing(stacks: list[Path], output: Path, align: bool) -> list[list[str]]:
     return [[sys.executable, "-c", "raise SystemExit('no memory left')"]]
+
+
+def tool(name: str, commands) -> Peer:
+    return Peer(name, sys.executable, "", commands)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def setting(photographs, tmp_path_factory) -> Setting:
         photographs,
         work,
         work,
-        [Tool("ours", first_frame), Tool("FocusWeave", first_frame), Tool("enfuse", failing)],
+        [tool("ours", first_frame), tool("FocusWeave", first_frame), tool("enfuse", failing)],
         **small,
         sweep=(64, 96),
         sweep_frames=(5, 10),
@@ -77,7 +81,7 @@ def test_costs_of_several_commands_add_up_and_the_largest_memory_counts():
 
 def test_a_failure_is_told_by_its_last_line():
     with pytest.raises(Failed, match="exit code 1: no memory left"):
-        measure(failing(Path(), Path(), True))
+        measure(failing([], Path(), True))
 
 
 def test_quality_by_its_formulas():
@@ -220,7 +224,7 @@ def test_an_unknown_folder_is_named(capsys, tmp_path):
 def test_tools_that_are_absent_are_left_out_with_a_way_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sysconfig.get_path", lambda name: "")
-    chosen, notes = tools.choose(["ours", "FocusWeave", "enfuse"])
+    chosen, notes = choose_peers(["ours", "FocusWeave", "enfuse"], tools.TOOLS)
     assert [tool.name for tool in chosen] == ["ours"]
     assert len(notes) == 2 and "apt install" in notes[1]
 
@@ -228,11 +232,11 @@ def test_tools_that_are_absent_are_left_out_with_a_way_to_install(monkeypatch):
 def test_enfuse_aligns_first_and_fuses_what_was_aligned(tmp_path):
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), texture(0))
-    enfuse = next(tool for tool in tools.TOOLS if tool.name == "enfuse")
-    align, fuse = enfuse.commands(tmp_path, Path("out"), True)
+    enfuse = next(peer for peer in PEERS if peer.name == "enfuse")
+    align, fuse = enfuse.commands([tmp_path], Path("out"), True)
     assert align[0] == "align_image_stack" and align[-1] == str(tmp_path / "b.png")
     assert fuse[-2:] == ["out/aligned-0000.tif", "out/aligned-0001.tif"]
-    (registered,) = enfuse.commands(tmp_path, Path("out"), False)
+    (registered,) = enfuse.commands([tmp_path], Path("out"), False)
     assert registered[-2:] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
 
 
@@ -272,7 +276,7 @@ def test_all_programs_of_a_picture_get_the_aligned_frames():
     image = cv2.GaussianBlur(texture(1, 160, 200), (0, 0), 1)
     shift = np.float32([[1, 0, 7], [0, 1, -4]])
     moved = cv2.warpAffine(image, shift, (200, 160), borderMode=cv2.BORDER_REFLECT)
-    images = pictures.results([image, moved], [Tool("first", first_frame)])
+    images = pictures.results([image, moved], [tool("first", first_frame)])
     assert list(images) == ["frame 1", "frame 2", "ours", "first"]
     np.testing.assert_array_equal(images["first"], images["frame 1"])
     inner = (slice(10, -10), slice(10, -10))

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
+from tests import octave
+from tests.octave import TOLERANCE
 from utils.errors import UserError
 from utils.metrics import METRICS, luma
 from utils.metrics.__main__ import evaluate, main, sample, unsharp_table
 from utils.metrics.fmi import _windows, window_information
-from utils.metrics.verify import TOLERANCE, agreement, fused_path, load, published_values
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "metrics.json").read_text())
 
 NEEDS = {
@@ -57,26 +57,13 @@ def test_golden_values_of_our_own_images(images, symbol):
     )
 
 
-@pytest.mark.skipif(
-    not (SHARED / "reference" / "metrics_golden.csv").exists(),
-    reason="no ../shared with the values of the authors' Matlab code",
-)
+@pytest.mark.skipif(bool(octave.absent()), reason=f"{octave.absent()} fetches the images")
 def test_values_of_the_authors_matlab_code():
-    """One pair of each method; ``python -m utils.metrics --verify ../shared`` does them all."""
-    first = {line["method"]: line for line in reversed(published_values(SHARED))}
-    rows = list(agreement(SHARED, first.values()))
+    """One pair of each method; ``python -m tests.octave`` does them all."""
+    first = {line["method"]: line for line in reversed(octave.published_values())}
+    rows = list(octave.agreement(octave.DATASETS, first.values()))
     assert len(rows) == 3 * 17
     assert [row for row in rows if row.difference > TOLERANCE] == []
-
-
-@pytest.mark.skipif(
-    not (SHARED / "reference" / "mmfnet_lytro").exists(), reason="no ../shared with Lytro results"
-)
-def test_the_papers_row_of_table_1():
-    fused = [load(fused_path(SHARED, f"lytro-{i:02d}", "MMF-Net")) for i in range(1, 21)]
-    published = {"AG": "2.9791", "LIF": "0.4056", "MSD": "0.1120", "GLD": "14.7451"}
-    for symbol, text in published.items():
-        assert f"{np.mean([METRICS[symbol](image) for image in fused]):.4f}" == text
 
 
 @pytest.mark.parametrize("symbol", NEEDS["sources"])

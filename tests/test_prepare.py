@@ -207,6 +207,55 @@ def test_lytro_leaves_out_the_series_that_repeat_the_names(publish, run, tmp_pat
     }
 
 
+FUSED = {f"MMF-Net-4642/ResultsLytro/lytro-{i:02}-Fusion.png": bytes([i]) for i in range(1, 21)}
+METHODS = "BFMF CNN CSR DRPL DSIFT ECNN GFDF GFF IFCNN IFM MST_SR MWGF NSCT_SR QB SESF".split()
+MFIF = {
+    f"MFIF-b666/fused_images/{name}_{i:02}_{method}.jpg": f"{method}{i}".encode()
+    for name in ("lytro", "mffw")
+    for method in (*METHODS, "ASR", "SR")
+    for i in range(1, 21)
+}
+STACK = {
+    f"focus-stack-facc/examples/{d}/pcb_{i:03}.jpg": b"pcb"
+    for d in ("pcb", "depthmap")
+    for i in range(1, 8)
+}
+LAYOUTS = {
+    "lytro_triples": (LYTRO, [f"lytro-0{i}-{side}.jpg" for i in range(1, 5) for side in "ABC"]),
+    "mmfnet_lytro": (FUSED, [f"lytro-{i:02}-Fusion.png" for i in range(1, 21)]),
+    "mfifb_lytro": (MFIF, [f"{m}/lytro-{i:02}.jpg" for m in METHODS for i in range(1, 21)]),
+    "pcb": (STACK, [f"pcb_{i:03}.jpg" for i in range(1, 8)]),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_evidence_has_its_layout_and_tells_whether_it_is_ours(
+    name, publish, run, tmp_path, monkeypatch
+):
+    members, files = LAYOUTS[name]
+    publish(name, make_zip({"README.md": b"not used"} | members), md5=False, size=False)
+    code, err = run(name)
+    assert code == 0 and "holds other files than our tables were measured on" in err
+    (archive,) = public.SOURCES[name].archives
+    folder = tmp_path / "root" / archive.folder
+    assert sorted(data_of(folder)) == sorted(files)
+
+    same = replace(archive, content=prepare.digest(folder))
+    monkeypatch.setitem(public.SOURCES, name, replace(public.SOURCES[name], archives=(same,)))
+    shutil.rmtree(folder)
+    code, err = run(name)
+    assert code == 0 and "warning" not in err
+
+
+def test_photographs_of_an_installed_package_need_no_network(run, server, tmp_path):
+    assert run("demo")[0] == 0 and not server.requests
+    names = set(data_of(tmp_path / "root/demo"))
+    assert len(names) == 8 and {"astronaut.png", "rocket.jpg"} < names
+    assert run("demo")[0] == 0
+    (tmp_path / "root/demo/astronaut.png").unlink()
+    assert run("demo")[0] == 2
+
+
 def test_unpublished_checksum_is_told_recorded_and_compared(publish, server, tmp_path, capsys):
     arguments = ["lytro", "--root", str(tmp_path), "--mirror", server.url]
     body = make_zip(LYTRO)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
     """Something the user can put right; the message is one sentence naming the file or option."""
+
+
+def nearest(name: object, known: Iterable[object]) -> str:
+    """Of some known names the one most like ``name``, for "did you mean …?"."""
+    return difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0)[0]
 
 
 def cli(main: Callable[..., int | None]) -> Callable[..., int]:

@@ -1,21 +1,19 @@
-"""``python -m utils.metrics``: list, time, verify the metrics, and show how they are fooled."""
+"""``python -m utils.metrics``: list and time the metrics, and show how they are fooled."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.data import astronaut
-from tqdm import tqdm
 
 from utils.errors import cli
+from utils.markdown import table
 from utils.metrics import METRICS, forget
 from utils.metrics.core import Metric
-from utils.metrics.verify import TOLERANCE, agreement, published_values
 
 
 def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -103,31 +101,9 @@ def print_unsharp() -> None:
     """Print :func:`unsharp_table` in Markdown."""
     rows = unsharp_table()
     symbols = list(rows[0][1])
-    print("| amount |", " | ".join(f"{s} {arrow(METRICS[s])}" for s in symbols), "|")
-    print("|---" * (len(symbols) + 1) + "|")
-    for amount, values in rows:
-        print(f"| {amount:g} |", " | ".join(f"{value:.4f}" for value in values.values()), "|")
-
-
-def print_agreement(shared: Path) -> bool:
-    """Print how each column of the published table agrees; return whether all is accounted for."""
-    columns: dict[str, list] = {}
-    lines = published_values(shared)
-    for row in agreement(shared, tqdm(lines, unit="image", disable=None)):
-        columns.setdefault(row.symbol, []).append(row)
-    complete = True
-    print("| metric | rows | worst relative difference | beyond 0.1 % |\n|---|---|---|---|")
-    for symbol, rows in columns.items():
-        beyond = [row for row in rows if row.difference > TOLERANCE]
-        worst = max((row.difference for row in rows if row not in beyond), default=np.nan)
-        complete &= all(row.explained for row in beyond)
-        print(f"| {symbol} | {len(rows) - len(beyond)} | {worst:.1e} | {len(beyond)} |")
-    for row in (row for rows in columns.values() for row in rows if row.difference > TOLERANCE):
-        print(
-            f"{row.symbol} {row.pair} {row.method}: published {row.published:.10g}, "
-            f"ours {row.value:.6g}, with Octave's rounding {row.octave or float('nan'):.10g}"
-        )
-    return complete
+    head = ["amount", *(f"{symbol} {arrow(METRICS[symbol])}" for symbol in symbols)]
+    body = ([f"{amount:g}", *(f"{v:.4f}" for v in values.values())] for amount, values in rows)
+    print(table(head, body), end="")
 
 
 def print_list() -> None:
@@ -153,12 +129,6 @@ def main(arguments: list[str] | None = None) -> int:
     group.add_argument(
         "--values", action="store_true", help="print all values on the bundled sample as JSON"
     )
-    group.add_argument(
-        "--verify",
-        type=Path,
-        metavar="SHARED",
-        help="compare with SHARED/reference/metrics_golden.csv, e.g. --verify ../shared",
-    )
     parser.add_argument("--size", type=int, default=520, help="sample size in pixels (176 to 1024)")
     options = parser.parse_args(arguments)
     if not 176 <= options.size <= 1024:
@@ -171,8 +141,6 @@ def main(arguments: list[str] | None = None) -> int:
         images = sample(options.size)
         values = {symbol: evaluate(metric, *images) for symbol, metric in METRICS.items()}
         print(json.dumps({"size": options.size, "values": values}, indent=1))
-    elif options.verify:
-        return 0 if print_agreement(options.verify) else 1
     else:
         print_list()
     return 0

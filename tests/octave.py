@@ -1,17 +1,30 @@
-"""Agreement with the values that the metric authors' Matlab code gives under GNU Octave."""
+"""Agreement with the values that the metric authors' Matlab code gives under GNU Octave.
+
+    python -m tests.octave [DATASETS]
+
+Prints how each metric agrees on the 30 images of ``golden/metrics_octave.csv``: those of MMF-Net on
+all Lytro pairs, of CNN and IFCNN on five each.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from skimage.io import imread
+from tqdm import tqdm
 
-from utils.errors import UserError
+from tests.commands import ROOT
+from utils.errors import UserError, cli
+from utils.markdown import table
 from utils.metrics import METRICS, luma
+
+DATASETS = ROOT / "datasets"
+TABLE = ROOT / "tests/golden/metrics_octave.csv"
 
 TOLERANCE = 1e-3
 """Largest relative difference that counts as agreement."""
@@ -55,35 +68,33 @@ def load(path: Path) -> np.ndarray:
     return np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image
 
 
-def fused_path(shared: Path, pair: str, method: str) -> Path:
-    """Where the folder of reference images keeps a method's result for a Lytro pair."""
+NEEDS = ("lytro", "mmfnet_lytro", "mfifb_lytro")
+"""Folders of images below ``datasets/``, and the sources of ``data.prepare`` that fill them."""
+
+
+def absent(root: Path = DATASETS, names: Sequence[str] = NEEDS) -> str:
+    """How to fetch those of the folders that are not there; empty if all are."""
+    missing = [name for name in names if not (root / name).is_dir()]
+    return " and ".join(f"`python -m data.prepare {name} --root datasets`" for name in missing)
+
+
+def fused_path(root: Path, pair: str, method: str) -> Path:
+    """A method's result for a Lytro pair below ``datasets/``."""
     if method == "MMF-Net":
-        return shared / "reference" / "mmfnet_lytro" / f"{pair}-Fusion.png"
-    folder = shared / "reference" / "mfifb_lytro" / method
-    found = sorted(folder.glob(f"*{pair[-2:]}*.jpg"))
-    if len(found) != 1:
-        raise UserError(f"{folder} has {len(found)} files for {pair} where one is needed")
-    return found[0]
+        return root / "mmfnet_lytro" / f"{pair}-Fusion.png"
+    return root / "mfifb_lytro" / method / f"{pair}.jpg"
 
 
-def published_values(shared: Path) -> list[dict[str, str]]:
-    """Lines of ``reference/metrics_golden.csv``: ``pair``, ``method`` and a value for each symbol.
-
-    Raises:
-        UserError: if the table cannot be read.
-    """
-    table = shared / "reference" / "metrics_golden.csv"
-    try:
-        return list(csv.DictReader(table.read_text().splitlines()))
-    except OSError as error:
-        raise UserError(f"cannot read {table}: {error.strerror}") from error
+def published_values() -> list[dict[str, str]]:
+    """Lines of the table: ``pair``, ``method`` and a value for each symbol."""
+    return list(csv.DictReader(TABLE.read_text().splitlines()))
 
 
-def agreement(shared: Path, lines: Iterable[dict[str, str]]) -> Iterator[Row]:
+def agreement(root: Path, lines: Iterable[dict[str, str]]) -> Iterator[Row]:
     """Compare with published values.
 
     Args:
-        shared: folder that holds ``reference/`` and ``data/lytro/``.
+        root: ``datasets/``, see :data:`NEEDS`.
         lines: all or some of :func:`published_values`.
     Yields:
         One row for each value.
@@ -92,8 +103,8 @@ def agreement(shared: Path, lines: Iterable[dict[str, str]]) -> Iterator[Row]:
     """
     for line in lines:
         pair, method = line["pair"], line["method"]
-        sources = [load(shared / "data" / "lytro" / f"{pair}-{side}.png") for side in "AB"]
-        fused = load(fused_path(shared, pair, method))
+        sources = [load(next((root / "lytro").glob(f"{pair}-{side}.*"))) for side in "AB"]
+        fused = load(fused_path(root, pair, method))
         for symbol, published in line.items():
             if symbol in ("pair", "method"):
                 continue
@@ -163,3 +174,38 @@ def yang_in_octave(sources: list[np.ndarray], fused: np.ndarray) -> float:
     map_a, map_b = similarity("a", "f"), similarity("b", "f")
     blend = weight * map_a + (1 - weight) * map_b
     return np.where(similarity("a", "b") >= 0.75, blend, np.maximum(map_a, map_b)).mean()
+
+
+def print_agreement(root: Path) -> bool:
+    """Print how each column of the published table agrees; return whether all is accounted for."""
+    columns: dict[str, list] = {}
+    lines = published_values()
+    for row in agreement(root, tqdm(lines, unit="image", disable=None)):
+        columns.setdefault(row.symbol, []).append(row)
+    complete, cells = True, []
+    for symbol, rows in columns.items():
+        beyond = [row for row in rows if row.difference > TOLERANCE]
+        worst = max((row.difference for row in rows if row not in beyond), default=np.nan)
+        complete &= all(row.explained for row in beyond)
+        cells.append([symbol, str(len(rows) - len(beyond)), f"{worst:.1e}", str(len(beyond))])
+    print(table(["metric", "rows", "worst relative difference", "beyond 0.1 %"], cells), end="")
+    for row in (row for rows in columns.values() for row in rows if row.difference > TOLERANCE):
+        print(
+            f"{row.symbol} {row.pair} {row.method}: published {row.published:.10g}, "
+            f"ours {row.value:.6g}, with Octave's rounding {row.octave or float('nan'):.10g}"
+        )
+    return complete
+
+
+@cli
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.octave", description=__doc__)
+    parser.add_argument("datasets", nargs="?", type=Path, default=DATASETS)
+    root = parser.parse_args(arguments).datasets
+    if missing := absent(root):
+        raise UserError(f"{root} lacks images: {missing}")
+    return 0 if print_agreement(root) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
