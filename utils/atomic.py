@@ -28,16 +28,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             a disk.
     """
     path = Path(path)
-    try:
-        if is_stream(path):
+    if is_stream(path):
+        try:
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, path.name)
                 yield temporary
                 _pour(temporary, path)
-            return
-        target = replaceable(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        return
+    target = replaceable(path)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
         UserError: if the folder cannot be made or written to.
     """
     folder = Path(folder)
-    temporary = folder / f".{name}.partial"
+    temporary = partial(folder, name)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -84,19 +84,23 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def partial(folder: Path, name: str) -> Path:
+    """Where :func:`atomic_files` keeps what is not finished."""
+    return folder / f".{name}.partial"
+
+
 def replaceable(path: Path) -> Path:
     """The path that a new file is to have so that ``path`` leads to it: links are followed.
 
     Raises:
-        UserError: what is there is neither a regular file nor a stream.
-        OSError: links in a circle, or a folder on the way that cannot be entered.
+        UserError: what is there is neither a regular file nor a stream, or cannot be looked at.
     """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:  # or a link to what is not there yet
         mode = stat.S_IFREG
-    except NotADirectoryError as error:
-        raise UserError(f"cannot write {path}: a file lies where a folder should") from error
+    except OSError as error:  # links in a circle, a file where a folder should be
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
     if stat.S_ISDIR(mode):
         raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
     if not stat.S_ISREG(mode) and not is_stream(path):

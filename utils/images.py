@@ -74,8 +74,8 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
 
     Raises:
         UserError: file missing, no regular one, empty, cut short, of an unknown type, CMYK or of
-            integers beyond 16 bits; NaN or values outside [0, 1]; more than 179 megapixels; no such page; or the
-            library that decodes it is not installed.
+            integers beyond 16 bits; NaN or values outside [0, 1]; more than 179 megapixels; no such
+            page; or the library that decodes it is not installed.
     """
     path = Path(path)
     with _explained(path):
@@ -220,7 +220,9 @@ def _explained(path: Path) -> Iterator[None]:
     except (*BROKEN, RuntimeError, AssertionError, zlib.error) as error:
         if reason := getattr(error, "strerror", None):
             raise UserError(f"cannot read {path}: {reason}") from error
-        raise UserError(f"{path} is broken or cut short ({error or type(error).__name__})") from error
+        raise UserError(
+            f"{path} is broken or cut short ({error or type(error).__name__})"
+        ) from error
 
 
 def _luma(rgb: np.ndarray) -> np.ndarray:
