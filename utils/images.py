@@ -221,7 +221,7 @@ def _explained(path: Path) -> Iterator[None]:
         if reason := getattr(error, "strerror", None):
             raise UserError(f"cannot read {path}: {reason}") from error
         raise UserError(
-            f"{path} is broken or cut short ({error or type(error).__name__})"
+            f"{path} is broken or cut short ({str(error) or 'a part is missing'})"
         ) from error
 
 
