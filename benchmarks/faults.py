@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import importlib
 import io
@@ -147,6 +148,8 @@ def work(connection: Connection, chosen: Sequence[str]) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is written to /dev/stdout
     found = choose(chosen)
+    script = importlib.import_module("run_inference")
+    script.load_cascade = functools.cache(script.load_cascade)  # most of the time of a case
     with contextlib.suppress(EOFError):
         while True:
             case = found[connection.recv()]
@@ -178,7 +181,9 @@ def measure(chosen: Sequence[str] = (), every: int = 1) -> list[tuple[Case, Outc
             worker.kill()
             worker.join()
             worker = None
-        outcomes.append((found[number], outcome))
+        outcomes.append((case := found[number], outcome))
+        if fault := outcome.fault():
+            tqdm.write(f"{case.group}, {case.name}: {fault}", sys.stderr)
     if worker is not None:
         connection.close()
         worker.join()
@@ -231,9 +236,6 @@ def main(argv: list[str] | None = None) -> int:
     outcomes = measure(args.only, args.every)
     text = table(outcomes)
     print(text)
-    for case, outcome in outcomes:
-        if fault := outcome.fault():
-            print(f"{case.group}, {case.name}: {fault}", file=sys.stderr)
     most = max(outcome.megabytes for _, outcome in outcomes)
     if most > MEGABYTES:
         print(f"{most:.0f} MB of memory, more than {MEGABYTES}", file=sys.stderr)

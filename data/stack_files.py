@@ -228,7 +228,8 @@ def _frames_in(folder: Path) -> tuple[Path, ...]:
 def _is_photograph(path: Path) -> bool:
     """By its name."""
     kind = mimetypes.guess_type(path.name)[0] or ""
-    return path.suffix.lower() in EXTENSIONS or kind.startswith("image/")
+    drawn = kind.endswith("xml")
+    return path.suffix.lower() in EXTENSIONS or (kind.startswith("image/") and not drawn)
 
 
 def _stack_at(path: Path) -> tuple[Path, ...]:

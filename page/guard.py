@@ -100,7 +100,7 @@ class Guard:
             text = "this server has another name; see --name of app.py"
             return PlainTextResponse(text, 421)
         origin = headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
             return PlainTextResponse("requests from other sites are not answered", 403)
         if request.method not in METHODS:
             return PlainTextResponse("this is not done here", 405)
@@ -118,7 +118,10 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """An address cannot be made to lead elsewhere, a name can."""
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         try:
             ipaddress.ip_address(name)
         except ValueError:

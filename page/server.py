@@ -65,7 +65,7 @@ def serve(
         shutil.copytree(SAMPLES, samples, dirs_exist_ok=True)
         page = build(Actions(fuser, limits, sessions), limits, Path(samples).resolve())
         guard = Middleware(
-            Guard, limits=limits, sessions=sessions, names=[name.lower() for name in names]
+            Guard, limits=limits, sessions=sessions, names={name.lower() for name in (host, *names)}
         )
         page.queue(max_size=limits.waiting)
         page.launch(
@@ -105,11 +105,12 @@ def _hang_up(server: uvicorn.Server, ended: threading.Event) -> None:
     since: dict = {}  # of those that are not being answered, the time
     while not ended.wait(HALF_OPEN / 4):
         now, connections = time.monotonic(), list(server.server_state.connections)
-        idle = [c for c in connections if c.cycle is None or c.cycle.response_complete]
-        since = {c: since.get(c, (now, c.cycle)) for c in idle}
+        cycles = {c: getattr(c, "cycle", None) for c in connections}  # of request and answer
+        idle = {c: cycle for c, cycle in cycles.items() if not cycle or cycle.response_complete}
+        since = {c: since.get(c, (now, cycle)) for c, cycle in idle.items()}
         for connection, (start, cycle) in since.items():
-            if connection.cycle is not cycle:  # it has asked meanwhile
-                since[connection] = now, connection.cycle
+            if idle[connection] is not cycle:  # it has asked meanwhile
+                since[connection] = now, idle[connection]
             elif now - start > HALF_OPEN:
                 with contextlib.suppress(RuntimeError):  # the server has ended
                     connection.loop.call_soon_threadsafe(connection.transport.close)

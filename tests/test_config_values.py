@@ -78,7 +78,8 @@ def test_ranges_hold_what_lies_in_them(value, low, width, open_low, open_high):
 def test_every_row_of_the_table_is_of_a_key_that_exists():
     """A key that is renamed would no longer be checked."""
     config = asdict(Config())
-    config["model"]["initial"]["args"] = {"widths": [1], "blocks": 1, "scaled_from": 1}
+    names = ("widths", "channels", "half", "quarter", "blocks")
+    config["model"]["initial"]["args"] = dict.fromkeys(names, 1)
     keys = [key for key, _ in _flat(config)]
     for pattern in (*RANGES, *NEVER_EMPTY):
         assert any(fnmatchcase(key, pattern) for key in keys), pattern

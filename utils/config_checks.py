@@ -67,9 +67,11 @@ RANGES = {
     "*.defocus.noise.*": Range(0),
     "*.defocus.residual_blur.*": Range(0),
     "*.defocus.unfocused.*": Range(0),
+    "model.*.args.widths": Range(1),
+    "model.*.args.channels": Range(1),
+    "model.*.args.half": Range(1),
+    "model.*.args.quarter": Range(1),
     "model.*.args.blocks": Range(0),
-    "model.*.args.scaled_from": Range(0),
-    "model.*.args.*": Range(1),
 }
 NEVER_EMPTY = ("*.defocus.psfs", "*.defocus.sigma", "*.defocus.mattes", "*.defocus.zoom")
 NEVER_EMPTY += ("model.*.args.*",)
