@@ -40,7 +40,7 @@ from utils.errors import UserError, cli
 from utils.images import EXTENSIONS, read_photo
 
 SECONDS = 20  # of a case
-MEGABYTES = 1500  # of the process that runs the cases one after another, PyTorch loaded
+MEGABYTES = 1000  # of the process that runs the cases one after another, PyTorch loaded
 
 
 class Outcome(NamedTuple):

@@ -260,11 +260,13 @@ def test_a_websocket_is_not_opened(address):
 
 
 def test_threads_of_the_page_end_with_it():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with serve(NoFuser(), LIMITS) as page:
         assert httpx.get(page.local_url).status_code == 200
-    end = time.monotonic() + 20
-    while threading.active_count() > before + 2 and time.monotonic() < end:
-        time.sleep(0.2)
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if "_hang_up" in name]
+        ours = [
+            t for t in set(threading.enumerate()) - before if re.search("_sweep|_hang_up", t.name)
+        ]
+        assert len(ours) == 2
+    for thread in ours:
+        thread.join(20)
+        assert not thread.is_alive()

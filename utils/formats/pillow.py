@@ -91,7 +91,10 @@ def _write(path: Path, samples: np.ndarray, metadata: Metadata, kind: str, **opt
     exif = for_result(metadata, *image.size)
     if exif is not None:
         options["exif"] = exif
-    image.save(path, kind, icc_profile=metadata.icc, **options)
+    # By way of memory: Pillow itself takes a disk that is full in the midst of a file for success.
+    data = io.BytesIO()
+    image.save(data, kind, icc_profile=metadata.icc, **options)
+    path.write_bytes(data.getbuffer())
 
 
 def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
