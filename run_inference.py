@@ -80,7 +80,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("torch", "onnxruntime"),
         help="as the weights are; of the shipped, onnxruntime for stacks on the CPU, else torch",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
+    parser.add_argument(
+        "--device", default="auto", type=named, help="cpu, cuda, cuda:N; auto by default"
+    )
     parser.add_argument("--json", metavar="FILE", type=named, help="report, - for standard output")
 
     group = parser.add_argument_group("pairs", argument_default=argparse.SUPPRESS)
@@ -124,9 +126,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def named(text: str) -> str:
-    """A name of a file or folder: an empty one would be the folder that one is in."""
+    """A name: an empty one of a file or folder would be the folder that one is in."""
     if not text:
-        raise argparse.ArgumentTypeError("the name is empty; give a file or folder")
+        raise argparse.ArgumentTypeError("the name is empty")
     return text
 
 

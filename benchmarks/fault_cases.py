@@ -302,7 +302,7 @@ def options() -> Iterator[Case]:
             (folder / f"half.{kind}").write_bytes(whole[: len(whole) // 2])
         places = {name: str(folder / name) for name in ("pipe", "empty", "text", "half")}
         value = value.format(s=path, **places)
-        argv = [] if option in SOURCES else ["--stack", str(path)]
+        argv = [] if option in SOURCES else ["--stack", str(path), NO_ALIGN]
         argv += [] if option == "--output" else ["--output", str(folder / "out")]
         return [*argv, f"{option}={value}"]
 
