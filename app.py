@@ -29,6 +29,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines too")
     parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
     parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="by which browsers may ask for it, beside this machine's own and its addresses; "
+        "may be given again",
+    )
+    parser.add_argument(
         "--weights", type=Path, default=WEIGHTS, help="safetensors, by default the shipped"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
@@ -50,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--max-{name.replace('_', '-')} {value}: at least 1")
     fuser = Fuser(args.weights, args.device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files are removed
-    with serve(fuser, limits, args.host, args.port) as page:
+    with serve(fuser, limits, args.host, args.port, args.name) as page:
         print(f"{page.local_url} (Ctrl-C ends it)", flush=True)
         page.block_thread()
     return 0

@@ -23,6 +23,7 @@ not be read or fused; the rest is fused all the same.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import signal
@@ -42,9 +43,11 @@ from stacks.cascade import ONNX, WEIGHTS, load_cascade
 from stacks.options import Options
 from stacks.outputs import FORMATS
 from stacks.ranks import Ranks
-from utils.atomic import atomic_path
+from utils.atomic import atomic_path, replaceable
 from utils.errors import UserError, cli
+from utils.images import EXTENSIONS
 from utils.malloc import give_back_frames, keep_freed_memory
+from utils.paths import check_regular, is_stream
 from utils.provenance import provenance
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
@@ -55,10 +58,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--input", nargs="+", help="pairs: a folder, or the two files")
-    what.add_argument("--stack", nargs="+", help="a folder, the files, or a multi-page TIFF")
-    what.add_argument("--batch", metavar="DIR", help="a folder of stacks")
-    parser.add_argument("--output", required=True, type=Path, help="folder of the results")
+    what.add_argument("--input", nargs="+", type=named, help="pairs: a folder, or the two files")
+    what.add_argument(
+        "--stack", nargs="+", type=named, help="a folder, the files, or a multi-page TIFF"
+    )
+    what.add_argument("--batch", metavar="DIR", type=named, help="a folder of stacks")
+    parser.add_argument("--output", required=True, type=path, help="folder of the results")
     parser.add_argument(
         "--maps",
         action="store_true",
@@ -68,19 +73,23 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--format", choices=FORMATS, help="by default png, tiff for floating point")
     parser.add_argument(
-        "--weights", type=Path, help="safetensors, or ONNX of models.export; by default the shipped"
+        "--weights", type=path, help="safetensors, or ONNX of models.export; by default the shipped"
     )
     parser.add_argument(
         "--backend",
         choices=("torch", "onnxruntime"),
         help="as the weights are; of the shipped, onnxruntime for stacks on the CPU, else torch",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
-    parser.add_argument("--json", metavar="FILE", help="report, - for standard output")
+    parser.add_argument(
+        "--device", default="auto", type=named, help="cpu, cuda, cuda:N; auto by default"
+    )
+    parser.add_argument("--json", metavar="FILE", type=named, help="report, - for standard output")
 
     group = parser.add_argument_group("pairs", argument_default=argparse.SUPPRESS)
     pairs = [
-        group.add_argument("--config", help="YAML that the weights must fit, see configs/"),
+        group.add_argument(
+            "--config", type=named, help="YAML that the weights must fit, see configs/"
+        ),
         group.add_argument("--tile", type=int, help="side of tiles in pixels; automatic if absent"),
     ]
     group = parser.add_argument_group("stacks", argument_default=argparse.SUPPRESS)
@@ -116,9 +125,20 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def named(text: str) -> str:
+    """A name: an empty one of a file or folder would be the folder that one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
+def path(text: str) -> Path:
+    return Path(named(text))
+
+
 def amount(text: str) -> int:
     """Bytes: a number, with K, M or G behind it or nothing."""
-    found = re.fullmatch(r"(\d+\.?\d*)([KMG]?)B?", text.upper())
+    found = re.fullmatch(r"(\d{1,15}\.?\d{0,15})([KMG]?)B?", text.upper())
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory like 2G or 500M")
     return int(float(found[1]) * UNITS[found[2]])
@@ -197,6 +217,8 @@ def weights_of(args: argparse.Namespace) -> Path | None:
     weights = args.weights
     if weights is None and args.backend:
         weights = ONNX if args.backend == "onnxruntime" else WEIGHTS
+    if weights is not None:
+        check_regular(weights)
     is_onnx = weights is not None and weights.suffix == ".onnx"
     if args.backend and is_onnx != (args.backend == "onnxruntime"):
         form = "safetensors" if is_onnx else ".onnx weights"
@@ -219,19 +241,41 @@ def pairs_of(inputs: list[str]) -> tuple[list[Pair], list[Problem]]:
 
 def teller(args: argparse.Namespace) -> Callable[[str], None]:
     """Prints what happens, among bars, and not where the report goes."""
-    return lambda text: tqdm.write(text, sys.stderr if args.json == "-" else sys.stdout)
+
+    def say(text: str) -> None:
+        with contextlib.suppress(OSError):  # who reads it may have left; the work goes on
+            tqdm.write(text, sys.stderr if args.json == "-" else sys.stdout)
+
+    return say
 
 
 def check_folders(args: argparse.Namespace) -> None:
     """Make the folders of the results and try to write there, before any work is done."""
-    report = [] if args.json in (None, "-") else [Path(args.json).parent]
-    for folder in (args.output, *report):
+    report = [] if args.json in (None, "-") else [Path(args.json)]
+    for folder in (args.output, *(path.parent for path in report)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
             raise UserError(f"cannot write to folder {folder}: {error.strerror}") from error
+    for path in report:
+        check_report(path)
+
+
+def check_report(path: Path) -> None:
+    """See that the report replaces nothing but a report."""
+    if path.suffix.lower() in EXTENSIONS:
+        raise UserError(f"--json {path} has the name of a photograph; give one that ends in .json")
+    if is_stream(path) or not replaceable(path).exists():
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(1)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if start not in (b"", b"{"):
+        raise UserError(f"--json {path} is there and no report, refused; give another name")
 
 
 def conclude(args: argparse.Namespace, report: dict, problems: list[Problem]) -> None:
@@ -245,11 +289,12 @@ def conclude(args: argparse.Namespace, report: dict, problems: list[Problem]) ->
         for problem in problems
     ]
     report |= {"weights": str(args.weights or WEIGHTS), **provenance()}
-    text = json.dumps(report, indent=2, ensure_ascii=False)
     if args.json == "-":
-        return print(text)
+        return print(json.dumps(report, indent=2))  # whatever the terminal's letters are
+    text = json.dumps(report, indent=2, ensure_ascii=False)
     with atomic_path(args.json) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # A name that is no UTF-8 has lone surrogates, which JSON writes with a backslash too.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 if __name__ == "__main__":

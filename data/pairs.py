@@ -6,7 +6,7 @@ import mimetypes
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
     def result(self, kind: str) -> str:
         """File name of a result: ``lytro-01-Fusion.png``."""
-        return f"{self.name}-{kind}.png" if self.name else f"{kind}.png"
+        return f"{self.name}-{kind}.png"
 
 
 class Problem(NamedTuple):
@@ -44,8 +44,9 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
     """All pairs of a folder (not of those below), in the order of their names.
 
     The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
-    …_1 and …_2, in capitals or not; the types may differ. Results of an earlier run and
-    ground truth (…-Fusion, …-Guidance, …-Boundary, …-Truth) are skipped.
+    …_1 and …_2, in capitals or not; the types may differ. A.png and B.png are named after
+    their folder. Results of an earlier run and ground truth (…-Fusion, …-Guidance, …-Boundary,
+    …-Truth) are skipped.
 
     Returns:
         The pairs, and what else lies there: an image without its other half, several candidates
@@ -76,7 +77,7 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
         paths, names, marks = zip(*members, strict=True)
         if "".join(marks) in ("ab", "12"):
             if all(_is_read(path) for path in paths):
-                pairs.append(Pair(names[0], *paths))
+                pairs.append(Pair(names[0] or _unnamed(folder, groups), *paths))
             else:
                 problems.append(Problem(paths, _unread(paths)))
         elif any(_is_read(path) for path in paths):
@@ -93,19 +94,41 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
     nothing in common but letters are joined: ``IMG_0012-IMG_0013``.
 
     Raises:
-        UserError: a file of a type that is not read.
+        UserError: a file of a type that is not read, or one file twice.
     """
     paths = Path(image1), Path(image2)
     for path in paths:
         check_extension(path)
+    if is_same(*paths):
+        raise UserError(f"{paths[0]} is given twice; a pair is of two photographs")
     (name1, mark1), (name2, mark2) = map(_split, paths)
     if mark1 and mark2 and mark1 != mark2 and name1.casefold() == name2.casefold():
-        return Pair(name1, *paths)
+        return Pair(name1 or _unnamed(paths[0].parent), *paths)
     stems = [path.stem for path in paths]
     common = re.match(r"(.+)[-_ .]+", os.path.commonprefix(stems))
     if common and not any(stem[common.end() : common.end() + 1].isdigit() for stem in stems):
         return Pair(common[1], *paths)
     return Pair("-".join(stems), *paths)
+
+
+def is_same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by links or otherwise; False if one is not there."""
+    try:
+        return path == other or path.samefile(other)
+    except OSError:
+        return False
+
+
+def _may_be_image(path: Path) -> bool:
+    """Images, and types that nobody knows (raw formats): to be named rather than passed over."""
+    kind = mimetypes.guess_type(path.name)[0]
+    return not path.name.startswith(".") and (kind is None or kind.startswith("image/"))
+
+
+def _unnamed(folder: Path, names: Collection[str] = ()) -> str:
+    """Of A.png and B.png: the name of their folder, unless another pair has it."""
+    name = folder.resolve().name
+    return name if name and name.casefold() not in names else "pair"
 
 
 def _split(path: Path) -> tuple[str, str]:
@@ -118,12 +141,6 @@ def _split(path: Path) -> tuple[str, str]:
 
 def _is_read(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
-
-
-def _may_be_image(path: Path) -> bool:
-    """Images, and types that nobody knows (raw formats): to be named rather than passed over."""
-    kind = mimetypes.guess_type(path.name)[0]
-    return not path.name.startswith(".") and (kind is None or kind.startswith("image/"))
 
 
 def _unread(paths: Sequence[Path]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import re
 from collections import defaultdict
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.pairs import Problem
+from data.pairs import Problem, is_same
 from utils.errors import UserError
 from utils.images import EXTENSIONS, Probe, probe
 
@@ -84,9 +85,9 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
         files = _frames_in(paths[0])
         if not files:
             raise UserError(f"no images in {paths[0]}; a stack has a file for each frame")
-        return Source(paths[0].resolve().name, paths[0], files)
+        return Source(paths[0].resolve().name or "stack", paths[0], files)
     for i, path in enumerate(paths):
-        if path in paths[:i]:
+        if any(is_same(path, other) for other in paths[:i]):
             raise UserError(f"{path} is given twice; a stack takes each frame once")
         if path.is_dir():
             raise UserError(f"{path} is a folder; give one folder alone, or files")
@@ -96,7 +97,7 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
     name = paths[0].stem
     if len(paths) > 1:
         common = os.path.commonprefix([path.stem for path in paths])
-        name = re.sub(r"[-_ .]*[0-9]*$", "", common) or paths[0].resolve().parent.name
+        name = re.sub(r"[-_ .]*[0-9]*$", "", common) or paths[0].resolve().parent.name or "stack"
     return Source(name, paths[0], tuple(paths))
 
 
@@ -117,6 +118,9 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     problems = []
     for path in _listed(Path(folder)):
         if RESULT.fullmatch(path.stem):
+            continue
+        if path.is_symlink() and not path.exists():
+            problems.append(Problem((path,), f"{path} is a link to what is not there"))
             continue
         try:
             files = _stack_at(path)
@@ -208,12 +212,24 @@ def _time(frame: Frame) -> datetime:
 
 
 def _frames_in(folder: Path) -> tuple[Path, ...]:
-    """The photographs in a folder: not what an earlier run wrote there."""
-    return tuple(
+    """The photographs in a folder: not what an earlier run wrote there.
+
+    Among them are those that cannot be read (links to nowhere, types that are not read), which
+    look_into names; a folder of these alone is no stack.
+    """
+    found = [
         path
         for path in _listed(folder)
-        if path.suffix.lower() in EXTENSIONS and path.is_file() and not RESULT.fullmatch(path.stem)
-    )
+        if _is_photograph(path) and not path.is_dir() and not RESULT.fullmatch(path.stem)
+    ]
+    return tuple(found) if any(path.suffix.lower() in EXTENSIONS for path in found) else ()
+
+
+def _is_photograph(path: Path) -> bool:
+    """By its name."""
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    drawn = kind.endswith("xml")
+    return path.suffix.lower() in EXTENSIONS or (kind.startswith("image/") and not drawn)
 
 
 def _stack_at(path: Path) -> tuple[Path, ...]:
@@ -229,7 +245,8 @@ def _check_types(source: Source) -> None:
     """Refuse a folder that has a frame twice, like the raw and the JPEG file of a camera."""
     by_stem: dict[str, list[str]] = defaultdict(list)
     for path in source.files:
-        by_stem[path.stem].append(path.name)
+        if path.suffix.lower() in EXTENSIONS:
+            by_stem[path.stem].append(path.name)
     for names in by_stem.values():
         if len(names) > 1:
             raise UserError(

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import re
+import socket
+import sys
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from gradio.route_utils import API_PREFIX
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -16,40 +25,153 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
 )
-FRAMING = 1_000_000  # bytes of an upload that are no file content
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# Of all that Gradio serves, what the page and its clients ask for. The rest fetches from other
+# servers, edits the page, records or measures.
+ROUTES = re.compile(
+    r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)/?"
+    r"|/(assets|static|svelte)/.*"
+    rf"|{API_PREFIX}/((info|app_id|startup-events|upload_progress|upload|theme\.css|reset|cancel)/?"
+    r"|queue/(join|data|status)|heartbeat/[^/]*|(run|api|call)/.*|file=/.*|file=[A-Za-z]:[\\/].*)",
+    re.DOTALL,
+)
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+UPLOAD = f"{API_PREFIX}/upload"
+FRAMING = 1_000_000  # bytes of an upload that are no file content, and of any other request
+PATIENCE = 30  # seconds until more of a request has to come
+SLOWEST = 20_000  # bytes a second that a request has to come with, beyond that
+NAMELESS = b'"error":null'  # in what Gradio tells of an event
+UNTOLD = b'"error":"this cannot be done; choose the photographs again"'
 
 
 class Guard:
-    """ASGI middleware: bounds uploads as a whole, where Gradio bounds each file."""
+    """ASGI middleware: refuses foreign hosts and origins and what the page does not need, bounds
+    requests as a whole, where Gradio bounds each file, and ends those that do not go on.
 
-    def __init__(self, app: ASGIApp, limits: Limits, sessions: Sessions):
-        self.app, self.limits, self.sessions = app, limits, sessions
+    Args:
+        names: of this server beside its own and its addresses, see :func:`own_names`. A page of
+            another site, under whose name somebody's browser was led here, is not among them.
+    """
+
+    def __init__(
+        self, app: ASGIApp, limits: Limits, sessions: Sessions, names: Collection[str] = ()
+    ):
+        self.app, self.limits, self.sessions, self.names = app, limits, sessions, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # the page has none
+            return await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request = Request(scope)
-        if request.method == "POST" and (refusal := self._refusal(request)):
+        if refusal := self._refusal(request):
             return await refusal(scope, receive, send)
-
-        async def send_with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = POLICY
-                headers["Referrer-Policy"] = "no-referrer"
-                headers["X-Content-Type-Options"] = "nosniff"
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
+        length = int(request.headers.get("Content-Length", 0))
+        upload = _is_upload(request)
+        if upload and not self.sessions.reserve(length, self.limits.disk_megabytes * MEGA):
+            busy = PlainTextResponse("the server is busy; try again in a few minutes", 503)
+            return await busy(scope, receive, send)
+        answer = _Answer(send)
+        try:
+            await self.app(scope, _Patient(receive, length), answer)
+        except Exception as error:  # of Gradio's, about what somebody made up
+            if answer.started:
+                raise
+            print(f"{request.method} {scope['path']}: {error!r}", file=sys.stderr)
+            text, code = "this request cannot be answered", 400
+            if isinstance(error, asyncio.TimeoutError):
+                text, code = "the request took too long to arrive", 408
+            elif upload:
+                text = "this is no upload that can be read; choose the files again"
+            await PlainTextResponse(text, code)(scope, receive, answer)
+        finally:
+            if upload:
+                self.sessions.release(length)
 
     def _refusal(self, request: Request) -> PlainTextResponse | None:
-        length = request.headers.get("Content-Length", "")
-        if not length.isdecimal():
+        headers = request.headers
+        host = headers.get("Host", "")
+        if not self._is_ours(host):
+            text = "this server has another name; see --name of app.py"
+            return PlainTextResponse(text, 421)
+        origin = headers.get("Origin")
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
+            return PlainTextResponse("requests from other sites are not answered", 403)
+        if request.method not in METHODS:
+            return PlainTextResponse("this is not done here", 405)
+        if not ROUTES.fullmatch(request.url.path):
+            return PlainTextResponse("there is nothing here", 404)
+        length = headers.get("Content-Length", "0" if request.method != "POST" else "")
+        if "Transfer-Encoding" in headers or not re.fullmatch(r"[0-9]{1,15}", length):
             return PlainTextResponse("say how long the request is (Content-Length)", 411)
+        if int(length) > FRAMING and not _is_upload(request):
+            return PlainTextResponse(f"more than the {FRAMING} bytes that are taken", 413)
         if int(length) > self.limits.total_megabytes * MEGA + FRAMING:
             text = f"more than the {self.limits.total_megabytes} MB that are taken at once"
             return PlainTextResponse(text, 413)
-        disk = self.limits.disk_megabytes * MEGA
-        if request.url.path.endswith("/upload") and self.sessions.size() + int(length) > disk:
-            return PlainTextResponse("the server is busy; try again in a few minutes", 503)
         return None
+
+    def _is_ours(self, host: str) -> bool:
+        """An address cannot be made to lead elsewhere, a name can."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in own_names() or name in self.names
+        return True
+
+
+def own_names() -> set[str]:
+    """What this machine is called, in lower case."""
+    name = socket.gethostname().lower()
+    return {"localhost", name, f"{name}.local"}
+
+
+def _is_upload(request: Request) -> bool:
+    return request.method == "POST" and request.url.path.rstrip("/") == UPLOAD
+
+
+class _Patient:
+    """Receives a request whose parts have to come in time.
+
+    Raises:
+        asyncio.TimeoutError: they do not.
+    """
+
+    def __init__(self, receive: Receive, length: int):
+        self.receive, self.more = receive, length > 0
+        self.end = asyncio.get_running_loop().time() + PATIENCE + length / SLOWEST
+
+    async def __call__(self) -> Message:
+        if not self.more:  # what comes now is that the client leaves
+            return await self.receive()
+        left = self.end - asyncio.get_running_loop().time()
+        message = await asyncio.wait_for(self.receive(), min(left, PATIENCE))
+        self.more = message.get("more_body", False)
+        return message
+
+
+class _Answer:
+    """Sends an answer with what browsers are told; says why where Gradio does not."""
+
+    def __init__(self, send: Send):
+        self.send, self.started, self.events = send, False, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            self.events = "text/event-stream" in headers.get("Content-Type", "")
+        elif self.events:
+            message = {**message, "body": message.get("body", b"").replace(NAMELESS, UNTOLD)}
+        await self.send(message)

@@ -10,7 +10,6 @@ import gradio as gr
 from page.actions import Actions
 from page.limits import Limits
 
-SAMPLES = Path(__file__).parents[1] / "data/samples"
 STYLE = Path(__file__).with_name("style.css")
 THEME = gr.themes.Default(  # with fonts that the visitor has: none is fetched
     primary_hue=gr.themes.colors.blue,
@@ -33,12 +32,16 @@ DECIDED = (
 )
 
 
-def build(actions: Actions, limits: Limits) -> gr.Blocks:
-    """The page; :mod:`page.server` serves it."""
-    gr.set_static_paths([SAMPLES])
+def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
+    """The page; :mod:`page.server` serves it.
+
+    Args:
+        samples_folder: with pairs to try it; where it lies, the page tells.
+    """
+    gr.set_static_paths([samples_folder])
     samples = [
         (near, near.with_name(near.name.replace("-A.", "-B.")))
-        for near in sorted(SAMPLES.glob("*-A.png"))
+        for near in sorted(samples_folder.glob("*-A.png"))
     ]
 
     def pick(chosen: gr.SelectData) -> tuple[list[str], bool]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import gradio as gr
+import uvicorn
 from starlette.middleware import Middleware
 
 from page.actions import Actions
@@ -23,16 +26,23 @@ from utils.errors import UserError
 
 SESSIONS = 64  # whose state Gradio keeps in memory
 SWEEP = 60  # seconds between looks for old files
+HALF_OPEN = 20  # seconds in which a connection has to ask for something
+SAMPLES = Path(__file__).parents[1] / "data/samples"
 
 
 @contextlib.contextmanager
 def serve(
-    fuser: Fuser, limits: Limits, host: str = "127.0.0.1", port: int | None = None
+    fuser: Fuser,
+    limits: Limits,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    names: Collection[str] = (),
 ) -> Iterator[gr.Blocks]:
     """Serve the page until the end of the ``with``; then all files of visitors are gone.
 
     Args:
         port: by default the first that is free from 7860 on.
+        names: by which browsers may ask for it, beside the machine's own and its addresses.
 
     Yields:
         The running page; ``local_url`` is its address.
@@ -45,9 +55,18 @@ def serve(
     except (OSError, OverflowError) as error:
         where = f"{host}:{port}" if port else host
         raise UserError(f"cannot serve at {where}: {error}; see --host and --port") from error
-    with tempfile.TemporaryDirectory(prefix="mmfnet-page-") as folder, _gradio_folder(folder):
+    with (
+        tempfile.TemporaryDirectory(prefix="mmfnet-page-") as folder,
+        tempfile.TemporaryDirectory(prefix="mmfnet-samples-") as samples,
+        _gradio_folder(folder),
+    ):
         sessions = Sessions(Path(folder).resolve(), 60 * limits.minutes)
-        page = build(Actions(fuser, limits, sessions), limits)
+        # The page tells where they lie, which is not to be where this is installed.
+        shutil.copytree(SAMPLES, samples, dirs_exist_ok=True)
+        page = build(Actions(fuser, limits, sessions), limits, Path(samples).resolve())
+        guard = Middleware(
+            Guard, limits=limits, sessions=sessions, names={name.lower() for name in (host, *names)}
+        )
         page.queue(max_size=limits.waiting)
         page.launch(
             server_name=host,
@@ -63,10 +82,11 @@ def serve(
             state_session_capacity=SESSIONS,
             theme=THEME,
             css_paths=STYLE,
-            app_kwargs={"middleware": [Middleware(Guard, limits=limits, sessions=sessions)]},
+            app_kwargs={"middleware": [guard]},
         )
         ended = threading.Event()
         threading.Thread(target=_sweep, args=(sessions, ended), daemon=True).start()
+        threading.Thread(target=_hang_up, args=(page.server, ended), daemon=True).start()
         try:
             yield page
         finally:
@@ -78,6 +98,22 @@ def _sweep(sessions: Sessions, ended: threading.Event) -> None:
     """Gradio would do it (``delete_cache``), but ends when somebody uploads at that moment."""
     while not ended.wait(SWEEP):
         sessions.sweep()
+
+
+def _hang_up(server: uvicorn.Server, ended: threading.Event) -> None:
+    """Close connections that ask for nothing, or never finish asking; uvicorn waits for ever."""
+    since: dict = {}  # of those that are not being answered, the time
+    while not ended.wait(HALF_OPEN / 4):
+        now, connections = time.monotonic(), list(server.server_state.connections)
+        cycles = {c: getattr(c, "cycle", None) for c in connections}  # of request and answer
+        idle = {c: cycle for c, cycle in cycles.items() if not cycle or cycle.response_complete}
+        since = {c: since.get(c, (now, cycle)) for c, cycle in idle.items()}
+        for connection, (start, cycle) in since.items():
+            if idle[connection] is not cycle:  # it has asked meanwhile
+                since[connection] = now, idle[connection]
+            elif now - start > HALF_OPEN:
+                with contextlib.suppress(RuntimeError):  # the server has ended
+                    connection.loop.call_soon_threadsafe(connection.transport.close)
 
 
 @contextlib.contextmanager

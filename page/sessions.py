@@ -35,6 +35,7 @@ class Sessions:
     def __init__(self, root: Path, seconds: float):
         self.root, self.seconds = root, seconds
         self._open: dict[str, _Session] = {}
+        self._coming = 0  # bytes of uploads that are on their way
         self._lock = threading.Lock()
 
     def note(self, name: str, uploads: Iterable[Path]) -> None:
@@ -98,6 +99,19 @@ class Sessions:
                     with contextlib.suppress(OSError):  # gone by now, or not empty
                         if path.stat().st_mtime < oldest:
                             path.rmdir() if path.is_dir() else path.unlink()
+
+    def reserve(self, size: int, limit: int) -> bool:
+        """Keep room for an upload of so many bytes; False if there is not that much."""
+        with self._lock:
+            if self.size() + self._coming + size > limit:
+                return False
+            self._coming += size
+            return True
+
+    def release(self, size: int) -> None:
+        """An upload for which room was kept is there, or has ended."""
+        with self._lock:
+            self._coming -= size
 
     def size(self) -> int:
         """Bytes on disk, of all sessions."""

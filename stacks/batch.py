@@ -62,6 +62,11 @@ def fuse_batch(
                 reports[number] = report
             except UserError as error:
                 problems.append(Problem((source.origin,), str(error)))
+            except Exception as error:  # of a library, which is not to lose the other stacks
+                if len(sources) < 2:
+                    raise
+                reason = f"{source.origin}: {type(error).__name__} {error}".strip()
+                problems.append(Problem((source.origin,), " ".join(reason.split())))
     everything = ranks.gather((reports, problems))
     reports = dict(sorted(item for part, _ in everything for item in part.items()))
     problems = [problem for _, part in everything for problem in part]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from data.pairs import Problem
 from data.stack_files import Source, Stack, look_into
+from stacks import records
 from stacks.alpha import of_stack
 from stacks.cascade import Cascade
 from stacks.frames import BrokenFrame, Frames
@@ -16,7 +17,7 @@ from stacks.fuse import SMALLEST, Fusion, Progress, Step, fuse
 from stacks.merge import needed_memory
 from stacks.options import Options
 from stacks.order import by_focus
-from stacks.outputs import Outputs, result_path, writing_memory
+from stacks.outputs import Outputs, check_free, result_path, writing_memory
 from stacks.report import describe
 from utils.atomic import atomic_files
 from utils.errors import UserError
@@ -41,8 +42,8 @@ def plan(
     """
     stack = look_into(source, options.order, SMALLEST, options.strict)
     result = result_path(output, source.name, options.format, stack.dtype)
-    if any(result.exists() and result.samefile(path) for path in source.files):
-        raise UserError(f"{result} is both a frame and the result; give another --output")
+    check_free(result, options, source.files)
+    records.check_stack(output, source.name)
     needed = needed_memory(stack.size, stack.dtype, cascade) + writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         height, width = stack.size
@@ -153,7 +154,8 @@ def _fuse(
             progress=progress,
         )
     except ValueError as error:
-        raise UserError(f"{source.origin}: {error}") from error
+        way_out = "; --no-align fuses frames as they lie" if options.align else ""
+        raise UserError(f"{source.origin}: {error}{way_out}") from error
     for frame, report in zip(images.stack.frames, fusion.frames, strict=True):
         if options.strict and not report.used:
             raise UserError(f"{frame}: {report.reason}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,15 +12,20 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.pairs import is_same
 from data.stack_files import Stack
 from stacks.fuse import Fusion, Step
 from stacks.options import Options
+from utils.atomic import replaceable
+from utils.errors import UserError
 from utils.images import Photo, check_writable, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
 PREVIEW = 800  # pixels: long side at most
 PREVIEWED = 24  # frames at most: a preview of any stack stays small
 FRAME_TIME, RESULT_TIME = 150, 2000  # ms
+STEP = re.compile(r"\d+-(Aligned|Guidance|Boundary)\.\w+")  # a file of --save-steps
+MAPS = ("Index", "Depth", "Confidence")
 
 
 def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
@@ -36,6 +44,41 @@ def writing_memory(options: Options, size: tuple[int, int]) -> int:
     """Bytes that what is written beside the result (H, W) takes beyond merging, as measured."""
     pixels = size[0] * size[1]
     return 13 * pixels * options.maps + 6 * pixels * options.steps + 60_000_000 * options.preview
+
+
+def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
+    """See that nothing of the user's is where a stack's files will be written.
+
+    Raises:
+        UserError: a photograph that is fused has the name of a result, or a folder has, or the
+            folder of steps holds what no earlier run wrote.
+    """
+    start = str(result).rpartition("-")[0]
+    kinds = ["Record.json", *(f"{kind}.png" for kind in MAPS if options.maps)]
+    kinds += ["Preview.webp"] * options.preview
+    check_files([result, *(Path(f"{start}-{kind}") for kind in kinds)], sources)
+    steps = Path(f"{start}-Steps")
+    if not options.steps or not os.path.lexists(steps):
+        return
+    try:
+        foreign = [name for name in sorted(os.listdir(steps)) if not STEP.fullmatch(name)]
+    except OSError as error:
+        raise UserError(f"cannot write {steps}: {error.strerror}") from error
+    if foreign or steps.is_symlink():
+        what = f"holds {foreign[0]}, which no earlier run wrote" if foreign else "is a link"
+        raise UserError(f"{steps} {what}; rename it, or give another --output")
+
+
+def check_files(results: Iterable[Path], sources: Sequence[Path]) -> None:
+    """See that files can be written, and that none of them is a photograph that is fused.
+
+    Raises:
+        UserError: one is, or a folder has its name.
+    """
+    for result in results:
+        if any(is_same(result, path) for path in sources):
+            raise UserError(f"{result} is both a photograph and the result; give another --output")
+        replaceable(result)
 
 
 @dataclass

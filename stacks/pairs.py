@@ -13,9 +13,10 @@ from data.pairs import Pair, Problem
 from data.stack_files import Source, look_into
 from models.fuse import SMALLEST, fuse_arrays
 from models.mmfnet import MMFNet
+from stacks import records
 from stacks.alpha import least
 from stacks.frames import Frames, widened
-from stacks.outputs import result_path
+from stacks.outputs import check_files, result_path
 from utils.errors import UserError
 from utils.images import Photo, write_photo, write_png
 
@@ -75,6 +76,10 @@ def fuse_pair(
     files = pair.image1, pair.image2
     stack = look_into(Source(pair.name, pair.image1, files), smallest=SMALLEST, strict=True)
     results = {"fused": result_path(output, pair.name, format, stack.dtype)}
+    kinds = ("guidance", "boundary") if maps else ()
+    results |= {kind: output / pair.result(kind.capitalize()) for kind in kinds}
+    check_files(results.values(), files)
+    records.check_pair(output, pair.name)
     with Frames(stack) as images:
         photos = [images.photo(number) for number in range(2)]
     arrays = [widened(photo.rgb, stack.dtype) for photo in photos]
@@ -82,9 +87,8 @@ def fuse_pair(
     fused, guidance, boundary = fuse_arrays(model, *arrays, tile, show_tiles)
     seconds = time.perf_counter() - started
     if maps:
-        for kind, image in {"guidance": guidance, "boundary": boundary}.items():
-            results[kind] = output / pair.result(kind.capitalize())
-            write_png(results[kind], image)
+        write_png(results["guidance"], guidance)
+        write_png(results["boundary"], boundary)
     alpha = least(widened(x.alpha, stack.dtype) for x in photos if x.alpha is not None)
     write_photo(results["fused"], Photo(fused, stack.grey, alpha, photos[0].metadata))
     return {

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from data.stack_files import Source
 from stacks.options import Options
-from utils.atomic import atomic_path
+from stacks.outputs import FORMATS
+from utils.atomic import atomic_path, partial
 from utils.errors import UserError
 
 
@@ -21,20 +22,25 @@ def made_from(source: Source, options: Options, weights: Path) -> dict:
     """What decides the results of a stack: its files, the options and the weights.
 
     Raises:
-        UserError: a file cannot be looked at.
+        UserError: the weights cannot be read.
     """
     try:
-        stats = [path.stat() for path in source.files]
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    files = [
-        {"file": path.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns}
-        for path, stat in zip(source.files, stats, strict=True)
-    ]
+    files = [_state(path) for path in source.files]
     chosen = asdict(options)
     del chosen["memory"]  # decides whether there are results, not what they are
     return {"files": files, "options": chosen, "weights": digest}
+
+
+def _state(path: Path) -> dict:
+    """What tells whether a file has changed; of one that is not there, its name alone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return {"file": path.name}
+    return {"file": path.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns}
 
 
 def save(output: Path, report: dict, origin: dict) -> None:
@@ -45,7 +51,9 @@ def save(output: Path, report: dict, origin: dict) -> None:
     """
     with atomic_path(_path(output, report["name"])) as temporary:
         record = {"report": report, "made_from": origin}
-        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        # A name that is no UTF-8 has lone surrogates, which JSON writes with a backslash too.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def finished(output: Path, name: str, origin: dict) -> dict | None:
@@ -57,6 +65,28 @@ def finished(output: Path, name: str, origin: dict) -> dict | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or of other make
         return None
     return record["report"] if done else None
+
+
+def check_stack(output: Path, name: str) -> None:
+    """Raise a :class:`UserError` if a stack's result would replace one that no stack gave."""
+    results = [
+        path for suffix in FORMATS.values() if (path := output / f"{name}-Fusion{suffix}").exists()
+    ]
+    unfinished = partial(output, name).exists()  # of a stack that was killed between two files
+    if results and not unfinished and not _path(output, name).exists():
+        raise UserError(
+            f"{results[0]} is there and no stack's, for {_path(output, name).name} is not beside "
+            "it; move it, or give another --output"
+        )
+
+
+def check_pair(output: Path, name: str) -> None:
+    """Raise a :class:`UserError` if a pair's result would replace a stack's."""
+    if (record := _path(output, name)).exists():
+        raise UserError(
+            f"{record} says that {name}-Fusion is a stack's result, which the pair's would "
+            "replace; give another --output"
+        )
 
 
 def _path(output: Path, name: str) -> Path:

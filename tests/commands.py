@@ -14,6 +14,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -105,20 +106,17 @@ def help_of(script: str) -> str:
 
 
 def lay_out(folder: Path) -> None:
-    """Make a folder that looks like the repository: folders of its own, links to the files.
-
-    What commands write there stays there: files are replaced, never written through a link.
-    """
+    """Make a copy of the repository; what commands write there stays there."""
     folder.mkdir()
     for path in entries():
         if path.is_dir():
             for file in path.rglob("*"):
                 if file.is_file() and "__pycache__" not in file.parts:
-                    link = folder / file.relative_to(ROOT)
-                    link.parent.mkdir(parents=True, exist_ok=True)
-                    link.symlink_to(file)
+                    copy = folder / file.relative_to(ROOT)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(file, copy)
         else:
-            (folder / path.name).symlink_to(path)
+            shutil.copy2(path, folder / path.name)
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -151,3 +151,31 @@ def test_markup_in_a_name_is_shown_as_text(page, tmp_path):
     expect(page.locator("#status")).to_contain_text("2 photographs fused")
     expect(page.locator("#status .legend span")).to_have_count(2)
     assert page.evaluate("window.hit") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x onerror=window.hacked=1>",
+        "'\"><script>window.hacked=1<∕script>",
+        "{{constructor.constructor('window.hacked=1')()}}",
+        "javascript:window.hacked=1",
+        "&lt;img src=x onerror=window.hacked=1&gt;",
+    ],
+)
+def test_names_of_files_are_text_wherever_they_are_shown(page, tmp_path, name):
+    """In the list of files, beside the results and in an error."""
+    photographs = []
+    for mark, source in zip("AB", PAIR, strict=True):
+        photographs.append(tmp_path / f"{name}-{mark}.png")
+        shutil.copy(source, photographs[-1])
+    page.set_input_files("#files input[type=file]", photographs)
+    page.locator("#align input").uncheck()
+    page.click("#fuse")
+    expect(page.locator("#status")).to_contain_text("2 photographs fused")
+    page.get_by_label("Remove this file").first.click()
+    broken = tmp_path / f"{name}.jpg"
+    broken.write_bytes(b"no photograph")
+    page.set_input_files("#files input[type=file]", [broken])
+    expect(page.locator(".toast-body").first).to_be_visible()
+    assert page.evaluate("window.hacked") is None

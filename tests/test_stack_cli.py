@@ -316,7 +316,7 @@ def test_bad_inputs(tmp_path, run, said):
     assert (tmp_path / "file").read_text() == "keep me"
     one.rename(tmp_path / "in/f-Fusion.png")
     assert run(input=[tmp_path / "in/f-Fusion.png", two], output=tmp_path / "in") == 2
-    assert "both a frame and the result" in said()
+    assert "both a photograph and the result" in said()
 
 
 def test_backends_agree(tmp_path):

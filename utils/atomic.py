@@ -6,27 +6,43 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.paths import is_stream
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` (same suffix); rename it to ``path`` on success.
 
-    On any exception the temporary file is deleted and ``path`` is left as it was.
+    On any exception the temporary file is deleted and ``path`` is left as it was. A symbolic link
+    stays one: what it leads to is replaced. A stream, such as ``/dev/null`` or a pipe, is written
+    to when all is there.
 
     Raises:
-        UserError: if the folder cannot be made or written to.
+        UserError: if the folder cannot be made or written to, or ``path`` is a folder, a socket or
+            a disk.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    if is_stream(path):
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                temporary = Path(folder, path.name)
+                yield temporary
+                _pour(temporary, path)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        return
+    target = replaceable(path)
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -39,22 +55,25 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
     """Yield a temporary folder; on success, what was written there moves to ``folder``.
 
     On any exception it is deleted and ``folder`` is left as it was. Another run under the same
-    ``name`` replaces what a process that was killed left.
+    ``name`` replaces what a process that was killed left. A folder that was written replaces one of
+    its name: that nothing of somebody else's is in it, the caller has seen before. A file never
+    replaces a folder.
 
     Raises:
         UserError: if the folder cannot be made or written to.
     """
     folder = Path(folder)
-    temporary = folder / f".{name}.partial"
+    temporary = partial(folder, name)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        for path in temporary.iterdir():
-            target = folder / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
+        written = list(temporary.iterdir())
+        for path in written:
+            if not path.is_dir():
+                replaceable(folder / path.name)
+        for path in written:
+            _move(path, folder / path.name)
     except OSError as error:
         raise UserError(f"cannot write to folder {folder}: {error.strerror or error}") from error
     except UserError as error:
@@ -63,3 +82,48 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
         raise UserError(str(error).replace(str(temporary), str(folder))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def partial(folder: Path, name: str) -> Path:
+    """Where :func:`atomic_files` keeps what is not finished."""
+    return folder / f".{name}.partial"
+
+
+def replaceable(path: Path) -> Path:
+    """The path that a new file is to have so that ``path`` leads to it: links are followed.
+
+    Raises:
+        UserError: what is there is neither a regular file nor a stream, or cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:  # or a link to what is not there yet
+        mode = stat.S_IFREG
+    except OSError as error:  # links in a circle, a file where a folder should be
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
+    if not stat.S_ISREG(mode) and not is_stream(path):
+        raise UserError(f"cannot write {path}: it is no regular file; give another name")
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _move(path: Path, target: Path) -> None:
+    """Give a file or folder that was written its place."""
+    if path.is_dir():
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        os.replace(path, target)
+    elif target.is_symlink() or is_stream(target):  # perhaps to another disk
+        with atomic_path(target) as copy:
+            shutil.copyfile(path, copy)
+    else:
+        os.replace(path, target)
+
+
+def _pour(source: Path, stream: Path) -> None:
+    """Copy a file into a stream; a named pipe that nobody reads from is an error, not a wait."""
+    descriptor = os.open(stream, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    with open(descriptor, "wb") as file, source.open("rb") as data:
+        shutil.copyfileobj(data, file)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from defocus.sample import DefocusConfig
 from defocus.scene import SceneConfig
+from utils.config_checks import check_values
 from utils.errors import UserError
+from utils.paths import check_regular
 
 
 @dataclass
@@ -95,12 +97,13 @@ class Config:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply ``key.sub=value`` overrides, check every key and type.
+    """Read a YAML file, apply ``key.sub=value`` overrides, check every key, type and range.
 
     Raises:
         UserError: file unreadable, YAML broken, a key unknown (the nearest valid one is named) or
-            a value of the wrong type.
+            a value of the wrong type or outside its range.
     """
+    check_regular(path)
     try:
         given = OmegaConf.load(path)
     except OSError as error:
@@ -133,9 +136,11 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
         except OmegaConfBaseException as error:
             raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
     try:
-        return OmegaConf.to_object(schema)
+        config = OmegaConf.to_object(schema)
     except OmegaConfBaseException as error:  # an interpolation ${…} that leads nowhere
         raise UserError(f"{origin}: {error.full_key}: {_line(error)}") from error
+    check_values(asdict(config), origin)
+    return config
 
 
 def to_dict(config: Any) -> dict:
@@ -167,6 +172,8 @@ def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str 
                 )
         elif isinstance(node, DictConfig) and not isinstance(below, DictConfig):
             raise UserError(f"{origin}: {prefix}{key} is a value and has no keys below it")
+        elif isinstance(below, StringNode) and isinstance(node._value(), bool):
+            given[key] = "on" if node._value() else "off"  # which YAML takes for truth values
 
 
 def _drop_former_args(given: DictConfig, schema: DictConfig) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import functools
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no more room for a file
+SIGPIPE = 128 + 13  # what a shell says of a program whose reader has left
 
 
 class UserError(Exception):
@@ -22,13 +28,55 @@ def cli(main: Callable[..., int | None]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> int:
-        try:
-            return main(*args, **kwargs) or 0
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        code = 0
+        with _any_output() as unwritten:
+            try:
+                code = main(*args, **kwargs) or 0
+            except UserError as error:
+                code = _say(error)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                return 130
+            except BrokenPipeError:
+                return SIGPIPE
+            except MemoryError:
+                code = _say("there is not enough memory; give smaller images, or fewer at once")
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                code = _say(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+        if unwritten:
+            code = _say(f"cannot write to standard output: {unwritten[0].strerror}")
+        return code
 
     return wrapper
+
+
+def _say(error: object) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+@contextlib.contextmanager
+def _any_output() -> Iterator[list[OSError]]:
+    """Print what the terminal cannot show as escapes; do without a closed output.
+
+    Yields:
+        A list that holds, at the end, why the output could not be written, unless its reader left.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the end)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    unwritten: list[OSError] = []
+    try:
+        yield unwritten
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+            if not isinstance(error, BrokenPipeError):
+                unwritten.append(error)

@@ -21,6 +21,7 @@ from utils.atomic import atomic_path
 from utils.errors import UserError
 from utils.formats.exif import BROKEN
 from utils.formats.photo import LARGEST, Metadata, Photo, Probe
+from utils.paths import check_regular
 
 __all__ = [
     "EXTENSIONS",
@@ -72,9 +73,9 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
         page: of a multi-page TIFF, counted from 0.
 
     Raises:
-        UserError: file missing, empty, cut short, of an unknown type, CMYK or of integers beyond 16
-            bits; NaN or values outside [0, 1]; more than 179 megapixels; no such page; or the
-            library that decodes it is not installed.
+        UserError: file missing, no regular one, empty, cut short, of an unknown type, CMYK or of
+            integers beyond 16 bits; NaN or values outside [0, 1]; more than 179 megapixels; no such
+            page; or the library that decodes it is not installed.
     """
     path = Path(path)
     with _explained(path):
@@ -175,6 +176,7 @@ def check_writable(path: Path, dtype: np.dtype | type = np.uint8, alpha: bool = 
 def _format(path: Path) -> ModuleType:
     """The module that reads the file, by what is in it; RAW is told from TIFF by its name."""
     check_extension(path)
+    check_regular(path)
     with path.open("rb") as file:
         head = file.read(12)
     if not head:
@@ -215,10 +217,12 @@ def _explained(path: Path) -> Iterator[None]:
         raise _not_installed(path, error) from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is no image that can be read, or its head is broken") from error
-    except (*BROKEN, RuntimeError, zlib.error) as error:
+    except (*BROKEN, RuntimeError, AssertionError, zlib.error) as error:
         if reason := getattr(error, "strerror", None):
             raise UserError(f"cannot read {path}: {reason}") from error
-        raise UserError(f"{path} is broken or cut short ({error})") from error
+        raise UserError(
+            f"{path} is broken or cut short ({str(error) or 'a part is missing'})"
+        ) from error
 
 
 def _luma(rgb: np.ndarray) -> np.ndarray:

@@ -129,5 +129,7 @@ def check_size(path: Path, width: int, height: int) -> None:
 def check_page(path: Path, page: int, pages: int = 1) -> None:
     """Raise a :class:`UserError` if there is no such page, counted from 0."""
     if not 0 <= page < pages:
-        have = "1 page" if pages == 1 else f"{pages} pages"
-        raise UserError(f"{path} has {have}, counted from 0; there is no page {page}")
+        if not pages:
+            raise UserError(f"{path} holds no photograph, or its head is broken")
+        have = "1 page, page 0" if pages == 1 else f"{pages} pages, 0 to {pages - 1}"
+        raise UserError(f"{path} has {have}; there is no page {page}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,34 @@ from utils.formats.photo import (
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 GREY = ("1", "L", "LA", "La")
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
+PARTS, PART = 100_000, 1000  # of a file, and one more for each so many bytes
+SCAN, SCANS = b"\xff\xda", 200  # of a progressive JPEG: each goes over all pixels
 BAND = 64  # rows that are converted at a time, so that no second copy of the image is held
+
+
+class _Parts(io.BufferedReader):
+    """A file that is not read in more parts than a photograph has: Pillow goes through chunks,
+    markers and comments one by one, of which a small file may hold millions."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self.path = path
+        self.left = PARTS + path.stat().st_size // PART
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise UserError(f"{self.path} has too many small parts for a photograph, refused")
+        return super().read(size)
 
 
 def read(path: Path, page: int) -> Photo:
     check_page(path, page)
-    with Image.open(path, formats=FORMATS) as image:
+    with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
-        tags = _tags(path, image)
+        tags = _tags(file, image)
+        if image.info.get("progressive") and path.read_bytes().count(SCAN) > SCANS:
+            raise UserError(f"{path} has more than {SCANS} scans, refused; save it anew")
         if dtype == np.uint8:
             samples = _decode(image, grey, tags.orientation)
         else:
@@ -44,9 +65,9 @@ def read(path: Path, page: int) -> Photo:
 
 
 def probe(path: Path) -> Probe:
-    with Image.open(path, formats=FORMATS) as image:
+    with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
-        tags = _tags(path, image)
+        tags = _tags(file, image)
         size = upright_size(*image.size, tags.orientation)
         return Probe(*size, dtype, grey, taken=tags.taken)
 
@@ -70,7 +91,10 @@ def _write(path: Path, samples: np.ndarray, metadata: Metadata, kind: str, **opt
     exif = for_result(metadata, *image.size)
     if exif is not None:
         options["exif"] = exif
-    image.save(path, kind, icc_profile=metadata.icc, **options)
+    # By way of memory: Pillow itself takes a disk that is full in the midst of a file for success.
+    data = io.BytesIO()
+    image.save(data, kind, icc_profile=metadata.icc, **options)
+    path.write_bytes(data.getbuffer())
 
 
 def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
@@ -87,10 +111,10 @@ def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
     return np.dtype(np.uint8), image.mode in GREY
 
 
-def _tags(path: Path, image: Image.Image) -> Tags:
+def _tags(file: _Parts, image: Image.Image) -> Tags:
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         # Behind the pixels, perhaps, where Pillow would find it by decoding them all.
-        return read_tags(lambda: load_bytes(png.find(path, b"eXIf")))
+        return read_tags(lambda: load_bytes(png.find(file, b"eXIf")))
     return read_tags(image.getexif)
 
 
@@ -125,7 +149,8 @@ def _read_pnm(path: Path, image: Image.Image) -> np.ndarray:
         file.seek(codec.offset)
         data = file.read()
     if codec.codec_name == "ppm_plain":
-        samples = np.array(data.split()[: np.prod(shape)], np.uint16)
+        samples = np.fromstring(data, np.int32, sep=" ")[: np.prod(shape)]
+        samples = samples.clip(0, 65535).astype(np.uint16)
     else:
         samples = np.frombuffer(data, ">u2", np.prod(shape)).astype(np.uint16)
     return full_range(samples.reshape(shape), _pnm_largest(image))

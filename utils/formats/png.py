@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -24,16 +25,22 @@ def read(path: Path) -> np.ndarray:
     return imagecodecs.png_decode(path.read_bytes())
 
 
-def find(path: Path, kind: bytes) -> bytes | None:
-    """The first chunk of a kind, found without reading the others; None if there is none."""
-    with path.open("rb") as file:
-        file.seek(8)
+def find(file: BinaryIO, kind: bytes) -> bytes | None:
+    """The first chunk of a kind, found without reading the others; None if there is none.
+
+    The file is left where it was.
+    """
+    before = file.tell()
+    file.seek(8)
+    try:
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)
             if name == kind:
                 return file.read(length)
             file.seek(length + 4, 1)
-    return None
+        return None
+    finally:
+        file.seek(before)
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:

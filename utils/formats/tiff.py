@@ -30,6 +30,7 @@ from utils.formats.photo import (
     upright,
     upright_size,
 )
+from utils.formats.segments import check_segments
 
 GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
 MODES = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
@@ -38,6 +39,7 @@ OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped rather than refused: rounding,
 # Descriptions that tell other programs how the pages of the source belong together.
 STRUCTURE = ("ImageJ=", "<?xml", "{")
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
+PAGES = 10_000  # of a file
 LONG = 4  # TIFF's name for an unsigned 32-bit number
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of tags that are not to standard
@@ -135,12 +137,26 @@ def _end(file: BinaryIO) -> int:
 @contextlib.contextmanager
 def _open(path: Path, page: int) -> Iterator[_Opened]:
     with TiffFile(path) as file:
-        pages = [candidate for candidate in file.pages if not candidate.is_reduced]
+        pages = _photographs(path, file)
         check_page(path, page, len(pages))
         chosen = pages[page]
         check_size(path, chosen.imagewidth, chosen.imagelength)
         dtype = _check(path, chosen)
         yield _Opened(file, pages, chosen, dtype, read_tags(lambda: _exif(file, chosen)))
+
+
+def _photographs(path: Path, file: TiffFile) -> list[TiffPage]:
+    """The pages but for thumbnails; a chain that returns to a page it has passed ends there."""
+    pages, passed = [], set()
+    for page in file.pages:
+        if page.offset in passed:
+            break
+        passed.add(page.offset)
+        if len(passed) > PAGES:
+            raise UserError(f"{path} has more than {PAGES} pages, refused; divide it")
+        if not page.is_reduced:
+            pages.append(page)
+    return pages
 
 
 def _exif(file: TiffFile, page: TiffPage):
@@ -175,6 +191,7 @@ def _check(path: Path, page: TiffPage) -> np.dtype:
 
 def _decode(path: Path, page: TiffPage, dtype: np.dtype) -> np.ndarray:
     """(H, W, C) samples of ``dtype`` as they are stored, at full range."""
+    check_segments(path, page)
     samples = page.asarray()
     if page.axes == "SYX":
         samples = np.moveaxis(samples, 0, -1)

@@ -1,0 +1,249 @@
+"""What happens when something is wrong: a table of many cases, with what has to come of each.
+
+    python -m benchmarks.faults
+    python -m benchmarks.faults --only names "full disk" --out faults.md
+
+Each case is a command with files that are damaged, hostile, missing or in the way. It has to end in
+its exit code, within 20 seconds and a limit of memory, without a traceback, with one line for the
+error; the user's files are as they were, and what is written is whole. Exit code: 0 if all do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import importlib
+import io
+import json
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import stat
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from benchmarks.fault_cases import Case, cases
+from utils.atomic import atomic_path
+from utils.errors import UserError, cli
+from utils.images import EXTENSIONS, read_photo
+
+SECONDS = 20  # of a case
+MEGABYTES = 1000  # of the process that runs the cases one after another, PyTorch loaded
+
+
+class Outcome(NamedTuple):
+    """What came of a case: empty texts where all was right."""
+
+    code: int | None = None
+    traceback: str = ""
+    harm: str = ""  # to files
+    wrong: str = ""  # code or message
+    megabytes: float = 0
+    seconds: float = 0
+
+    def fault(self) -> str:
+        return self.traceback or self.harm or self.wrong
+
+
+def run(case: Case, home: Path) -> Outcome:
+    """Run a case in this process."""
+    started = time.monotonic()
+    argv = case.lay_out(home)
+    before = snapshot(home)
+    code, told, failure = call(case, argv)
+    seconds = time.monotonic() - started
+    harm = damage(case, home, before)
+    wrong = ""
+    if code not in case.codes:
+        wrong = f"exit code {code}, not {' or '.join(map(str, case.codes))}: {told[-300:]}"
+    elif code == 2 and "error: " not in told:
+        wrong = f"no error is named: {told[-300:]}"
+    return Outcome(code, failure, harm, wrong, peak(), seconds)
+
+
+def call(case: Case, argv: list[str]) -> tuple[int | None, str, str]:
+    """(exit code, what was printed to the error output, traceback) of a command."""
+    output, told = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    code, failure = None, ""
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(told):
+        try:
+            with room(case.room):
+                code = importlib.import_module(case.script).main(argv)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except Exception:  # what a user would see as a traceback
+            failure = traceback.format_exc()
+        told.flush()
+    text = told.buffer.getvalue().decode("utf-8", "replace")
+    return code, text, failure or ("Traceback" in text and text) or ""
+
+
+@contextlib.contextmanager
+def room(size: int | None) -> Iterator[None]:
+    """Let no file grow beyond so many bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def snapshot(home: Path) -> dict[Path, str]:
+    """What each path is, and holds."""
+    return {path: describe(path) for path in sorted(home.rglob("*"))}
+
+
+def describe(path: Path) -> str:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return f"link to {path.readlink()}"
+    if stat.S_ISREG(mode):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"no file, {stat.S_IFMT(mode):o}"
+
+
+def damage(case: Case, home: Path, before: dict[Path, str]) -> str:
+    """What of the user's is lost, what is half-written or left behind, what is missing."""
+    after = snapshot(home)
+    for path, state in before.items():
+        if path.name != case.changed and after.get(path) != state:
+            return f"{path} is {'changed' if path in after else 'gone'}"
+    for path in after.keys() - before.keys():
+        if path.name.startswith("."):
+            return f"{path} is left behind"
+        if path.suffix.lower() in EXTENSIONS and path.is_file():
+            try:
+                read_photo(path)
+            except UserError as error:
+                return f"half-written: {error}"
+        if path.suffix == ".json" and path.is_file():
+            json.loads(path.read_bytes())
+    missing = [name for name in case.expected if not (home / name).exists()]
+    return f"{missing[0]} is not there" if missing else ""
+
+
+def peak() -> float:
+    """Megabytes that this process has had at most since it was asked last."""
+    status = Path("/proc/self/status").read_text()
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+
+
+def work(connection: Connection, chosen: Sequence[str]) -> None:
+    """Run the cases whose numbers come, until the other side ends."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is written to /dev/stdout
+    found = choose(chosen)
+    script = importlib.import_module("run_inference")
+    script.load_cascade = functools.cache(script.load_cascade)  # most of the time of a case
+    with contextlib.suppress(EOFError):
+        while True:
+            case = found[connection.recv()]
+            with tempfile.TemporaryDirectory(prefix="fault-") as folder:
+                connection.send(run(case, Path(folder)))
+
+
+def measure(chosen: Sequence[str] = (), every: int = 1) -> list[tuple[Case, Outcome]]:
+    """Run cases in a process of their own, which a case that hangs does not survive."""
+    context = multiprocessing.get_context("spawn")
+    outcomes, worker, connection = [], None, None
+    found = choose(chosen)
+    for number in tqdm(range(0, len(found), every), unit="case", disable=None):
+        if worker is None:
+            connection, other = context.Pipe()
+            worker = context.Process(target=work, args=(other, chosen), daemon=True)
+            worker.start()
+            other.close()
+            connection.send(number)
+            limit = SECONDS * 3  # it starts, and loads its libraries
+        else:
+            connection.send(number)
+            limit = SECONDS
+        try:
+            outcome = connection.recv() if connection.poll(limit) else Outcome(wrong="it hangs")
+        except EOFError:
+            outcome = Outcome(wrong="the process died")
+        if outcome.code is None and not outcome.traceback:
+            worker.kill()
+            worker.join()
+            worker = None
+        outcomes.append((case := found[number], outcome))
+        if fault := outcome.fault():
+            tqdm.write(f"{case.group}, {case.name}: {fault}", sys.stderr)
+    if worker is not None:
+        connection.close()
+        worker.join()
+    return outcomes
+
+
+def choose(groups: Sequence[str]) -> list[Case]:
+    found = cases()
+    known = {case.group for case in found}
+    for group in groups:
+        if group not in known:
+            raise UserError(f"--only {group}: there is no such group; {', '.join(sorted(known))}")
+    return [case for case in found if not groups or case.group in groups]
+
+
+def table(outcomes: Sequence[tuple[Case, Outcome]]) -> str:
+    """A row a group."""
+    lines = [
+        "| group | cases | right | tracebacks | hangs | files harmed | longest, s | memory, MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    groups = dict.fromkeys(case.group for case, _ in outcomes)
+    for group in (*groups, "all"):
+        found = [o for case, o in outcomes if group in (case.group, "all")]
+        cells = [
+            len(found),
+            sum(not o.fault() for o in found),
+            sum(bool(o.traceback) for o in found),
+            sum(o.wrong == "it hangs" for o in found),
+            sum(bool(o.harm) for o in found),
+            f"{max(o.seconds for o in found):.1f}",
+            f"{max(o.megabytes for o in found):.0f}",
+        ]
+        lines.append(f"| {group} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+@cli
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="GROUP", help="groups to run")
+    parser.add_argument("--every", type=int, default=1, help="run one case of so many")
+    parser.add_argument("--out", type=Path, help="also write the table there")
+    args = parser.parse_args(argv)
+    if args.every < 1:
+        raise UserError(f"--every {args.every}: at least 1")
+    choose(args.only)
+    outcomes = measure(args.only, args.every)
+    text = table(outcomes)
+    print(text)
+    most = max(outcome.megabytes for _, outcome in outcomes)
+    if most > MEGABYTES:
+        print(f"{most:.0f} MB of memory, more than {MEGABYTES}", file=sys.stderr)
+    if args.out:
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    return 1 if most > MEGABYTES or any(outcome.fault() for _, outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

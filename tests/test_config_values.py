@@ -1,0 +1,91 @@
+"""Values of a config that cannot be are named where they enter."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.config import Config, load_config
+from utils.config_checks import NEVER_EMPTY, RANGES, Range, _flat
+from utils.errors import UserError
+
+SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("train.lr", "nan", "has to be above 0"),
+        ("train.lr", "-1e-3", "has to be above 0"),
+        ("train.lr", "0", "has to be above 0"),
+        ("train.ema", "2", "has to be at least 0 and below 1"),
+        ("train.ema", "-1", "has to be at least 0"),
+        ("train.ema", "nan", "has to be at least 0"),
+        ("train.weight_decay", "-1", "has to be at least 0"),
+        ("train.clip", "-0.1", "has to be at least 0"),
+        ("train.clip", "inf", "has to be at least 0"),
+        ("data.workers", "-1", "has to be at least 0"),
+        ("data.defocus.size", "0", "has to be at least 16"),
+        ("seed", "-1", "has to be at least 0"),
+        ("validation.seed", "-1", "has to be at least 0"),
+        ("validation.fraction", "1.5", "at most 1"),
+        ("data.defocus.psfs", "[]", "is empty"),
+        ("data.defocus.sigma", "[nan, 2]", "has to be above 0"),
+        ("data.defocus.noise.probability", "2", "at least 0 and at most 1"),
+        ("validation.defocus.jpeg.high", "101", "at most 100"),
+        ("data.defocus.shift.high", "inf", "a number"),
+        ("model.initial.args.widths", "[]", "is empty"),
+        ("model.initial.args.widths", "[4, 0]", "has to be at least 1"),
+        ("model.boundary.args.half", "-4", "has to be at least 1"),
+    ],
+)
+def test_values_out_of_range(key, value, said):
+    with pytest.raises(UserError) as error:
+        load_config(SMOKE, [f"{key}={value}"])
+    assert key in str(error.value) and said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["off", "Off", "no", "false"])
+def test_off_is_a_word_though_yaml_takes_it_for_a_truth_value(tmp_path, word):
+    assert load_config(SMOKE, [f"train.amp={word}"]).train.amp == "off"
+    (tmp_path / "x.yaml").write_text(f"train: {{amp: {word}}}")
+    assert load_config(tmp_path / "x.yaml").train.amp == "off"
+
+
+@given(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-5, 5),
+    st.floats(0, 5),
+    st.booleans(),
+    st.booleans(),
+)
+def test_ranges_hold_what_lies_in_them(value, low, width, open_low, open_high):
+    held = Range(low, low + width, open_low, open_high).holds(value)
+    inside = low < value < low + width
+    end = (value == low and not open_low) or (value == low + width and not open_high)
+    if value not in (low, low + width):
+        assert held == inside
+    elif width:
+        assert held == end
+
+
+def test_every_row_of_the_table_is_of_a_key_that_exists():
+    """A key that is renamed would no longer be checked."""
+    config = asdict(Config())
+    names = ("widths", "channels", "half", "quarter", "blocks")
+    config["model"]["initial"]["args"] = dict.fromkeys(names, 1)
+    keys = [key for key, _ in _flat(config)]
+    for pattern in (*RANGES, *NEVER_EMPTY):
+        assert any(fnmatchcase(key, pattern) for key in keys), pattern
+
+
+def test_a_pipe_is_no_config(tmp_path):
+    os.mkfifo(tmp_path / "x.yaml")
+    with pytest.raises(UserError, match=r"x\.yaml is no regular file"):
+        load_config(tmp_path / "x.yaml")

@@ -1,0 +1,35 @@
+"""What a path leads to, before anything is read from it or written to it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from utils.errors import UserError
+
+STANDARD = ("/dev/stdout", "/dev/stderr")
+DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
+
+
+def check_regular(path: str | Path) -> None:
+    """Raise a :class:`UserError` for what is there but no regular file: reading from a named pipe
+    or a device may wait for ever, or never end. What is absent is left to whoever opens it."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # that a folder is one, opening it says
+        raise UserError(f"{path} is no regular file but a pipe, socket or device; give a file")
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a path leads to what is written to piece by piece: a terminal, ``/dev/null``, a pipe,
+    or an open file of this process (``/dev/stdout``)."""
+    if Path(path).parent in DESCRIPTORS or str(path) in STANDARD:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
