@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from defocus.guidance import boundary_map
 from models.mmfnet import Fusion
 
-
 # 43 dB. The logarithm weighs a sample by the reciprocal of its error: without a floor, scenes that
 # are hardly blurred would outweigh all others, and teach the boundary sub-net to do nothing.
 FLOOR = 5e-5

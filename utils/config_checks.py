@@ -46,9 +46,12 @@ RANGES = {
     "train.weight_decay": Range(0),
     "train.clip": Range(0),
     "train.ema": Range(*SHARE, open_high=True),
+    "train.forced": Range(*SHARE),
     "data.workers": Range(0),
+    "data.pairs": Range(*SHARE),
     "validation.fraction": Range(*SHARE),
     "validation.samples": Range(1),
+    "validation.scene_samples": Range(1),
     "validation.quick": Range(1),
     "validation.every": Range(0),
     "validation.seed": Range(*SEED),
@@ -67,6 +70,20 @@ RANGES = {
     "*.defocus.noise.*": Range(0),
     "*.defocus.residual_blur.*": Range(0),
     "*.defocus.unfocused.*": Range(0),
+    "*.scenes*.size": Range(16, 8192),
+    "*.scenes*.photographs": Range(2, 64),
+    "*.scenes*.layers": Range(0),
+    "*.scenes*.radius": Range(0, 256, open_low=True),
+    "*.scenes*.ends": Range(*SHARE),
+    "*.scenes*.linear_light": Range(*SHARE),
+    "*.scenes*.procedural": Range(*SHARE),
+    "*.scenes*.fill_frame": Range(*SHARE),
+    "*.scenes*.sharp_everywhere": Range(*SHARE),
+    "*.scenes*.probability": Range(*SHARE),
+    "*.scenes*.jpeg.*": Range(0, 100),
+    "*.scenes*.breathing.*": Range(-1, 1, open_low=True, open_high=True),
+    "*.scenes*.noise.*": Range(0),
+    "*.scenes*.residual_blur.*": Range(0),
     "model.*.args.widths": Range(1),
     "model.*.args.channels": Range(1),
     "model.*.args.half": Range(1),
@@ -74,6 +91,7 @@ RANGES = {
     "model.*.args.blocks": Range(0),
 }
 NEVER_EMPTY = ("*.defocus.psfs", "*.defocus.sigma", "*.defocus.mattes", "*.defocus.zoom")
+NEVER_EMPTY += ("*.scenes*.psfs", "*.scenes*.mattes", "*.scenes*.layers")
 NEVER_EMPTY += ("model.*.args.*",)
 
 
