@@ -264,6 +264,26 @@ def test_a_corrupt_checkpoint_is_named(run, tmp_path, capsys, content):
     assert (tmp_path / "run" / "latest.pt").read_bytes() == content
 
 
+def test_a_damaged_byte_in_a_checkpoint_is_noticed(run, tmp_path, capsys):
+    assert run("run", "train.steps=2", "validation.every=0") == 0
+    path = tmp_path / "run" / "latest.pt"
+    content = bytearray(path.read_bytes())
+    weights = checkpoint(tmp_path / "run")["model"]["initial.net.encode.0.0.conv1.own.bias"]
+    content[content.index(weights.numpy().tobytes()) + 9] ^= 4
+    path.write_bytes(content)
+    assert run("run", "train.steps=4", "validation.every=0") == 2
+    assert "is wrong" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_checkpoint_with_values_that_are_not_finite_is_refused(run, tmp_path, capsys):
+    assert run("run", "train.steps=2", "validation.every=0") == 0
+    state = checkpoint(tmp_path / "run")
+    state["ema"]["initial.score.weight"][0, 0, 0, 0] = math.nan
+    torch.save(state, tmp_path / "run" / "latest.pt")
+    assert run("run", "train.steps=4", "validation.every=0") == 2
+    assert "initial.score.weight holds values that are not finite" in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(run, tmp_path, capsys):
     assert run("run", "train.steps=1", "validation.every=0") == 0
     assert (

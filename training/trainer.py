@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -103,7 +104,13 @@ class Trainer:
             UserError: the checkpoint is unreadable or of another model.
         """
         try:
+            with zipfile.ZipFile(path) as archive:  # PyTorch itself reads past damaged bytes
+                if broken := archive.testzip():
+                    raise ValueError(f"the checksum of {broken} is wrong")
             state = torch.load(path, map_location=self.device, weights_only=True)
+            for name, value in [*state["model"].items(), *state["ema"].items()]:
+                if not value.isfinite().all():
+                    raise ValueError(f"{name} holds values that are not finite")
             self.model.load_state_dict(state["model"])
             self.ema.model.load_state_dict(state["ema"])
             groups = self.optimizer.state_dict()["param_groups"]

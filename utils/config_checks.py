@@ -42,7 +42,7 @@ RANGES = {
     "train.log_every": Range(1),
     "train.save_every": Range(1),
     "train.guidance_weight": Range(0),
-    "train.lr": Range(0, open_low=True),
+    "train.lr": Range(0),
     "train.weight_decay": Range(0),
     "train.clip": Range(0),
     "train.ema": Range(*SHARE, open_high=True),
