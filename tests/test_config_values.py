@@ -21,9 +21,10 @@ SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("train.lr", "nan", "has to be above 0"),
-        ("train.lr", "-1e-3", "has to be above 0"),
-        ("train.lr", "0", "has to be above 0"),
+        ("train.forced", "1.5", "has to be at least 0 and at most 1"),
+        ("data.pairs", "-0.1", "has to be at least 0 and at most 1"),
+        ("train.lr", "nan", "has to be at least 0"),
+        ("train.lr", "-1e-3", "has to be at least 0"),
         ("train.ema", "2", "has to be at least 0 and below 1"),
         ("train.ema", "-1", "has to be at least 0"),
         ("train.ema", "nan", "has to be at least 0"),
