@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from defocus.scene import SceneConfig
 from utils.config import Config, load_config
 from utils.config_checks import NEVER_EMPTY, RANGES, Range, _flat
 from utils.errors import UserError
@@ -81,6 +82,7 @@ def test_every_row_of_the_table_is_of_a_key_that_exists():
     config = asdict(Config())
     names = ("widths", "channels", "half", "quarter", "blocks")
     config["model"]["initial"]["args"] = dict.fromkeys(names, 1)
+    config["data"]["scenes"] = asdict(SceneConfig(mattes=[]))
     keys = [key for key, _ in _flat(config)]
     for pattern in (*RANGES, *NEVER_EMPTY):
         assert any(fnmatchcase(key, pattern) for key in keys), pattern
