@@ -148,6 +148,8 @@ def work(connection: Connection, chosen: Sequence[str]) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is written to /dev/stdout
     found = choose(chosen)
+    for script in {case.script for case in found}:
+        importlib.import_module(script)  # it may take seconds, which no case is to count
     script = importlib.import_module("run_inference")
     script.load_cascade = functools.cache(script.load_cascade)  # most of the time of a case
     with contextlib.suppress(EOFError):
