@@ -280,7 +280,9 @@ def _photograph(
         near, far, truth = render(scene, mask, behind), render(scene, 1 - mask, front), scene
         near, far, truth, covered = (psf.crop(x, margin) for x in (near, far, truth, matte))
         spread = psf.blur(matte, front, margin)
-    guidance = compare_shares(1 - covered, spread)
+    # By the one-parameter model each photograph is right on its side of the mask.
+    one = model == "one_parameter"
+    guidance = (covered > 0.5).float() if one else compare_shares(1 - covered, spread)
     if sharp_everywhere:
         return [truth, far], truth, torch.ones_like(guidance)
     return [near, far], truth, guidance

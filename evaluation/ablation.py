@@ -22,7 +22,6 @@ import torch
 
 import main as training
 from data.build import validation_set
-from data.datasets import in_order
 from data.pairs import find_pairs
 from evaluation import figures, scores, tables
 from evaluation.cache import Cache, default_cache
@@ -117,7 +116,7 @@ def measure(config: Config) -> Figures:
     model = load_model(weights_of(config), to_dict(config.model))
     model = model.to(device, memory_format=torch.channels_last)
     samples = validation_set(config, config.validation.samples)
-    return validate(model, in_order(samples, 4, config.data.workers), device)
+    return validate(model, samples, device, config.data.workers)
 
 
 def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> str:

@@ -56,9 +56,10 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     number = 0
     with progress:
         for batch in in_order(dataset, 4, config.data.workers):
-            stored = [(plane * 255).round() / 255 for plane in batch[:3]]  # what a file holds
+            stored = [(plane * 255).round() / 255 for plane in batch[:2]]  # what a file holds
             oracle = oracle_selection(*stored)
-            for planes in zip(*stored, batch.guidance, oracle, strict=True):
+            for pair, truth, guidance, chosen in zip(*stored, batch.guidance, oracle, strict=True):
+                planes = *pair, truth, guidance[0], chosen
                 _write_sample(folder, f"sample-{number:04d}", *map(_to_array, planes))
                 number += 1
                 progress.update()

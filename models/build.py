@@ -7,7 +7,6 @@ prints how many parameters the cascade of a config has.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import sys
@@ -24,7 +23,7 @@ from models.initial_fusion import InitialFusion, SetInitialFusion
 from models.mmfnet import MMFNet
 from models.pairs import PairBoundaryFusion, PairInitialFusion
 from utils.atomic import atomic_path
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, nearest
 
 INITIAL = {net.__name__: net for net in (InitialFusion, PairInitialFusion, SetInitialFusion)}
 BOUNDARY = {net.__name__: net for net in (BoundaryFusion, PairBoundaryFusion, SetBoundaryFusion)}
@@ -113,12 +112,11 @@ def main(argv: list[str]) -> None:
 def _net(key: str, config: dict[str, Any], nets: dict[str, type[nn.Module]]) -> nn.Module:
     name, args = config["name"], config.get("args") or {}
     if name not in nets:
-        near = difflib.get_close_matches(name, nets, n=1, cutoff=0)[0]
-        raise UserError(f"{key}.name: there is no {name!r}; did you mean {near}?")
+        raise UserError(f"{key}.name: there is no {name!r}; did you mean {nearest(name, nets)}?")
     known = list(inspect.signature(nets[name]).parameters)
     for arg in args:
         if arg not in known:
-            near = difflib.get_close_matches(arg, known, n=1, cutoff=0)[0]
+            near = nearest(arg, known)
             raise UserError(f"{key}.args: {name} takes no {arg!r}; did you mean {near}?")
     try:
         return nets[name](**args)

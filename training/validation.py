@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from data.datasets import in_order
 from defocus.guidance import boundary_map
 from models.mmfnet import Fusion
+from utils import markdown
 
 ROWS = {
     "initial": "initial fusion",
@@ -103,23 +104,17 @@ def line(figures: dict[str, float]) -> str:
 
 def table(figures: dict[str, float], name: str, samples: int) -> str:
     """The figures of :func:`validate` as a Markdown table."""
-    lines = [
-        f"Mean PSNR in dB over {samples} generated samples, set {name}",
-        "",
-        f"| | {' | '.join(PARTS.values())} |",
-        "|---|---|---|---|",
+    rows = [
+        [title, *(f"{figures[f'{row}_{part}']:.2f}" for part in PARTS)]
+        for row, title in ROWS.items()
     ]
-    for row, title in ROWS.items():
-        values = (f"{figures[f'{row}_{part}']:.2f}" for part in PARTS)
-        lines.append(f"| {title} | {' | '.join(values)} |")
-    gains = (f"{_gain(figures, part):+.2f}" for part in PARTS)
-    lines += [
-        f"| final fusion − oracle | {' | '.join(gains)} |",
-        "",
+    rows.append(["final fusion − oracle", *(f"{_gain(figures, part):+.2f}" for part in PARTS)])
+    return (
+        f"Mean PSNR in dB over {samples} generated samples, set {name}\n\n"
+        f"{markdown.table(['', *PARTS.values()], rows)}\n"
         f"The guidance map is right on {figures['guidance']:.2%} of the pixels outside the band; "
-        f"its largest value is above {SURE} on {figures['sure']:.2%} of them.",
-    ]
-    return "\n".join(lines)
+        f"its largest value is above {SURE} on {figures['sure']:.2%} of them."
+    )
 
 
 def _gain(figures: dict[str, float], part: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from defocus.sample import DefocusConfig
+from defocus.sample import DefocusConfig, Effect
 from defocus.scene import SceneConfig
 from utils.config_checks import check_values
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.paths import check_regular
 
 
@@ -57,7 +56,11 @@ class ValidationConfig:
     seed: int = 2020
     every: int = 2000  # steps between two looks while training
     quick: int = 48  # samples of such a look
-    defocus: DefocusConfig = field(default_factory=DefocusConfig)
+    defocus: DefocusConfig = field(
+        default_factory=lambda: DefocusConfig(
+            size=224, psfs=["gaussian", "disk"], noise=Effect(0.5, 0, 0.01177)
+        )
+    )
     scenes: dict[str, SceneConfig] = field(default_factory=dict)  # more sets, by name
     scene_samples: int = 100  # of each
 
@@ -156,8 +159,8 @@ def write_yaml(config: Any, path: Path) -> None:
 def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str = "") -> None:
     for key in given:
         if key not in schema:
-            near = difflib.get_close_matches(str(key), [str(k) for k in schema], n=1, cutoff=0)
-            raise UserError(f"{origin}: unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
+            near = nearest(key, schema)
+            raise UserError(f"{origin}: unknown key {prefix}{key}; did you mean {prefix}{near}?")
         node, below = given._get_node(key), schema._get_node(key)
         kind = below._metadata.ref_type if isinstance(below, DictConfig) else None
         if is_dataclass(kind):
