@@ -25,7 +25,7 @@ from training import profile as profiling
 from training.trainer import Trainer
 from training.validation import table, validate
 from utils.atomic import atomic_path
-from utils.config import Config, load_config, to_dict, write_yaml
+from utils.config import Config, load_config, write_yaml
 from utils.device import choose_device
 from utils.errors import UserError, cli
 from utils.provenance import provenance
@@ -111,7 +111,7 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     """Print initial fusion, final fusion and oracle selection on the validation sets."""
     path = weights or Path(config.run) / "best.safetensors"
     device = choose_device(config.device)
-    model = load_model(path, to_dict(config.model)).to(device, memory_format=torch.channels_last)
+    model = load_model(path).to(device, memory_format=torch.channels_last)
     sets = validation_sets(config, config.validation.samples, config.validation.scene_samples)
     figures = {}
     for name, samples in sets.items():
