@@ -24,10 +24,11 @@ STEPS = 8  # at most, for each of the pictures
 STILL = 0.01  # pixels: steps below that are the last
 JUDGED = 160  # pixels, long side of the picture by which it is judged whether frames match
 BAND = (0.7, 4.0)  # pixels, standard deviations: of the difference of Gaussians that are compared
-AROUND = 21  # pixels: contrast is made even, and correlation looked at, over so many
+AROUND = 31  # pixels: contrast is made even, and correlation looked at, over so many
 FAINT = 0.01  # contrast below this times the root of the brightness (as noise grows) is noise
 BLACK, WHITE = 0.02, 0.98  # of the full range: what is beyond has lost its light
 LOST = 0.01  # weight of such places
+TRUST = 8  # power of the correlation by which places count
 CORRELATION = 0.4  # least, of frames that show the same scene
 STRANGE = 0.3  # correlation around a place below which frames show different things there
 LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
@@ -240,13 +241,14 @@ def _step(
         even, usable = _moved(two.levels[i], _finer(matrix, -i))
         near, _ = _correlation(level.even, even)
         near = np.maximum(near, 0)
-        # Of a signal with correlation ρ, ρ² is known of it and 1 − ρ² is noise.
-        weight = level.usable * usable * near / (np.float32(1.05) - near * near)
+        # Of a signal with correlation ρ, 1 − ρ² is noise. The power: some correlation is by chance.
+        weight = level.usable * usable * near**TRUST / (np.float32(1.01) - near * near)
         slope = _slope(even)
         difference = level.even[..., None] * slope - even[..., None] * level.slope
         unit = width / 2**i
         x = ((np.arange(even.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
-        y = ((np.arange(even.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)[:, None]
+        y = ((np.arange(even.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
+        y = y[:, None]
         mean = (level.slope + slope) * np.float32(unit / 2)
         ways = [_along(motion, x, y) for motion in motions]
         asked = difference * (weight * np.float32(unit / 2))[..., None]
