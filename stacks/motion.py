@@ -201,7 +201,7 @@ def _level(light: np.ndarray, usable: np.ndarray) -> Level:
     contrast = np.sqrt(np.maximum(cv2.blur(np.square(detail), around), 0))
     faint = FAINT * np.sqrt(np.maximum(local, 0)) + FAINT / 20
     even = detail / (contrast + faint)
-    usable = usable.copy()
+    usable = usable * cv2.GaussianBlur(usable, (0, 0), BAND[1]) ** 4  # less beside what is lost
     border = max(1, min(4, min(usable.shape) // 16))  # what lies beyond is not known
     usable[:border] = usable[-border:] = usable[:, :border] = usable[:, -border:] = 0
     return Level(even, usable, _slope(even))
