@@ -165,7 +165,7 @@ def test_one_dark_frame_changes_no_other_and_is_named(wrong):
     [
         (lambda frame: frame * np.array([1.2, 1, 0.8]), "white balance"),
         (lambda frame: 255 * (frame / 255) ** 1.8 * 1.5, "gamma"),
-        (lambda frame: np.hstack([frame[:, :160], photograph(7)[:, 160:]]), "belong"),
+        (lambda frame: np.hstack([frame[:, :200], photograph(7)[:, 200:]]), "belong"),
     ],
 )
 def test_a_frame_that_differs_is_named_and_no_other(change, word):
