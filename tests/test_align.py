@@ -105,10 +105,10 @@ def overexposed(number: int, frame: np.ndarray) -> np.ndarray:
     return cv2.convertScaleAbs(frame, alpha=1.8 if number == 0 else 1)
 
 
-@pytest.mark.parametrize("spread", [3, 6, 12])
-def test_focus_sweeps_are_registered_whatever_their_blur(spread):
+@pytest.mark.parametrize(("spread", "limit"), [(3, 0.1), (6, 0.2), (12, 0.5)])
+def test_focus_sweeps_are_registered_whatever_their_blur(spread, limit):
     """Radii up to twice the spread."""
-    assert max(stack_errors(spread, as_it_is)) < 0.2
+    assert max(stack_errors(spread, as_it_is)) < limit
 
 
 @pytest.mark.parametrize("background", [0, 255])
