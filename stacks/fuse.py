@@ -141,7 +141,7 @@ def fuse(
     if len(used) < 2:
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
         raise ValueError(
-            f"fewer than two frames can be aligned ({'; '.join(reasons)}); --no-align fuses frames "
+            f"fewer than two frames can be used ({'; '.join(reasons)}); --no-align fuses frames "
             "that lie on one another already"
         )
     area = (slice(0, size[0]), slice(0, size[1]))
