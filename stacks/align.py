@@ -2,19 +2,19 @@
 
 Frames that are neighbours in the stack share sharp parts, distant ones may not; so each frame is
 registered to the one before (:mod:`stacks.motion`), and the motions are chained to the middle one.
-Of the frames before, only the last is kept, reduced: memory does not depend on their number.
+Of the frames before, only the last two are kept, reduced: memory does not depend on their number.
+The exposure of all is brought to the median of the frames: one that is wrong changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from stacks.motion import MOTIONS, Small, corners_of, find_gain, find_motion, reduce
+from stacks.motion import MOTIONS, Small, compare, corners_of, find_gain, find_motion, reduce
 from stacks.windows import Window
 
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
@@ -22,6 +22,12 @@ STILL = 0.02  # pixels: a frame that has moved by less stays as it is
 SHARP = 0.1  # of the stack's best detail: a frame that reaches it nowhere is blurred everywhere
 BLURRED = "it is blurred everywhere"
 SCENES = 3  # kept apart at most, where frames do not match one another
+
+# What is worth a word about a frame
+OTHER_BRIGHTNESS = 1.25  # times as bright as the median, or that much darker
+OTHER_COLOR = 1.2  # between channels
+OTHER_CONTRAST = 0.3  # stops, between its dark and bright places, against each neighbour
+STRANGE = 0.25  # of the places with detail: no neighbour shows the same there
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
@@ -33,27 +39,36 @@ class Registration:
     Attributes:
         matrix: 3×3, maps pixel coordinates (x, y, 1) of the reference to the frame's; None if the
             frame is left out.
-        gain: (3,) factors on the frame's stored R, G, B values that match the reference.
+        gain: (3,) factors on the frame's stored R, G, B values that match the median of the frames.
         reason: why it is left out, or None.
+        warning: in what it differs from the other frames, or None.
     """
 
     matrix: np.ndarray | None
     gain: np.ndarray
     reason: str | None = None
+    warning: str | None = None
 
 
-class _Place(NamedTuple):
-    """How a frame lies on the first one of its scene, see :class:`Registration`."""
+@dataclass
+class _Place:
+    """How a frame lies on the first one of its scene, see :class:`Registration`; and in how much
+    it differs from the most similar of its neighbours, see :mod:`stacks.motion`."""
 
     matrix: np.ndarray
     gain: np.ndarray
+    strange: float = 1.0
+    bend: float = np.inf
+
+    def note(self, strange: float, bend: float) -> None:
+        self.strange, self.bend = min(self.strange, strange), min(self.bend, bend)
 
 
 @dataclass
 class _Scene:
-    """Frames that match one another, each the one before."""
+    """Frames that match one another, each one of the two before."""
 
-    last: Small
+    last: list[tuple[Small, _Place]]
     places: dict[int, _Place]
 
 
@@ -64,7 +79,7 @@ def register(
     reference: int | None = None,
     progress: Progress | None = None,
 ) -> list[Registration]:
-    """Find the motion of each frame, and its exposure, against the reference.
+    """Find the motion of each frame against the reference, and its exposure against the median.
 
     Args:
         frames: (H, W, 3) uint8, uint16 or float32, equally large; each is read once, in order, and
@@ -101,8 +116,10 @@ def register(
     good = [i for i in places if reasons[i] != BLURRED]
     if reference is None and good:
         reference = good[len(good) // 2]
+    gains = [np.log(places[i].gain) for i in good]
+    middle = np.exp(np.median(gains, axis=0)) if gains else np.ones(3)
     return [
-        _against(places[reference], places[i], frame.size)
+        _against(places[reference], places[i], middle, frame.size)
         if i in good or i == reference
         else Registration(None, np.ones(3), reasons[i])
         for i in numbers
@@ -167,31 +184,63 @@ def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposur
     and say why it does not match the largest."""
     why = "it does not match the other frames"
     for scene in sorted(scenes, key=lambda scene: -len(scene.places)):
-        step, reason = find_motion(scene.last, frame, motion)
-        if step is not None:
-            gain = find_gain(scene.last, frame, step) if exposure else np.ones(3)
-            matrix, before = next(reversed(scene.places.values()))
-            scene.places[number] = _Place(step @ matrix, before * gain)
-            scene.last = frame
-            return why
-        if scene is scenes[0]:
-            why = reason
-    scenes.append(_Scene(frame, {number: _Place(np.eye(3), np.ones(3))}))
+        for before, there in reversed(scene.last):
+            step, reason = find_motion(before, frame, motion)
+            if step is not None:
+                gain = find_gain(before, frame, step)[0] if exposure else np.ones(3)
+                place = _Place(step @ there.matrix, there.gain * gain)
+                _compare(scene, frame, place)
+                scene.places[number] = place
+                scene.last = [*scene.last[-1:], (frame, place)]
+                return why
+            if scene is scenes[0]:
+                why = reason
+    place = _Place(np.eye(3), np.ones(3))
+    scenes.append(_Scene([(frame, place)], {number: place}))
     scenes.sort(key=lambda scene: -len(scene.places))
     del scenes[SCENES:]
     return why
 
 
-def _against(reference: _Place, place: _Place, size: tuple[int, int]) -> Registration:
-    """A frame against the reference; motions and gains that are none but for noise become none."""
+def _compare(scene: _Scene, frame: Small, place: _Place) -> None:
+    """Note how a frame differs from the last ones of its scene, and they from it."""
+    for before, there in scene.last:
+        between = place.matrix @ np.linalg.inv(there.matrix)
+        strange = compare(before, frame, between).strange
+        bend = find_gain(before, frame, between)[1]
+        place.note(strange, bend)
+        there.note(strange, bend)
+
+
+def _against(
+    reference: _Place, place: _Place, middle: np.ndarray, size: tuple[int, int]
+) -> Registration:
+    """A frame against the reference, its gain against ``middle``; motions and gains that are none
+    but for noise become none."""
     matrix = place.matrix @ np.linalg.inv(reference.matrix)
-    gain = place.gain / reference.gain
+    gain = place.gain / middle
     corners = corners_of(size)
     if np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() < STILL:
         matrix = np.eye(3)
     if np.abs(gain - 1).max() < SAME_EXPOSURE:
         gain = np.ones(3)
-    return Registration(matrix, gain)
+    return Registration(matrix, gain, warning=_warning(place, gain))
+
+
+def _warning(place: _Place, gain: np.ndarray) -> str | None:
+    """In what a frame differs from the others."""
+    said = []
+    brightness = 1 / float(np.median(gain))
+    if max(brightness, 1 / brightness) > OTHER_BRIGHTNESS:
+        word = "darker" if brightness < 1 else "brighter"
+        said.append(f"it is {word} than the other frames, {brightness:.2f} times their values")
+    if gain.max() / gain.min() > OTHER_COLOR:
+        said.append("its white balance is not that of the other frames")
+    if OTHER_CONTRAST < place.bend < np.inf:
+        said.append("its contrast is not that of its neighbours (another gamma or style?)")
+    if STRANGE < place.strange < 1:
+        said.append(f"{place.strange:.0%} of its detail is not in its neighbours; does it belong?")
+    return "; ".join(said) or None
 
 
 def _blurred(details: Sequence[np.ndarray]) -> list[bool]:

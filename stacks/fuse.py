@@ -37,9 +37,10 @@ class FrameReport:
     Attributes:
         used: whether it was merged; if not, ``reason`` says why.
         matrix: 3×3, from pixels of the reference frame to pixels of this one.
-        gain: factors on its stored R, G and B that match the reference.
+        gain: factors on its stored R, G and B that match the median of the frames.
         share: of the result's pixels that come from it.
         seconds: to warp and merge it.
+        warning: in what it differs from the other frames, or None.
     """
 
     used: bool
@@ -48,6 +49,7 @@ class FrameReport:
     gain: list[float]
     share: float = 0.0
     seconds: float = 0.0
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,11 @@ def fuse(
         registrations = [Registration(np.eye(3), np.ones(3), None) for _ in range(len(frames))]
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:
-        reasons = "; ".join(f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations))
-        raise ValueError(f"fewer than two frames can be used ({reasons})")
+        reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
+        raise ValueError(
+            f"fewer than two frames can be used ({'; '.join(reasons)}); --no-align fuses frames "
+            "that lie on one another already"
+        )
     area = (slice(0, size[0]), slice(0, size[1]))
     if align and crop:
         area = common_area(registrations, size)
@@ -170,6 +175,7 @@ def fuse(
             gain=found.gain.tolist(),
             share=float(share[i]),
             seconds=round(seconds.get(i, 0.0), 6),
+            warning=found.warning,
         )
         for i, found in enumerate(registrations)
     ]

@@ -1,102 +1,176 @@
 """The motion and the exposure between two frames of a focus stack.
 
-The motion is found by maximising the correlation of the two pictures (ECC: Evangelidis and
-Psarakis, IEEE TPAMI 2008), coarse to fine, on reduced grey pictures. In the fine ones contrast is
-made alike everywhere: otherwise the strongest edges decide, and at depth edges defocus displaces
-them.
+A blurred picture lies where the sharp one does: PSFs are nearly symmetric, in linear light. What
+blur changes is contrast, differently at each frequency. So frames are compared band by band, in
+bands of a few octaves with contrast made even, by the antisymmetric part of the gradient of their
+correlation, e₁∇e₂ − e₂∇e₁: it is 0 for two signals of one phase and any contrasts, as the local
+phase of Fleet and Jepson (IJCV 5, 1990) is. Places count by how well the two correlate around them,
+so that each band is used where blur has left it in both frames. The equations of all bands are
+solved together, coarse to fine, by Gauss–Newton steps on the group of motions (Baker and Matthews,
+IJCV 56, 2004).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-# Long sides of the pictures that are registered, pixels. Motion is found to a small fraction of a
-# pixel, so the last need not be as large as the frame.
-LEVELS = (320, 1280)
-ITERATIONS = (60, 25)
-MOTIONS = {
-    "translation": cv2.MOTION_TRANSLATION,
-    "similarity": cv2.MOTION_AFFINE,  # OpenCV has none; the nearest one is taken from the affine
-    "affine": cv2.MOTION_AFFINE,
-    "homography": cv2.MOTION_HOMOGRAPHY,
-}
-CORRELATION = 0.6  # least, of frames that show the same scene
+SIDE = 1280  # pixels, long side of what is registered: motion is found to a fraction of a pixel
+COARSEST = 48  # pixels, short side below which pictures are not halved any further
+STEPS = 8  # at most, for each of the pictures
+STILL = 0.01  # pixels: steps below that are the last
+JUDGED = 160  # pixels, long side of the picture by which it is judged whether frames match
+BAND = (1.4, 2.8)  # pixels, standard deviations: of the difference of Gaussians that are compared
+AROUND = 21  # pixels: contrast is made even, and correlation looked at, over so many
+FAINT = 0.01  # contrast below this times the root of the brightness (as noise grows) is noise
+BLACK, WHITE = 0.02, 0.98  # of the full range: what is beyond has lost its light
+LOST = 0.01  # weight of such places
+TRUST = 8  # power of the correlation by which places count
+CORRELATION = 0.4  # least, of frames that show the same scene
+STRANGE = 0.3  # correlation around a place below which frames show different things there
 LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
-EVEN = 41  # pixels of the fine pictures: contrast is made even over so many
-FAINT = 0.01  # contrast below this, of the full range, is noise
 CELLS = 12  # the frame is divided into so many rows and columns to judge where it is sharp
+
+
+def _unit(row: int, column: int) -> np.ndarray:
+    return np.eye(9)[3 * row + column].reshape(3, 3)
+
+
+_SHIFTS = [_unit(0, 2), _unit(1, 2)]
+_LINEAR = [_unit(row, column) for row in (0, 1) for column in (0, 1)]
+# Directions in which a 3×3 matrix near the identity can change, of coordinates about the middle.
+MOTIONS = {
+    "translation": _SHIFTS,
+    "similarity": [*_SHIFTS, _LINEAR[0] + _LINEAR[3], _LINEAR[2] - _LINEAR[1]],
+    "affine": [*_SHIFTS, *_LINEAR],
+    "homography": [*_SHIFTS, *_LINEAR, _unit(2, 0), _unit(2, 1)],
+}
+
+
+class Level(NamedTuple):
+    """A frame at one resolution, each half the one before; pixel centres are at whole numbers."""
+
+    even: np.ndarray  # (h, w) float32, a band of its detail with even contrast
+    usable: np.ndarray  # (h, w) float32, 1 where light is neither clipped nor lost
+    slope: np.ndarray  # (h, w, 2) float32, d even / d(x, y)
+
+
+class Match(NamedTuple):
+    """How well two frames match.
+
+    Attributes:
+        correlation: of all they both show.
+        strange: share of the places with detail in which they show different things.
+    """
+
+    correlation: float
+    strange: float
 
 
 @dataclass(frozen=True)
 class Small:
     """A frame reduced: what the next one is compared with."""
 
-    coarse: np.ndarray  # (h, w) float32, grey
-    fine: np.ndarray  # (h', w') float32, grey, of even contrast
-    color: np.ndarray  # (h″, w″, 3) float32
+    levels: list[Level]  # the finest first
+    color: np.ndarray  # (h, w, 3) float32
     size: tuple[int, int]  # of the frame
     detail: np.ndarray  # (CELLS, CELLS) mean squared Laplacian
+
+    @property
+    def judged(self) -> int:
+        """The number of the level by which it is judged whether frames match."""
+        sides = [max(level.even.shape) for level in self.levels]
+        return next((i for i, side in enumerate(sides) if side <= JUDGED), len(sides) - 1)
 
 
 def reduce(frame: np.ndarray) -> Small:
     """Of a frame (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
     full = 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
-    reduced = _smaller(frame, LEVELS[1]).astype(np.float32) / np.float32(full)
-    grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
+    reduced = _smaller(frame, SIDE).astype(np.float32) / np.float32(full)
+    height, width = reduced.shape[:2]
     color = cv2.resize(
         reduced, (max(4, width // 8), max(4, height // 8)), interpolation=cv2.INTER_AREA
     )
+    grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
     # Of the picture a little smoothed: noise is everywhere alike and would pass for detail.
-    smooth = cv2.GaussianBlur(grey, (0, 0), 1)
-    laplacian = cv2.Laplacian(smooth, cv2.CV_32F)
+    laplacian = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)
     detail = cv2.resize(np.square(laplacian), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
-    return Small(_smaller(grey, LEVELS[0]), _even(smooth), color, frame.shape[:2], detail)
+    brightest = reduced.max(2)
+    lit = (brightest > BLACK) & (brightest < WHITE)
+    usable = np.where(lit, np.float32(1), np.float32(LOST))
+    # Light is what lenses blur: in values as stored, blur would displace edges.
+    light = cv2.cvtColor(cv2.pow(np.maximum(reduced, 0), 2.2), cv2.COLOR_RGB2GRAY)
+    levels = [_level(light, usable)]
+    while min(light.shape) >= 2 * COARSEST:
+        light, usable = cv2.pyrDown(light), cv2.pyrDown(usable)
+        levels.append(_level(light, usable))
+    return Small(levels, color, frame.shape[:2], detail)
 
 
 def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None, str | None]:
     """The matrix from pixels of one frame to another's; or why there is none."""
     matrix = np.eye(3)
-    matrix[:2, 2] = _shift(one.coarse, two.coarse)
-    # Contrast is not even at the borders, beyond which nothing is seen.
-    border = max(1, min(EVEN // 2, min(one.fine.shape) // 16))
-    try:
-        correlation, matrix = _correlate(one.coarse, two.coarse, matrix, motion, ITERATIONS[0], 1)
-        matrix = _scaled(matrix, one.fine.shape[1] / one.coarse.shape[1])
-        _, matrix = _correlate(one.fine, two.fine, matrix, motion, ITERATIONS[1], border)
-    except cv2.error:  # it does not converge
-        return None, "it cannot be aligned with its neighbours"
-    if correlation < CORRELATION:
-        return None, f"it does not match its neighbours (correlation {correlation:.2f})"
-    matrix = _scaled(matrix, one.size[1] / one.fine.shape[1])
+    matrix[:2, 2] = _shift(one, two)
+    for finest in reversed(range(len(one.levels))):
+        for _ in range(STEPS):
+            change = _step(one, two, matrix, MOTIONS[motion], finest)
+            matrix = matrix @ change
+            corners = corners_of(one.levels[0].even.shape)
+            moved = np.abs(cv2.perspectiveTransform(corners, change) - corners).max()
+            if not moved > STILL * 2**finest:
+                break
+    zoom = one.size[1] / one.levels[0].even.shape[1]
+    matrix = _scaled(matrix, zoom)
     corners = corners_of(one.size)
-    moved = cv2.perspectiveTransform(corners, matrix)
-    reach = np.abs(moved - corners).max() / max(one.size)
+    reach = np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() / max(one.size)
+    correlation = compare(one, two, matrix).correlation
+    if not correlation >= CORRELATION:
+        return None, f"it does not match its neighbours (correlation {correlation:.2f})"
     if reach > LARGEST_SHIFT or abs(np.linalg.det(matrix[:2, :2]) ** 0.5 - 1) > LARGEST_SCALE:
         return None, f"it would have to move by {reach:.0%} of its size to match its neighbours"
     return matrix, None
 
 
-def find_gain(one: Small, two: Small, matrix: np.ndarray) -> np.ndarray:
-    """Factors on the second frame's channels that match the first: medians of smoothed ratios."""
+def compare(one: Small, two: Small, matrix: np.ndarray) -> Match:
+    """How well frames match, the second as ``matrix`` maps pixels of the first to it."""
+    first, second = (small.levels[small.judged] for small in (one, two))
+    zoom = one.levels[0].even.shape[1] / one.size[1]
+    even, usable = _moved(second, _finer(_scaled(matrix, zoom), -one.judged))
+    usable = usable * first.usable
+    sums = [(usable * product).sum() for product in (first.even * even, first.even**2, even**2)]
+    correlation = float(sums[0] / max(np.sqrt(sums[1] * sums[2]), 1e-9))
+    near, power = _correlation(first.even, even)
+    detailed = (usable > 0.5) & (power > 0.1)
+    strange = float((near[detailed] < STRANGE).mean()) if detailed.any() else 0.0
+    return Match(correlation, strange)
+
+
+def find_gain(one: Small, two: Small, matrix: np.ndarray) -> tuple[np.ndarray, float]:
+    """Factors on the second frame's channels that match the first, medians of smoothed ratios; and
+    how much they differ between dark and bright places, in stops: frames of another gamma do."""
     height, width = one.color.shape[:2]
     small = _scaled(matrix, width / one.size[1])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpPerspective(two.color, small, (width, height), flags=flags, borderValue=0)
     # Defocus moves light about; over a larger neighbourhood it keeps it.
     smooth = [cv2.GaussianBlur(x, (0, 0), max(2, width / 40)) for x in (one.color, moved)]
-    clipped = [cv2.dilate(x.max(2), np.ones((5, 5))) > 0.98 for x in (one.color, moved)]
-    usable = ~(clipped[0] | clipped[1]) & (np.minimum(*smooth).min(2) > 0.02)
+    clipped = [cv2.dilate(x.max(2), np.ones((5, 5))) > WHITE for x in (one.color, moved)]
+    usable = ~(clipped[0] | clipped[1]) & (np.minimum(*smooth).min(2) > BLACK)
     inner = np.zeros_like(usable)
     inner[height // 8 : height - height // 8, width // 8 : width - width // 8] = True
     usable &= inner
     if usable.sum() < 16:
-        return np.ones(3)
-    return np.median(smooth[0][usable] / smooth[1][usable], axis=0).astype(np.float64)
+        return np.ones(3), 0.0
+    ratios = smooth[0][usable] / smooth[1][usable]
+    brightness = smooth[0][usable].mean(1)
+    dark, bright = (brightness <= np.quantile(brightness, q) for q in (0.25, 0.75))
+    stops = np.log2(ratios.mean(1))
+    bend = abs(np.median(stops[dark]) - np.median(stops[~bright])) if (~bright).any() else 0.0
+    return np.median(ratios, axis=0).astype(np.float64), float(bend)
 
 
 def corners_of(size: tuple[int, int]) -> np.ndarray:
@@ -112,49 +186,104 @@ def _smaller(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _even(grey: np.ndarray) -> np.ndarray:
-    """A picture less its local mean, divided by its local contrast."""
-    around = (EVEN, EVEN)
-    detail = grey - cv2.blur(grey, around)
-    return detail / (np.sqrt(cv2.blur(np.square(detail), around)) + np.float32(FAINT))
+def _level(light: np.ndarray, usable: np.ndarray) -> Level:
+    """A band of a picture, divided by its local contrast; means are over the usable pixels, so that
+    the border of a plain or clipped area, or of a round field, is no edge."""
+
+    def mean(values: np.ndarray, sigma: float) -> np.ndarray:
+        weights = cv2.GaussianBlur(usable, (0, 0), sigma)
+        return cv2.GaussianBlur(values * usable, (0, 0), sigma) / weights
+
+    fine, local = (mean(light, sigma) for sigma in BAND)
+    detail = (fine - local) * usable
+    around = (AROUND, AROUND)
+    # Sums of rounded values can come out below 0.
+    contrast = np.sqrt(np.maximum(cv2.blur(np.square(detail), around), 0))
+    faint = FAINT * np.sqrt(np.maximum(local, 0)) + FAINT / 20
+    even = detail / (contrast + faint)
+    usable = usable * cv2.GaussianBlur(usable, (0, 0), BAND[1]) ** 4  # less beside what is lost
+    border = max(1, min(4, min(usable.shape) // 16))  # what lies beyond is not known
+    usable[:border] = usable[-border:] = usable[:, :border] = usable[:, -border:] = 0
+    return Level(even, usable, _slope(even))
 
 
-def _correlate(
-    one: np.ndarray, two: np.ndarray, matrix: np.ndarray, motion: str, iterations: int, border: int
-) -> tuple[float, np.ndarray]:
-    """Correlation of two pictures, and the motion that makes it largest, from a first guess on."""
-    kind = MOTIONS[motion]
-    start = (matrix if kind == cv2.MOTION_HOMOGRAPHY else matrix[:2]).astype(np.float32)
-    inner = np.zeros(two.shape, np.uint8)
-    inner[border:-border, border:-border] = 255
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-6)
-    correlation, found = cv2.findTransformECC(one, two, start, kind, criteria, inner, 5)
-    matrix = np.vstack([found, [0, 0, 1]])[:3].astype(np.float64)
-    return correlation, _similar(matrix, one.shape) if motion == "similarity" else matrix
+def _slope(values: np.ndarray) -> np.ndarray:
+    return np.dstack([cv2.Sobel(values, cv2.CV_32F, *d, scale=1 / 8) for d in ((1, 0), (0, 1))])
 
 
-def _shift(one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
-    """(x, y) from one picture to the other, by phase correlation of their detail."""
-    sharp = [x - cv2.GaussianBlur(x, (0, 0), 8) for x in (one, two)]
-    window = cv2.createHanningWindow(one.shape[::-1], cv2.CV_32F)
-    (x, y), response = cv2.phaseCorrelate(*sharp, window)
-    near = max(abs(x), abs(y)) <= LARGEST_SHIFT * max(one.shape)
-    return (x, y) if near and response > 0.02 else (0.0, 0.0)
+def _moved(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Detail and usable places of a level as another sees it."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = level.even.shape[::-1]
+    return tuple(cv2.warpPerspective(plane, matrix, size, flags=flags) for plane in level[:2])
+
+
+def _correlation(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The correlation of two pictures around each pixel, and the root of their power there."""
+    product, first, second = (
+        cv2.blur(x, (AROUND, AROUND)) for x in (one * two, one * one, two * two)
+    )
+    power = np.sqrt(np.maximum(first * second, 0))
+    return product / (power + np.float32(1e-3)), power
+
+
+def _step(
+    one: Small, two: Small, matrix: np.ndarray, motions: list[np.ndarray], finest: int
+) -> np.ndarray:
+    """The change (3, 3) of a motion between the finest pictures that the levels from ``finest`` on
+    ask for."""
+    height, width = one.levels[0].even.shape
+    middle = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, width]]) / width
+    normal = np.full((len(motions),) * 2, 0.0)
+    pull = np.zeros(len(motions))
+    for i in range(finest, len(one.levels)):
+        level = one.levels[i]
+        even, usable = _moved(two.levels[i], _finer(matrix, -i))
+        near, _ = _correlation(level.even, even)
+        near = np.maximum(near, 0)
+        # Of a signal with correlation ρ, 1 − ρ² is noise. The power: some correlation is by chance.
+        weight = level.usable * usable * near**TRUST / (np.float32(1.01) - near * near)
+        slope = _slope(even)
+        difference = level.even[..., None] * slope - even[..., None] * level.slope
+        unit = width / 2**i
+        x = ((np.arange(even.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
+        y = ((np.arange(even.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
+        y = y[:, None]
+        mean = (level.slope + slope) * np.float32(unit / 2)
+        ways = [_along(motion, x, y) for motion in motions]
+        asked = difference * (weight * np.float32(unit / 2))[..., None]
+        pull += [float((asked[..., 0] * u + asked[..., 1] * v).sum()) for u, v in ways]
+        rows = np.array([(mean[..., 0] * u + mean[..., 1] * v).ravel() for u, v in ways])
+        normal += (rows * (weight * near).ravel()) @ rows.T
+    normal += 1e-6 * (np.trace(normal) + 1e-6) * np.eye(len(motions))
+    change = np.eye(3) + np.tensordot(np.linalg.solve(normal, pull), motions, 1)
+    return np.linalg.inv(middle) @ change @ middle
+
+
+def _along(motion: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How a point moves where a matrix starts to change from the identity."""
+    u, v, w = (row[0] * x + row[1] * y + row[2] for row in motion.astype(np.float32))
+    return u - x * w, v - y * w
+
+
+def _shift(one: Small, two: Small) -> tuple[float, float]:
+    """(x, y) from one finest picture to the other, by phase correlation of the level judged by."""
+    pictures = [small.levels[small.judged] for small in (one, two)]
+    planes = [level.even * level.usable for level in pictures]
+    window = cv2.createHanningWindow(planes[0].shape[::-1], cv2.CV_32F)
+    (x, y), response = cv2.phaseCorrelate(*planes, window)
+    near = max(abs(x), abs(y)) <= LARGEST_SHIFT * max(planes[0].shape)
+    zoom = 2**one.judged
+    return (x * zoom, y * zoom) if near and response > 0.02 else (0.0, 0.0)
+
+
+def _finer(matrix: np.ndarray, levels: int) -> np.ndarray:
+    """The same motion of pictures so many times doubled; the first pixels' centres coincide."""
+    zoom = np.diag([2.0**levels, 2.0**levels, 1])
+    return zoom @ matrix @ np.linalg.inv(zoom)
 
 
 def _scaled(matrix: np.ndarray, zoom: float) -> np.ndarray:
-    """The same motion of pictures ``zoom`` times as large; pixel centres are at whole numbers."""
+    """The same motion of pictures ``zoom`` times as large, whose borders coincide."""
     grow = np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
     return grow @ matrix @ np.linalg.inv(grow)
-
-
-def _similar(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The similarity that moves the corners of a picture most like an affine motion does."""
-    height, width = shape
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
-    moved = corners @ matrix[:2, :2].T + matrix[:2, 2]
-    before, after = ((points - points.mean(0)) @ (1, 1j) for points in (corners, moved))
-    turn = (after * before.conj()).sum() / (np.abs(before) ** 2).sum()
-    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
-    offset = moved.mean(0) - linear @ corners.mean(0)
-    return np.vstack([np.column_stack([linear, offset]), [0, 0, 1]])

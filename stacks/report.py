@@ -44,7 +44,8 @@ def describe(
 
 
 def sentence(report: dict) -> str:
-    """What became of a stack: a line for it, and one for each frame that could not be aligned."""
+    """What became of a stack: a line for it, and one for each frame that could not be aligned or
+    differs from the others."""
     used = sum(frame["used"] for frame in report["frames"])
     lines = [
         "{fused}: {used} of {count} frames, {width}×{height}, {seconds:.2f} s".format(
@@ -58,6 +59,11 @@ def sentence(report: dict) -> str:
         f"  {Path(frame['file']).name} left out: {frame['reason']}"
         for frame in report["frames"]
         if not frame["used"]
+    ]
+    lines += [
+        f"  {Path(frame['file']).name}: {frame['warning']}"
+        for frame in report["frames"]
+        if frame.get("warning")
     ]
     return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stacks.align import Registration, common_area, register, warp
+from stacks.motion import reduce
 from stacks.synthetic import Motion, sharp_photographs, stack
 
 SIZE = HEIGHT, WIDTH = 240, 320
@@ -73,16 +74,51 @@ def test_motions_are_chained_to_the_middle_frame():
     assert all(corner_error(f.matrix, step) < 0.1 for f, step in zip(found, steps, strict=True))
 
 
-def test_focus_sweeps_with_known_motion_are_registered_to_a_third_of_a_pixel():
+def stack_errors(spread: float, change: Callable, background: int = -1) -> list[float]:
+    """Corner errors of the frames of a stack of three layers, each frame changed."""
     made = stack(
-        11, (360, 480), 3, 5, photographs=sharp_photographs(), spread=3.0, motion=Motion(12)
+        11, (480, 640), 3, 3, photographs=sharp_photographs(), spread=spread, motion=Motion(12)
     )
-    found = register(made.frames)
-    errors = [
-        corner_error(f.matrix, true, (360, 480))
-        for f, true in zip(found, made.matrices, strict=True)
-    ]
-    assert np.mean(errors) < 0.3
+    if background >= 0:
+        made.frames.scene.colors[-1][:] = background
+    found = register([change(i, frame) for i, frame in enumerate(made.frames)])
+    errors = []
+    for f, true in zip(found, made.matrices, strict=True):
+        if f.matrix is not None:
+            errors.append(corner_error(f.matrix, true, (480, 640)))
+        else:  # focused on a plain background
+            assert background >= 0 and f.reason == "it is blurred everywhere"
+    assert len(errors) >= 2
+    return errors
+
+
+def as_it_is(number: int, frame: np.ndarray) -> np.ndarray:
+    return frame
+
+
+def through_a_microscope(number: int, frame: np.ndarray) -> np.ndarray:
+    """Black around a round field that stays where it is."""
+    return cv2.bitwise_and(frame, cv2.circle(np.zeros_like(frame), (320, 240), 230, (255,) * 3, -1))
+
+
+def overexposed(number: int, frame: np.ndarray) -> np.ndarray:
+    return cv2.convertScaleAbs(frame, alpha=1.8 if number == 0 else 1)
+
+
+@pytest.mark.parametrize(("spread", "limit"), [(3, 0.1), (6, 0.2), (12, 0.5)])
+def test_focus_sweeps_are_registered_whatever_their_blur(spread, limit):
+    """Radii up to twice the spread."""
+    assert max(stack_errors(spread, as_it_is)) < limit
+
+
+@pytest.mark.parametrize("background", [0, 255])
+def test_plain_backgrounds_are_no_obstacle(background):
+    assert max(stack_errors(3, as_it_is, background)) < 0.2
+
+
+@pytest.mark.parametrize("change", [through_a_microscope, overexposed])
+def test_round_fields_and_clipped_frames_are_no_obstacle(change):
+    assert max(stack_errors(3, change)) < 0.2
 
 
 def test_large_frames_are_registered_as_exactly_as_small_ones():
@@ -99,8 +135,8 @@ def test_exposure_and_white_balance_are_recovered(gains):
     image = photograph() // 2 + 20
     moved = seen(image, MOTIONS["similarity"])
     other = np.clip(moved / np.array(gains), 0, 255).round().astype(np.uint8)
-    found = register([image, other], reference=0)[1]
-    np.testing.assert_allclose(found.gain, gains, rtol=0.01)
+    first, found = register([image, other], reference=0)
+    np.testing.assert_allclose(found.gain / first.gain, gains, rtol=0.01)
     assert corner_error(found.matrix, MOTIONS["similarity"]) < 0.1
 
 
@@ -109,6 +145,41 @@ def test_exposure_stays_where_it_is_not_asked_for_or_equal():
     darker = (image * 0.8).round().astype(np.uint8)
     for found in (*register([image, darker], exposure=False), *register([image, image])):
         np.testing.assert_array_equal(found.gain, 1)
+
+
+@pytest.mark.parametrize("wrong", [0, 2, 4])
+def test_one_dark_frame_changes_no_other_and_is_named(wrong):
+    image = photograph() // 2 + 20
+    frames = [image] * 5
+    frames[wrong] = (image * 0.6).round().astype(np.uint8)
+    found = register(frames)
+    for i, registration in enumerate(found):
+        gain = 1 / 0.6 if i == wrong else 1
+        np.testing.assert_allclose(registration.gain, gain, rtol=0.01)
+        assert (registration.warning is not None) == (i == wrong)
+    assert "darker" in found[wrong].warning
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda frame: frame * np.array([1.2, 1, 0.8]), "white balance"),
+        (lambda frame: 255 * (frame / 255) ** 1.8 * 1.5, "gamma"),
+        (lambda frame: np.hstack([frame[:, :200], photograph(7)[:, 200:]]), "belong"),
+    ],
+)
+def test_a_frame_that_differs_is_named_and_no_other(change, word):
+    ramp = np.linspace(0.3, 0.9, WIDTH)[:, None]
+    frames = [(photograph() * ramp).astype(np.uint8)] * 5
+    frames[1] = np.clip(change(frames[1]), 0, 255).round().astype(np.uint8)
+    found = register(frames)
+    assert word in found[1].warning
+    assert [i for i, registration in enumerate(found) if registration.warning] == [1]
+
+
+def test_frames_of_a_good_stack_are_not_warned_of():
+    made = stack(3, (240, 320), 3, 5, photographs=sharp_photographs(), motion=Motion(6))
+    assert not any(registration.warning for registration in register(made.frames))
 
 
 def test_frames_that_are_mostly_blurred_are_registered():
@@ -158,6 +229,16 @@ def test_a_frame_that_moved_too_far_is_left_out():
 def test_frames_without_any_detail_are_left_out():
     flat = np.full((*SIZE, 3), 128, np.uint8)
     assert sum(registration.matrix is None for registration in register([flat, flat])) >= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 300))
+def test_no_plain_area_gives_anything_but_numbers(inner, outer, radius):
+    """A box mean of squares of a plain area can come out below 0."""
+    frame = np.full((*SIZE, 3), outer, np.uint8)
+    cv2.circle(frame, (160, 120), radius, (inner,) * 3, -1)
+    for level in reduce(frame).levels:
+        assert np.isfinite(level.even).all() and np.isfinite(level.slope).all()
 
 
 def test_sixteen_bits_are_registered_like_eight():
