@@ -1,9 +1,9 @@
-"""Draw what docs/imaging-model.md explains: apertures, light that adds up, a scene of three layers.
+"""Draw what docs/imaging-model.md explains: apertures, light that adds up, layers, a scene.
 
     python -m defocus.illustrations --output docs/figures
 
-By name: apertures.png, light.png, layers.png. The photographs are those in scikit-image's package
-that are free to publish.
+By name: apertures.png, light.png, layers.png, scene.png. The photographs are those in
+scikit-image's package that are free to publish.
 """
 
 from __future__ import annotations
@@ -20,15 +20,24 @@ from torch import Tensor
 
 from defocus.color import to_linear, to_srgb
 from defocus.figure6 import FREE, FreePhotographs
+from defocus.guidance import boundary_map
 from defocus.mattes import KINDS
 from defocus.models import focus_stack, layers_in_focus
 from defocus.psf import blur, disk, gaussian, polygon
+from defocus.render import depth_map
+from defocus.sample import Effect
+from defocus.scene import SceneConfig, SceneGenerator
 from utils.errors import cli
 from utils.figures import Canvas, save, to_image
 
 SIDE, GAP, CAPTION = 232, 10, 36  # of a panel, between panels and below them, pixels
 RADIUS = 14.0  # of the circles of confusion of the lights, pixels
 LAMP = 6.0  # of those of the lamps beside the rocket, pixels
+SCENE = 29  # chosen by eye
+BAR = 8  # pixels
+COLORS = torch.tensor(  # of the photographs on the map of one scene
+    [[0.13, 0.25, 0.55], [0.15, 0.55, 0.65], [0.35, 0.65, 0.25], [0.9, 0.65, 0.1], [0.8, 0.25, 0.1]]
+)
 STEP = 5.0  # what a layer's distance from the focal plane adds to them, pixels
 
 
@@ -39,7 +48,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", default="docs/figures", type=Path, metavar="DIR")
     output = parser.parse_args(argv).output
-    for name, rows in (("apertures", apertures()), ("light", [light()]), ("layers", layers())):
+    pictures = {
+        "apertures": apertures(),
+        "light": [light()],
+        "layers": layers(),
+        "scene": scene(),
+    }
+    for name, rows in pictures.items():
         save(sheet(rows), output / f"{name}.png")
 
 
@@ -95,6 +110,47 @@ def layers(side: int = SIDE) -> list[dict[str, Tensor]]:
             for name, photograph in zip(captions, stack, strict=True)
         },
     ]
+
+
+def scene(index: int = SCENE, count: int = 5) -> list[dict[str, Tensor]]:
+    """A training scene: depth, ``count`` photographs, G*, truth; (1 or 3, SIDE, SIDE).
+
+    The bar below a photograph has its colour on the map, where the band is white.
+    """
+    generator = scenes()
+    sample = generator.sample(index, count)
+    drawn, *_ = generator.draw(index, count, generator.random(index, count))
+    depth = depth_map(drawn, SIDE)
+    low, high = depth.aminmax()
+    span = f"depth, {low:.0f} (black) to {high:.0f} (white)"
+    panels = [(span, (depth - low)[None] / (high - low))]
+    for focus, photograph, color in zip(drawn.focus, sample.photographs, COLORS, strict=True):
+        photograph[:, -BAR:] = color[:, None, None]
+        panels.append((f"focused at {focus:.1f}", photograph))
+    right = COLORS[sample.guidance.argmax(0)[0]].permute(2, 0, 1)
+    band = boundary_map(sample.guidance) > 0
+    panels.append(("G*, white where none is right", torch.where(band, 1.0, right)))
+    panels.append(("ground truth", sample.truth))
+    return [dict(panels[:4]), dict(panels[4:])]
+
+
+def scenes() -> SceneGenerator:
+    """Scenes of surfaces far enough apart to see in print, of photographs free to publish."""
+    config = SceneConfig(
+        size=SIDE,
+        layers=[0, 0, 1],
+        psfs=["disk", "polygon"],
+        step=[3.0, 4.0],
+        ends=1.0,
+        slant=Effect(1.0, 0.3, 0.8),
+        curve=Effect(0.5, 0.05, 0.15),
+        procedural=1.0,
+        zoom=[0.8, 1.0],
+        highlights=Effect(1.0, 1, 2),
+        speculars=Effect(1.0, 15, 25),
+        noise=Effect(1.0, 0.006, 0.006),
+    )
+    return SceneGenerator(config, FreePhotographs())
 
 
 def sheet(rows: list[dict[str, Tensor]]) -> Image.Image:

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,15 @@ SMALLEST = 0.5  # pixels: no smaller radius but 0 is seen
 RATIO = 1.3  # between neighbouring radii at which a layer is blurred
 
 Lens = Callable[[float], Tensor]  # PSF (k, k) of a blur radius in pixels
+
+
+class Scene(NamedTuple):
+    """What is photographed, where each photograph is focused, the lens; see :func:`photograph`."""
+
+    layers: Sequence[Tensor]
+    depths: Sequence[Surface]
+    focus: Sequence[float]
+    lens: Lens
 
 
 @dataclass
@@ -54,6 +64,17 @@ def largest_radius(depths: Sequence[Surface], focus: Sequence[float]) -> float:
     """By which any layer is blurred in any photograph, pixels."""
     ends = [float(end) for depth in depths for end in torch.as_tensor(depth).aminmax()]
     return max(abs(end - f) for end in ends for f in focus)
+
+
+def depth_map(scene: Scene, size: int) -> Tensor:
+    """Depth of the nearest layer that covers half of a pixel or more, (size, size)."""
+    margin = (scene.layers[-1].shape[-1] - size) // 2
+    inside = slice(margin, margin + size)
+    depth = torch.as_tensor(scene.depths[-1]).expand(size, size)
+    for layer, surface in list(zip(scene.layers, scene.depths, strict=True))[-2::-1]:
+        covers = layer[3, inside, inside] >= 0.5
+        depth = torch.where(covers, torch.as_tensor(surface, dtype=depth.dtype), depth)
+    return depth
 
 
 def photograph(

@@ -106,15 +106,9 @@ class SceneGenerator:
         """
         if count < 2:
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
-        rng = np.random.default_rng([self.seed, index, count])
-        config = self.config
-        focus, depths, geometry = self._depths(count, rng)
-        largest = render.largest_radius(depths, focus)
-        lens, aperture = self._lens(rng)
-        side = render.frame(config.size, lens(largest).shape[-1] // 2)
-        linear = bool(rng.random() < config.linear_light)
-        layers, origin = self._layers(side, len(depths), linear, rng)
-        rendering = render.photograph(layers, depths, focus, lens, config.size)
+        rng = self.random(index, count)
+        scene, linear, parameters = self.draw(index, count, rng)
+        rendering = render.photograph(*scene, self.config.size)
         guidance = rightness(rendering.shares, rendering.radii)
         truth, light = rendering.truth, rendering.photographs
         if linear:
@@ -122,6 +116,22 @@ class SceneGenerator:
         else:
             light = to_linear(light.clamp_(0, 1))
         photographs, effects = self._camera(light, rng)
+        return Sample(photographs, camera.quantize(truth), guidance, {**parameters, **effects})
+
+    def random(self, index: int, count: int) -> np.random.Generator:
+        """The source of all that is random about a scene."""
+        return np.random.default_rng([self.seed, index, count])
+
+    def draw(
+        self, index: int, count: int, rng: np.random.Generator
+    ) -> tuple[render.Scene, bool, dict[str, Any]]:
+        """A scene to be photographed, whether its colours are light, and what was drawn."""
+        focus, depths, geometry = self._depths(count, rng)
+        largest = render.largest_radius(depths, focus)
+        lens, aperture = self._lens(rng)
+        side = render.frame(self.config.size, lens(largest).shape[-1] // 2)
+        linear = bool(rng.random() < self.config.linear_light)
+        layers, origin = self._layers(side, len(depths), linear, rng)
         parameters = {
             "index": index,
             "photographs": count,
@@ -131,9 +141,8 @@ class SceneGenerator:
             **aperture,
             "linear_light": linear,
             **origin,
-            **effects,
         }
-        return Sample(photographs, camera.quantize(truth), guidance, parameters)
+        return render.Scene(layers, depths, focus, lens), linear, parameters
 
     def _depths(
         self, count: int, rng: np.random.Generator

@@ -55,10 +55,10 @@ def test_figure3_is_written(tmp_path):
 def sample() -> Sample:
     size = figure6.SIZE
     generator = torch.Generator().manual_seed(1)
-    images = [torch.rand(3, size, size, generator=generator) for _ in range(3)]
+    *photographs, truth = torch.rand(3, 3, size, size, generator=generator)
     guidance = (torch.arange(size) < 100).float().expand(1, size, size).clone()
     guidance[:, 200:230, 100:130] = 0.5
-    return Sample(*images, guidance, {})
+    return Sample(torch.stack(photographs), truth, torch.stack([guidance, 1 - guidance]), {})
 
 
 def test_figure6_encloses_the_boundary(sample, tmp_path):

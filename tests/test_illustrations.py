@@ -10,6 +10,8 @@ from PIL import Image
 
 from defocus import illustrations
 from defocus.color import to_linear
+from defocus.guidance import BLURRIER
+from defocus.render import depth_map
 from tests.test_figures import assert_margin_is_white
 
 
@@ -42,7 +44,29 @@ def test_a_layer_in_focus_is_true_where_nearer_ones_do_not_reach():
     assert (far - truth).abs()[:, mesh].mean() > 0.05
 
 
+def test_a_scene_is_coloured_by_the_photograph_focused_there():
+    depth, *photographs, guidance, truth = (
+        panel for row in illustrations.scene() for panel in row.values()
+    )
+    generator, where = illustrations.scenes(), (illustrations.SCENE, len(photographs))
+    drawn, *_ = generator.draw(*where, generator.random(*where))
+    low, high = depth_map(drawn, illustrations.SIDE).aminmax()
+    surface = depth[0] * (high - low) + low
+    away = torch.stack([(surface - focus).abs() for focus in drawn.focus])
+    above_bars = torch.arange(illustrations.SIDE)[:, None] < illustrations.SIDE - illustrations.BAR
+    unnamed = (guidance != 1).any(0)
+    for number, photograph in enumerate(photographs):
+        color = photograph[:, -1:, -1:]
+        here = (guidance == color).all(0)
+        assert here.float().mean() > 0.01
+        unnamed &= ~here
+        assert (away[number] <= away.amin(0) + BLURRIER)[here].float().mean() > 0.99
+        error = (photograph - truth).abs().mean(0)[here & above_bars]
+        assert error.mean() < 0.01  # noise
+    assert not unnamed.any()
+
+
 def test_the_pictures_are_written(tmp_path):
     assert illustrations.main(["--output", str(tmp_path)]) == 0
-    for name in ("apertures", "light", "layers"):
+    for name in ("apertures", "light", "layers", "scene"):
         assert_margin_is_white(Image.open(tmp_path / f"{name}.png"))
