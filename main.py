@@ -28,6 +28,7 @@ from utils.atomic import atomic_path
 from utils.config import Config, load_config, write_yaml
 from utils.device import choose_device
 from utils.errors import UserError, cli
+from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
 
 
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(config.device)
     if distributed:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    keep_freed_memory()
     if args.profile:
         measure(config, device, args.steps)
     else:
