@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numba import njit
+from scipy.stats import qmc
 
 from benchmarks.raytracing.lens import Lens, aperture
 from benchmarks.raytracing.scene import Scene
@@ -26,9 +27,8 @@ from defocus.color import to_srgb
 
 TILE = 16  # px; surfaces that no ray of a tile can meet are not tried
 BATCH = 16  # rays
-STEPS = (1.0, 0.8566748838545029, 0.7338918566271260, 0.6287067210378087, 0.5385972572236101)
-"""Powers of 1/φ₄, φ₄⁵ = φ₄ + 1: multiples of them fill four dimensions evenly (Roberts, 2018)."""
-EMITTED = 600  # rays of an emitter for each pixel that it lights
+UNIT = 2.0**-32  # of the whole numbers that points are kept as
+EMITTED = 600  # rays of an emitter for each pixel that it lights, at least
 
 
 class Quality(NamedTuple):
@@ -67,19 +67,23 @@ def render(
     """
     image, rays = np.zeros((*size, 3), np.float32), np.zeros(size, np.int32)
     world, camera, tiles = pack(scene), _camera(lens, size), _tiles(scene, lens, size)
+    points = _points(quality.most, seed)
 
     def strip(top: int) -> None:
         here = slice(top, min(top + TILE, size[0]))
-        offsets = np.random.default_rng((seed, top)).random((*rays[here].shape, 4), np.float32)
-        _trace_strip(world, camera, *tiles, offsets, top, *quality, image[here], rays[here])
+        rng = np.random.default_rng((seed, top))
+        shifts = rng.integers(2**32, size=(*rays[here].shape, 4), dtype=np.uint32)
+        _trace_strip(world, camera, *tiles, points, shifts, top, *quality, image[here], rays[here])
         if progress:
             progress(rays[here].size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(strip, range(0, size[0], TILE)))
-    if len(scene.emitters):
-        offsets = np.random.default_rng((seed, size[0])).random((len(scene.emitters), 4))
-        _emit(world, camera, *tiles, scene.emitters, offsets, image)
+    for number, emitter in enumerate(scene.emitters):
+        spot = lens.focal * emitter[3] / emitter[2]
+        area = math.pi * (spot + lens.blur(emitter[2]) + 1) ** 2
+        points = _points(EMITTED * area, (seed, size[0], number))
+        _emit(world, camera, *tiles, emitter, spot, points, image)
     return image, rays
 
 
@@ -106,6 +110,14 @@ def pack(scene: Scene) -> tuple:
         light_of_values() if scene.light is None else scene.light,
         sun,
     )
+
+
+def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
+    """At least so many points (N, 4) uint32 that fill four dimensions evenly: Sobol's, scrambled
+    as Owen has it. Any 16 that follow one another from a multiple of 16 do so too, and so do all
+    of them after an exclusive or with the same bits."""
+    sobol = qmc.Sobol(4, bits=32, seed=np.random.default_rng(seed))
+    return (sobol.random_base2(math.ceil(math.log2(count))) / UNIT).astype(np.uint32)
 
 
 def _camera(lens: Lens, size: tuple[int, int]) -> np.ndarray:
@@ -212,10 +224,10 @@ def _workspace(world):
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _trace_strip(
-    world, camera, starts, lists, offsets, top, tolerance, least, most, image, rays
+    world, camera, starts, lists, points, shifts, top, tolerance, least, most, image, rays
 ):
     focal, radius, focus, blades, rotation = camera[:5]
-    hits, out, step = _workspace(world), np.empty(4), STEPS
+    hits, out = _workspace(world), np.empty(4)
     height, width = rays.shape
     columns = (width + TILE - 1) // TILE
     for y in range(height):
@@ -226,11 +238,11 @@ def _trace_strip(
             done, check = 0, least
             while done < most:
                 mean = np.zeros(3)
-                for k in range(done + 1, done + BATCH + 1):
-                    px = x + (offsets[y, x, 0] + k * step[1]) % 1.0
-                    py = top + y + (offsets[y, x, 1] + k * step[2]) % 1.0
-                    u = (offsets[y, x, 2] + k * step[3]) % 1.0
-                    v = (offsets[y, x, 3] + k * step[4]) % 1.0
+                for k in range(done, done + BATCH):
+                    px = x + UNIT * (points[k, 0] ^ shifts[y, x, 0])
+                    py = top + y + UNIT * (points[k, 1] ^ shifts[y, x, 1])
+                    u = UNIT * (points[k, 2] ^ shifts[y, x, 2])
+                    v = UNIT * (points[k, 3] ^ shifts[y, x, 3])
                     u, v = aperture(u, v, int(blades), rotation)
                     u, v = radius * u, radius * v
                     dx = (px - camera[5]) / focal - u / focus
@@ -271,34 +283,27 @@ def _trace_depths(world, camera, starts, lists, depth):
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _emit(world, camera, starts, lists, emitters, offsets, image):
-    """Add the light of disks (x, y, z, radius, red, green, blue) that face the camera."""
+def _emit(world, camera, starts, lists, emitter, spot, points, image):
+    """Add the light of a disk (x, y, z, radius, red, green, blue) that faces the camera and has a
+    radius of ``spot`` pixels in focus."""
     focal, radius, focus, blades, rotation = camera[:5]
-    hits, out, step = _workspace(world), np.empty(4), STEPS
+    hits, out = _workspace(world), np.empty(4)
     height, width = image.shape[:2]
     columns = (width + TILE - 1) // TILE
-    for e in range(len(emitters)):
-        z, size = emitters[e, 2], emitters[e, 3] * focal / emitters[e, 2]
-        spread = size + focal * radius * abs(1 / z - 1 / focus) + 1
-        count = int(EMITTED * math.pi * spread * spread)
-        share = math.pi * size * size / count
-        for k in range(1, count + 1):
-            a = (offsets[e, 0] + k * step[1]) % 1.0
-            b = (offsets[e, 1] + k * step[2]) % 1.0
-            a, b = aperture(a, b, 0, 0.0)
-            u = (offsets[e, 2] + k * step[3]) % 1.0
-            v = (offsets[e, 3] + k * step[4]) % 1.0
-            u, v = aperture(u, v, int(blades), rotation)
-            u, v = radius * u, radius * v
-            ox, oy = u + camera[7], v + camera[8]
-            dx = (emitters[e, 0] + emitters[e, 3] * a - ox) / z
-            dy = (emitters[e, 1] + emitters[e, 3] * b - oy) / z
-            x = int(math.floor(focal * (dx + u / focus) + camera[5]))
-            y = int(math.floor(focal * (dy + v / focus) + camera[6]))
-            if not (0 <= x < width and 0 <= y < height):
-                continue
-            tile = y // TILE * columns + x // TILE
-            members = lists[starts[tile] : starts[tile + 1]]
-            through = _along(world, members, ox, oy, dx, dy, z * 0.9999, False, hits, out)
-            for c in range(3):
-                image[y, x, c] += share * through * emitters[e, 4 + c]
+    z, share = emitter[2], math.pi * spot * spot / len(points)
+    for k in range(len(points)):
+        a, b = aperture(UNIT * points[k, 0], UNIT * points[k, 1], 0, 0.0)
+        u, v = aperture(UNIT * points[k, 2], UNIT * points[k, 3], int(blades), rotation)
+        u, v = radius * u, radius * v
+        ox, oy = u + camera[7], v + camera[8]
+        dx = (emitter[0] + emitter[3] * a - ox) / z
+        dy = (emitter[1] + emitter[3] * b - oy) / z
+        x = int(math.floor(focal * (dx + u / focus) + camera[5]))
+        y = int(math.floor(focal * (dy + v / focus) + camera[6]))
+        if not (0 <= x < width and 0 <= y < height):
+            continue
+        tile = y // TILE * columns + x // TILE
+        members = lists[starts[tile] : starts[tile + 1]]
+        through = _along(world, members, ox, oy, dx, dy, z * 0.9999, False, hits, out)
+        for c in range(3):
+            image[y, x, c] += share * through * emitter[4 + c]

@@ -127,9 +127,7 @@ class _Table:
         axes = np.linalg.qr(rng.standard_normal((3, 3)))[0]
         middle = self.camera((x, radius, away))
         texels = self.density((x, radius, away)) * radius
-        self.scene.surfaces.sphere(
-            middle, radius, axes=axes, scale=(texels, texels), **self.look()
-        )
+        self.scene.surfaces.sphere(middle, radius, axes=axes, scale=(texels, texels), **self.look())
         # The light's reflection: where the normal halves the ways to the light and to the camera.
         sun, back = self.scene.sun / np.linalg.norm(self.scene.sun), -middle
         normal = sun + back / np.linalg.norm(back)
@@ -192,7 +190,9 @@ class _Table:
         density = self.density(points[0])
         for one, two, radius in zip(points[:-1], points[1:], radii, strict=True):
             scale = (density, radius * density)
-            self.scene.surfaces.stem(self.camera(one), self.camera(two), radius, scale=scale, **look)
+            self.scene.surfaces.stem(
+                self.camera(one), self.camera(two), radius, scale=scale, **look
+            )
 
     def _lamps(self) -> None:
         """Lights before the wall and sparks on the ground."""
