@@ -18,9 +18,12 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.generated import choose_frames
@@ -105,17 +108,10 @@ def select(stack: Stack, name: str) -> Row:
 
 def measure_all(wanted: Sequence[Stack], tools: Sequence[Tool], align: bool, rows: Rows) -> None:
     """A row for each stack, set of frames and method."""
-    methods = [tool.name for tool in tools] + [ORACLE]
-    with tqdm(total=len(wanted) * len(SETS) * len(methods), unit="row", disable=None) as bar:
-        for stack in wanted:
-            for name in SETS:
-                for tool in tools:
-                    one = f"{stack.name} {name} {tool.name}"
-                    rows.add(one, lambda t=tool, s=stack, n=name: run(t, s, n, align))
-                    bar.update()
-                one = f"{stack.name} {name} {ORACLE}"
-                rows.add(one, lambda s=stack, n=name: select(s, n))
-                bar.update()
+    for stack, name in tqdm(list(product(wanted, SETS)), unit="set", disable=None):
+        for tool in tools:
+            rows.add(f"{stack.name} {name} {tool.name}", partial(run, tool, stack, name, align))
+        rows.add(f"{stack.name} {name} {ORACLE}", partial(select, stack, name))
 
 
 def means(rows: Mapping[str, Row], size: str, name: str) -> dict[str, Row]:
@@ -181,32 +177,26 @@ def report(rows: Mapping[str, Row], out: Path) -> str:
     return text
 
 
-def draw(wanted: Sequence[Stack], methods: Sequence[str], rows: Mapping[str, Row], out: Path):
-    """A picture for each size of the places where ours is farthest from the truth."""
-    peers = [m for m in methods if m not in (OURS.name, ORACLE)]
-    for size in dict.fromkeys(stack.kind.name for stack in wanted):
-        found = means(rows, size, "stack")
-        best = max((p for p in peers if "edges" in found.get(p, {})), default=None,
-                   key=lambda p: found[p]["edges"])  # fmt: skip
-        shown = [OURS.name, ORACLE, *([best] if best else [])]
-        mine = [s for s in wanted if s.kind.name == size]
-        mine = {s.name: s for s in mine if picture(s, "stack", OURS.name).exists()}
-        places = [
-            worst_place(
-                name,
-                read_photo(picture(stack, "stack", OURS.name)).rgb,
-                read_photo(stack.truth).rgb,
-            )
-            for name, stack in mine.items()
-        ]
-        places = sorted(places, key=lambda place: -place.error)[:PLACES]
-        images = {}
-        for place in places:
-            stack = mine[place.stack]
-            files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in shown}
-            images[stack.name] = {k: read_photo(f).rgb for k, f in files.items() if f.exists()}
-        if places:
-            save(worst_places(places, images), out / f"worst-{size}.jpg")
+def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
+    """The places where ours is farthest from the truth, one of a stack; None if nothing is."""
+    images, places = {}, []
+    for stack in wanted:
+        methods = [OURS.name, ORACLE, *([peer] if peer else [])]
+        files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
+        shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
+        if OURS.name in shown:
+            images[stack.name] = shown
+            places.append(worst_place(stack.name, shown[OURS.name], shown["truth"]))
+            kept = sorted(places, key=lambda place: -place.error)[:PLACES]
+            images = {place.stack: images[place.stack] for place in kept}
+            places = kept
+    return worst_places(places, images) if places else None
+
+
+def best_peer(found: Mapping[str, Row]) -> str | None:
+    """The method beside ours and the oracle that does best beside edges."""
+    peers = {k: row["edges"] for k, row in found.items() if "edges" in row}
+    return max(peers.keys() - {OURS.name, ORACLE}, key=peers.get, default=None)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -246,7 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(*notes, sep="\n", end="\n" if notes else "")
     rows = Rows(options.out / "scores.json", options.resume)
     measure_all(wanted, tools, motion != Motion(), rows)
-    draw(wanted, [tool.name for tool in tools], rows.rows, options.out)
+    for kind in kinds:
+        peer = best_peer(means(rows.rows, kind.name, "stack"))
+        if sheet := draw([stack for stack in wanted if stack.kind == kind], peer):
+            save(sheet, options.out / f"worst-{kind.name}.jpg")
     versions = {tool.name: tool.version() for tool in tools}
     about = {**provenance(), "notes": notes, "versions": versions}
     write_text(options.out / "about.json", json.dumps(about, indent=1) + "\n")

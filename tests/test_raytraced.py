@@ -105,7 +105,7 @@ def test_a_pinhole_shows_a_plane_as_its_texture_resampled():
 @pytest.mark.parametrize("blades", [0, 5, 6])
 @pytest.mark.parametrize(("depth", "focus"), [(1.0, 1.5), (2.0, 1.2)])
 def test_a_point_of_light_becomes_the_aperture_and_keeps_its_light(blades, depth, focus):
-    """Radius by similar triangles, R·f·|z − z₀|/(z·z₀); polar moments of a disk and of a regular polygon."""
+    """Radius by similar triangles, R·f·|z − z₀|/(z·z₀); polar moments of disk and polygon."""
     aperture, light, radius = 0.25, 30.0, 0.01
     emitter = np.array([[0.01, -0.02, depth, radius, light, light / 2, 0]])
     lens = Lens(FOCAL, aperture, focus, blades, 0.3)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -15,6 +16,9 @@ from defocus.sources import images_in, read_image
 from evaluation.tables import write_text
 from utils.errors import UserError
 from utils.images import read_photo, write_png
+
+if TYPE_CHECKING:  # needs numba, which scores do without
+    from benchmarks.raytracing.lens import Lens
 
 FORMAT = 1  # of what is written; another one is rendered anew
 SCALE = 256  # of disparities in disparity.png
@@ -101,7 +105,9 @@ class Stack:
         return [p for p in (self.disparity, self.truth, *self.frames) if not p.exists()]
 
 
-def stacks(folder: Path, classes: Sequence[Class], motion: Motion, scenes: int | None = None):
+def stacks(
+    folder: Path, classes: Sequence[Class], motion: Motion, scenes: int | None = None
+) -> Iterator[Stack]:
     """The stacks of some sizes, whether they are rendered or not; at most so many of each size."""
     moved = "".join(f"-{name}{value:g}" for name, value in asdict(motion).items() if value)
     for kind in classes:
@@ -139,6 +145,7 @@ def _prepare(stack: Stack, photographs: Path, motion: Motion) -> None:
         **asdict(stack.kind),
         **asdict(motion),
     }
+    del about["scenes"]  # how many others there are changes nothing
     note = stack.home / "about.json"
     text = json.dumps(about, indent=1) + "\n"
     if not note.exists() or note.read_text() != text:
@@ -148,7 +155,10 @@ def _prepare(stack: Stack, photographs: Path, motion: Motion) -> None:
 
 
 def _render(
-    stack: Stack, pictures: Sequence[np.ndarray], motion: Motion, progress
+    stack: Stack,
+    pictures: Sequence[np.ndarray],
+    motion: Motion,
+    progress: Callable[[int], object],
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """What is missing, with the file that it belongs in."""
     missing = stack.missing()
@@ -180,7 +190,9 @@ def _render(
             yield path, eight_bit(light)
 
 
-def _lenses(stack: Stack, depth: np.ndarray, focal: float, seed, motion: Motion) -> list:
+def _lenses(
+    stack: Stack, depth: np.ndarray, focal: float, seed: tuple[int, ...], motion: Motion
+) -> list[Lens]:
     """One for each photograph, focused from near to far at equal steps of blur, so that nothing
     is out of focus in all of them; the aperture makes the steps as wide as they are to be."""
     from benchmarks.raytracing.lens import Lens
@@ -190,7 +202,7 @@ def _lenses(stack: Stack, depth: np.ndarray, focal: float, seed, motion: Motion)
     step = rng.uniform(*kind.steps)
     radius = step * (kind.frames - 1) / (focal * (near - far))
     blades, rotation = int(rng.choice((0, 0, 5, 6, 7, 9))), rng.uniform(0, 2 * math.pi)
-    middle = kind.frames // 2
+    middle, depth = kind.frames // 2, 2 / (near + far)
     lenses = []
     for number, focus in enumerate(1 / np.linspace(near, far, kind.frames)):
         away = (number - middle) / (kind.frames - 1)
@@ -204,7 +216,7 @@ def _lenses(stack: Stack, depth: np.ndarray, focal: float, seed, motion: Motion)
                 blades,
                 rotation,
                 tuple(shake[0]),
-                tuple(shake[1] / 2 * 2 / (near + far) / focal),
+                tuple(shake[1] / 2 * depth / focal),
             )
         )
     return lenses

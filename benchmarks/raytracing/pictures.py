@@ -37,7 +37,9 @@ def worst_place(stack: str, fused: np.ndarray, truth: np.ndarray) -> Place:
     return Place(stack, int(top), int(left), side, float(inner[top, left]))
 
 
-def worst_places(places: Sequence[Place], images: Mapping[str, Mapping[str, np.ndarray]]):
+def worst_places(
+    places: Sequence[Place], images: Mapping[str, Mapping[str, np.ndarray]]
+) -> Image.Image:
     """A row for each place, a column for each image, and last the error of ``ours``.
 
     Args:

@@ -66,7 +66,8 @@ class Surfaces:
 
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
         """(N, 20) float64 and (N, 3) int64."""
-        return np.array(self.rows).reshape(-1, COLUMNS), np.array(self.kinds).reshape(-1, 3)
+        rows, kinds = np.array(self.rows, np.float64), np.array(self.kinds, np.int64)
+        return rows.reshape(-1, COLUMNS), kinds.reshape(-1, 3)
 
     def boxes(self) -> np.ndarray:
         """Bounds (N, 2, 3) of each: least and greatest x, y, z; infinite for an endless plane."""
