@@ -154,7 +154,7 @@ def test_balls_and_stems_are_as_wide_as_their_tangents_say():
 
 
 def test_equal_seeds_give_equal_pixels_on_any_number_of_threads(layers, monkeypatch):
-    lens, quality = Lens(FOCAL, 0.1, 1.0), Quality(0.02, 16, 64)
+    lens, quality = Lens(FOCAL, 0.1, 1.0), Quality(0.004, 32, 128)
     image, rays = render(layers[0], lens, SIZE, 3, quality)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     again, as_many = render(layers[0], lens, SIZE, 3, quality)
@@ -255,6 +255,7 @@ def test_the_command_scores_stacks_and_pairs_and_goes_on(
     monkeypatch.setattr(raytraced, "CLASSES", (TINY,))
     tools = [Tool("ours", first_frame), Tool("OpenFocus StackMFF V3", first_frame)]
     monkeypatch.setattr(raytraced, "choose", lambda names: (tools, []))
+    monkeypatch.setattr(Tool, "version", lambda self: "1.0")
     command = ["--photographs", str(photographs), "--work", str(work), "--out", str(tmp_path)]
     assert raytraced.main(command) == 0
     rows = json.loads((tmp_path / "scores.json").read_text())

@@ -32,7 +32,7 @@ class Quality(NamedTuple):
 
     Attributes:
         tolerance: estimated standard error in sRGB, of 1.
-        least, most: rays a pixel.
+        least, most: rays a pixel, powers of 2; an error can be estimated from 32 on.
     """
 
     tolerance: float = 1.2 / 255
