@@ -95,16 +95,17 @@ def trace_strip(
 ):
     focal, radius, focus, blades, rotation = camera[:5]
     hits, out = _workspace(world), np.empty(4)
+    mean, total, squares = np.empty(3), np.empty(3), np.empty(3)
     height, width = rays.shape
     columns = (width + TILE - 1) // TILE
     for y in range(height):
         for x in range(width):
             tile = top // TILE * columns + x // TILE
             members = lists[starts[tile] : starts[tile + 1]]
-            total, squares = np.zeros(3), np.zeros(3)
+            total[:], squares[:] = 0, 0
             done, check = 0, least
             while done < most:
-                mean = np.zeros(3)
+                mean[:] = 0
                 for k in range(done, done + BATCH):
                     px = x + UNIT * (points[k, 0] ^ shifts[y, x, 0])
                     py = top + y + UNIT * (points[k, 1] ^ shifts[y, x, 1])
@@ -118,8 +119,9 @@ def trace_strip(
                     _along(world, members, u, v, dx, dy, NEVER, True, hits, out)
                     for c in range(3):
                         mean[c] += out[c] / BATCH
-                total += mean
-                squares += mean * mean
+                for c in range(3):
+                    total[c] += mean[c]
+                    squares[c] += mean[c] * mean[c]
                 done += BATCH
                 if done == check:
                     check *= 2

@@ -37,7 +37,7 @@ class Quality(NamedTuple):
 
     tolerance: float = 1.2 / 255
     least: int = 64
-    most: int = 1024
+    most: int = 512
 
 
 PHOTOGRAPH, TRUTH = Quality(), Quality(0.8 / 255, 64, 512)

@@ -96,6 +96,8 @@ def collage(
 @njit(nogil=True, cache=True, fastmath=True, inline="always")
 def _mirror(i: int, length: int) -> int:
     """Index into a plane that is repeated for ever, each time mirrored."""
+    if 0 <= i < length:  # mostly; divisions are slow
+        return i
     i = i % (2 * length)
     return i if i < length else 2 * length - 1 - i
 
