@@ -32,7 +32,7 @@ from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_al
 from benchmarks.raytracing.pictures import worst_place, worst_places
 from benchmarks.raytracing.scores import beside_edges, oracle, score
 from benchmarks.report import Bar, Row, Rows, table, verdicts
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, Tool, choose, result
+from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, Tool, choose, result
 from evaluation.tables import write_text
 from utils.errors import UserError, cli
 from utils.figures import save
@@ -209,7 +209,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     sizes = [kind.name for kind in CLASSES]
     add("--only", nargs="+", choices=sizes, default=sizes, metavar="MP", help=", ".join(sizes))
     add("--scenes", type=int, metavar="N", help="at most so many of each size")
-    add("--tools", nargs="+", default=[], metavar="NAME", help="all that are installed by default")
+    names = [tool.name for tool in TOOLS]
+    add("--tools", nargs="+", choices=names, default=[], metavar="NAME", help="; ".join(names))
     add("--resume", action="store_true", help="keep the rows that are there")
     add("--render", action="store_true", help="render, and leave the programs for later")
     add("--breathing", type=float, default=0.0, metavar="SHARE", help="of the focus: 0.02")

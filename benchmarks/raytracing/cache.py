@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from defocus.sources import images_in, read_image
+from defocus.sources import Photographs
 from evaluation.tables import write_text
 from utils.errors import UserError
 from utils.images import read_photo, write_png
@@ -127,8 +127,8 @@ def render_all(wanted: Sequence[Stack], photographs: Path, motion: Motion) -> No
     areas = [math.prod(stack.kind.size) * len(stack.missing()) for stack in wanted]
     if not sum(areas):
         return
-    pictures = [read_image(path) for path in images_in(photographs)]
-    pictures = [picture for picture in pictures if picture.ndim == 3]
+    source = Photographs(photographs)
+    pictures = [source[i] for i in range(len(source))]
     with tqdm(total=sum(areas) / 1e6, unit="MP", disable=None, smoothing=0.05) as bar:
         for stack in wanted:
             bar.set_description(stack.name)
