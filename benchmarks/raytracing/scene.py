@@ -187,12 +187,12 @@ class _Table:
         self._chain(points, np.full(8, rng.uniform(0.001, 0.003) * min(one, two)), self.look())
 
     def _chain(self, points: Sequence[np.ndarray], radii: np.ndarray, look: dict) -> None:
-        density = self.density(points[0])
+        """Stems from point to point; the texture runs on from each to the next."""
+        density, origin = self.density(points[0]), np.array(look["origin"])
         for one, two, radius in zip(points[:-1], points[1:], radii, strict=True):
-            scale = (density, radius * density)
-            self.scene.surfaces.stem(
-                self.camera(one), self.camera(two), radius, scale=scale, **look
-            )
+            ends, scale = (self.camera(one), self.camera(two)), (density, radius * density)
+            self.scene.surfaces.stem(*ends, radius, scale=scale, **{**look, "origin": origin})
+            origin = origin + (density * np.linalg.norm(two - one), 0)
 
     def _lamps(self) -> None:
         """Lights before the wall and sparks on the ground."""
