@@ -196,11 +196,11 @@ class _Table:
 
     def _lamps(self) -> None:
         """Lights before the wall and sparks on the ground."""
-        for _ in range(self.rng.integers(4, 16)):
+        for _ in range(self.rng.integers(2, 8)):
             x, up = self.rng.uniform(-1.3, 1.3), self.rng.uniform(0.05, 1.5)
             point = self.camera((x, up, self.wall - 0.25))
             self._glint(point, self.rng.uniform(0.8, 3), self.rng.uniform(3, BRIGHTEST))
-        for _ in range(self.rng.integers(4, 16)):
+        for _ in range(self.rng.integers(2, 8)):
             x, away = self.place()
             spot = self.camera((x, 0.03, away))
             self._glint(spot, self.rng.uniform(0.4, 1.2), self.rng.uniform(2, BRIGHTEST))
