@@ -1,0 +1,66 @@
+"""Where our results are worst: crops of the truth, of ours, of others, and of the error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import uniform_filter
+
+from utils.figures import Canvas
+
+CELL, GAP, LABEL = 200, 8, 22  # units of the sheet
+SIDE = 1 / 9  # of the width: of a crop
+GAIN = 4  # of errors, around grey
+
+
+class Place(NamedTuple):
+    """A square of a stack: its name, top, left, side in pixels; the mean squared error there."""
+
+    stack: str
+    top: int
+    left: int
+    side: int
+    error: float
+
+
+def worst_place(stack: str, fused: np.ndarray, truth: np.ndarray) -> Place:
+    """The square that is farthest from the truth; both are (H, W, 3) uint8."""
+    side = max(4, round(SIDE * truth.shape[1]))
+    error = np.square(fused.astype(np.float32) - truth).mean(axis=2)
+    means = uniform_filter(error, side, mode="constant")
+    half = side // 2
+    inner = means[half : means.shape[0] - side + half + 1, half : means.shape[1] - side + half + 1]
+    top, left = np.unravel_index(inner.argmax(), inner.shape)
+    return Place(stack, int(top), int(left), side, float(inner[top, left]))
+
+
+def worst_places(
+    places: Sequence[Place], images: Mapping[str, Mapping[str, np.ndarray]]
+) -> Image.Image:
+    """A row for each place, a column for each image, and last the error of ``ours``.
+
+    Args:
+        images: by stack and label, (H, W, 3) uint8; ``truth`` and ``ours`` are among them.
+    """
+    labels = list(dict.fromkeys(label for shown in images.values() for label in shown))
+    columns = [*labels, f"ours − truth, × {GAIN}"]
+    width = len(columns) * (CELL + GAP) + GAP
+    canvas = Canvas(width, LABEL + len(places) * (CELL + LABEL + GAP))
+    for column, label in enumerate(columns):
+        canvas.text((GAP + column * (CELL + GAP) + CELL / 2, LABEL / 2), label, 13)
+    for row, place in enumerate(places):
+        top = LABEL + row * (CELL + LABEL + GAP)
+        text = f"{place.stack}, {place.left},{place.top}"
+        canvas.text((GAP, top + LABEL / 2), text, 12, anchor="lm")
+        here = slice(place.top, place.top + place.side), slice(place.left, place.left + place.side)
+        crops = {label: image[here] for label, image in images[place.stack].items()}
+        error = crops["ours"].astype(np.float32) - crops["truth"]
+        crops[columns[-1]] = np.clip(127.5 + GAIN * error, 0, 255).astype(np.uint8)
+        for column, label in enumerate(columns):
+            if label in crops:
+                picture = Image.fromarray(crops[label]).resize((CELL, CELL), Image.Resampling.BOX)
+                canvas.picture(picture, GAP + column * (CELL + GAP), top + LABEL, CELL, CELL)
+    return canvas.finish()

@@ -1,0 +1,178 @@
+"""Following rays, compiled: what light comes along one, and the mean over a pixel and the lens."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from benchmarks.raytracing.lens import aperture
+from benchmarks.raytracing.surfaces import NEVER, meet
+from benchmarks.raytracing.textures import alpha_at, color_at
+
+TILE = 16  # px; surfaces that no ray of a tile can meet are not tried
+BATCH = 16  # rays
+UNIT = 2.0**-32  # of the whole numbers that points of the pixel and of the lens are kept as
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _along(world, members, ox, oy, dx, dy, most, shaded, hits, out):
+    """Follow a ray from (ox, oy, 0) along (dx, dy, 1), so that t is depth z.
+
+    Args:
+        members: numbers of the surfaces to try.
+        most: depth at which the ray ends.
+        shaded: whether colours are wanted, or only what gets through.
+        hits: (cards with mattes + 2, 8), to work in.
+        out: (4,), given the colour and the depth at which half of the light is stopped.
+    Returns:
+        The share of the light that gets through.
+    """
+    rows, kinds, colors, places, mattes, matte_places, light, sun = world
+    count, solid, last = 0, -1, len(hits) - 1
+    at = hits[last, 3:8]
+    for number in members:
+        t = meet(rows[number], kinds[number, 0], ox, oy, dx, dy, 1.0, most, at)
+        if t >= most:
+            continue
+        alpha, matte = 1.0, kinds[number, 2]
+        if matte >= 0:
+            x, y = at[0] - rows[number, 15], at[1] - rows[number, 16]
+            alpha = alpha_at(mattes, matte_places[matte], x, y)
+            if alpha <= 0.0:
+                continue
+        place = count
+        if alpha >= 1.0:
+            most, solid, place = t, number, last - 1
+        else:
+            count += 1
+        hits[place, 0], hits[place, 1], hits[place, 2] = t, alpha, number
+        hits[place, 3:8] = at
+    through, out[0], out[1], out[2], out[3] = 1.0, 0.0, 0.0, 0.0, most
+    color = hits[last, 0:3]
+    for _ in range(count + (solid >= 0)):
+        place, nearest = last - 1, most
+        for i in range(count):
+            if hits[i, 0] < nearest:
+                place, nearest = i, hits[i, 0]
+        if place == last - 1 and solid < 0 or nearest >= NEVER:
+            break
+        alpha, number = hits[place, 1], int(hits[place, 2])
+        if shaded:
+            color_at(colors, places[kinds[number, 1]], light, hits[place, 3], hits[place, 4], color)
+            facing = hits[place, 5] * sun[0] + hits[place, 6] * sun[1] + hits[place, 7] * sun[2]
+            if hits[place, 5] * dx + hits[place, 6] * dy + hits[place, 7] > 0:
+                facing = -facing
+            strength = through * alpha * (sun[3] + (1 - sun[3]) * max(0.0, 0.5 + 0.5 * facing))
+            for c in range(3):
+                out[c] += strength * rows[number, 17 + c] * color[c]
+        if through > 0.5 >= through * (1 - alpha):
+            out[3] = nearest
+        through *= 1 - alpha
+        if place == last - 1 or through < 1e-4:
+            break
+        hits[place, 0] = NEVER
+    return through
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _slope(light):
+    """Of the sRGB curve; 0 where light is clipped."""
+    if light > 1.2:
+        return 0.0
+    return 12.92 if light < 0.0031308 else 0.43958 * light ** (-0.58333)
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _workspace(world):
+    return np.empty(((world[1][:, 2] >= 0).sum() + 2, 8))
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def trace_strip(
+    world, camera, starts, lists, points, shifts, top, tolerance, least, most, image, rays
+):
+    focal, radius, focus, blades, rotation = camera[:5]
+    hits, out = _workspace(world), np.empty(4)
+    mean, total, squares = np.empty(3), np.empty(3), np.empty(3)
+    height, width = rays.shape
+    columns = (width + TILE - 1) // TILE
+    for y in range(height):
+        for x in range(width):
+            tile = top // TILE * columns + x // TILE
+            members = lists[starts[tile] : starts[tile + 1]]
+            total[:], squares[:] = 0, 0
+            done, check = 0, least
+            while done < most:
+                mean[:] = 0
+                for k in range(done, done + BATCH):
+                    px = x + UNIT * (points[k, 0] ^ shifts[y, x, 0])
+                    py = top + y + UNIT * (points[k, 1] ^ shifts[y, x, 1])
+                    u = UNIT * (points[k, 2] ^ shifts[y, x, 2])
+                    v = UNIT * (points[k, 3] ^ shifts[y, x, 3])
+                    u, v = aperture(u, v, int(blades), rotation)
+                    u, v = radius * u, radius * v
+                    dx = (px - camera[5]) / focal - u / focus
+                    dy = (py - camera[6]) / focal - v / focus
+                    u, v = u + camera[7], v + camera[8]
+                    _along(world, members, u, v, dx, dy, NEVER, True, hits, out)
+                    for c in range(3):
+                        mean[c] += out[c] / BATCH
+                for c in range(3):
+                    total[c] += mean[c]
+                    squares[c] += mean[c] * mean[c]
+                done += BATCH
+                if done == check:
+                    check *= 2
+                    n, error = done // BATCH, 0.0
+                    for c in range(3):
+                        m = total[c] / n
+                        variance = max(0.0, squares[c] / n - m * m) / max(1, n - 1)
+                        error += variance * _slope(m) ** 2 / 3
+                    if error < tolerance**2:
+                        break
+            rays[y, x] = done
+            for c in range(3):
+                image[y, x, c] = total[c] * BATCH / done
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def trace_depths(world, camera, starts, lists, depth):
+    hits, out = _workspace(world), np.empty(4)
+    height, width = depth.shape
+    columns = (width + TILE - 1) // TILE
+    for y in range(height):
+        for x in range(width):
+            tile = y // TILE * columns + x // TILE
+            members = lists[starts[tile] : starts[tile + 1]]
+            dx, dy = (x + 0.5 - camera[5]) / camera[0], (y + 0.5 - camera[6]) / camera[0]
+            _along(world, members, 0.0, 0.0, dx, dy, NEVER, False, hits, out)
+            depth[y, x] = out[3]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def emit(world, camera, starts, lists, emitter, spot, points, image):
+    """Add the light of a disk (x, y, z, radius, red, green, blue) that faces the camera and has a
+    radius of ``spot`` pixels in focus."""
+    focal, radius, focus, blades, rotation = camera[:5]
+    hits, out = _workspace(world), np.empty(4)
+    height, width = image.shape[:2]
+    columns = (width + TILE - 1) // TILE
+    z, share = emitter[2], math.pi * spot * spot / len(points)
+    for k in range(len(points)):
+        a, b = aperture(UNIT * points[k, 0], UNIT * points[k, 1], 0, 0.0)
+        u, v = aperture(UNIT * points[k, 2], UNIT * points[k, 3], int(blades), rotation)
+        u, v = radius * u, radius * v
+        ox, oy = u + camera[7], v + camera[8]
+        dx = (emitter[0] + emitter[3] * a - ox) / z
+        dy = (emitter[1] + emitter[3] * b - oy) / z
+        x = int(math.floor(focal * (dx + u / focus) + camera[5]))
+        y = int(math.floor(focal * (dy + v / focus) + camera[6]))
+        if not (0 <= x < width and 0 <= y < height):
+            continue
+        tile = y // TILE * columns + x // TILE
+        members = lists[starts[tile] : starts[tile + 1]]
+        through = _along(world, members, ox, oy, dx, dy, z * 0.9999, False, hits, out)
+        for c in range(3):
+            image[y, x, c] += share * through * emitter[4 + c]

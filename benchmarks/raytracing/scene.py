@@ -1,0 +1,212 @@
+"""Scenes as on a table: a ground from near to far with things on it, before a wall."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.raytracing.surfaces import Surfaces
+from benchmarks.raytracing.textures import Textures, collage
+from defocus.mattes import procedural_matte
+
+WIDE = 1.2  # focal length in widths of the picture: 45° across
+DETAIL = 1.25  # texels for a pixel where a surface is nearest
+BRIGHTEST = 30.0  # times white
+MATTES = ("foliage", "strokes", "grille", "holes", "text", "blob", "polygon", "soft")
+
+
+@dataclass
+class Scene:
+    """What there is to see.
+
+    Attributes:
+        emitters: (N, 7) disks that face the camera: x, y, z, radius, light red, green, blue.
+        sun: towards the light; ``ambient`` is the share of light from everywhere.
+        light: linear light (256,) of 8-bit values; None expands what is nearly white.
+    """
+
+    surfaces: Surfaces = field(default_factory=Surfaces)
+    textures: Textures = field(default_factory=Textures)
+    emitters: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))
+    sun: np.ndarray = field(default_factory=lambda: np.array((0.0, 0.0, -1.0)))
+    ambient: float = 1.0
+    light: np.ndarray | None = None
+
+
+def compose(seed: int, size: tuple[int, int], photographs: Sequence[np.ndarray]) -> Scene:
+    """A scene for pictures of (H, W) pixels; equal seeds give equal scenes.
+
+    Args:
+        photographs: (H, W, 3) uint8 sRGB each.
+    """
+    return _Table(seed, size, photographs).scene
+
+
+class _Table:
+    """A scene in the making. Points on the table are (x, height above it, distance)."""
+
+    def __init__(self, seed: int, size: tuple[int, int], photographs: Sequence[np.ndarray]):
+        self.rng = rng = np.random.default_rng(seed)
+        self.size, self.focal = size, WIDE * size[1]
+        self.photographs = [photographs[i] for i in rng.permutation(len(photographs))[:24]]
+        self.pitch, self.wall = math.radians(rng.uniform(16, 26)), rng.uniform(3.0, 4.2)
+        self.scene = scene = Scene(ambient=rng.uniform(0.35, 0.6))
+        scene.sun = np.array((rng.uniform(-1, 1), -rng.uniform(0.6, 1.2), -rng.uniform(0.3, 1)))
+        self.images = [scene.textures.image(photograph) for photograph in self.photographs]
+        self.glints: list[np.ndarray] = []
+        self._room()
+        for _ in range(rng.integers(3, 7)):
+            self._ball()
+        for _ in range(rng.integers(3, 6)):
+            self._card()
+        for _ in range(rng.integers(2, 5)):
+            self._tuft()
+        for _ in range(rng.integers(1, 4)):
+            self._wire()
+        self._lamps()
+        scene.emitters = np.array(self.glints).reshape(-1, 7)
+
+    def camera(self, point: Sequence[float]) -> np.ndarray:
+        """A point of the table as the camera, 1 above it and tilted down, has it."""
+        return self.turn((point[0], point[1] - 1, point[2]))
+
+    def turn(self, vector: Sequence[float]) -> np.ndarray:
+        """A direction on the table as the camera has it."""
+        x, up, away = vector
+        sine, cosine = math.sin(self.pitch), math.cos(self.pitch)
+        return np.array((x, -up * cosine - away * sine, -up * sine + away * cosine))
+
+    def density(self, point: Sequence[float]) -> float:
+        """Texels in a unit of length for a surface at this point of the table."""
+        return DETAIL * self.focal / self.camera(point)[2]
+
+    def place(self, near: float = 0.0) -> tuple[float, float]:
+        """(x, distance) of something on the table that is seen, as likely near as far."""
+        far, close = 1 / (self.wall - 0.3), 1 / (1.45 + near)
+        away = 1 / self.rng.uniform(far, close)
+        half = self.size[1] / 2 / self.focal * (away * math.cos(self.pitch) + math.sin(self.pitch))
+        return self.rng.uniform(-0.85, 0.85) * half, away
+
+    def look(self) -> dict:
+        """A photograph and where it begins; slightly tinted."""
+        tint = self.rng.uniform(0.75, 1.2) * self.rng.uniform(0.85, 1.15, 3)
+        return {
+            "texture": self.images[self.rng.integers(len(self.images))],
+            "origin": self.rng.uniform(0, 300, 2),
+            "tint": tint,
+        }
+
+    def _room(self) -> None:
+        """The ground, slightly tilted, and the wall behind it."""
+        roll, yaw = self.rng.uniform(-0.04, 0.04), self.rng.uniform(-0.12, 0.12)
+        across, back = self.wall / 2, self.wall
+        density = 0.75 * self.density((0, 0, 1.3))
+        sheet = (int(1.5 * back * density), int(2.2 * across * density))
+        ground = self.scene.textures.image(collage(self.photographs, sheet, self.rng))
+        middle, u, v = (0, 0, back / 2), (across, roll * across, 0), (0, 0, back / 2)
+        scale = (across * density, back / 2 * density)
+        self._plane(middle, u, v, ground, scale)
+        density = self.density((0, 0.5, self.wall))
+        sheet = (int(2.2 * density), int(3.6 * density))
+        wall = self.scene.textures.image(collage(self.photographs, sheet, self.rng))
+        middle, u, v = (0, 0.8, self.wall), (1.8, 0, 1.8 * yaw), (0, -1.1, 0)
+        self._plane(middle, u, v, wall, (1.8 * density, 1.1 * density))
+
+    def _plane(self, middle, u, v, texture: int, scale) -> None:
+        u, v = self.turn(u), self.turn(v)
+        v = v - u * (u @ v) / (u @ u)
+        self.scene.surfaces.card(self.camera(middle), u, v, texture, scale=scale, endless=True)
+
+    def _ball(self) -> None:
+        rng = self.rng
+        x, away = self.place(0.25)
+        radius = rng.uniform(0.05, 0.13) * away
+        axes = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+        middle = self.camera((x, radius, away))
+        texels = self.density((x, radius, away)) * radius
+        self.scene.surfaces.sphere(middle, radius, axes=axes, scale=(texels, texels), **self.look())
+        # The light's reflection: where the normal halves the ways to the light and to the camera.
+        sun, back = self.scene.sun / np.linalg.norm(self.scene.sun), -middle
+        normal = sun + back / np.linalg.norm(back)
+        spot = middle + 1.01 * radius * normal / np.linalg.norm(normal)
+        self._glint(spot, rng.uniform(0.7, 2.5), rng.uniform(5, BRIGHTEST))
+
+    def _card(self) -> None:
+        """A leaf, a fence, lettering, … that stands or leans, seldom straight before the camera."""
+        rng = self.rng
+        x, away = self.place(0.1)
+        width, height = rng.uniform(0.16, 0.34, 2) * away
+        yaw, lean = rng.uniform(-0.9, 0.9), rng.uniform(-0.5, 0.35)
+        u = np.array((math.cos(yaw), 0, math.sin(yaw))) * width / 2
+        back = np.array((-math.sin(yaw), 0, math.cos(yaw)))
+        v = (math.cos(lean) * np.array((0, -1.0, 0)) - math.sin(lean) * back) * height / 2
+        middle = np.array((x, height / 2 * math.cos(lean) + rng.choice((0, 0.1)) * away, away))
+        density = self.density(middle)
+        texels = np.array((height, width)) * density
+        matte = procedural_matte(tuple(np.ceil(texels).astype(int)), rng, MATTES)
+        self.scene.surfaces.card(
+            self.camera(middle),
+            self.turn(u),
+            self.turn(v),
+            matte=self.scene.textures.matte(matte),
+            scale=texels[::-1] / 2,
+            **self.look(),
+        )
+
+    def _tuft(self) -> None:
+        """Blades of grass, stalks, hairs: chains of thin cylinders from one place."""
+        rng = self.rng
+        x, away = self.place()
+        look, thick = self.look(), rng.uniform(0.0012, 0.006) * away
+        for _ in range(rng.integers(3, 12)):
+            root = np.array((x, 0, away)) + rng.normal(0, 0.04, 3) * (away, 0, away)
+            length = rng.uniform(0.12, 0.34) * away
+            heading, bend = rng.normal(0, 0.3, 3), rng.normal(0, 0.5, 3)
+            heading[1] = 1.0
+            points = [root]
+            for _ in range(7):
+                heading = heading + bend / 7
+                points.append(points[-1] + length / 7 * heading / np.linalg.norm(heading))
+            self._chain(points, thick * rng.uniform(0.6, 1.3) * np.linspace(1, 0.5, 7), look)
+            if rng.random() < 0.3:
+                front = self.camera(points[-1]) - (0, 0, 2 * thick)
+                self._glint(front, rng.uniform(0.5, 1.5), rng.uniform(2, BRIGHTEST))
+
+    def _wire(self) -> None:
+        """A wire through the picture, from nearer to farther, that hangs a little."""
+        rng = self.rng
+        one, two = rng.uniform(1.5, self.wall - 0.4, 2)
+        reach, height = 0.6 * self.wall, rng.uniform(0.05, 0.9, 2)
+        share = np.linspace(0, 1, 9)
+        sag = rng.uniform(0, 0.15) * 4 * share * (1 - share)
+        up = np.maximum(height[0] + share * (height[1] - height[0]) - sag, 0.02)
+        points = np.stack((reach * (2 * share - 1), up, one + share * (two - one)), -1)
+        self._chain(points, np.full(8, rng.uniform(0.001, 0.003) * min(one, two)), self.look())
+
+    def _chain(self, points: Sequence[np.ndarray], radii: np.ndarray, look: dict) -> None:
+        """Stems from point to point; the texture runs on from each to the next."""
+        density, origin = self.density(points[0]), np.array(look["origin"])
+        for one, two, radius in zip(points[:-1], points[1:], radii, strict=True):
+            ends, scale = (self.camera(one), self.camera(two)), (density, radius * density)
+            self.scene.surfaces.stem(*ends, radius, scale=scale, **{**look, "origin": origin})
+            origin = origin + (density * np.linalg.norm(two - one), 0)
+
+    def _lamps(self) -> None:
+        """Lights before the wall and sparks on the ground."""
+        for _ in range(self.rng.integers(2, 8)):
+            x, up = self.rng.uniform(-1.3, 1.3), self.rng.uniform(0.05, 1.5)
+            point = self.camera((x, up, self.wall - 0.25))
+            self._glint(point, self.rng.uniform(0.8, 3), self.rng.uniform(3, BRIGHTEST))
+        for _ in range(self.rng.integers(2, 8)):
+            x, away = self.place()
+            spot = self.camera((x, 0.03, away))
+            self._glint(spot, self.rng.uniform(0.4, 1.2), self.rng.uniform(2, BRIGHTEST))
+
+    def _glint(self, point: np.ndarray, radius: float, light: float) -> None:
+        """A disk of so many pixels (at 720 of width) and so many times white."""
+        color = light * self.rng.uniform(0.7, 1.0, 3)
+        size = radius * self.size[1] / 720 * point[2] / self.focal
+        self.glints.append(np.concatenate((point, [size], color)))

@@ -1,0 +1,134 @@
+"""What surfaces look like: photographs in linear light, and mattes of cards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from numba import njit
+
+from defocus.color import to_linear
+
+BRIGHT = 0.8  # sRGB value from which a photograph is taken for overexposed
+EXPANSION = 3.0  # times white that its brightest pixels are given
+
+
+def light_of_values() -> np.ndarray:
+    """Linear light (256,) float32 of 8-bit sRGB values; what is nearly white becomes brighter."""
+    srgb = torch.arange(256) / 255
+    over = ((srgb - BRIGHT) / (1 - BRIGHT)).clamp_min(0)
+    return (to_linear(srgb) * (1 + (EXPANSION - 1) * over**2)).float().numpy()
+
+
+@dataclass
+class Textures:
+    """All photographs and mattes of a scene, end to end in two flat arrays for the renderer."""
+
+    images: list[np.ndarray] = field(default_factory=list)
+    mattes: list[np.ndarray] = field(default_factory=list)
+
+    def image(self, image: np.ndarray) -> int:
+        """Add (H, W, 3) uint8 sRGB; its number."""
+        self.images.append(image)
+        return len(self.images) - 1
+
+    def matte(self, matte: np.ndarray) -> int:
+        """Add (H, W) float32 in [0, 1]; its number."""
+        self.mattes.append(matte)
+        return len(self.mattes) - 1
+
+    def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Colours (N, 3) uint8 and their (offset, height, width) each; mattes (M,) float32 and
+        theirs."""
+        colors = [image.reshape(-1, 3) for image in self.images] or [np.zeros((1, 3), np.uint8)]
+        mattes = [matte.ravel().astype(np.float32) for matte in self.mattes]
+        mattes = mattes or [np.ones(1, np.float32)]
+        return (
+            np.concatenate(colors),
+            _table(self.images),
+            np.concatenate(mattes),
+            _table(self.mattes),
+        )
+
+
+def _table(planes: Sequence[np.ndarray]) -> np.ndarray:
+    sizes = [plane.shape[0] * plane.shape[1] for plane in planes]
+    starts = np.cumsum([0, *sizes])
+    rows = [(start, *plane.shape[:2]) for start, plane in zip(starts, planes, strict=False)]
+    return np.array(rows or [(0, 1, 1)], np.int64)
+
+
+def collage(
+    photographs: Sequence[np.ndarray], size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """(H, W, 3) uint8: photographs strewn over a table, at their own scale, any way up."""
+    height, width = size
+    sheet = np.empty((height, width, 3), np.uint8)
+    side = min(min(photograph.shape[:2]) for photograph in photographs)
+    steps = [np.arange(0, length + side, 0.62 * side) for length in (height, width)]
+    centres = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 2)
+    centres = centres + rng.uniform(-0.12, 0.12, centres.shape) * side
+    first = photographs[rng.integers(len(photographs))]
+    tiles = [math.ceil(length / part) for length, part in zip(size, first.shape, strict=False)]
+    sheet[:] = np.tile(first, (*tiles, 1))[:height, :width]
+    for y, x in rng.permutation(centres):
+        photograph = photographs[rng.integers(len(photographs))]
+        h, w = photograph.shape[:2]
+        reach = math.hypot(h, w) / 2
+        top, left = max(0, int(y - reach)), max(0, int(x - reach))
+        bottom, right = min(height, int(y + reach) + 1), min(width, int(x + reach) + 1)
+        if bottom <= top or right <= left:
+            continue
+        matrix = cv2.getRotationMatrix2D((w / 2, h / 2), rng.uniform(0, 360), 1)
+        matrix[:, 2] += (x - left - w / 2, y - top - h / 2)
+        part = (right - left, bottom - top)
+        moved = cv2.warpAffine(photograph, matrix, part, flags=cv2.INTER_CUBIC)
+        inside = cv2.warpAffine(np.full((h, w), 255, np.uint8), matrix, part)[..., None] / 255.0
+        here = sheet[top:bottom, left:right]
+        here[:] = (inside * moved + (1 - inside) * here + 0.5).astype(np.uint8)
+    return sheet
+
+
+@njit(nogil=True, cache=True, fastmath=True, inline="always")
+def _mirror(i: int, length: int) -> int:
+    """Index into a plane that is repeated for ever, each time mirrored."""
+    if 0 <= i < length:  # mostly; divisions are slow
+        return i
+    i = i % (2 * length)
+    return i if i < length else 2 * length - 1 - i
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def color_at(colors, row, light, x, y, out):
+    """Bilinear linear light at (x, y) texels, texel (0, 0) covering [0, 1)², into out (3,)."""
+    x, y = x - 0.5, y - 0.5
+    i, j = int(math.floor(y)), int(math.floor(x))
+    a, b = y - i, x - j
+    offset, height, width = row[0], row[1], row[2]
+    top = offset + _mirror(i, height) * width
+    bottom = offset + _mirror(i + 1, height) * width
+    left, right = _mirror(j, width), _mirror(j + 1, width)
+    for c in range(3):
+        above = (1 - b) * light[colors[top + left, c]] + b * light[colors[top + right, c]]
+        below = (1 - b) * light[colors[bottom + left, c]] + b * light[colors[bottom + right, c]]
+        out[c] = (1 - a) * above + a * below
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def alpha_at(mattes, row, x, y):
+    """Bilinear α at (x, y) texels; nothing outside."""
+    x, y = x - 0.5, y - 0.5
+    i, j = int(math.floor(y)), int(math.floor(x))
+    a, b = y - i, x - j
+    offset, height, width = row[0], row[1], row[2]
+    alpha = 0.0
+    for k in range(2):
+        for m in range(2):
+            if 0 <= i + k < height and 0 <= j + m < width:
+                weight = (a if k else 1 - a) * (b if m else 1 - b)
+                alpha += weight * mattes[offset + (i + k) * width + j + m]
+    return alpha
