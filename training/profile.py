@@ -7,8 +7,11 @@ Weights change as in training, but none are written.
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -109,9 +112,13 @@ def profile(trainer: Trainer, steps: int) -> Profile:
             if device.type == "cuda":
                 activities.append(ProfilerActivity.CUDA)
             handler = tensorboard_trace_handler(str(trace), f"process{trainer.rank}")
-            with torch.profiler.profile(activities=activities, on_trace_ready=handler):
-                for batch in islice(batches, TRACED):
-                    compute(batch)
+            profiler = torch.profiler.profile(activities=activities, on_trace_ready=handler)
+            with _quiet():
+                profiler.start()
+            for batch in islice(batches, TRACED):
+                compute(batch)
+            with _quiet():
+                profiler.stop()
     waits = [start - before for before, start in zip(done[:-1], arrived[1:], strict=True)]
     return Profile(
         steps=steps,
@@ -127,6 +134,20 @@ def profile(trainer: Trainer, steps: int) -> Profile:
         gpu_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         trace=trace,
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what libraries print to standard error: without a GPU, the profiler calls that an error."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def table(profile: Profile) -> str:
