@@ -18,7 +18,7 @@ from pathlib import Path
 from page.fusing import Fuser
 from page.limits import Limits
 from page.server import serve
-from stacks.cascade import WEIGHTS
+from fusion.backends import WEIGHTS
 from utils.errors import UserError, cli
 
 

@@ -19,7 +19,7 @@ import signal
 import sys
 from pathlib import Path
 
-from data.pairs import find_pairs
+from fusion.pairs import find_pairs
 from evaluation import scores, table1, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect

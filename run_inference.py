@@ -34,14 +34,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.pairs import Pair, Problem, find_pairs, name_pair
-from data.stack_files import ORDERS, find_stack, find_stacks
-from stacks.align import MOTIONS
-from stacks.batch import fuse_batch, outline_batch
-from stacks.cascade import ONNX, WEIGHTS, load_cascade
-from stacks.options import Options
-from stacks.outputs import FORMATS
-from stacks.ranks import Ranks
+from fusion.pairs import Pair, Problem, find_pairs, name_pair
+from fusion.stack_files import ORDERS, find_stack, find_stacks
+from fusion.align import MOTIONS
+from fusion.batch import fuse_batch, outline_batch
+from fusion.backends import ONNX, WEIGHTS, load_cascade
+from fusion.options import Options
+from fusion.outputs import FORMATS
+from fusion.ranks import Ranks
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli
 from utils.malloc import give_back_frames, keep_freed_memory
@@ -141,7 +141,7 @@ def fuse_input(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Probl
 
     from models.build import load_model
     from models.onnx_backend import load_onnx
-    from stacks.pairs import fuse_pairs
+    from fusion.pairs import fuse_pairs
     from utils.config import load_config, to_dict
     from utils.device import choose_device
 

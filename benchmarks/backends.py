@@ -22,7 +22,7 @@ from models.build import load_model
 from models.fuse import fuse_arrays
 from models.mmfnet import MMFNet
 from models.onnx_backend import load_onnx
-from stacks.cascade import ONNX, WEIGHTS
+from fusion.backends import ONNX, WEIGHTS
 from utils.errors import UserError, cli
 from utils.images import read_photo
 

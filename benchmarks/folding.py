@@ -10,14 +10,14 @@ import numpy as np
 from models.build import load_model
 from models.fuse import fuse_arrays
 from models.mmfnet import MMFNet
-from stacks.cascade import WEIGHTS, load_cascade
-from stacks.merge import RunningFusion
+from fusion.backends import WEIGHTS, load_cascade
+from fusion.merge import RunningFusion
 
 Fold = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 def running(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Ours: :mod:`stacks.merge`."""
+    """Ours: :mod:`fusion.merge`."""
     fusion = RunningFusion(load_cascade(), frames[0])
     for number, frame in enumerate(frames[1:], 1):
         fusion.merge(frame, number)

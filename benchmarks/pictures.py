@@ -22,7 +22,7 @@ from tqdm import tqdm
 from benchmarks.measure import Failed, measure
 from benchmarks.tools import Tool, choose, result
 from evaluation.figures import choose_insets, comparison
-from stacks.fuse import Step, fuse
+from fusion.fuse import Step, fuse
 from utils.errors import UserError, cli
 from utils.figures import save
 from utils.images import EXTENSIONS, read_photo, write_png

@@ -21,12 +21,12 @@ from tqdm import tqdm
 from benchmarks.report import Bar, Row, Rows, table, verdicts
 from defocus.sources import Photographs
 from evaluation.tables import write_text
-from stacks.align import Registration, register
-from stacks.synthetic import Motion, SyntheticStack, stack
+from fusion.align import Registration, register
+from fusion.synthetic import Motion, SyntheticStack, stack
 from utils.errors import UserError, cli
 from utils.provenance import provenance
 
-# name → number of stacks, and what :func:`stacks.synthetic.stack` is asked for
+# name → number of stacks, and what :func:`fusion.synthetic.stack` is asked for
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP": (6, {"size": (768, 1024)}),
     "0.8 MP, other exposure (±0.3 stops), noise": (

@@ -18,9 +18,9 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from defocus.guidance import boundary_map
 from defocus.sample import DefocusConfig, Sample, SampleGenerator
 from defocus.sources import Photographs, Source, foregrounds
+from models.mmfnet import boundary_map
 from utils.errors import UserError, cli
 from utils.figures import PAPER, Canvas, save, to_image
 
@@ -111,19 +111,19 @@ def figure(samples: list[Sample]) -> Image.Image:
 def panels(sample: Sample) -> list[Image.Image]:
     """The pictures of one row."""
     y, x = window(sample)
-    first, second, truth = map(to_image, (sample.image1, sample.image2, sample.truth))
+    first, second, truth = map(to_image, (*sample.photographs, sample.truth))
     box = (x, y, x + WINDOW, y + WINDOW)
     near, far = (
         image.crop(box).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for image in (first, second)
     )
-    guidance = [to_image(sample.guidance), to_image(1 - sample.guidance)]
-    maps = [g.resize((SIDE, SIDE), Image.Resampling.BOX) for g in guidance]
+    maps = [to_image(g).resize((SIDE, SIDE), Image.Resampling.BOX) for g in sample.guidance]
     return [first, near, second, far, *maps, truth]
 
 
 def window(sample: Sample) -> tuple[int, int]:
     """Top and left of the square in which the sources differ most on the FDB."""
-    difference = (sample.image1 - sample.image2).abs().mean(0) * boundary_map(sample.guidance)[0]
+    first, second = sample.photographs
+    difference = (first - second).abs().mean(0) * boundary_map(sample.guidance)[0]
     score = cv2.boxFilter(difference.numpy(), -1, (WINDOW, WINDOW))
     half = WINDOW // 2
     inside = score[half : SIZE - half, half : SIZE - half]

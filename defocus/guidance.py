@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from defocus.psf import blur
+from models.mmfnet import boundary_map as boundary_map  # where it was before
 
 # Half an 8-bit step: what contributes less to a pixel cannot be seen in it. (In linear light it can
 # still move the darkest sRGB values by a few steps, where the curve is steep.)
 INVISIBLE = 1 / 512
+
+VEIL = 1 / 300  # of the light: a photograph of a scene is right where at most this much is blurrier
+BLURRIER = 0.5  # pixels of blur radius: what is noticeably blurrier
+TIE = 1e-3  # pixels: photographs whose expected blur differs less are equally right
 
 
 def defocused_share(mattes: Sequence[Tensor], psfs: Sequence[Tensor | None]) -> Tensor:
@@ -64,15 +69,30 @@ def compare_shares(share1: Tensor, share2: Tensor) -> Tensor:
     return (1 + first_right - second_right) / 2
 
 
-def boundary_map(guidance: Tensor) -> Tensor:
-    """min(1, 2·(1 − maxᵢ Gᵢ)): 1 on the focused/defocused boundary, 0 where one source is right.
+def rightness(shares: Tensor, radii: Tensor) -> Tensor:
+    """Guidance map G* of N photographs of K layers that are blurred by known radii.
 
-    For two photographs it is the paper's 1 − 2·|G − 0.5|.
+    A photograph is right where at most :data:`VEIL` of its light comes from layers more than
+    :data:`BLURRIER` blurrier than the best photograph has them. Among those that are right the one
+    of the least expected blur cᵢ = Σₖ share·radius wins; equals share. Where none is, the two with
+    the least such light get half each, those of equal light by their expected blur (which counts a
+    thousandth: as much as 0.1 % of the light for a pixel of radius).
 
     Args:
-        guidance: (…, N, 1, H, W), sums to 1 over N.
+        shares: (N, K, H, W), of a photograph's light that comes from each layer.
+        radii: (N, K, H, W), by which it blurs the layer, pixels.
 
     Returns:
-        (…, 1, H, W).
+        (N, 1, H, W) of sum 1. Of two flat layers, each in focus in one of two photographs, it is
+        :func:`guidance_map` with a threshold of :data:`VEIL`.
     """
-    return (2 * (1 - guidance.amax(-4))).clamp_max(1)
+    expected = (shares * radii).sum(1)
+    veil = (shares * (radii > radii.amin(0) + BLURRIER)).sum(1)
+    right = veil <= VEIL
+    blur_of_right = torch.where(right, expected, torch.inf)
+    winners = (blur_of_right <= blur_of_right.amin(0) + TIE) & right
+    least = (veil + expected / 1000).topk(2, dim=0, largest=False).indices
+    guidance = torch.zeros_like(veil).scatter_(0, least, 0.5)
+    count = winners.sum(0)
+    guidance = torch.where(count > 0, winners / count.clamp(min=1), guidance)
+    return guidance[:, None]

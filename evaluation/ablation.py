@@ -21,7 +21,7 @@ import evaluate
 import main as training
 from data.build import validation_set
 from data.datasets import in_order
-from data.pairs import find_pairs
+from fusion.pairs import find_pairs
 from evaluation.network import fuse_folder
 from models.build import load_model
 from training.validation import validate

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data.pairs import Pair
+from fusion.pairs import Pair
 from models.build import load_model
 from models.fuse import fuse_arrays
 from utils.device import choose_device

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.initial_fusion import initialise
-from models.layers import ResBlock, SetUNet, each, halve, mean, most
+from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 
 
 class BoundaryFusion(nn.Module):
@@ -84,12 +84,13 @@ class SetBoundaryFusion(nn.Module):
             photographs: (B, N, 3, H, W); guidance: (B, N, 1, H, W).
         """
         height, width = photographs.shape[-2:]
-        x = self.net(halve(torch.cat([photographs, guidance], 2), self.multiple))
+        inputs = torch.cat([amplify(photographs), guidance], 2)
+        x = self.net(halve(inputs, self.multiple))
         common = mean(x)
         deviations = x - common[:, None]
         limit = most(deviations.abs())
         common = F.pixel_shuffle(self.common(common.clamp(-limit, limit)), 2)
-        own = F.pixel_shuffle(each(self.own, deviations), 2)
+        own = each(lambda y: F.pixel_shuffle(self.own(y), 2), deviations)
         return torch.cat([common, own.flatten(1, 2)], 1)[..., :height, :width]
 
     @staticmethod

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import ResBlock, SetUNet, each, halve, mean, most
+from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 
 # Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
 # is blurred. Multiplied, it selects.
@@ -87,12 +87,12 @@ class SetInitialFusion(nn.Module):
     def forward(self, photographs: Tensor) -> Guidance:
         """Guidance of photographs (B, N, 3, H, W), N ≥ 2."""
         height, width = photographs.shape[-2:]
-        x = self.net(halve(photographs, self.multiple))
+        x = self.net(halve(amplify(photographs), self.multiple))
         common = mean(x)
-        scores = each(self.score, x - common[:, None])
+        scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common[:, None])
         neither = self.neither(torch.cat([common, most(x) - common], 1))
         scores, neither = (  # in full precision: the softmax needs it
-            F.pixel_shuffle(logits, 2)[..., :height, :width].float() for logits in (scores, neither)
+            logits[..., :height, :width].float() for logits in (scores, F.pixel_shuffle(neither, 2))
         )
         return Guidance(decide(scores, neither), scores, neither)
 

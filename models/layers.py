@@ -29,9 +29,9 @@ class ResBlock(nn.Module):
         return x + self.scale * self.conv2(F.relu(self.conv1(x)))
 
 
-def each(layer: nn.Module, x: Tensor) -> Tensor:
+def each(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer to each photograph (B, N, C, H, W) by itself."""
-    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return _as_set(layer(x.flatten(0, 1)), x)
 
 
 def mean(x: Tensor) -> Tensor:
@@ -48,6 +48,12 @@ def _fold(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
     """On the CPU ten times as fast as PyTorch's reductions, and it keeps the memory format; in an
     exported graph it would fix N."""
     return functools.reduce(combine, x.unbind(1))
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Divide the features (B, N, C, H, W) of each pixel by their root mean square."""
+    size = torch.linalg.vector_norm(x, dim=2, keepdim=True) / x.shape[2] ** 0.5
+    return x / (size + 0.01)
 
 
 class SetConv(nn.Module):
@@ -67,10 +73,12 @@ class SetConv(nn.Module):
 
 
 class SetResBlock(nn.Module):
-    """The residual block of figure 5, whose first convolution is a :class:`SetConv`.
+    """The residual block of figure 5 on normalised features, its first convolution a
+    :class:`SetConv`.
 
-    The ReLU is leaky and bounded. Only deviations from the mean reach the output of the sub-nets,
-    so nothing else would keep the features that all photographs share from growing for ever.
+    Only deviations from the mean reach the output of the sub-nets, so nothing would keep the
+    features that all photographs share from growing for ever: hence the norm, and a leaky ReLU
+    that is bounded.
     """
 
     def __init__(self, channels: int):
@@ -81,7 +89,7 @@ class SetResBlock(nn.Module):
             self.conv2.weight *= 0.2  # begin near the identity
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu_(self.conv1(x), 0.1)
+        y = F.leaky_relu_(self.conv1(normalise(x)), 0.1)
         y = y.clamp_max(LIMIT) if torch.is_grad_enabled() else y.clamp_max_(LIMIT)
         return each(self.conv2, y).add_(x)
 
@@ -130,6 +138,12 @@ class SetUNet(nn.Module):
         return x
 
 
+def amplify(photographs: Tensor) -> Tensor:
+    """Stress what tells the photographs (B, N, 3, H, W) apart: far less than what they share."""
+    common = mean(photographs)[:, None]
+    return common + 6 * (photographs - common)
+
+
 def halve(x: Tensor, multiple: int) -> Tensor:
     """2×2 pixels as channels of one, (B, N, 4C, ⌈H/2⌉, ⌈W/2⌉), sides padded to ``multiple``."""
     height, width = x.shape[-2:]
@@ -137,4 +151,9 @@ def halve(x: Tensor, multiple: int) -> Tensor:
     planes = x.flatten(0, 1)
     if any(padding):
         planes = F.pad(planes, padding, mode="replicate")
-    return F.pixel_unshuffle(planes, 2).unflatten(0, x.shape[:2])
+    return _as_set(F.pixel_unshuffle(planes, 2), x)
+
+
+def _as_set(planes: Tensor, x: Tensor) -> Tensor:
+    """(B·N, …) as (B, N, …) like ``x``; in a graph, ``unflatten`` would fix N."""
+    return planes.reshape(*x.shape[:2], *planes.shape[1:])

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.pairs import name_pair
-from data.stack_files import find_stack
+from fusion.pairs import name_pair
+from fusion.stack_files import find_stack
 from models.build import load_model
-from stacks.cascade import WEIGHTS, load_cascade
-from stacks.fuse import Progress, Step
-from stacks.fuse_files import fuse_stack
-from stacks.options import Options
-from stacks.outputs import colored
-from stacks.pairs import fuse_pair
+from fusion.backends import WEIGHTS, load_cascade
+from fusion.fuse import Progress, Step
+from fusion.fuse_files import fuse_stack
+from fusion.options import Options
+from fusion.outputs import colored
+from fusion.pairs import fuse_pair
 from utils.device import choose_device
 from utils.images import read_photo
 

@@ -18,8 +18,8 @@ from benchmarks.measure import Failed, measure
 from benchmarks.parts import Setting
 from benchmarks.report import Bar, Rows, table, verdicts
 from benchmarks.tools import Tool
-from stacks.align import Registration
-from stacks.synthetic import SyntheticStack
+from fusion.align import Registration
+from fusion.synthetic import SyntheticStack
 
 FIRST_FRAME = """
 import shutil, sys

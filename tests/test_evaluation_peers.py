@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import evaluate
-from data.pairs import find_pairs
+from fusion.pairs import find_pairs
 from evaluation import peers
 from tests.conftest import ROOT, texture
 from utils.images import read_photo, write_png

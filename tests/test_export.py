@@ -17,7 +17,7 @@ from models import export
 from models.build import build, load_model, save_weights
 from models.fuse import fuse
 from models.onnx_backend import PARTS, load_onnx
-from stacks.cascade import ONNX
+from fusion.backends import ONNX
 from utils.errors import UserError
 from utils.images import read_photo
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from models import scales
 from models.build import build, load_model
 from models.fuse import cut, fuse, fuse_arrays
-from stacks.cascade import WEIGHTS
-from stacks.synthetic import stack
+from fusion.backends import WEIGHTS
+from fusion.synthetic import stack
 
 NETS = {
     "pair": {

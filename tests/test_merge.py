@@ -9,11 +9,11 @@ from conftest import ROOT, texture
 from models import scales
 from models.build import load_model
 from models.fuse import fuse_arrays
-from stacks import cascade, merge
-from stacks.cascade import ONNX, WEIGHTS, OnnxCascade, TorchCascade, load_cascade
-from stacks.merge import RunningFusion
-from stacks.synthetic import stack
-from stacks.windows import GRID
+from fusion import cascade, merge
+from fusion.backends import ONNX, WEIGHTS, OnnxCascade, TorchCascade, load_cascade
+from fusion.merge import RunningFusion
+from fusion.synthetic import stack
+from fusion.windows import GRID
 from utils.errors import UserError
 from utils.images import read_photo
 

@@ -14,9 +14,9 @@ from conftest import ROOT, texture
 from focus_stacks import focus_stack
 
 from models.build import load_model
-from stacks.cascade import WEIGHTS, TorchCascade
-from stacks.fuse import fuse
-from stacks.synthetic import Motion, stack
+from fusion.backends import WEIGHTS, TorchCascade
+from fusion.fuse import fuse
+from fusion.synthetic import Motion, stack
 
 TORCH = TorchCascade(load_model(WEIGHTS))
 FRAMES = focus_stack(4, 96, 160)
@@ -131,8 +131,8 @@ def test_without_pytorch():
     pytest.importorskip("onnxruntime")
     program = (
         "import sys, numpy as np\n"
-        "from stacks.fuse import fuse\n"
-        "from stacks.cascade import ONNX, OnnxCascade\n"
+        "from fusion.fuse import fuse\n"
+        "from fusion.backends import ONNX, OnnxCascade\n"
         "frame = np.random.default_rng(0).integers(0, 255, (80, 90, 3), np.uint8)\n"
         "image = fuse([frame, frame], OnnxCascade(ONNX), align=False).image\n"
         "assert np.array_equal(image, frame)\n"

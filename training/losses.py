@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defocus.guidance import boundary_map
-from models.mmfnet import Fusion
+from models.mmfnet import Fusion, boundary_map
 
 
 class PaperLoss(nn.Module):

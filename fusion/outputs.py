@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.stack_files import Stack
-from stacks.fuse import Fusion, Step
-from stacks.options import Options
+from fusion.stack_files import Stack
+from fusion.fuse import Fusion, Step
+from fusion.options import Options
 from utils.images import Photo, check_writable, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
@@ -57,7 +57,7 @@ class Outputs:
     _shown: list[Image.Image] = field(default_factory=list)
 
     def observe(self, step: Step) -> None:
-        """Take note of a merge, as :func:`stacks.fuse.fuse` reports it."""
+        """Take note of a merge, as :func:`fusion.fuse.fuse` reports it."""
         if self.options.steps:
             start = self.folder / self._name("Steps") / f"{step.frame:03}"
             aligned = Path(f"{start}-Aligned").with_suffix(Path(self.result).suffix)

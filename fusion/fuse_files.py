@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data.pairs import Problem
-from data.stack_files import Source, Stack, look_into
-from stacks.alpha import of_stack
-from stacks.cascade import Cascade
-from stacks.frames import BrokenFrame, Frames
-from stacks.fuse import SMALLEST, Fusion, Progress, Step, fuse
-from stacks.merge import needed_memory
-from stacks.options import Options
-from stacks.order import by_focus
-from stacks.outputs import Outputs, result_path, writing_memory
-from stacks.report import describe
+from fusion.pairs import Problem
+from fusion.stack_files import Source, Stack, look_into
+from fusion.alpha import of_stack
+from fusion.backends import Cascade
+from fusion.frames import BrokenFrame, Frames
+from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
+from fusion.merge import needed_memory
+from fusion.options import Options
+from fusion.order import by_focus
+from fusion.outputs import Outputs, result_path, writing_memory
+from fusion.report import describe
 from utils.atomic import atomic_files
 from utils.errors import UserError
 from utils.images import Photo
@@ -92,7 +92,7 @@ def fuse_stack(
     """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is told of each merge, see :func:`stacks.fuse.fuse`.
+    ``observe`` is told of each merge, see :func:`fusion.fuse.fuse`.
 
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.

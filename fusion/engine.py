@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from models import scales
-from stacks.cascade import Cascade, OnnxCascade
-from stacks.windows import Window, around, boxes, filled, halved, squares, within
+from fusion.backends import Cascade, OnnxCascade
+from fusion.windows import Window, around, boxes, filled, halved, squares, within
 
 BLOCK = 512  # pixels: side of what is worked on at half resolution at once
 SQUARE = 256  # pixels: side of what is worked on at full resolution at once
@@ -65,7 +65,7 @@ class RunningFusion:
     """The all-in-focus picture of the frames merged so far.
 
     Args:
-        cascade: see :mod:`stacks.cascade`.
+        cascade: see :mod:`fusion.cascade`.
         first: a frame, (H, W, 3) uint8, uint16 or float32 in [0, 1], of at least 16×16 pixels.
         number: of that frame.
         threads: blocks worked on at once; by default as the cascade has it.

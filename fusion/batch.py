@@ -7,15 +7,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.pairs import Problem
-from data.stack_files import Source
-from stacks import records
-from stacks.cascade import Cascade
-from stacks.fuse import Progress
-from stacks.fuse_files import fuse_stack, outline
-from stacks.options import Options
-from stacks.ranks import Ranks
-from stacks.report import sentence
+from fusion.pairs import Problem
+from fusion.stack_files import Source
+from fusion import records
+from fusion.backends import Cascade
+from fusion.fuse import Progress
+from fusion.fuse_files import fuse_stack, outline
+from fusion.options import Options
+from fusion.ranks import Ranks
+from fusion.report import sentence
 from utils.errors import UserError
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from models.onnx_graph import Part, cut, not_ours
+from fusion.onnx_graph import Part, cut, not_ours
 from utils.errors import UserError
 
 if TYPE_CHECKING:  # PyTorch is imported only where it computes

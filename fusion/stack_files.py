@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.pairs import Problem
+from fusion.pairs import Problem
 from utils.errors import UserError
 from utils.images import EXTENSIONS, Probe, probe
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stacks.align import Registration, common_area, register, warp
-from stacks.cascade import Cascade, load_cascade
-from stacks.merge import THREAD, RunningFusion, boundary_map, needed_memory
-from stacks.windows import Window
+from fusion.align import Registration, common_area, register, warp
+from fusion.backends import Cascade, load_cascade
+from fusion.merge import THREAD, RunningFusion, boundary_map, needed_memory
+from fusion.windows import Window
 
 SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
 DTYPES = (np.uint8, np.uint16, np.float32)
@@ -101,10 +101,10 @@ def fuse(
         images: a sequence of at least two equally large (H, W, 3) frames, RGB: uint8, uint16 or
             float32 in [0, 1], arrays or tensors. It may read its frames from files when it is
             asked for them; none is kept.
-        cascade: of :func:`stacks.cascade.load_cascade`; by default with the shipped weights.
+        cascade: of :func:`fusion.cascade.load_cascade`; by default with the shipped weights.
         align: register the frames to one another; leave it out for tripod and microscope stacks
             that are registered already.
-        motion, exposure: see :func:`stacks.align.register`.
+        motion, exposure: see :func:`fusion.align.register`.
         crop: keep the area that all frames show; otherwise the reference frame's, where what a
             frame does not show is continued from its edge.
         memory: bytes that the process may take; the default is not limited.
