@@ -1,15 +1,19 @@
-"""The cascade as running fusion asks it, a sub-net at a time.
+"""The cascade as the engine asks it, step by step, on PyTorch or ONNX Runtime.
 
-By PyTorch on any device, or by ONNX Runtime on the CPU, which is as fast there, starts in a tenth
-of a second where PyTorch takes seconds, and takes a fifth of its memory.
+ONNX Runtime is as fast as PyTorch on the CPU, starts in a tenth of the time that PyTorch takes to
+be imported, and takes a fifth of its memory.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import cv2
 import numpy as np
 
 from fusion.onnx_graph import Part, cut, not_ours
@@ -23,130 +27,184 @@ if TYPE_CHECKING:  # PyTorch is imported only where it computes
 WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 ONNX = WEIGHTS.with_suffix(".onnx")
 HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask PyTorch
-# Of decisions, see :func:`models.mmfnet.sharpen`. With it, generated stacks of 5 layers come out
-# nearer to the truth than by pairwise folding, in the band and outside it: benchmarks/folding.py
-SHARPNESS = 1.2
+
+Planes = Any  # (N, 3, h, w) of [0, 1], an array or a tensor, which are cut alike: x[..., rows, cols]
 
 
-class Cascade(Protocol):
-    """Decides on two (h, w, 3) float32 pictures in [0, 1], by its two sub-nets.
+class Backend(Protocol):
+    """The steps of the cascade on N photographs of one scene.
 
     Attributes:
-        parallel: calls at once that are worth it.
-        memory: bytes that a process with it takes, measured, before it sees a picture.
+        device: where they are computed.
+        threads: at work in each step.
+        memory: bytes that a process takes with it, measured, before it sees a photograph.
+        features: bytes that it takes at most for a pixel of each photograph, measured.
     """
 
-    parallel: int
+    device: str
+    threads: int
     memory: int
+    features: int
 
-    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
-        """(h, w) float32: 1 where the first picture is right, 0 where the second is."""
+    def load(self, photographs: Sequence[np.ndarray]) -> Planes:
+        """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1], where the steps take them."""
 
-    def coefficients(
-        self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray
-    ) -> np.ndarray | None:
-        """(h, w, C) float32, of the residual, see :mod:`models.boundary_fusion`; None for initial
-        fusion alone."""
+    def guide(self, photographs: Planes) -> np.ndarray:
+        """The guidance map, (N, h, w) float32 of sum 1."""
+
+    def coefficients(self, photographs: Planes, guidance: np.ndarray) -> np.ndarray | None:
+        """(C, h, w) float32, of the residual, see :mod:`models.boundary_fusion`; None from a
+        cascade of initial fusion alone."""
+
+    def blend(
+        self, photographs: Planes, guidance: np.ndarray, coefficients: np.ndarray | None
+    ) -> np.ndarray:
+        """The fused photograph (3, h, w) float32; not clipped."""
 
 
-class TorchCascade:
-    """By PyTorch, where the model is."""
+class TorchBackend:
+    """By PyTorch, where the model is; on CUDA the sub-nets compute in half precision."""
 
-    parallel = 1  # PyTorch divides each call among the cores itself
-    memory = 750_000_000
+    memory, features = 750_000_000, 250
 
     def __init__(self, model: MMFNet):
-        self.model = model
-
-    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
         import torch
 
-        from models.mmfnet import sharpen
+        self.model = model
+        place = next(model.parameters())
+        self.type = torch.float16 if place.is_cuda else torch.float32
+        model.to(dtype=self.type, memory_format=torch.channels_last)
+        self.device, self.threads = str(place.device), torch.get_num_threads()
+        self._one = threading.Lock()  # PyTorch keeps a team of threads for each that calls it
 
-        with torch.inference_mode():
-            logits = self.model.initial(*map(self._load, (image1, image2)))
-            return _array(torch.sigmoid(sharpen(logits, SHARPNESS)))[..., 0]
+    def load(self, photographs: Sequence[np.ndarray]) -> Tensor:
+        import torch
 
-    def coefficients(
-        self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray
-    ) -> np.ndarray | None:
+        x = torch.from_numpy(np.stack(photographs)).to(self.device)
+        x = x.permute(0, 3, 1, 2)
+        return x if x.is_floating_point() else x.float() / torch.iinfo(x.dtype).max
+
+    def guide(self, photographs: Tensor) -> np.ndarray:
+        import torch
+
+        with self._one, torch.inference_mode():
+            found = self.model.initial(photographs[None].to(self.type)).guidance
+            return found[0, :, 0].float().cpu().numpy()
+
+    def coefficients(self, photographs: Tensor, guidance: np.ndarray) -> np.ndarray | None:
         import torch
 
         if self.model.boundary is None:
             return None
-        with torch.inference_mode():
-            inputs = map(self._load, (image1, image2, guidance[..., None]))
-            return _array(self.model.boundary.coefficients(*inputs))
+        with self._one, torch.inference_mode():
+            maps = self._place(guidance)[:, None]
+            found = self.model.boundary(*(x[None].to(self.type) for x in (photographs, maps)))
+            return found[0].float().cpu().numpy()
 
-    def _load(self, image: np.ndarray) -> Tensor:
+    def blend(
+        self, photographs: Tensor, guidance: np.ndarray, coefficients: np.ndarray | None
+    ) -> np.ndarray:
         import torch
 
-        device = next(self.model.parameters()).device
-        return torch.from_numpy(image).to(device).permute(2, 0, 1)[None]
+        with self._one, torch.inference_mode():
+            coefficients = None if coefficients is None else self._place(coefficients)[None]
+            maps = self._place(guidance)[None, :, None]
+            return self.model.blend(photographs[None], maps, coefficients)[1][0].cpu().numpy()
+
+    def _place(self, array: np.ndarray) -> Tensor:
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def _array(batch: Tensor) -> np.ndarray:
-    """(1, C, h, w) as (h, w, C)."""
-    return batch[0].permute(1, 2, 0).cpu().numpy()
-
-
-class OnnxCascade:
+class OnnxBackend:
     """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote.
+
+    Args:
+        path: of the file.
+        threads: by default one for each core that the process may use.
 
     Raises:
         UserError: onnx or onnxruntime is not installed, or the file is missing or broken.
     """
 
-    memory = 160_000_000
+    device, memory, features = "cpu", 130_000_000, 140
     PARTS = {
-        "initial": Part(["image1", "image2", "sharpness"], "guidance"),
-        "boundary": Part(["image1", "image2", "guidance"], "coefficients"),
+        "guidance": Part(["photographs"], "guidance"),
+        "coefficients": Part(["photographs", "guidance"], "coefficients"),
+        "initial": Part(["photographs", "guidance"], "initial"),
+        "fused": Part(["photographs", "guidance", "coefficients"], "fused"),
     }
 
-    def __init__(self, path: str | Path):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError(
-                f"{path} needs onnxruntime: pip install onnxruntime, or give safetensors weights"
-            ) from error
-        self.parallel = len(os.sched_getaffinity(0))
-        options = onnxruntime.SessionOptions()
-        # Several tiles at once, a thread each, scale better than one tile on several threads.
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # that an input has a default is no warning to users
+    def __init__(self, path: str | Path, threads: int | None = None):
+        graphs = cut(path, self.PARTS)
+        runtime = _runtime(path)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.use_env_allocators", "1")
         try:
             self.sessions = {
-                name: onnxruntime.InferenceSession(graph, options)
-                for name, graph in cut(path, self.PARTS).graphs.items()
+                name: runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+                for name, graph in graphs.items()
             }
-        except UserError:
-            raise
         except Exception as error:  # ONNX Runtime's own have no common base but this
             raise not_ours(path) from error
+        self._one = threading.Lock()  # all threads work on one call, in the memory of one
 
-    def guidance(self, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
-        feed = {"image1": _planes(image1), "image2": _planes(image2)}
-        feed["sharpness"] = np.array(SHARPNESS, np.float32)
-        return self.sessions["initial"].run(None, feed)[0][0, 0]
+    def load(self, photographs: Sequence[np.ndarray]) -> np.ndarray:
+        planes = np.empty((len(photographs), 3, *photographs[0].shape[:2]), np.float32)
+        for image, target in zip(photographs, planes, strict=True):
+            scale = 1 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
+            for plane, goal in zip(cv2.split(image), target, strict=True):
+                np.multiply(plane, np.float32(scale), out=goal)
+        return planes
 
-    def coefficients(
-        self, image1: np.ndarray, image2: np.ndarray, guidance: np.ndarray
-    ) -> np.ndarray | None:
-        if "boundary" not in self.sessions:
+    def guide(self, photographs: np.ndarray) -> np.ndarray:
+        with self._one:
+            return self._run("guidance", photographs)[:, 0]
+
+    def coefficients(self, photographs: np.ndarray, guidance: np.ndarray) -> np.ndarray | None:
+        if "coefficients" not in self.sessions:
             return None
-        feed = {"image1": _planes(image1), "image2": _planes(image2)}
-        feed["guidance"] = np.ascontiguousarray(guidance)[None, None]
-        return self.sessions["boundary"].run(None, feed)[0][0].transpose(1, 2, 0)
+        with self._one:
+            return self._run("coefficients", photographs, guidance[:, None])
+
+    def blend(
+        self, photographs: np.ndarray, guidance: np.ndarray, coefficients: np.ndarray | None
+    ) -> np.ndarray:
+        if coefficients is None:
+            return self._run("initial", photographs, guidance[:, None])
+        return self._run("fused", photographs, guidance[:, None], coefficients)
+
+    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
+        feed = dict(zip(self.PARTS[name].inputs, map(np.ascontiguousarray, inputs), strict=True))
+        return self.sessions[name].run(None, feed)[0]
 
 
-def _planes(image: np.ndarray) -> np.ndarray:
-    """(h, w, C) as (1, C, h, w)."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1))[None]
+@functools.cache
+def _runtime(path: str | Path) -> Any:
+    """ONNX Runtime, all sessions in one store of memory."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f"{path} needs onnxruntime: pip install onnxruntime, or give safetensors weights"
+        ) from error
+    _share_memory(onnxruntime)
+    return onnxruntime
 
 
-def load_cascade(weights: str | Path | None = None, device: str | None = None) -> Cascade:
-    """Weights as a cascade.
+@functools.cache
+def _share_memory(runtime: Any) -> None:
+    kinds = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
+    place = runtime.OrtMemoryInfo("Cpu", *kinds)
+    runtime.create_and_register_allocator(place, runtime.OrtArenaCfg(0, 0, -1, -1))
+
+
+def load_backend(weights: str | Path | None = None, device: str | None = None) -> Backend:
+    """Weights as a back end.
 
     Args:
         weights: ``.onnx`` for ONNX Runtime, ``.safetensors`` for PyTorch; by default those
@@ -156,14 +214,24 @@ def load_cascade(weights: str | Path | None = None, device: str | None = None) -
     Raises:
         UserError: the weights cannot be read, or the device is not there.
     """
-    if weights is None:
-        weights = ONNX if device in (None, "auto", "cpu") and not HAS_GPU else WEIGHTS
-    if Path(weights).suffix == ".onnx":
-        return OnnxCascade(weights)
-    import torch
-
+    weights = chosen_weights(weights, device)
+    if weights.suffix == ".onnx":
+        return OnnxBackend(weights)
     from models.build import load_model
     from utils.device import choose_device
 
-    model = load_model(weights).to(choose_device(device or "auto"))
-    return TorchCascade(model.to(memory_format=torch.channels_last))
+    return TorchBackend(load_model(weights).to(choose_device(device or "auto")))
+
+
+def chosen_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
+    """The file of weights that :func:`load_backend` takes.
+
+    Raises:
+        UserError: ONNX Runtime, which runs on the CPU, is to run on something else.
+    """
+    on_cpu = device in (None, "auto", "cpu")
+    if weights is None:
+        return ONNX if on_cpu and not HAS_GPU else WEIGHTS
+    if Path(weights).suffix == ".onnx" and not on_cpu:
+        raise UserError(f"--device {device}: {weights} runs on the CPU, by ONNX Runtime")
+    return Path(weights)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from fusion.pairs import Problem
 from fusion.stack_files import Source
 from fusion import records
-from fusion.backends import Cascade
+from fusion.backends import Backend
 from fusion.fuse import Progress
 from fusion.fuse_files import fuse_stack, outline
 from fusion.options import Options
@@ -20,7 +20,7 @@ from utils.errors import UserError
 
 
 def fuse_batch(
-    cascade: Cascade,
+    backend: Backend,
     weights: Path,
     sources: Sequence[Source],
     output: Path,
@@ -32,7 +32,7 @@ def fuse_batch(
     """Fuse the stacks of a batch, shared among ``ranks``.
 
     Args:
-        weights: the file that ``cascade`` comes from.
+        weights: the file that ``backend`` comes from.
         say: told what became of each stack.
         resume: pass over stacks that an earlier run finished, from the same files and options.
 
@@ -54,7 +54,7 @@ def fuse_batch(
                 origin = records.made_from(source, options, weights)
                 report = records.finished(output, source.name, origin) if resume else None
                 if report is None:
-                    report = fuse_stack(cascade, source, output, options, frames_bar(quiet))
+                    report = fuse_stack(backend, source, output, options, frames_bar(quiet))
                     records.save(output, report, origin)
                     say(f"{output}/{sentence(report)}")
                 else:
@@ -74,7 +74,7 @@ def fuse_batch(
 
 
 def outline_batch(
-    cascade: Cascade,
+    backend: Backend,
     sources: Sequence[Source],
     output: Path,
     options: Options,
@@ -84,7 +84,7 @@ def outline_batch(
     problems = []
     for source in sources:
         try:
-            say(outline(cascade, source, output, options, frames_bar()))
+            say(outline(backend, source, output, options, frames_bar()))
         except UserError as error:
             problems.append(Problem((source.origin,), str(error)))
     return problems

@@ -1,248 +1,325 @@
-"""Running fusion: the pairwise cascade extended to a stack of any length, a frame at a time.
+"""Fuse photographs that lie on one another, by the cascade, in groups of a few.
 
-The picture so far and the next frame are a pair: what the picture shows sharp lies nearer (or
-farther) than what the frame shows sharp, which is the scene of two layers that the cascade knows.
-So a stack is folded frame by frame, in time linear in its length and memory that does not depend
-on it. Large pictures go through in blocks, several at once, each in two steps:
+The cascade takes any number of photographs. Of many, some are fused at a time, and what comes out
+is one of the next group; so memory does not depend on their number. The guidance map of a small
+group is made at once, of a larger one in tiles, and above a megapixel at half resolution: blur of
+a camera's photograph is many pixels wide, and there the sub-nets see all of it. Then the picture
+is put together block by block, several at once:
 
-* At half resolution. What the sub-nets give is smooth (the guidance map, and gains and offsets of
-  the boundary fusion) and is enlarged; the texture comes from the frames at full resolution. The
-  boundary sub-net sees only what the boundary map lets it change.
-* At full resolution, again, the parts of it that touch the FDB and where the sources differ
-  in detail that half resolution does not show.
+* A block in which one photograph is right everywhere is a copy of it.
+* Others know at full resolution again where that shows more than half resolution does.
+* The boundary fusion sub-net sees what the boundary map lets it change, and those photographs
+  that have weight there. Its coefficients are smooth, and enlarged from half resolution but where
+  the guidance map was made anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from models import scales
-from fusion.backends import Cascade, OnnxCascade
-from fusion.windows import Window, around, boxes, filled, halved, squares, within
+from fusion.backends import Backend, Planes
+from fusion.windows import Window, around, at, boxes, halved, squares, tiles, within
 
-BLOCK = 512  # pixels: side of what is worked on at half resolution at once
-SQUARE = 256  # pixels: side of what is worked on at full resolution at once
-# What the nets see around a block or square, at the resolution of the step. The initial fusion
-# reaches farther, but a view like that of the training samples is enough.
-VIEW = 16
-NEAR = 8  # pixels: what the boundary fusion sees of that
-# Of what half resolution loses of the sources' difference, times the boundary map, averaged over
-# 16×16 pixels. With less of it, generated stacks came out little nearer to the truth, and later.
+WHOLE = 1_000_000  # pixels: larger photographs are looked at in half resolution first
+AT_ONCE = 2_000_000  # pixels of all photographs together that the sub-nets see at once
+LARGEST = 8  # photographs in a group
+BLOCK = 512  # pixels: side of what is put together at once
+SQUARE = 256  # pixels: side of what is looked at again or copied at once
+# What the sub-nets see around a tile or a box. They reach farther, but the samples of the training
+# showed them no more than this.
+VIEW, NEAR = 32, 32
+UNSURE = 0.1  # boundary map at half resolution from which full resolution decides alone
+# Of what half resolution loses of the photographs' difference, times the boundary map, averaged
+# over 16×16 pixels. With less of it, generated stacks came out little nearer to the truth.
 VISIBLE = 5 / 255
-# Of the sources' difference, times the boundary map: with less, the residual cannot be seen.
-REPAIRED = 4 / 255
-SETTLED = 1 / 255  # nearer than this to 0 or 1, the guidance map copies pixels
+REPAIRED = 4 / 255  # of the difference times the boundary map: with less, no residual is seen
+SETTLED = 1 / 512  # nearer than this to 1, a guidance map copies pixels
+FAINT = 1 / 50  # photographs with less weight everywhere in a block are left out of it
 
-# What merging takes, measured; the frames are the picture before and after, the one decoded, the
-# one aligned, and those read ahead.
-THREAD = 100_000_000  # bytes, for the features and tiles of a block
-FRAMES = 6
-MAPS = 6  # bytes a pixel
+# What is held beside the photographs of a group: the one decoded, the one aligned, one read ahead,
+# and the result.
+FRAMES = 4
 
 
-class Decision(NamedTuple):
-    """What the cascade says about a block, by which it is fused.
+@dataclass(frozen=True)
+class Picture:
+    """What photographs were fused to, (H, W).
 
     Attributes:
-        guidance: (h, w) float32, 1 where the picture so far is right, 0 where the frame is.
-        coefficients: (h, w, C) float32 of the residual, 0 where it would not be seen; None if it
-            would be nowhere.
+        image: (H, W, 3) of the photographs' type.
+        index: uint16, the number of the photograph that each pixel comes from; in the band around
+            the FDB, of the one that contributes most.
+        confidence: uint8; 255 where one photograph was clearly right, 0 where none was.
     """
 
-    guidance: np.ndarray
-    coefficients: np.ndarray | None
-
-    def part(self, window: Window) -> Decision:
-        """The decision on a window of the block."""
-        return Decision(*(x if x is None else x[window] for x in self))
+    image: np.ndarray
+    index: np.ndarray
+    confidence: np.ndarray
 
 
-class RunningFusion:
-    """The all-in-focus picture of the frames merged so far.
+def fuse_group(
+    backend: Backend,
+    photographs: Sequence[np.ndarray],
+    numbers: Sequence[int],
+    before: Picture | None = None,
+    threads: int | None = None,
+    keep: int = 0,
+) -> tuple[Picture, np.ndarray]:
+    """Fuse photographs that lie on one another; their order makes no difference.
 
     Args:
-        cascade: see :mod:`fusion.cascade`.
-        first: a frame, (H, W, 3) uint8, uint16 or float32 in [0, 1], of at least 16×16 pixels.
-        number: of that frame.
-        threads: blocks worked on at once; by default as the cascade has it.
+        photographs: (H, W, 3) uint8, uint16 or float32 in [0, 1], all alike, at least 16×16.
+        numbers: of the photographs, for the index.
+        before: the picture so far, one of the group.
+        threads: blocks worked on at once; by default as the back end has it.
+        keep: of how many photographs at most the guidance map is returned.
 
-    Attributes:
-        image: (H, W, 3) of the frames' type.
-        index: (H, W) uint16, the number of the frame that each pixel comes from; in the band, of
-            the one that contributes most.
-        confidence: (H, W) uint8; 255 where one frame was clearly right, 0 where none was.
+    Returns:
+        The picture, and the guidance map (keep, H, W) float16, of ``before`` first.
     """
+    group = _Group(backend, photographs, numbers, before, keep)
+    with ThreadPoolExecutor(threads or backend.threads) as pool:
+        for _ in pool.map(group.fuse, group.blocks()):
+            pass  # asking for the results raises what a thread raised
+    return group.result, group.kept
 
+
+class _Group:
     def __init__(
-        self, cascade: Cascade, first: np.ndarray, number: int = 0, threads: int | None = None
+        self,
+        backend: Backend,
+        photographs: Sequence[np.ndarray],
+        numbers: Sequence[int],
+        before: Picture | None,
+        keep: int,
     ):
-        self.cascade = cascade
-        self.threads = threads or cascade.parallel
-        self.image = first
-        self.index = np.full(first.shape[:2], number, np.uint16)
-        self.confidence = np.full(first.shape[:2], 255, np.uint8)
-        self.scale = 1.0 if first.dtype == np.float32 else float(np.iinfo(first.dtype).max)
+        self.backend, self.before = backend, before
+        self.photographs = [*photographs] if before is None else [before.image, *photographs]
+        # The picture so far has no number: its pixels keep theirs.
+        self.numbers = np.array([*numbers] if before is None else [-1, *numbers])
+        first = self.photographs[0]
+        self.size, self.dtype = first.shape[:2], first.dtype
+        self.full = 1.0 if first.dtype == np.float32 else float(np.iinfo(first.dtype).max)
+        pixels = self.size[0] * self.size[1]
+        self.large = pixels > WHOLE
+        self.whole = not self.large and len(self.photographs) * pixels <= AT_ONCE
+        self.small = [halve(x) for x in self.photographs] if self.large else self.photographs
+        self.guidance = self._guide()
+        self.result = Picture(
+            np.empty_like(first), np.empty(self.size, np.uint16), np.empty(self.size, np.uint8)
+        )
+        self.kept = np.zeros((min(keep, len(self.photographs)), *self.size), np.float16)
 
-    def merge(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Merge one more frame of the same shape and type.
+    def blocks(self) -> list[Window]:
+        whole = (slice(0, self.size[0]), slice(0, self.size[1]))
+        return [whole] if self.whole else squares(whole, BLOCK)
 
-        Returns:
-            The guidance map, (H, W) float16: 1 where the picture so far stays, 0 where the frame
-            is right, 0.5 where neither is.
+    def fuse(self, block: Window) -> None:
+        """Put a block of the picture together."""
+        seen = around(block, self.size, 2 * NEAR if self.large else NEAR)
+        # What follows lies in what is seen; the guidance map in what the sub-nets saw of it.
+        inside, known = within(block, seen), at(self.guidance, self._first(seen))
+        if (one := _settled(known)) is not None:
+            return self._copy(block, one)
+        used = np.arange(len(known)) if self.whole else _with_weight(known)
+        known = known[used].astype(np.float32)
+        known /= known.sum(0)
+        x = self.backend.load([self.photographs[i][seen] for i in used])
+        if self.large:
+            guidance, coefficients = self._decide(x, used, known, seen, inside)
+        else:
+            guidance = known
+            touched = boundary_map(guidance) > SETTLED
+            parts = [inside] if self.whole else boxes(touched, inside, BLOCK)
+            coefficients = self._coefficients(None, x, guidance, parts)
+        if coefficients is not None:
+            coefficients = at(coefficients, inside)
+        guidance = at(guidance, inside)
+        self._store(block, self.backend.blend(at(x, inside), guidance, coefficients))
+        self._note(block, used, guidance)
+        for square in squares(block, SQUARE):
+            if (one := _settled(at(guidance, within(square, block)))) is not None:
+                self.result.image[square] = self.photographs[used[one]][square]
 
-        Raises:
-            ValueError: the frame has another shape or type.
-        """
-        if frame.shape != self.image.shape or frame.dtype != self.image.dtype:
-            raise ValueError(
-                f"frame {number} is {frame.shape} {frame.dtype}, the picture {self.image.shape} "
-                f"{self.image.dtype}"
-            )
-        whole = (slice(0, frame.shape[0]), slice(0, frame.shape[1]))
-        result = np.empty_like(frame)  # blocks see the pixels around them as they were
-        guidance = np.empty(frame.shape[:2], np.float16)
-
-        def work(block: Window) -> None:
-            seen = around(block, frame.shape[:2], 2 * VIEW)
-            pair = [self._load(x[seen]) for x in (self.image, frame)]
-            decision = self._decide(pair, within(block, seen))
-            for square in squares(block, SQUARE):
-                part = decision.part(within(square, block))
-                low, high, *_ = cv2.minMaxLoc(part.guidance)
-                if low > 1 - SETTLED:
-                    result[square] = self.image[square]
-                elif high < SETTLED:
-                    result[square] = frame[square]
-                else:
-                    here = within(square, seen)
-                    result[square] = self._stored(blend(*(x[here] for x in pair), part))
-            guidance[block] = decision.guidance
-            self._note(block, decision.guidance, number)
-
-        with ThreadPoolExecutor(self.threads) as threads:
-            for _ in threads.map(work, squares(whole, BLOCK)):
-                pass  # asking for the results raises what a thread raised
-        self.image = result
+    def _guide(self) -> np.ndarray:
+        """The guidance map (N, h, w), at half resolution if the photographs are large."""
+        size, count = self.small[0].shape[:2], len(self.small)
+        # Half precision is enough where it is looked at again.
+        guidance = np.empty((count, *size), np.float16 if self.large else np.float32)
+        side = max(size) if self.whole else int((AT_ONCE / count) ** 0.5) - 2 * VIEW
+        for tile in tiles(size, side):
+            seen = around(tile, size, VIEW)
+            found = self.backend.guide(self.backend.load([x[seen] for x in self.small]))
+            at(guidance, tile)[:] = at(found, within(tile, seen))
         return guidance
 
-    def _decide(self, pair: list[np.ndarray], inside: Window) -> Decision:
-        """Decide on a window of two pictures, each part of it at the resolution that it needs."""
-        size = pair[0].shape[:2]
-        large = self.image.shape[0] * self.image.shape[1] > scales.WHOLE
-        if large:
-            (guidance, coefficients), parts = self._at_half_resolution(pair, inside)
-        else:
-            guidance, coefficients = np.empty(size, np.float32), None
-            parts = squares(inside, SQUARE)
-        decided = guidance.copy()
-        for part in parts:
-            seen = around(part, size, VIEW)
-            images, here = [x[seen] for x in pair], within(part, seen)
-            found = self.cascade.guidance(*images)
-            if large:
-                # What was sure stays: at half resolution wide blur is seen better.
-                coarse = guidance[seen]
-                weight = np.minimum(1, boundary_map(coarse) / scales.UNSURE)
-                found = coarse + weight * (found - coarse)
-            decided[part] = found[here]
-            values = self._coefficients(images, found, here)
-            coefficients = filled(coefficients, size, part, values)
-        return Decision(decided, coefficients).part(inside)
+    def _first(self, window: Window) -> Window:
+        """A window of the photographs in what the sub-nets saw of them first."""
+        return halved(window) if self.large else window
 
-    def _at_half_resolution(
-        self, pair: list[np.ndarray], inside: Window
-    ) -> tuple[Decision, list[Window]]:
-        """The decision on two pictures, enlarged, with coefficients in a window, and the parts of
-        the window that are too fine for it."""
-        size = pair[0].shape[1::-1]
-        half = [-(-n // 2) for n in size]
-        small = [cv2.resize(x, half, interpolation=cv2.INTER_AREA) for x in pair]
-        found = self.cascade.guidance(*small)
-        guidance = cv2.resize(found, size)
-        difference = cv2.subtract(*small)
-        fine = greatest(cv2.absdiff(cv2.subtract(*pair), cv2.resize(difference, size)))
-        lost = cv2.blur(boundary_map(guidance) * fine, (16, 16)) > VISIBLE
-        again = boxes(lost, inside, SQUARE)
-        # The boundary sub-net need not see what is done again, nor what it cannot change.
-        repaired = boundary_map(found) * greatest(np.abs(difference)) > REPAIRED
+    def _decide(
+        self, x: Planes, used: np.ndarray, known: np.ndarray, seen: Window, inside: Window
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Guidance map and coefficients at full resolution, from those at half, and from what is
+        seen at full resolution where that shows more."""
+        small = [self.small[i][halved(seen)] for i in used]
+        size = x.shape[-2:]
+        guidance, boundary = enlarged(known, size), boundary_map(known)
+        details = (
+            cv2.subtract(self.photographs[i][seen], double(part, size), dtype=cv2.CV_32F)
+            for i, part in zip(used, small, strict=True)
+        )
+        sharper = spread(details) * boundary_map(guidance)
+        again = boxes(cv2.blur(sharper, (16, 16)) > VISIBLE * self.full, inside, SQUARE)
+        touched = spread(small) * boundary > REPAIRED * self.full
         for box in again:
-            repaired[halved(box)] = False
-        coefficients = None
-        for box in boxes(repaired, halved(inside), SQUARE // 2):
-            values = self._coefficients(small, found, box)
-            values = None if values is None else cv2.resize(values, None, fx=2, fy=2)
-            doubled = tuple(slice(2 * s.start, 2 * s.stop) for s in box)
-            coefficients = filled(coefficients, guidance.shape, doubled, values)
-        return Decision(guidance, coefficients), again
+            touched[halved(box)] = False  # it is seen at full resolution
+        parts = boxes(touched, halved(inside), SQUARE)
+        coefficients = self._coefficients(None, self.backend.load(small), known, parts)
+        if coefficients is not None:
+            coefficients = enlarged(coefficients, size)
+        for box in again:
+            view = around(box, size, VIEW)
+            found = at(self.backend.guide(at(x, view)), within(box, view))
+            before = at(guidance, box)
+            # What was sure stays: at half resolution wide blur is seen better.
+            before += np.minimum(1, boundary_map(before) / UNSURE) * (found - before)
+        return guidance, self._coefficients(coefficients, x, guidance, again)
 
     def _coefficients(
-        self, images: list[np.ndarray], guidance: np.ndarray, box: Window
+        self, planes: np.ndarray | None, x: Planes, guidance: np.ndarray, parts: Sequence[Window]
     ) -> np.ndarray | None:
-        """Of the residual, on a box of two pictures."""
-        seen = around(box, guidance.shape, NEAR)
-        values = self.cascade.coefficients(*(x[seen] for x in (*images, guidance)))
-        return None if values is None else values[within(box, seen)]
+        """Of the residual: ``planes`` (C, h, w) with those of some parts, zero by default; None if
+        there are none."""
+        for part in parts:
+            view = around(part, guidance.shape[1:], NEAR)
+            found = self.backend.coefficients(at(x, view), at(guidance, view))
+            if found is None:
+                return None
+            if planes is None:
+                planes = np.zeros((len(found), *guidance.shape[1:]), np.float32)
+            at(planes, part)[:] = at(found, within(part, view))
+        return planes
 
-    def _note(self, tile: Window, guidance: np.ndarray, number: int) -> None:
-        """Index and confidence after a merge."""
-        new = guidance < 0.5
-        sure = (np.abs(guidance - 0.5) * np.float32(510)).astype(np.uint8)
-        self.index[tile][new] = number
-        before = self.confidence[tile]
-        self.confidence[tile] = np.where(new, sure, np.minimum(before, sure))
+    def _copy(self, block: Window, one: int) -> None:
+        self.result.image[block] = self.photographs[one][block]
+        self._note(block, np.array([one]), np.ones((1, *self.result.index[block].shape), np.float32))
 
-    def _load(self, image: np.ndarray) -> np.ndarray:
-        """As the cascade takes it."""
-        return np.multiply(image, np.float32(1 / self.scale), dtype=np.float32)
+    def _store(self, block: Window, fused: np.ndarray) -> None:
+        """Planes (3, h, w) as the photographs have their pixels."""
+        image = cv2.merge(list(fused))
+        if self.dtype == np.float32:
+            self.result.image[block] = np.clip(image, 0, 1)
+        else:
+            kind = cv2.CV_8U if self.dtype == np.uint8 else cv2.CV_16U
+            # It rounds and saturates.
+            self.result.image[block] = cv2.multiply(image, (self.full,) * 4, dtype=kind)
 
-    def _stored(self, image: np.ndarray) -> np.ndarray:
-        """As the frames have it."""
-        if self.image.dtype == np.float32:
-            return np.clip(image, 0, 1)
-        kind = cv2.CV_8U if self.image.dtype == np.uint8 else cv2.CV_16U
-        return cv2.multiply(image, (self.scale,) * 4, dtype=kind)  # rounds and saturates
-
-
-def blend(near: np.ndarray, far: np.ndarray, decision: Decision) -> np.ndarray:
-    """Fuse two pictures (h, w, 3) float32 as decided: initial fusion, and the residual."""
-    guidance, coefficients = decision
-    fused = far + three(guidance) * (near - far)
-    if coefficients is not None:
-        fused += three(boundary_map(guidance)) * residual(coefficients, near, far)
-    return fused
+    def _note(self, block: Window, used: np.ndarray, guidance: np.ndarray) -> None:
+        """Index, confidence and what is kept of the guidance map."""
+        most = guidance.max(0)
+        sure = (np.clip(2 * most - 1, 0, 1) * np.float32(255)).astype(np.uint8)
+        best = self.numbers[used][guidance.argmax(0)]
+        if self.before is not None:
+            old = best < 0
+            sure = np.where(old, np.minimum(sure, self.before.confidence[block]), sure)
+            best = np.where(old, self.before.index[block], best)
+        self.result.index[block], self.result.confidence[block] = best, sure
+        for i, values in zip(used, guidance, strict=True):
+            if i < len(self.kept):
+                self.kept[i][block] = values
 
 
 def boundary_map(guidance: np.ndarray) -> np.ndarray:
-    """:func:`defocus.guidance.boundary_map` of an array."""
-    return 1 - np.abs(2 * guidance - 1)
+    """:func:`models.mmfnet.boundary_map` of an array (N, h, w): where to look again."""
+    return np.minimum(1, 2 * (1 - guidance.max(0)))
 
 
-def residual(coefficients: np.ndarray, image1: np.ndarray, image2: np.ndarray) -> np.ndarray:
-    """What :mod:`models.boundary_fusion` says its coefficients (h, w, C) mean, on arrays."""
-    if coefficients.shape[-1] == 3:
-        return coefficients
-    offset, plus, minus = coefficients[..., :3], coefficients[..., 3], coefficients[..., 4]
-    return offset + three(plus) * (image1 + image2) + three(minus) * (image1 - image2)
+def _settled(guidance: np.ndarray) -> int | None:
+    """Which photograph alone is right in all of a guidance map (N, h, w), if any."""
+    least = guidance.min((1, 2))
+    return int(least.argmax()) if least.max() > 1 - SETTLED else None
 
 
-def three(plane: np.ndarray) -> np.ndarray:
-    """(h, w) as (h, w, 3): in arithmetic with pictures much faster than to broadcast."""
-    return cv2.merge([plane, plane, plane])
+def _with_weight(guidance: np.ndarray) -> np.ndarray:
+    """Which photographs have weight in a guidance map (N, h, w): two at least, in order."""
+    most = guidance.max((1, 2))
+    return np.flatnonzero((most > FAINT) | (most >= np.sort(most)[-2]))
 
 
-def greatest(image: np.ndarray) -> np.ndarray:
-    """(h, w, 3) to the greatest of the channels (h, w)."""
-    return cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+def spread(images: Iterable[np.ndarray]) -> np.ndarray:
+    """By how much some images (h, w, 3) differ at most in a channel, (h, w) of their type."""
+    low = high = None
+    for image in images:
+        low = image if low is None else cv2.min(low, image)
+        high = image if high is None else cv2.max(high, image)
+    red, green, blue = cv2.split(cv2.subtract(high, low))
+    return cv2.max(cv2.max(red, green), blue)
+
+
+def halve(image: np.ndarray) -> np.ndarray:
+    """Means of 2×2 pixels, (⌈H/2⌉, ⌈W/2⌉, 3) of the same type."""
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        sides = 0, height % 2, 0, width % 2
+        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REPLICATE)
+    half = -(-width // 2), -(-height // 2)
+    return cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+
+
+def double(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image of half resolution at full, of (h, w) pixels."""
+    return cv2.resize(image, None, fx=2, fy=2)[: size[0], : size[1]]
+
+
+def enlarged(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """:func:`double` of planes (C, …)."""
+    return np.stack([double(plane, size) for plane in planes])
 
 
 def needed_memory(
-    size: tuple[int, int], dtype: np.dtype, cascade: Cascade | type[Cascade] = OnnxCascade
+    size: tuple[int, int], dtype: np.dtype, backend: Backend | type[Backend], count: int
 ) -> int:
-    """Bytes that the process takes at most to align and merge frames (H, W), a thread at work."""
-    height, width = size
-    frame = height * width * 3 * np.dtype(dtype).itemsize
-    return cascade.memory + THREAD + FRAMES * frame + MAPS * height * width
+    """Bytes that the process takes at most to fuse photographs (H, W) in groups of ``count``."""
+    pixels = size[0] * size[1]
+    image = 3 * np.dtype(dtype).itemsize
+    # Reduced photographs and the guidance map; index, confidence and a guidance map that is kept.
+    maps = count * (image / 4 + 2 / 4 if pixels > WHOLE else 4) + 5
+    features = backend.features * min(count * pixels, AT_ONCE)
+    return int(backend.memory + features + pixels * ((count + FRAMES) * image + maps))
+
+
+def group_size(
+    size: tuple[int, int], dtype: np.dtype, backend: Backend, count: int, memory: int | None = None
+) -> int:
+    """How many of ``count`` photographs (H, W) are fused at once, at least 2.
+
+    Args:
+        memory: bytes that the process may take; by default half of what the machine has left.
+    """
+    if memory is None:
+        memory = available_memory() // 2
+    fits = (
+        n for n in range(2, LARGEST + 1) if needed_memory(size, dtype, backend, n) <= memory
+    )
+    most = max(fits, default=2)
+    if count <= most:
+        return count
+    rounds = -(-(count - 1) // (most - 1))
+    return 1 + -(-(count - 1) // rounds)  # all of about the same size
+
+
+def available_memory() -> int:
+    """Bytes of memory that the machine has left; plenty where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 1 << 40
+    (found,) = (line for line in lines if line.startswith("MemAvailable"))
+    return int(found.split()[1]) * 1024

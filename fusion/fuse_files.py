@@ -1,4 +1,4 @@
-"""Fuse a stack of files to files: what the command line does with each stack."""
+"""Fuse files to files: what the command line does with each pair and each stack."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import NamedTuple
 from fusion.pairs import Problem
 from fusion.stack_files import Source, Stack, look_into
 from fusion.alpha import of_stack
-from fusion.backends import Cascade
+from fusion.backends import Backend
 from fusion.frames import BrokenFrame, Frames
 from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
-from fusion.merge import needed_memory
+from fusion.engine import needed_memory
 from fusion.options import Options
 from fusion.order import by_focus
 from fusion.outputs import Outputs, result_path, writing_memory
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+    backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> Plan:
     """What is to be done with a stack; nothing is written.
 
@@ -43,7 +43,7 @@ def plan(
     result = result_path(output, source.name, options.format, stack.dtype)
     if any(result.exists() and result.samefile(path) for path in source.files):
         raise UserError(f"{result} is both a frame and the result; give another --output")
-    needed = needed_memory(stack.size, stack.dtype, cascade) + writing_memory(options, stack.size)
+    needed = needed_memory(stack.size, stack.dtype, backend, 2) + writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         height, width = stack.size
         raise UserError(
@@ -62,14 +62,14 @@ def plan(
 
 
 def outline(
-    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+    backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> str:
     """What :func:`fuse_stack` would do with a stack; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
     """
-    stack, result, memory = plan(cascade, source, output, options, progress)
+    stack, result, memory = plan(backend, source, output, options, progress)
     height, width = stack.size
     return "\n".join(
         [
@@ -82,7 +82,7 @@ def outline(
 
 
 def fuse_stack(
-    cascade: Cascade,
+    backend: Backend,
     source: Source,
     output: Path,
     options: Options,
@@ -92,19 +92,19 @@ def fuse_stack(
     """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is told of each merge, see :func:`fusion.fuse.fuse`.
+    ``observe`` is told of each frame, see :func:`fusion.fuse.fuse`.
 
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.
     """
-    stack, result, _ = plan(cascade, source, output, options, progress)
+    stack, result, _ = plan(backend, source, output, options, progress)
     while True:
         started = time.perf_counter()
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
                 observers = outputs.observe, observe
-                fusion = _fuse(cascade, images, source, options, observers, progress)
+                fusion = _fuse(backend, images, source, options, observers, progress)
                 alpha = of_stack(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
@@ -130,7 +130,7 @@ def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) 
 
 
 def _fuse(
-    cascade: Cascade,
+    backend: Backend,
     images: Frames,
     source: Source,
     options: Options,
@@ -143,7 +143,7 @@ def _fuse(
     try:
         fusion = fuse(
             images,
-            cascade,
+            backend,
             align=options.align,
             motion=options.motion,
             exposure=options.exposure,

@@ -4,7 +4,7 @@
     python -m models.export --onnx out.onnx --weights runs/mmfnet/best.safetensors
 
 The graph takes photographs (N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels, and gives
-fused (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. What the weights are,
+fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. What the weights are,
 and their terms, is in the file's metadata. Nothing is written unless ONNX Runtime gives with the
 file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph into its steps.
 """
@@ -38,6 +38,7 @@ SHAPES = ((2, 3, 97, 130), (3, 3, 160, 256), (5, 3, 211, 83))  # of the check: o
 TOLERANCE = 1e-4
 OUTPUTS = {  # with the axes that are free
     "fused": {1: "height", 2: "width"},
+    "initial": {1: "height", 2: "width"},
     "guidance": {0: "photographs", 2: "height", 3: "width"},
     "boundary": {1: "height", 2: "width"},
     "coefficients": {0: "coefficients", 1: "height", 2: "width"},  # of a boundary sub-net alone
@@ -60,10 +61,10 @@ class Graph(nn.Module):
         coefficients = None
         if self.model.boundary is not None:
             coefficients = self.model.boundary(photographs, guidance[None])[0].clone()
-        _, fused = self.model.blend(
+        initial, fused = self.model.blend(
             photographs, guidance[None], None if coefficients is None else coefficients[None]
         )
-        found = fused[0].clamp(0, 1), guidance, boundary
+        found = fused[0].clamp(0, 1), initial[0], guidance, boundary
         return found if coefficients is None else (*found, coefficients)
 
 
@@ -147,10 +148,10 @@ def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
     errors = []
     for shape in SHAPES:
         photographs = torch.rand(*shape, generator=random)
-        result = session.run(["fused", "guidance", "boundary"], {"photographs": photographs.numpy()})
+        result = session.run(list(OUTPUTS)[:4], {"photographs": photographs.numpy()})
         with torch.inference_mode():
             fusion = model(photographs[None])
-        expected = fusion.fused.clamp(0, 1), fusion.guidance, fusion.boundary
+        expected = fusion.fused.clamp(0, 1), fusion.initial, fusion.guidance, fusion.boundary
         errors.append(
             max(np.abs(x - y[0].numpy()).max() for x, y in zip(result, expected, strict=True))
         )
