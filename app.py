@@ -18,7 +18,6 @@ from pathlib import Path
 from page.fusing import Fuser
 from page.limits import Limits
 from page.server import serve
-from fusion.backends import WEIGHTS
 from utils.errors import UserError, cli
 
 
@@ -29,7 +28,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines too")
     parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
     parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, help="safetensors, by default the shipped"
+        "--weights", type=Path, help="safetensors, or ONNX of models.export; by default the shipped"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
     for limit in dataclasses.fields(Limits):

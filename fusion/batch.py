@@ -1,4 +1,4 @@
-"""Fuse many stacks: a bad one does not lose the others, and what is done is not done again."""
+"""Fuse many pairs or stacks: a bad one does not lose the others, and what is done is not done again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fuse_batch(
     say: Callable[[str], None],
     resume: bool = False,
 ) -> tuple[list[dict], list[Problem]]:
-    """Fuse the stacks of a batch, shared among ``ranks``.
+    """Fuse pairs or the stacks of a batch, shared among ``ranks``.
 
     Args:
         weights: the file that ``backend`` comes from.
@@ -51,17 +51,19 @@ def fuse_batch(
             bar.update(number - bar.n)  # others took what is between
             source = sources[number]
             try:
-                origin = records.made_from(source, options, weights)
+                origin = None if source.pair else records.made_from(source, options, weights)
                 report = records.finished(output, source.name, origin) if resume else None
                 if report is None:
                     report = fuse_stack(backend, source, output, options, frames_bar(quiet))
-                    records.save(output, report, origin)
+                    if origin:
+                        records.save(output, report, origin)
                     say(f"{output}/{sentence(report)}")
                 else:
                     say(f"{source.name} was finished before, passed over")
                 reports[number] = report
             except UserError as error:
-                problems.append(Problem((source.origin,), str(error)))
+                files = source.files if source.pair else (source.origin,)
+                problems.append(Problem(files, str(error)))
     everything = ranks.gather((reports, problems))
     reports = dict(sorted(item for part, _ in everything for item in part.items()))
     problems = [problem for _, part in everything for problem in part]

@@ -72,6 +72,11 @@ class Fusion:
     frames: list[FrameReport]
     guidance: np.ndarray | None = None
 
+    @property
+    def boundary(self) -> np.ndarray | None:
+        """(h, w) float16, of two frames: 1 − 2·|G − 0.5|, where the residual acts."""
+        return None if self.guidance is None else 1 - np.abs(2 * self.guidance - 1)
+
 
 class Step(NamedTuple):
     """A frame, as ``observe`` gets it, and what was decided on it in its group."""
@@ -200,11 +205,14 @@ class _Arrays(Sequence):
     def __init__(self, images: Sequence[np.ndarray | Tensor]):
         self.images = images
         self.first: tuple[tuple[int, int], np.dtype] | None = None
+        self.ahead: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
+        if i in self.ahead:
+            return self.ahead.pop(i)
         image = self.images[i]
         frame = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
@@ -229,7 +237,7 @@ class _Arrays(Sequence):
         return frame
 
     def size(self) -> tuple[tuple[int, int], np.dtype]:
-        """(H, W) and type of the frames; reads one if none was read."""
+        """(H, W) and type of the frames; reads the first, which is kept until it is asked for."""
         if self.first is None:
-            self[0]
+            self.ahead[0] = self[0]
         return self.first

@@ -39,11 +39,13 @@ def plan(
     Raises:
         UserError: the stack cannot be fused as it is asked for.
     """
-    stack = look_into(source, options.order, SMALLEST, options.strict)
+    strict = options.strict or source.pair
+    stack = look_into(source, options.order, SMALLEST, strict)
     result = result_path(output, source.name, options.format, stack.dtype)
     if any(result.exists() and result.samefile(path) for path in source.files):
         raise UserError(f"{result} is both a frame and the result; give another --output")
-    needed = needed_memory(stack.size, stack.dtype, backend, 2) + writing_memory(options, stack.size)
+    needed = needed_memory(stack.size, stack.dtype, backend, 2)
+    needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         height, width = stack.size
         raise UserError(
@@ -87,7 +89,7 @@ def fuse_stack(
     output: Path,
     options: Options,
     progress: Progress,
-    observe: Callable[[Step], None] = lambda step: None,
+    observe: Callable[[Step], None] | None = None,
 ) -> dict:
     """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
 
@@ -103,7 +105,8 @@ def fuse_stack(
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
-                observers = outputs.observe, observe
+                watched = [outputs.observe] * (options.steps or options.preview)
+                observers = [*watched, *([observe] if observe else [])]
                 fusion = _fuse(backend, images, source, options, observers, progress)
                 alpha = of_stack(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
@@ -118,9 +121,9 @@ def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) 
     """The stack without a frame that cannot be decoded.
 
     Raises:
-        UserError: with ``options.strict``, or if fewer than two are left.
+        UserError: with ``options.strict``, of a pair, or if fewer than two are left.
     """
-    if options.strict:
+    if options.strict or source.pair:
         raise UserError(str(error)) from error
     frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
     if len(frames) < 2:
@@ -140,6 +143,11 @@ def _fuse(
     limit = options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
+
+    def observe_all(step: Step) -> None:
+        for observe in observers:
+            observe(step)
+
     try:
         fusion = fuse(
             images,
@@ -149,7 +157,7 @@ def _fuse(
             exposure=options.exposure,
             crop=options.crop,
             memory=limit,
-            observe=lambda step: [observe(step) for observe in observers],
+            observe=observe_all if observers else None,
             progress=progress,
         )
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Files written for a stack: the fused image, maps of where it comes from, steps, a preview."""
+"""Files written for a pair or a stack: the fused image, maps of where it comes from, steps, a preview."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fusion.stack_files import Stack
+from fusion.engine import LARGEST
 from fusion.fuse import Fusion, Step
 from fusion.options import Options
 from utils.images import Photo, check_writable, write_photo, write_png
@@ -27,7 +28,7 @@ def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) ->
         UserError: the format cannot hold them.
     """
     format = format or ("tiff" if dtype == np.float32 else "png")
-    path = folder / f"{name}-Fusion{FORMATS[format]}"
+    path = folder / f"{name and name + '-'}Fusion{FORMATS[format]}"
     check_writable(path, dtype)
     return path
 
@@ -35,7 +36,8 @@ def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) ->
 def writing_memory(options: Options, size: tuple[int, int]) -> int:
     """Bytes that what is written beside the result (H, W) takes beyond merging, as measured."""
     pixels = size[0] * size[1]
-    return 13 * pixels * options.maps + 6 * pixels * options.steps + 60_000_000 * options.preview
+    maps = 13 * options.maps + 6 * options.steps + 2 * LARGEST * (options.steps or options.preview)
+    return maps * pixels + 60_000_000 * options.preview
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Outputs:
     _shown: list[Image.Image] = field(default_factory=list)
 
     def observe(self, step: Step) -> None:
-        """Take note of a merge, as :func:`fusion.fuse.fuse` reports it."""
+        """Take note of a frame, as :func:`fusion.fuse.fuse` reports it."""
         if self.options.steps:
             start = self.folder / self._name("Steps") / f"{step.frame:03}"
             aligned = Path(f"{start}-Aligned").with_suffix(Path(self.result).suffix)
@@ -81,6 +83,8 @@ class Outputs:
                 "depth": colored(fusion.index, len(self.stack.frames)),
                 "confidence": fusion.confidence,
             }
+            if fusion.guidance is not None:
+                maps |= {"guidance": fusion.guidance, "boundary": fusion.boundary}
             for kind, image in maps.items():
                 files[kind] = self._name(f"{kind.capitalize()}.png")
                 write_png(self.folder / files[kind], image)
@@ -92,7 +96,7 @@ class Outputs:
         return files
 
     def _name(self, kind: str) -> str:
-        return f"{self.result.rpartition('-')[0]}-{kind}"
+        return f"{self.result.rpartition('Fusion.')[0]}{kind}"
 
     def _animate(self, path: Path, result: Image.Image) -> None:
         """The frames one after another, then the result for a while, again and again."""
