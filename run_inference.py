@@ -105,7 +105,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         **flag,
         help="…-Steps/: aligned photographs, guidance and boundary maps",
     )
-    parser.add_argument("--preview", **flag, help="…-Preview.webp: the photographs, then the result")
+    parser.add_argument(
+        "--preview", **flag, help="…-Preview.webp: the photographs, then the result"
+    )
     parser.add_argument("--memory", metavar="BYTES", type=amount, help="a limit to keep, like 2G")
     parser.add_argument("--strict", **flag, help="fuse all frames of a stack, or none")
     parser.add_argument("--resume", **flag, help="pass over stacks that are finished")
@@ -172,15 +174,11 @@ def sources_of(args: argparse.Namespace) -> tuple[list[Source], list[Problem]]:
     elif len(args.input) == 2:
         pairs, problems = [name_pair(*args.input)], []
     else:
-        raise UserError(
-            f"--input takes a folder or two files, not {len(args.input)}; see --stack"
-        )
+        raise UserError(f"--input takes a folder or two files, not {len(args.input)}; see --stack")
     return [Source(pair.name, pair.image1, tuple(pair[1:]), pair=True) for pair in pairs], problems
 
 
-def pairs_report(
-    done: list[dict], output: Path, device: str, say: Callable[[str], None]
-) -> dict:
+def pairs_report(done: list[dict], output: Path, device: str, say: Callable[[str], None]) -> dict:
     """The report of pairs, from those of :func:`fusion.report.describe`."""
     pairs = []
     for stack in done:
@@ -191,8 +189,10 @@ def pairs_report(
         pairs.append({**stack, **about})
     mean = sum(pair["seconds"] for pair in pairs) / len(pairs) if pairs else None
     if pairs:
-        say(f"{len(pairs)} fused, {mean:.3f} s a pair on {device} (mean, without reading and "
-            "writing files)")
+        say(
+            f"{len(pairs)} fused, {mean:.3f} s a pair on {device} (mean, without reading and "
+            "writing files)"
+        )
     return {"pairs": pairs, "mean_seconds": mean, "device": device}
 
 

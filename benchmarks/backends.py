@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from models.fuse import fuse_arrays
+from models.onnx_backend import load_onnx
 from tqdm import tqdm
 
-from models.build import load_model
-from models.fuse import fuse_arrays
-from models.mmfnet import MMFNet
-from models.onnx_backend import load_onnx
 from fusion.backends import ONNX, WEIGHTS
+from models.build import load_model
+from models.mmfnet import MMFNet
 from utils.errors import UserError, cli
 from utils.images import read_photo
 

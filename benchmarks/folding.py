@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-
-from models.build import load_model
-from models.fuse import fuse_arrays
-from models.mmfnet import MMFNet
-from fusion.backends import WEIGHTS, load_cascade
 from fusion.merge import RunningFusion
+from models.fuse import fuse_arrays
+
+from fusion.backends import WEIGHTS, load_cascade
+from models.build import load_model
+from models.mmfnet import MMFNet
 
 Fold = Callable[[Sequence[np.ndarray]], np.ndarray]
 

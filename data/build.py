@@ -34,7 +34,7 @@ def training_set(config: Config) -> Mixture | StoredDataset:
     scenes = None
     if data.scenes:
         scenes = sources.generator(SceneGenerator, "scenes", data.scenes, config.seed)
-    return Mixture(pairs, scenes, fusion.pairs, config.seed)
+    return Mixture(pairs, scenes, data.pairs, config.seed)
 
 
 def validation_set(config: Config, samples: int) -> GeneratedDataset:

@@ -21,8 +21,8 @@ import evaluate
 import main as training
 from data.build import validation_set
 from data.datasets import in_order
-from fusion.pairs import find_pairs
 from evaluation.network import fuse_folder
+from fusion.pairs import find_pairs
 from models.build import load_model
 from training.validation import validate
 from utils.atomic import atomic_path

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fusion.pairs import Problem
-from fusion.stack_files import Source
 from fusion import records
 from fusion.backends import Backend
 from fusion.fuse import Progress
 from fusion.fuse_files import fuse_stack, outline
 from fusion.options import Options
+from fusion.pairs import Problem
 from fusion.ranks import Ranks
 from fusion.report import sentence
+from fusion.stack_files import Source
 from utils.errors import UserError
 
 

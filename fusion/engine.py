@@ -209,7 +209,9 @@ class _Group:
 
     def _copy(self, block: Window, one: int) -> None:
         self.result.image[block] = self.photographs[one][block]
-        self._note(block, np.array([one]), np.ones((1, *self.result.index[block].shape), np.float32))
+        self._note(
+            block, np.array([one]), np.ones((1, *self.result.index[block].shape), np.float32)
+        )
 
     def _store(self, block: Window, fused: np.ndarray) -> None:
         """Planes (3, h, w) as the photographs have their pixels."""
@@ -305,9 +307,7 @@ def group_size(
     """
     if memory is None:
         memory = available_memory() // 2
-    fits = (
-        n for n in range(2, LARGEST + 1) if needed_memory(size, dtype, backend, n) <= memory
-    )
+    fits = (n for n in range(2, LARGEST + 1) if needed_memory(size, dtype, backend, n) <= memory)
     most = max(fits, default=2)
     if count <= most:
         return count

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusion.pairs import Problem
-from fusion.stack_files import Source, Stack, look_into
 from fusion.alpha import of_stack
 from fusion.backends import Backend
+from fusion.engine import needed_memory
 from fusion.frames import BrokenFrame, Frames
 from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
-from fusion.engine import needed_memory
 from fusion.options import Options
 from fusion.order import by_focus
 from fusion.outputs import Outputs, result_path, writing_memory
+from fusion.pairs import Problem
 from fusion.report import describe
+from fusion.stack_files import Source, Stack, look_into
 from utils.atomic import atomic_files
 from utils.errors import UserError
 from utils.images import Photo

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fusion.stack_files import Stack
 from fusion.engine import LARGEST
 from fusion.fuse import Fusion, Step
 from fusion.options import Options
+from fusion.stack_files import Stack
 from utils.images import Photo, check_writable, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}

@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from fusion.stack_files import Source
 from fusion.options import Options
+from fusion.stack_files import Source
 from utils.atomic import atomic_path
 from utils.errors import UserError
 

@@ -11,13 +11,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-
-from benchmarks import backends
-from models import export
-from models.build import build, load_model, save_weights
 from models.fuse import fuse
 from models.onnx_backend import PARTS, load_onnx
+
+from benchmarks import backends
 from fusion.backends import ONNX
+from models import export
+from models.build import build, load_model, save_weights
 from utils.errors import UserError
 from utils.images import read_photo
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from models import scales
-from models.build import build, load_model
 from models.fuse import cut, fuse, fuse_arrays
+
 from fusion.backends import WEIGHTS
 from fusion.synthetic import stack
+from models import scales
+from models.build import build, load_model
 
 NETS = {
     "pair": {

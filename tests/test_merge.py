@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import ROOT, texture
-
-from models import scales
-from models.build import load_model
+from fusion.merge import RunningFusion
 from models.fuse import fuse_arrays
+
 from fusion import cascade, merge
 from fusion.backends import ONNX, WEIGHTS, OnnxCascade, TorchCascade, load_cascade
-from fusion.merge import RunningFusion
 from fusion.synthetic import stack
 from fusion.windows import GRID
+from models import scales
+from models.build import load_model
 from utils.errors import UserError
 from utils.images import read_photo
 

@@ -13,10 +13,10 @@ import torch
 from conftest import ROOT, texture
 from focus_stacks import focus_stack
 
-from models.build import load_model
 from fusion.backends import WEIGHTS, TorchCascade
 from fusion.fuse import fuse
 from fusion.synthetic import Motion, stack
+from models.build import load_model
 
 TORCH = TorchCascade(load_model(WEIGHTS))
 FRAMES = focus_stack(4, 96, 160)
