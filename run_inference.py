@@ -12,8 +12,9 @@ lytro-01-Fusion.png.
 
 A stack (--stack) is a folder, a list of files or a multi-page TIFF; its frames are aligned first,
 unless --no-align is given. Those that cannot be are left out, and named. A batch (--batch) is a
-folder with a folder or a multi-page TIFF for each stack. NAME-Fusion.png and NAME-Record.json, which
-tells what became of each frame, are written for each; torchrun shares a batch among processes.
+folder with a folder or a multi-page TIFF for each stack. NAME-Fusion.png and NAME-Record.json,
+which tells what became of each frame, are written for each; torchrun shares a batch among
+processes.
 
 Results keep the depth of the photographs, their profile and metadata; 8-bit photographs among
 16-bit ones are widened. Grey ones give a grey result. Transparent ones are fused by their colours,

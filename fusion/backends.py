@@ -28,9 +28,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 ONNX = WEIGHTS.with_suffix(".onnx")
 HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask PyTorch
 
-Planes = (
-    Any  # (N, 3, h, w) of [0, 1], an array or a tensor, which are cut alike: x[..., rows, cols]
-)
+Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are cut alike
 
 
 class Backend(Protocol):

@@ -1,4 +1,4 @@
-"""Fuse many pairs or stacks: a bad one does not lose the others, and what is done is not done again."""
+"""Fuse many: a bad one does not lose the others, and what is done is not done again."""
 
 from __future__ import annotations
 

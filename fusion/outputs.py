@@ -1,4 +1,4 @@
-"""Files written for a pair or a stack: the fused image, maps of where it comes from, steps, a preview."""
+"""Files of a result: the fused image, maps of where it comes from, steps, a preview."""
 
 from __future__ import annotations
 
