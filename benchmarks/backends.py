@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> None:
 def compare(
     backends: dict[str, Backend], photos: list[np.ndarray], rounds: int
 ) -> dict[str, tuple[float, int]]:
-    """Of each back end the least seconds that it takes to fuse two photographs (H, W, 3), and by how
-    many steps of their type its result differs from the first one's."""
+    """Of each back end the least seconds that it takes to fuse two photographs (H, W, 3), and by
+    how many steps of their type its result differs from the first one's."""
     images = {
         name: fuse(photos, backend, align=False).image for name, backend in backends.items()
     }

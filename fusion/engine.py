@@ -24,10 +24,11 @@ import cv2
 import numpy as np
 
 from fusion.backends import Backend, Planes
-from fusion.windows import Window, around, at, boxes, halved, squares, tiles, within
+from fusion.windows import Window, around, at, boxes, doubled, halved, squares, tiles, within
 
 WHOLE = 1_000_000  # pixels: larger photographs are looked at in half resolution first
 AT_ONCE = 2_000_000  # pixels of all photographs together that the sub-nets see at once
+TILE = 500_000  # pixels of each photograph in a tile, where that is not more
 LARGEST = 8  # photographs in a group
 BLOCK = 512  # pixels: side of what is put together at once
 SQUARE = 256  # pixels: side of what is looked at again or copied at once
@@ -152,7 +153,7 @@ class _Group:
         size, count = self.small[0].shape[:2], len(self.small)
         # Half precision is enough where it is looked at again.
         guidance = np.empty((count, *size), np.float16 if self.large else np.float32)
-        side = max(size) if self.whole else int((AT_ONCE / count) ** 0.5) - 2 * VIEW
+        side = max(size) if self.whole else int(min(AT_ONCE / count, TILE) ** 0.5) - 2 * VIEW
         for tile in tiles(size, side):
             seen = around(tile, size, VIEW)
             found = self.backend.guide(self.backend.load([x[seen] for x in self.small]))
@@ -170,9 +171,10 @@ class _Group:
         seen at full resolution where that shows more."""
         small = [self.small[i][halved(seen)] for i in used]
         size = x.shape[-2:]
-        guidance, boundary = enlarged(known, size), boundary_map(known)
+        rows, columns = (slice(n) for n in size)
+        guidance, boundary = enlarged(known)[:, rows, columns], boundary_map(known)
         details = (
-            cv2.subtract(self.photographs[i][seen], double(part, size), dtype=cv2.CV_32F)
+            cv2.subtract(self.photographs[i][seen], double(part)[rows, columns], dtype=cv2.CV_32F)
             for i, part in zip(used, small, strict=True)
         )
         sharper = spread(details) * boundary_map(guidance)
@@ -181,9 +183,7 @@ class _Group:
         for box in again:
             touched[halved(box)] = False  # it is seen at full resolution
         parts = boxes(touched, halved(inside), SQUARE)
-        coefficients = self._coefficients(None, self.backend.load(small), known, parts)
-        if coefficients is not None:
-            coefficients = enlarged(coefficients, size)
+        coefficients = self._coefficients(None, self.backend.load(small), known, parts, size)
         for box in again:
             view = around(box, size, VIEW)
             found = at(self.backend.guide(at(x, view)), within(box, view))
@@ -193,18 +193,27 @@ class _Group:
         return guidance, self._coefficients(coefficients, x, guidance, again)
 
     def _coefficients(
-        self, planes: np.ndarray | None, x: Planes, guidance: np.ndarray, parts: Sequence[Window]
+        self,
+        planes: np.ndarray | None,
+        x: Planes,
+        guidance: np.ndarray,
+        parts: Sequence[Window],
+        full: tuple[int, int] | None = None,
     ) -> np.ndarray | None:
         """Of the residual: ``planes`` (C, h, w) with those of some parts, zero by default; None if
-        there are none."""
+        there are none. They are enlarged to ``full`` resolution if that is given."""
         for part in parts:
             view = around(part, guidance.shape[1:], NEAR)
             found = self.backend.coefficients(at(x, view), at(guidance, view))
             if found is None:
                 return None
+            here = within(part, view)
+            if full:
+                found, here, part = enlarged(found), doubled(here), doubled(part)
             if planes is None:
-                planes = np.zeros((len(found), *guidance.shape[1:]), np.float32)
-            at(planes, part)[:] = at(found, within(part, view))
+                planes = np.zeros((len(found), *(full or guidance.shape[1:])), np.float32)
+            target = at(planes, part)
+            target[:] = at(found, here)[:, : target.shape[1], : target.shape[2]]
         return planes
 
     def _copy(self, block: Window, one: int) -> None:
@@ -275,14 +284,14 @@ def halve(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, half, interpolation=cv2.INTER_AREA)
 
 
-def double(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image of half resolution at full, of (h, w) pixels."""
-    return cv2.resize(image, None, fx=2, fy=2)[: size[0], : size[1]]
+def double(image: np.ndarray) -> np.ndarray:
+    """An image of half resolution, interpolated at full."""
+    return cv2.resize(image, None, fx=2, fy=2)
 
 
-def enlarged(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def enlarged(planes: np.ndarray) -> np.ndarray:
     """:func:`double` of planes (C, …)."""
-    return np.stack([double(plane, size) for plane in planes])
+    return np.stack([double(plane) for plane in planes])
 
 
 def needed_memory(
@@ -293,7 +302,9 @@ def needed_memory(
     image = 3 * np.dtype(dtype).itemsize
     # Reduced photographs and the guidance map; index, confidence and a guidance map that is kept.
     maps = count * (image / 4 + 2 / 4 if pixels > WHOLE else 4) + 5
-    features = backend.features * min(count * pixels, AT_ONCE)
+    features = backend.features * min(count * min(pixels, WHOLE), AT_ONCE)
+    if pixels > WHOLE:
+        features = backend.features * min(count * TILE, AT_ONCE)
     return int(backend.memory + features + pixels * ((count + FRAMES) * image + maps))
 
 

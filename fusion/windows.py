@@ -62,6 +62,11 @@ def halved(window: Window) -> Window:
     return tuple(slice(s.start // 2, -(-s.stop // 2)) for s in window)
 
 
+def doubled(window: Window) -> Window:
+    """A window of half resolution at full."""
+    return tuple(slice(2 * s.start, 2 * s.stop) for s in window)
+
+
 def around(window: Window, size: tuple[int, int], view: int) -> Window:
     """A window and what is seen around it in a picture (H, W)."""
     return tuple(

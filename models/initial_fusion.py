@@ -14,6 +14,7 @@ from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 # Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
 # is blurred. Multiplied, it selects.
 SHARPNESS = 4.0
+TIE = 1e-3  # scores nearer than this are equal, so that rounding does not tell equals apart
 
 
 class Guidance(NamedTuple):
@@ -105,7 +106,7 @@ def decide(scores: Tensor, neither: Tensor) -> Tensor:
     """
     chosen = (SHARPNESS * scores).softmax(1)
     second = scores.topk(2, 1).values[:, 1:]
-    best = (scores >= second).to(scores.dtype)
+    best = (scores >= second - TIE).to(scores.dtype)
     return torch.lerp(chosen, best / best.sum(1, keepdim=True), neither.sigmoid()[:, None])
 
 

@@ -192,11 +192,11 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
         assert rows.rows["oracle selection"]["band"] > rows.rows["ours"]["band"]
 
 
-def test_running_fusion_does_not_lose_to_plain_folding(setting, tmp_path):
+def test_groups_do_not_lose_to_plain_folding(setting, tmp_path):
     rows = Rows(tmp_path / "folding.json", resume=False)
     parts.folding(setting, rows)
     ours, pairwise, _ = rows.rows.values()
-    assert list(rows.rows) == ["running fusion (ours)", "pairwise folding", "tree"]
+    assert list(rows.rows) == ["groups (ours)", "pairwise folding", "tree"]
     assert ours["band"] > pairwise["band"] - 0.3 and ours["stacks"] == 2
 
 
