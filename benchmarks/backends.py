@@ -62,9 +62,7 @@ def compare(
 ) -> dict[str, tuple[float, int]]:
     """Of each back end the least seconds that it takes to fuse two photographs (H, W, 3), and by
     how many steps of their type its result differs from the first one's."""
-    images = {
-        name: fuse(photos, backend, align=False).image for name, backend in backends.items()
-    }
+    images = {name: fuse(photos, backend, align=False).image for name, backend in backends.items()}
     first = next(iter(images.values())).astype(np.float64)
     seconds: dict[str, list[float]] = {name: [] for name in backends}
     for _ in tqdm(range(rounds), unit="round", leave=False):

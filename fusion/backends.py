@@ -28,6 +28,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 ONNX = WEIGHTS.with_suffix(".onnx")
 HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask PyTorch
 
+LARGEST = 8  # photographs at once
 Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are cut alike
 
 
@@ -39,12 +40,14 @@ class Backend(Protocol):
         threads: at work in each step.
         memory: bytes that a process takes with it, measured, before it sees a photograph.
         features: bytes that it takes at most for a pixel of each photograph, measured.
+        largest: number of photographs that it takes at once.
     """
 
     device: str
     threads: int
     memory: int
     features: int
+    largest: int
 
     def load(self, photographs: Sequence[np.ndarray]) -> Planes:
         """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1], where the steps take them."""
@@ -70,11 +73,14 @@ class TorchBackend:
     def __init__(self, model: MMFNet):
         import torch
 
+        from models.initial_fusion import InitialFusion
+
         self.model = model
         place = next(model.parameters())
         self.type = torch.float16 if place.is_cuda else torch.float32
         model.to(dtype=self.type, memory_format=torch.channels_last)
         self.device, self.threads = str(place.device), torch.get_num_threads()
+        self.largest = 2 if isinstance(model.initial, InitialFusion) else LARGEST
         self._one = threading.Lock()  # PyTorch keeps a team of threads for each that calls it
 
     def load(self, photographs: Sequence[np.ndarray]) -> Tensor:
@@ -151,6 +157,8 @@ class OnnxBackend:
             }
         except Exception as error:  # ONNX Runtime's own have no common base but this
             raise not_ours(path) from error
+        count = self.sessions["guidance"].get_inputs()[0].shape[0]
+        self.largest = count if isinstance(count, int) else LARGEST
         self._one = threading.Lock()  # all threads work on one call, in the memory of one
 
     def load(self, photographs: Sequence[np.ndarray]) -> np.ndarray:

@@ -29,7 +29,6 @@ from fusion.windows import Window, around, at, boxes, doubled, halved, squares, 
 WHOLE = 1_000_000  # pixels: larger photographs are looked at in half resolution first
 AT_ONCE = 2_000_000  # pixels of all photographs together that the sub-nets see at once
 TILE = 500_000  # pixels of each photograph in a tile, where that is not more
-LARGEST = 8  # photographs in a group
 BLOCK = 512  # pixels: side of what is put together at once
 SQUARE = 256  # pixels: side of what is looked at again or copied at once
 # What the sub-nets see around a tile or a box. They reach farther, but the samples of the training
@@ -318,7 +317,9 @@ def group_size(
     """
     if memory is None:
         memory = available_memory() // 2
-    fits = (n for n in range(2, LARGEST + 1) if needed_memory(size, dtype, backend, n) <= memory)
+    fits = (
+        n for n in range(2, backend.largest + 1) if needed_memory(size, dtype, backend, n) <= memory
+    )
     most = max(fits, default=2)
     if count <= most:
         return count

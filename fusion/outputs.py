@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fusion.engine import LARGEST
+from fusion.backends import LARGEST
 from fusion.fuse import Fusion, Step
 from fusion.options import Options
 from fusion.stack_files import Stack

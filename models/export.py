@@ -27,6 +27,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from models.build import load_model
+from models.initial_fusion import InitialFusion
 from models.mmfnet import MMFNet, boundary_map
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli
@@ -109,13 +110,17 @@ def about(weights: Path, terms: str | None = None) -> dict[str, str]:
 
 
 def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The cascade as one graph with its weights; number, height and width are free.
+    """The cascade as one graph with its weights; height and width are free, and the number of
+    photographs, unless the network takes pairs alone.
 
     Args:
         metadata: to store.
     """
+    pairs = isinstance(model.initial, InitialFusion)
     names = [name for name in OUTPUTS if model.boundary is not None or name != "coefficients"]
     free = {"photographs": {0: "photographs", 2: "height", 3: "width"}, **OUTPUTS}
+    if pairs:
+        del free["photographs"][0]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter that PyTorch prefers takes many times as long and needs PyTorch 2.5; the
@@ -124,7 +129,7 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             Graph(model).eval(),
-            (torch.rand(3, 3, 70, 90),),
+            (torch.rand(2 if pairs else 3, 3, 70, 90),),
             buffer,
             input_names=["photographs"],
             output_names=names,
@@ -149,6 +154,8 @@ def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
     errors = []
     for shape in SHAPES:
         photographs = torch.rand(*shape, generator=random)
+        if isinstance(model.initial, InitialFusion):
+            photographs = photographs[:2]
         result = session.run(list(OUTPUTS)[:4], {"photographs": photographs.numpy()})
         with torch.inference_mode():
             fusion = model(photographs[None])

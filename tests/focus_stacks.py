@@ -33,7 +33,7 @@ class Sharpest:
         asked: how many photographs the boundary sub-net saw, each time.
     """
 
-    device, threads, memory, features = "cpu", 2, 0, 0
+    device, threads, memory, features, largest = "cpu", 2, 0, 0, 8
 
     def __init__(self, coefficients: float | None = None, reach: int = 9):
         self.fill, self.reach, self.asked = coefficients, reach, []

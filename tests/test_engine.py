@@ -98,6 +98,8 @@ def test_nets_of_the_paper_fuse_pairs(scheme):
     image = fuse(photographs, TorchBackend(model), align=False).image
     most = 1 if scheme in ("whole", "tiles") else 100
     assert steps(image, whole(model, photographs)) <= most
+    more = fuse(scene(3), TorchBackend(model), align=False)  # two by two
+    assert set(np.unique(more.index)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -186,8 +188,8 @@ def test_tiles_cover_every_pixel_once_on_the_grid(size, side):
     assert (covered == 1).all()
 
 
-def test_groups_fit_the_memory():
-    size, dtype, backend = (3000, 4000), np.dtype(np.uint8), OnnxBackend
+def test_groups_fit_the_memory(backends):
+    size, dtype, backend = (3000, 4000), np.dtype(np.uint8), backends["onnx"]
     needed = [needed_memory(size, dtype, backend, count) for count in range(2, 9)]
     assert needed == sorted(needed)
     assert needed[0] < 250e6 + 30 * 12e6
