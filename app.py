@@ -18,7 +18,6 @@ from pathlib import Path
 from page.fusing import Fuser
 from page.limits import Limits
 from page.server import serve
-from stacks.cascade import WEIGHTS
 from utils.errors import UserError, cli
 
 
@@ -36,7 +35,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "may be given again",
     )
     parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, help="safetensors, by default the shipped"
+        "--weights", type=Path, help="safetensors, or ONNX of models.export; by default the shipped"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
     for limit in dataclasses.fields(Limits):

@@ -19,11 +19,11 @@ import signal
 import sys
 from pathlib import Path
 
-from data.pairs import find_pairs
 from evaluation import scores, table1, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect
 from evaluation.symbols import choose_metrics
+from fusion.pairs import find_pairs
 from utils.cores import cores
 from utils.errors import UserError, cli
 

@@ -13,7 +13,7 @@ from models.build import load_model as _load_model
 from models.initial_fusion import SetInitialFusion as _SetInitialFusion
 from models.mmfnet import MMFNet as _MMFNet
 
-dependencies = ["torch", "numpy", "scipy", "safetensors"]
+dependencies = ["torch", "numpy", "safetensors"]
 
 
 def mmfnet(pretrained: bool = True) -> _MMFNet:

@@ -6,13 +6,15 @@
     python run_inference.py --batch DIR --output DIR --resume
     torchrun --nproc-per-node 2 run_inference.py --batch DIR --output DIR --resume
 
-Pairs (--input) lie on one another. In a folder, lytro-01-A.png and lytro-01-B.png (or …_A/…_B,
-…A/…B, …-1/…-2, …_1/…_2, of any types) are a pair and give lytro-01-Fusion.png.
+Pairs (--input) lie on one another, unless --align is given. In a folder, lytro-01-A.png and
+lytro-01-B.png (or …_A/…_B, …A/…B, …-1/…-2, …_1/…_2, of any types) are a pair and give
+lytro-01-Fusion.png.
 
 A stack (--stack) is a folder, a list of files or a multi-page TIFF; its frames are aligned first,
-unless told otherwise. Those that cannot be are left out, and named. A batch (--batch) is a folder
-with a folder or a multi-page TIFF for each stack. NAME-Fusion.png and NAME-Record.json, which tells
-what became of each frame, are written for each; torchrun shares a batch among processes.
+unless --no-align is given. Those that cannot be are left out, and named. A batch (--batch) is a
+folder with a folder or a multi-page TIFF for each stack. NAME-Fusion.png and NAME-Record.json,
+which tells what became of each frame, are written for each; torchrun shares a batch among
+processes.
 
 Results keep the depth of the photographs, their profile and metadata; 8-bit photographs among
 16-bit ones are widened. Grey ones give a grey result. Transparent ones are fused by their colours,
@@ -35,21 +37,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.pairs import Pair, Problem, find_pairs, name_pair
-from data.stack_files import ORDERS, find_stack, find_stacks
-from stacks.align import MOTIONS
-from stacks.batch import fuse_batch, outline_batch
-from stacks.cascade import ONNX, WEIGHTS, load_cascade
-from stacks.options import Options
-from stacks.outputs import FORMATS
-from stacks.ranks import Ranks
+from fusion.align import MOTIONS
+from fusion.backends import chosen_weights, load_backend
+from fusion.batch import fuse_batch, outline_batch
+from fusion.options import Options
+from fusion.outputs import FORMATS
+from fusion.pairs import Problem, find_pairs, name_pair
+from fusion.ranks import Ranks
+from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
 from utils.atomic import atomic_path, replaceable
 from utils.errors import UserError, cli
 from utils.images import EXTENSIONS
-from utils.malloc import give_back_frames, keep_freed_memory
+from utils.malloc import give_back_frames
 from utils.paths import check_regular, is_stream
 from utils.provenance import provenance
 
+OPTIONS = {field.name for field in fields(Options)}
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -64,64 +67,69 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     what.add_argument("--batch", metavar="DIR", type=named, help="a folder of stacks")
     parser.add_argument("--output", required=True, type=path, help="folder of the results")
+    flag = {"action": "store_true"}
     parser.add_argument(
         "--maps",
-        action="store_true",
-        help="also …-Guidance.png and …-Boundary.png of a pair; …-Index.png of a stack (16-bit: "
-        "the frame that each pixel comes from, from 0), …-Depth.png (the same in colours) and "
-        "…-Confidence.png",
+        **flag,
+        help="also …-Index.png (16-bit: the photograph that each pixel comes from, from 0), "
+        "…-Depth.png (the same in colours) and …-Confidence.png; of two photographs …-Guidance.png "
+        "and …-Boundary.png as well",
     )
     parser.add_argument("--format", choices=FORMATS, help="by default png, tiff for floating point")
     parser.add_argument(
         "--weights", type=path, help="safetensors, or ONNX of models.export; by default the shipped"
     )
     parser.add_argument(
-        "--backend",
-        choices=("torch", "onnxruntime"),
-        help="as the weights are; of the shipped, onnxruntime for stacks on the CPU, else torch",
-    )
-    parser.add_argument(
         "--device", default="auto", type=named, help="cpu, cuda, cuda:N; auto by default"
     )
     parser.add_argument("--json", metavar="FILE", type=named, help="report, - for standard output")
-
-    group = parser.add_argument_group("pairs", argument_default=argparse.SUPPRESS)
-    pairs = [
-        group.add_argument(
-            "--config", type=named, help="YAML that the weights must fit, see configs/"
-        ),
-        group.add_argument("--tile", type=int, help="side of tiles in pixels; automatic if absent"),
-    ]
-    group = parser.add_argument_group("stacks", argument_default=argparse.SUPPRESS)
-    option, flag, no = group.add_argument, {"action": "store_true"}, {"action": "store_false"}
-    stacks = [
-        option(
-            "--order",
-            choices=ORDERS,
-            help="of frames: name (2 before 10; the default), time "
-            "(EXIF), focus (from where they are sharp)",
-        ),
-        option("--no-align", dest="align", **no, help="the frames lie on one another"),
-        option("--motion", choices=MOTIONS, help="similarity by default"),
-        option("--no-exposure", dest="exposure", **no, help="leave brightness as it is"),
-        option("--keep-size", dest="crop", **no, help="do not crop to what all frames show"),
-        option(
-            "--save-steps",
-            dest="steps",
-            **flag,
-            help="…-Steps/: aligned frames, guidance and boundary maps",
-        ),
-        option("--preview", **flag, help="…-Preview.webp: the frames, then the result"),
-        option("--memory", metavar="BYTES", type=amount, help="a limit that is kept, like 2G"),
-        option("--strict", **flag, help="fuse all frames of a stack, or none"),
-        option("--resume", **flag, help="pass over stacks that are finished"),
-        option("--dry-run", **flag, help="tell what would be done, write nothing"),
-    ]
+    parser.add_argument(
+        "--align",
+        action=argparse.BooleanOptionalAction,
+        help="whether photographs are registered to one another; by default stacks are, pairs not",
+    )
+    parser.add_argument("--motion", choices=MOTIONS, help="of alignment; similarity by default")
+    parser.add_argument(
+        "--no-exposure",
+        dest="exposure",
+        action="store_false",
+        help="when aligning, leave brightness as it is",
+    )
+    parser.add_argument(
+        "--keep-size",
+        dest="crop",
+        action="store_false",
+        help="when aligning, do not crop to what all photographs show",
+    )
+    parser.add_argument(
+        "--order",
+        choices=ORDERS,
+        help="of a stack's frames: name (2 before 10; the default), time (EXIF), focus (from where "
+        "they are sharp)",
+    )
+    parser.add_argument(
+        "--save-steps",
+        dest="steps",
+        **flag,
+        help="…-Steps/: aligned photographs, guidance and boundary maps",
+    )
+    parser.add_argument(
+        "--preview", **flag, help="…-Preview.webp: the photographs, then the result"
+    )
+    parser.add_argument("--memory", metavar="BYTES", type=amount, help="a limit to keep, like 2G")
+    parser.add_argument("--strict", **flag, help="fuse all frames of a stack, or none")
+    parser.add_argument("--resume", **flag, help="pass over stacks that are finished")
+    parser.add_argument("--dry-run", **flag, help="tell what would be done, write nothing")
     args = parser.parse_args(argv)
-    for action in stacks if args.input else pairs:
-        if action.dest in args:
-            kind = "stacks" if args.input else "pairs (--input)"
-            parser.error(f"{action.option_strings[0]} is for {kind}")
+    if args.align is None:
+        args.align = not args.input
+    for given, option, needed in (
+        (args.input and args.order, "--order", "--stack or --batch"),
+        (args.input and args.resume, "--resume", "--stack or --batch"),
+        (args.motion and not args.align, "--motion", "--align"),
+    ):
+        if given:
+            parser.error(f"{option} is for {needed}")
     return args
 
 
@@ -147,96 +155,66 @@ def amount(text: str) -> int:
 @cli
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    args.weights = weights_of(args)
+    give_back_frames()
+    if args.weights is not None:
+        check_regular(args.weights)
+    weights = chosen_weights(args.weights, args.device)
     with Ranks() as ranks:
-        report, problems = fuse_input(args, ranks) if args.input else fuse_stacks(args, ranks)
+        sources, problems = sources_of(args)
+        given = vars(args).items()
+        options = Options(**{k: v for k, v in given if k in OPTIONS and v is not None})
+        say = teller(args)
+        backend = load_backend(weights, args.device)
+        if args.dry_run:
+            problems += outline_batch(backend, sources, args.output, options, say)
+            report = {}
+        else:
+            check_folders(args)
+            done, failed = fuse_batch(
+                backend, weights, sources, args.output, options, ranks, say, args.resume
+            )
+            problems += failed
+            report = {"stacks": done}
+            if args.input:
+                report = pairs_report(done, args.output, backend.device, say)
         if ranks.rank == 0:
-            conclude(args, report, problems)
+            conclude(args, report, problems, weights)
     return 2 if problems else 0
 
 
-def fuse_input(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Problem]]:
-    """Fuse pairs; what the report says of them, and what could not be fused."""
-    import torch  # stacks do without it where ONNX Runtime does its work
-
-    from models.build import load_model
-    from models.onnx_backend import load_onnx
-    from stacks.pairs import fuse_pairs
-    from utils.config import load_config, to_dict
-    from utils.device import choose_device
-
-    keep_freed_memory()
-    if ranks.count > 1:
-        raise UserError("torchrun shares the stacks of a --batch; start --input without it")
-    tile, config = getattr(args, "tile", None), getattr(args, "config", None)
-    if tile is not None and tile < 1:
-        raise UserError(f"--tile {tile}: the side of a tile is at least 1 pixel")
-    pairs, problems = pairs_of(args.input)
-    weights = args.weights or WEIGHTS
-    if weights.suffix == ".onnx":
-        device, model = torch.device("cpu"), load_onnx(weights)
+def sources_of(args: argparse.Namespace) -> tuple[list[Source], list[Problem]]:
+    """What is to be fused, and what lies beside it and cannot be."""
+    if args.batch:
+        return find_stacks(args.batch)
+    if args.stack:
+        return [find_stack(args.stack)], []
+    if len(args.input) == 1:
+        if Path(args.input[0]).is_file():
+            raise UserError(f"--input {args.input[0]} is one file; give two, or a folder")
+        pairs, problems = find_pairs(args.input[0])
+    elif len(args.input) == 2:
+        pairs, problems = [name_pair(*args.input)], []
     else:
-        device = choose_device(args.device)
-        model = load_model(weights, to_dict(load_config(config).model) if config else None)
-        model = model.to(device, memory_format=torch.channels_last)
-    check_folders(args)
-    say = teller(args)
-    done, failed = fuse_pairs(model, pairs, args.output, say, args.maps, tile, args.format)
-    mean = sum(pair["seconds"] for pair in done) / len(done) if done else None
-    if done:
-        threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        raise UserError(f"--input takes a folder or two files, not {len(args.input)}; see --stack")
+    return [Source(pair.name, pair.image1, tuple(pair[1:]), pair=True) for pair in pairs], problems
+
+
+def pairs_report(done: list[dict], output: Path, device: str, say: Callable[[str], None]) -> dict:
+    """The report of pairs, from those of :func:`fusion.report.describe`."""
+    pairs = []
+    for stack in done:
+        first, second = stack["frames"]
+        files = {kind: str(output / name) for kind, name in stack["files"].items()}
+        seconds = round(first["seconds"] + second["seconds"], 4)
+        about = {"image1": first["file"], "image2": second["file"], **files, "seconds": seconds}
+        pairs.append({**stack, **about})
+    mean = sum(pair["seconds"] for pair in pairs) / len(pairs) if pairs else None
+    if pairs:
         say(
-            f"{len(done)} fused, {mean:.3f} s a pair on {device}{threads} (mean; model loaded and "
-            "warmed up, without reading and writing files)"
+            f"{len(pairs)} fused, {mean:.3f} s a pair on {device} (mean, without reading and "
+            "writing files)"
         )
-    return {"pairs": done, "mean_seconds": mean, "device": str(device)}, problems + failed
-
-
-def fuse_stacks(args: argparse.Namespace, ranks: Ranks) -> tuple[dict, list[Problem]]:
-    """Fuse a stack or a batch; what the report says of them, and what could not be fused."""
-    give_back_frames()
-    if args.stack and ranks.count > 1:
-        raise UserError("torchrun shares the stacks of a --batch; start --stack without it")
-    sources, problems = find_stacks(args.batch) if args.batch else ([find_stack(args.stack)], [])
-    names = [field.name for field in fields(Options) if field.name in args]
-    options = Options(**{name: getattr(args, name) for name in names})
-    say = teller(args)
-    cascade = load_cascade(args.weights, args.device)
-    if "dry_run" in args:
-        return {}, problems + outline_batch(cascade, sources, args.output, options, say)
-    check_folders(args)
-    weights = args.weights or WEIGHTS
-    done, failed = fuse_batch(
-        cascade, weights, sources, args.output, options, ranks, say, resume="resume" in args
-    )
-    return {"stacks": done}, problems + failed
-
-
-def weights_of(args: argparse.Namespace) -> Path | None:
-    """What ``--weights`` and ``--backend`` come to; None if neither was given."""
-    weights = args.weights
-    if weights is None and args.backend:
-        weights = ONNX if args.backend == "onnxruntime" else WEIGHTS
-    if weights is not None:
-        check_regular(weights)
-    is_onnx = weights is not None and weights.suffix == ".onnx"
-    if args.backend and is_onnx != (args.backend == "onnxruntime"):
-        form = "safetensors" if is_onnx else ".onnx weights"
-        raise UserError(f"--backend {args.backend} takes {form}, not {weights}")
-    if is_onnx and args.device not in ("auto", "cpu"):
-        raise UserError(f"--device {args.device}: {weights} runs on the CPU, by ONNX Runtime")
-    return weights
-
-
-def pairs_of(inputs: list[str]) -> tuple[list[Pair], list[Problem]]:
-    """The pairs that ``--input`` names."""
-    if len(inputs) == 1:
-        if Path(inputs[0]).is_file():
-            raise UserError(f"--input {inputs[0]} is one file; give two, or a folder")
-        return find_pairs(inputs[0])
-    if len(inputs) != 2:
-        raise UserError(f"--input takes a folder or two files, not {len(inputs)}; see --stack")
-    return [name_pair(*inputs)], []
+    return {"pairs": pairs, "mean_seconds": mean, "device": device}
 
 
 def teller(args: argparse.Namespace) -> Callable[[str], None]:
@@ -278,7 +256,9 @@ def check_report(path: Path) -> None:
         raise UserError(f"--json {path} is there and no report, refused; give another name")
 
 
-def conclude(args: argparse.Namespace, report: dict, problems: list[Problem]) -> None:
+def conclude(
+    args: argparse.Namespace, report: dict, problems: list[Problem], weights: Path
+) -> None:
     """Name what could not be fused, and write the report."""
     for problem in problems:
         print(f"error: {problem.error}", file=sys.stderr)
@@ -288,7 +268,7 @@ def conclude(args: argparse.Namespace, report: dict, problems: list[Problem]) ->
         {"files": [str(path) for path in problem.files], "error": problem.error}
         for problem in problems
     ]
-    report |= {"weights": str(args.weights or WEIGHTS), **provenance()}
+    report |= {"weights": str(weights), **provenance()}
     if args.json == "-":
         return print(json.dumps(report, indent=2))  # whatever the terminal's letters are
     text = json.dumps(report, indent=2, ensure_ascii=False)

@@ -18,11 +18,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fusion.backends import ONNX, WEIGHTS, Backend, OnnxBackend, TorchBackend
+from fusion.fuse import fuse
 from models.build import load_model
-from models.fuse import fuse_arrays
-from models.mmfnet import MMFNet
-from models.onnx_backend import load_onnx
-from stacks.cascade import ONNX, WEIGHTS
 from utils import markdown
 from utils.errors import UserError, cli
 from utils.images import read_photo
@@ -47,33 +45,31 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--threads and --rounds have to be at least 1")
     torch.set_num_threads(args.threads)
     photos = [read_photo(path).rgb for path in args.pair]
-    models = {EAGER: eager(args.weights), "ONNX Runtime": load_onnx(args.onnx, args.threads)}
+    backends: dict[str, Backend] = {
+        EAGER: TorchBackend(load_model(args.weights)),
+        "ONNX Runtime": OnnxBackend(args.onnx, args.threads),
+    }
     if args.compile:
-        models["torch.compile"] = compiled = eager(args.weights)
-        for net in compiled.children():
+        backends["torch.compile"] = compiled = TorchBackend(load_model(args.weights))
+        for net in compiled.model.children():
             net.compile()
     height, width = photos[0].shape[:2]
     print(f"{width}×{height}, {args.threads} threads, fastest of {args.rounds} rounds\n")
-    print(table(compare(models, photos, args.rounds)))
-
-
-def eager(weights: Path) -> MMFNet:
-    """The model as run_inference.py loads it."""
-    return load_model(weights).to(memory_format=torch.channels_last)
+    print(table(compare(backends, photos, args.rounds)))
 
 
 def compare(
-    models: dict[str, MMFNet], photos: list[np.ndarray], rounds: int
+    backends: dict[str, Backend], photos: list[np.ndarray], rounds: int
 ) -> dict[str, tuple[float, int]]:
-    """Of each model the least seconds that it takes to fuse two photographs (H, W, 3), and by how
-    many steps of their type its result differs from the first model's."""
-    images = {name: fuse_arrays(model, *photos).fused for name, model in models.items()}
+    """Of each back end the least seconds that it takes to fuse two photographs (H, W, 3), and by
+    how many steps of their type its result differs from the first one's."""
+    images = {name: fuse(photos, backend, align=False).image for name, backend in backends.items()}
     first = next(iter(images.values())).astype(np.float64)
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+    seconds: dict[str, list[float]] = {name: [] for name in backends}
     for _ in tqdm(range(rounds), unit="round", leave=False):
-        for name, model in models.items():
+        for name, backend in backends.items():
             started = time.perf_counter()
-            fuse_arrays(model, *photos)
+            fuse(photos, backend, align=False)
             seconds[name].append(time.perf_counter() - started)
     return {
         name: (min(times), int(np.abs(images[name] - first).max()))

@@ -1,4 +1,4 @@
-"""Ways to fuse a stack by the pairwise cascade, from the plainest on."""
+"""Ways to fuse a stack by the cascade."""
 
 from __future__ import annotations
 
@@ -7,42 +7,37 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from models.build import load_model
-from models.fuse import fuse_arrays
-from models.mmfnet import MMFNet
-from stacks.cascade import WEIGHTS, load_cascade
-from stacks.merge import RunningFusion
+from fusion.backends import Backend, load_backend
+from fusion.engine import fuse_group
+from fusion.fuse import fuse
 
 Fold = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
-def running(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Ours: :mod:`stacks.merge`."""
-    fusion = RunningFusion(load_cascade(), frames[0])
-    for number, frame in enumerate(frames[1:], 1):
-        fusion.merge(frame, number)
-    return fusion.image
+def groups(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Ours: :mod:`fusion.engine`."""
+    return fuse(frames, _backend(), align=False).image
 
 
 def pairwise(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """The picture so far with the next frame, all at full resolution."""
-    image = frames[0]
-    for frame in frames[1:]:
-        image = fuse_arrays(_model(), image, frame).fused
-    return image
+    """The picture so far with the next frame."""
+    picture, _ = fuse_group(_backend(), frames[:2], [0, 1])
+    for number, frame in enumerate(frames[2:], 2):
+        picture, _ = fuse_group(_backend(), [frame], [number], picture)
+    return picture.image
 
 
 def tree(frames: Sequence[np.ndarray]) -> np.ndarray:
     """Neighbours first, then the results of neighbours."""
     while len(frames) > 1:
         pairs = [frames[i : i + 2] for i in range(0, len(frames), 2)]
-        frames = [p[0] if len(p) == 1 else fuse_arrays(_model(), *p).fused for p in pairs]
+        frames = [p[0] if len(p) == 1 else fuse(p, _backend(), align=False).image for p in pairs]
     return frames[0]
 
 
 @functools.cache
-def _model() -> MMFNet:
-    return load_model(WEIGHTS)
+def _backend() -> Backend:
+    return load_backend()
 
 
 def oracle(truth: np.ndarray, frames: Sequence[np.ndarray]) -> np.ndarray:
@@ -59,7 +54,7 @@ def oracle(truth: np.ndarray, frames: Sequence[np.ndarray]) -> np.ndarray:
 
 
 FOLDS: dict[str, Fold] = {
-    "running fusion (ours)": running,
+    "groups (ours)": groups,
     "pairwise folding": pairwise,
     "tree": tree,
 }

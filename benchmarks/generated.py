@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from defocus.sources import Photographs
-from stacks.synthetic import stack
+from fusion.synthetic import stack
 from utils.atomic import atomic_path
 from utils.images import read_photo, write_png
 from utils.metrics.reference import psnr
@@ -22,7 +22,7 @@ VISIBLE = 10  # of 255: an error larger than this beside a depth edge is seen as
 
 
 class Truth(NamedTuple):
-    """What is true about a generated stack, see :class:`stacks.synthetic.SyntheticStack`."""
+    """What is true about a generated stack, see :class:`fusion.synthetic.SyntheticStack`."""
 
     image: np.ndarray
     band: np.ndarray

@@ -23,7 +23,7 @@ from benchmarks.measure import Failed, measure
 from benchmarks.tools import result
 from evaluation.figures import choose_insets, comparison
 from evaluation.peers import Peer, choose_peers
-from stacks.fuse import Step, fuse
+from fusion.fuse import Step, fuse
 from utils.errors import UserError, cli
 from utils.figures import save
 from utils.images import EXTENSIONS, read_photo, write_png

@@ -22,14 +22,14 @@ from tqdm import tqdm
 from benchmarks.report import Bar, Row, Rows, table, verdicts
 from defocus.sources import Photographs
 from evaluation.tables import write_text
-from stacks.align import Registration, register
-from stacks.synthetic import Motion, SyntheticStack, stack
+from fusion.align import Registration, register
+from fusion.synthetic import Motion, SyntheticStack, stack
 from utils.errors import UserError, cli
 from utils.provenance import provenance
 
 SMALL = {"size": (768, 1024)}
 WIDE = {**SMALL, "spread": 6.0}  # of five layers: up to 24 px
-# name → number of stacks, and what :func:`stacks.synthetic.stack` is asked for; "field" is not for
+# name → number of stacks, and what :func:`fusion.synthetic.stack` is asked for; "field" is not for
 # it, see :func:`in_field`
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP": (6, SMALL),
@@ -91,7 +91,7 @@ def corner_errors(
 
 
 def measure(stacks: int, arguments: Mapping[str, Any], photographs: Photographs) -> Row:
-    """Corner errors over generated stacks."""
+    """Corner errors over generated fusion."""
     arguments = dict(arguments)
     field = arguments.pop("field", None)
     errors, frames, left_out, seconds = [], 0, 0, 0.0

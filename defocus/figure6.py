@@ -18,9 +18,9 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from defocus.guidance import boundary_map
 from defocus.sample import DefocusConfig, Sample, SampleGenerator
 from defocus.sources import Photographs, Source, foregrounds
+from models.mmfnet import boundary_map
 from utils.errors import UserError, cli
 from utils.figures import PAPER, Canvas, save, to_image
 

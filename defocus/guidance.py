@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from defocus.psf import blur
+from models.mmfnet import boundary_map as boundary_map  # where it was before
 
 # Half an 8-bit step: what contributes less to a pixel cannot be seen in it. (In linear light it can
 # still move the darkest sRGB values by a few steps, where the curve is steep.)
@@ -95,17 +96,3 @@ def rightness(shares: Tensor, radii: Tensor) -> Tensor:
     count = winners.sum(0)
     guidance = torch.where(count > 0, winners / count.clamp(min=1), guidance)
     return guidance[:, None]
-
-
-def boundary_map(guidance: Tensor) -> Tensor:
-    """min(1, 2·(1 − maxᵢ Gᵢ)): 1 on the focused/defocused boundary, 0 where one source is right.
-
-    For two photographs it is the paper's 1 − 2·|G − 0.5|.
-
-    Args:
-        guidance: (…, N, 1, H, W), sums to 1 over N.
-
-    Returns:
-        (…, 1, H, W).
-    """
-    return (2 * (1 - guidance.amax(-4))).clamp_max(1)

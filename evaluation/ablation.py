@@ -22,11 +22,11 @@ import torch
 
 import main as training
 from data.build import validation_set
-from data.pairs import find_pairs
 from evaluation import figures, scores, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect
 from evaluation.network import fuse_folder
+from fusion.pairs import find_pairs
 from models.build import load_model
 from training.validation import validate
 from utils.config import Config, load_config, to_dict

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data.pairs import find_pairs
+from fusion.pairs import find_pairs
 from utils.errors import UserError
 from utils.images import EXTENSIONS
 
@@ -42,7 +42,7 @@ def collect(
     """Find the pairs of a folder and the images of every method that belong to them.
 
     Args:
-        sources: folder of pairs, see :func:`data.pairs.find_pairs`.
+        sources: folder of pairs, see :func:`fusion.pairs.find_pairs`.
         methods: name of each method and the folder of its fused images.
         truth, band: folders of all-in-focus images and FDB masks, matched in the same way.
     Returns:

@@ -6,13 +6,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from data.pairs import Pair
-from models.build import load_model
-from models.fuse import fuse_arrays
-from utils.device import choose_device
+from fusion.backends import load_backend
+from fusion.fuse import fuse
+from fusion.pairs import Pair
 from utils.errors import UserError
 from utils.images import read_photo, write_png
 
@@ -30,14 +28,13 @@ def fuse_folder(
     Raises:
         UserError: the weights cannot be loaded, or the output cannot be written.
     """
-    chosen = choose_device(device)
-    model = load_model(weights).to(chosen, memory_format=torch.channels_last)
+    backend = load_backend(weights, device)
     problems, seconds, cpu_seconds = [], [], []
     for pair in tqdm(pairs, unit="pair", desc=NAME, disable=None):
         try:
             images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
             start, cpu_start = time.perf_counter(), time.process_time()
-            fused = fuse_arrays(model, *images).fused
+            fused = fuse(images, backend, align=False).image
             seconds.append(time.perf_counter() - start)
             cpu_seconds.append(time.process_time() - cpu_start)
         except UserError as error:
@@ -49,7 +46,7 @@ def fuse_folder(
     count = max(len(seconds), 1)
     about = {
         "weights": str(weights),
-        "device": str(chosen),
+        "device": backend.device,
         "seconds_per_pair": sum(seconds) / count,
         "cpu_seconds_per_pair": sum(cpu_seconds) / count,
     }

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.pairs import Pair
+from fusion.pairs import Pair
 from evaluation.peers import Commands, Peer
 from utils.atomic import atomic_path
 from utils.errors import UserError

@@ -90,7 +90,7 @@ class SetBoundaryFusion(nn.Module):
         deviations = x - common[:, None]
         limit = most(deviations.abs())
         common = F.pixel_shuffle(self.common(common.clamp(-limit, limit)), 2)
-        own = F.pixel_shuffle(each(self.own, deviations), 2)
+        own = each(lambda y: F.pixel_shuffle(self.own(y), 2), deviations)
         return torch.cat([common, own.flatten(1, 2)], 1)[..., :height, :width]
 
     @staticmethod

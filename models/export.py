@@ -1,13 +1,13 @@
-"""Export a cascade to ONNX: one graph, for images of any size.
+"""Export a cascade to ONNX: one graph, for any number of photographs of any size.
 
     python -m models.export --onnx out.onnx
     python -m models.export --onnx out.onnx --weights runs/mmfnet/best.safetensors
 
-The graph takes image1 and image2 (N, 3, H, W), RGB in [0, 1], of at least 16×16 pixels, and gives
-fused (N, 3, H, W), guidance and boundary (N, 1, H, W), all in [0, 1], and the coefficients of the
-residual (N, C, H, W). A third input, sharpness (models.mmfnet.sharpen), is for stacks and need not
-be given. What the weights are, and their terms, is in the file's metadata. Nothing is
-written unless ONNX Runtime gives with the file what PyTorch gives with the weights.
+The graph takes photographs (N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels, and gives
+fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. What the
+weights are, and their terms, is in the file's metadata. Nothing is written unless ONNX Runtime
+gives with the file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph into
+its steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -24,13 +23,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import numpy_helper
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from defocus.guidance import boundary_map
 from models.build import load_model
-from models.mmfnet import MMFNet, select, sharpen
+from models.initial_fusion import InitialFusion
+from models.mmfnet import MMFNet, boundary_map
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli
 from utils.provenance import provenance
@@ -38,32 +36,38 @@ from utils.provenance import provenance
 WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 TERMS = "non-commercial research and education: trained on BSDS500, see weights/README.md"
 OPSET = 17  # old enough for the runtimes in use; the sub-nets need nothing newer
-SIZES = ((97, 130), (160, 256), (211, 83))  # (H, W) of the check: on the grids of the nets and off
+SHAPES = ((2, 3, 97, 130), (3, 3, 160, 256), (5, 3, 211, 83))  # of the check: on grids and off
 TOLERANCE = 1e-4
-PLANES = ("fused", "guidance", "boundary", "logits")  # then, of a boundary sub-net:
-CORRECTION = ("coefficients", "residual")
-INSIDE = ("logits", "residual")  # no outputs, but models/onnx_backend.py cuts the graph there
+OUTPUTS = {  # with the axes that are free
+    "fused": {1: "height", 2: "width"},
+    "initial": {1: "height", 2: "width"},
+    "guidance": {0: "photographs", 2: "height", 3: "width"},
+    "boundary": {1: "height", 2: "width"},
+    "coefficients": {0: "coefficients", 1: "height", 2: "width"},  # of a boundary sub-net alone
+}
 
 
 class Graph(nn.Module):
-    """The cascade with everything that the ONNX graph names."""
+    """The cascade with everything that the ONNX graph names, for one scene."""
 
     def __init__(self, model: MMFNet):
         super().__init__()
         self.model = model
 
-    def forward(self, image1: Tensor, image2: Tensor, sharpness: Tensor) -> tuple[Tensor, ...]:
-        """``PLANES``, and ``CORRECTION`` if there is a boundary sub-net."""
-        logits = self.model.initial(image1, image2)
-        guidance = torch.sigmoid(sharpen(logits, sharpness))
-        initial = select(image1, image2, guidance)
+    def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
+        """:data:`OUTPUTS` of photographs (N, 3, H, W)."""
+        photographs = photographs[None]
+        # The steps are cut apart at its name; for that it must not be optimised away.
+        guidance = self.model.initial(photographs).guidance[0].clone()
         boundary = boundary_map(guidance)
-        if self.model.boundary is None:
-            return initial.clamp(0, 1), guidance, boundary, logits
-        coefficients = self.model.boundary.coefficients(image1, image2, guidance)
-        residual = self.model.boundary.residual(coefficients, image1, image2)
-        fused = (initial + boundary * residual).clamp(0, 1)
-        return fused, guidance, boundary, logits, coefficients, residual
+        coefficients = None
+        if self.model.boundary is not None:
+            coefficients = self.model.boundary(photographs, guidance[None])[0].clone()
+        initial, fused = self.model.blend(
+            photographs, guidance[None], None if coefficients is None else coefficients[None]
+        )
+        found = fused[0].clamp(0, 1), initial[0], guidance, boundary
+        return found if coefficients is None else (*found, coefficients)
 
 
 @cli
@@ -83,8 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     with atomic_path(args.onnx) as temporary:
         onnx.save(proto, temporary)
     print(f"{args.onnx}: opset {OPSET}, {proto.ByteSize() / 1e6:.1f} MB")
-    for (height, width), error in zip(SIZES, errors, strict=True):
-        print(f"{width}×{height}: at most {error:.1e} from PyTorch")
+    for (count, _, height, width), error in zip(SHAPES, errors, strict=True):
+        print(f"{count} of {width}×{height}: at most {error:.1e} from PyTorch")
 
 
 def about(weights: Path, terms: str | None = None) -> dict[str, str]:
@@ -106,67 +110,58 @@ def about(weights: Path, terms: str | None = None) -> dict[str, str]:
 
 
 def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The cascade as one graph with its weights; batch, height and width are free.
+    """The cascade as one graph with its weights; height and width are free, and the number of
+    photographs, unless the network takes pairs alone.
 
     Args:
-        metadata: to store; how the sub-nets may be tiled is added, see :mod:`models.fuse`.
+        metadata: to store.
     """
-    nets = {"initial": model.initial, "boundary": model.boundary}
-    nets = {name: net for name, net in nets.items() if net is not None}
-    names = [*PLANES, *(CORRECTION if "boundary" in nets else ())]
-    images = ("image1", "image2")
+    pairs = isinstance(model.initial, InitialFusion)
+    names = [name for name in OUTPUTS if model.boundary is not None or name != "coefficients"]
+    free = {"photographs": {0: "photographs", 2: "height", 3: "width"}, **OUTPUTS}
+    if pairs:
+        del free["photographs"][0]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter that PyTorch prefers takes many times as long and needs PyTorch 2.5; the
         # graph is the same.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             Graph(model).eval(),
-            (*(torch.rand(2, 3, 70, 90) for _ in images), torch.ones(())),
+            (torch.rand(2 if pairs else 3, 3, 70, 90),),
             buffer,
-            input_names=[*images, "sharpness"],
+            input_names=["photographs"],
             output_names=names,
-            dynamic_axes={
-                name: {0: "batch", 2: "height", 3: "width"} for name in (*images, *names)
-            },
+            dynamic_axes={name: free[name] for name in ("photographs", *names)},
             opset_version=OPSET,
             dynamo=False,
         )
     proto = onnx.load_from_string(buffer.getvalue())
-    # An input with an initial value need not be given.
-    proto.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "sharpness"))
-    for output in [node for node in proto.graph.output if node.name in INSIDE]:
-        proto.graph.value_info.append(output)
-        proto.graph.output.remove(output)
-    tiles = {
-        name: json.dumps({"multiple": net.multiple, "reach": net.reach})
-        for name, net in nets.items()
-    }
-    onnx.helper.set_model_props(proto, metadata | tiles)
+    onnx.helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
 def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
-    """The largest difference between ONNX Runtime and PyTorch at each of ``SIZES``.
+    """The largest difference between ONNX Runtime and PyTorch at each of ``SHAPES``.
 
     Raises:
         UserError: it is above ``TOLERANCE``.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of an input that has an initial value
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
     random = torch.Generator().manual_seed(0)
     errors = []
-    for size in SIZES:
-        images = [torch.rand(1, 3, *size, generator=random) for _ in range(2)]
-        feed = {f"image{i}": image.numpy() for i, image in enumerate(images, 1)}
-        result = session.run(["fused", "guidance", "boundary"], feed)
+    for shape in SHAPES:
+        photographs = torch.rand(*shape, generator=random)
+        if isinstance(model.initial, InitialFusion):
+            photographs = photographs[:2]
+        result = session.run(list(OUTPUTS)[:4], {"photographs": photographs.numpy()})
         with torch.inference_mode():
-            fusion = model(*images)
-        expected = fusion.fused.clamp(0, 1), fusion.guidance, fusion.boundary
+            fusion = model(photographs[None])
+        expected = fusion.fused.clamp(0, 1), fusion.initial, fusion.guidance, fusion.boundary
         errors.append(
-            max(np.abs(x - y.numpy()).max() for x, y in zip(result, expected, strict=True))
+            max(np.abs(x - y[0].numpy()).max() for x, y in zip(result, expected, strict=True))
         )
     if not max(errors) <= TOLERANCE:
         raise UserError(

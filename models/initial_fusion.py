@@ -14,6 +14,7 @@ from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 # Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
 # is blurred. Multiplied, it selects.
 SHARPNESS = 4.0
+TIE = 1e-3  # scores nearer than this are equal, so that rounding does not tell equals apart
 
 
 class Guidance(NamedTuple):
@@ -95,10 +96,10 @@ class SetInitialFusion(nn.Module):
         height, width = photographs.shape[-2:]
         x = self.net(halve(amplify(photographs), self.multiple))
         common = mean(x)
-        scores = each(self.score, x - common[:, None])
+        scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common[:, None])
         neither = self.neither(torch.cat([common, most(x) - common], 1))
         scores, neither = (  # in full precision: the softmax needs it
-            F.pixel_shuffle(logits, 2)[..., :height, :width].float() for logits in (scores, neither)
+            logits[..., :height, :width].float() for logits in (scores, F.pixel_shuffle(neither, 2))
         )
         return Guidance(decide(scores, neither), scores, neither)
 
@@ -111,7 +112,7 @@ def decide(scores: Tensor, neither: Tensor) -> Tensor:
     """
     chosen = (SHARPNESS * scores).softmax(1)
     second = scores.topk(2, 1).values[:, 1:]
-    best = (scores >= second).to(scores.dtype)
+    best = (scores >= second - TIE).to(scores.dtype)
     return torch.lerp(chosen, best / best.sum(1, keepdim=True), neither.sigmoid()[:, None])
 
 

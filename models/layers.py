@@ -29,9 +29,9 @@ class ResBlock(nn.Module):
         return x + self.scale * self.conv2(F.relu(self.conv1(x)))
 
 
-def each(layer: nn.Module, x: Tensor) -> Tensor:
+def each(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer to each photograph (B, N, C, H, W) by itself."""
-    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return _as_set(layer(x.flatten(0, 1)), x)
 
 
 def mean(x: Tensor) -> Tensor:
@@ -151,4 +151,9 @@ def halve(x: Tensor, multiple: int) -> Tensor:
     planes = x.flatten(0, 1)
     if any(padding):
         planes = F.pad(planes, padding, mode="replicate")
-    return F.pixel_unshuffle(planes, 2).unflatten(0, x.shape[:2])
+    return _as_set(F.pixel_unshuffle(planes, 2), x)
+
+
+def _as_set(planes: Tensor, x: Tensor) -> Tensor:
+    """(B·N, …) as (B, N, …) like ``x``; in a graph, ``unflatten`` would fix N."""
+    return planes.reshape(*x.shape[:2], *planes.shape[1:])

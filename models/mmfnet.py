@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from defocus.guidance import boundary_map
-
 
 class Fusion(NamedTuple):
     """What the cascade makes of N photographs; images (B, 3, H, W), in [0, 1]."""
@@ -20,10 +18,18 @@ class Fusion(NamedTuple):
     neither: Tensor | None
 
 
-def select(photographs: Tensor, guidance: Tensor) -> Tensor:
-    """Initial fusion Σᵢ Gᵢ·Iᵢ, from the first on, so that equal pixels stay exactly as they are."""
-    first = photographs[:, 0]
-    return first + (guidance[:, 1:] * (photographs[:, 1:] - first[:, None])).sum(1)
+def boundary_map(guidance: Tensor) -> Tensor:
+    """min(1, 2·(1 − maxᵢ Gᵢ)): 1 on the focused/defocused boundary, 0 where one source is right.
+
+    For two photographs it is the paper's 1 − 2·|G − 0.5|.
+
+    Args:
+        guidance: (…, N, 1, H, W), sums to 1 over N.
+
+    Returns:
+        (…, 1, H, W).
+    """
+    return (2 * (1 - guidance.amax(-4))).clamp_max(1)
 
 
 class MMFNet(nn.Module):
@@ -52,9 +58,23 @@ class MMFNet(nn.Module):
         found = self.initial(photographs)
         if guidance is not None:
             found = found._replace(guidance=guidance)
-        initial = fused = select(photographs, found.guidance)
+        coefficients = self.boundary(photographs, found.guidance) if self.boundary else None
+        initial, fused = self.blend(photographs, found.guidance, coefficients)
         boundary = boundary_map(found.guidance)
-        if self.boundary is not None:
-            coefficients = self.boundary(photographs, found.guidance)
-            fused = initial + boundary * self.boundary.residual(coefficients, photographs)
         return Fusion(fused, initial, found.guidance, boundary, found.scores, found.neither)
+
+    def blend(
+        self, photographs: Tensor, guidance: Tensor, coefficients: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Initial and final fusion (B, 3, H, W) as the sub-nets decided; the same without
+        coefficients.
+
+        The initial fusion Σᵢ Gᵢ·Iᵢ is taken from the first photograph on, so that equal pixels
+        stay exactly as they are.
+        """
+        first = photographs[:, :1]
+        initial = (first + (guidance * (photographs - first)).sum(1, keepdim=True))[:, 0]
+        if coefficients is None:
+            return initial, initial
+        residual = self.boundary.residual(coefficients, photographs)
+        return initial, initial + boundary_map(guidance) * residual

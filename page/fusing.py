@@ -7,21 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 from PIL import Image
 
-from data.pairs import name_pair
-from data.stack_files import find_stack
-from models.build import load_model
-from stacks.cascade import WEIGHTS, load_cascade
-from stacks.fuse import Progress, Step
-from stacks.fuse_files import fuse_stack
-from stacks.options import Options
-from stacks.outputs import colored
-from stacks.pairs import fuse_pair
-from utils.device import choose_device
+from fusion.backends import load_backend
+from fusion.fuse import Progress, Step
+from fusion.fuse_files import fuse_stack
+from fusion.options import Options
+from fusion.outputs import colored
+from fusion.stack_files import find_stack
 from utils.images import read_photo
 
 SHOWN = 2000  # pixels: long side of a picture on the page; the download has them all
@@ -53,57 +47,25 @@ class Fuser:
     """The trained cascade, with the same weights in the same form as the command line has.
 
     Args:
-        weights: safetensors, by default the shipped.
-        device: as ``--device`` has it.
+        weights, device: as the command line has them.
     """
 
-    def __init__(self, weights: Path = WEIGHTS, device: str = "auto"):
-        model = load_model(weights).to(choose_device(device))
-        self.model = model.to(memory_format=torch.channels_last)
-        self.cascade = load_cascade(None if weights == WEIGHTS else weights, device)
+    def __init__(self, weights: Path | None = None, device: str = "auto"):
+        self.backend = load_backend(weights, device)
 
     def fuse(self, paths: Sequence[Path], align: bool, folder: Path, progress: Progress) -> Result:
-        """Fuse photographs into a folder as ``run_inference.py`` does.
-
-        Two that need no alignment are a pair, anything else is a stack.
+        """Fuse photographs into a folder as ``run_inference.py --stack`` does.
 
         Raises:
             UserError: they cannot be read or do not fit each other.
         """
-        if len(paths) == 2 and not align:
-            return self._fuse_pair(paths, folder, progress)
-        return self._fuse_stack(paths, align, folder, progress)
-
-    def _fuse_pair(self, paths: Sequence[Path], folder: Path, progress: Progress) -> Result:
-        done = fuse_pair(self.model, name_pair(*paths), folder, maps=True)
-        sources = [
-            (_show(folder / f"shown-{i}.jpg", read_photo(paths[i]).rgb), paths[i].name)
-            for i in progress(range(2), "showing")
-        ]
-        fused, guidance, boundary = (Path(done[k]) for k in ("fused", "guidance", "boundary"))
-        index = (cv2.imread(str(guidance), cv2.IMREAD_GRAYSCALE) < 128).astype(np.uint16)
-        image = read_photo(fused).rgb
-        return Result(
-            fused,
-            _show(folder / "shown.jpg", image),
-            sources,
-            (_show(folder / "origin.png", colored(index, 2)), guidance, boundary),
-            _summary(image, done["seconds"], {i: path.name for i, path in enumerate(paths)}, 2),
-        )
-
-    def _fuse_stack(
-        self, paths: Sequence[Path], align: bool, folder: Path, progress: Progress
-    ) -> Result:
-        shown, decided = {}, {}
+        shown = {}
 
         def observe(step: Step) -> None:
             shown[step.frame] = _show(folder / f"shown-{step.frame}.jpg", step.aligned)
-            if len(paths) == 2:
-                for kind in ("guidance", "boundary"):
-                    decided[kind] = _show(folder / f"{kind}.png", getattr(step, kind))
 
         source, options = find_stack(paths), Options(align=align, maps=True)
-        report = fuse_stack(self.cascade, source, folder, options, progress, observe)
+        report = fuse_stack(self.backend, source, folder, options, progress, observe)
         used, left_out = {}, []
         for i, frame in enumerate(report["frames"]):
             name = Path(frame["file"]).name
@@ -111,19 +73,18 @@ class Fuser:
                 used[i] = name
             else:
                 left_out.append(f"{name} was left out: {frame['reason']}.")
-        decoded = sum("matrix" in frame for frame in report["frames"])
-        fused, origin = (folder / report["files"][kind] for kind in ("fused", "depth"))
-        image = read_photo(fused).rgb
+        files = {kind: folder / name for kind, name in report["files"].items()}
+        image = read_photo(files["fused"]).rgb
         return Result(
-            fused,
+            files["fused"],
             _show(folder / "shown.jpg", image),
             [(shown[i], name) for i, name in used.items()],
             (
-                _show(folder / "origin.png", read_photo(origin).rgb),
-                decided.get("guidance"),
-                decided.get("boundary"),
+                _show(folder / "origin.png", read_photo(files["depth"]).rgb),
+                files.get("guidance"),
+                files.get("boundary"),
             ),
-            _summary(image, report["seconds"], used, decoded, left_out),
+            _summary(image, report["seconds"], used, len(report["frames"]), left_out),
         )
 
 

@@ -46,6 +46,17 @@ def weights(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def onnx_weights(weights) -> str:
+    """The same as a graph."""
+    pytest.importorskip("onnxruntime")
+    from models import export
+
+    path = Path(weights).with_suffix(".onnx")
+    assert export.main(["--onnx", str(path), "--weights", weights]) == 0
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def photographs(tmp_path_factory) -> Path:
     """A folder of eight photographs."""
     folder = tmp_path_factory.mktemp("photographs")

@@ -26,6 +26,43 @@ def focus_stack(
     return frames
 
 
+class Sharpest:
+    """A back end by a rule that needs no training: the photograph with most detail is right.
+
+    Attributes:
+        asked: how many photographs the boundary sub-net saw, each time.
+    """
+
+    device, threads, memory, features, largest = "cpu", 2, 0, 0, 8
+
+    def __init__(self, coefficients: float | None = None, reach: int = 9):
+        self.fill, self.reach, self.asked = coefficients, reach, []
+
+    def load(self, photographs: Sequence[np.ndarray]) -> np.ndarray:
+        full = 1 if photographs[0].dtype == np.float32 else np.iinfo(photographs[0].dtype).max
+        return np.stack(photographs).transpose(0, 3, 1, 2).astype(np.float32) / full
+
+    def guide(self, photographs: np.ndarray) -> np.ndarray:
+        detail = [
+            cv2.blur(np.abs(cv2.Laplacian(planes.mean(0), cv2.CV_32F)), (self.reach, self.reach))
+            for planes in photographs
+        ]
+        best = np.argmax(detail, 0)
+        return (best == np.arange(len(photographs))[:, None, None]).astype(np.float32)
+
+    def coefficients(self, photographs: np.ndarray, guidance: np.ndarray) -> np.ndarray | None:
+        self.asked.append(len(photographs))
+        if self.fill is None:
+            return None
+        return np.full((1, *guidance.shape[1:]), self.fill, np.float32)
+
+    def blend(
+        self, photographs: np.ndarray, guidance: np.ndarray, coefficients: np.ndarray | None
+    ) -> np.ndarray:
+        initial = (guidance[:, None] * photographs).sum(0)
+        return initial if coefficients is None else initial + coefficients
+
+
 def save_stack(folder: Path, frames: Sequence[np.ndarray], name: str = "f{}.png") -> list[Path]:
     """Write frames as files, numbered from 1."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,9 @@ from conftest import texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stacks.align import Registration, common_area, register, warp
-from stacks.motion import reduce
-from stacks.synthetic import Motion, sharp_photographs, stack
+from fusion.align import Registration, common_area, register, warp
+from fusion.motion import reduce
+from fusion.synthetic import Motion, sharp_photographs, stack
 
 SIZE = HEIGHT, WIDTH = 240, 320
 STILL = Registration(np.eye(3), np.ones(3))

@@ -18,8 +18,8 @@ from benchmarks.measure import Failed, measure
 from benchmarks.parts import Setting
 from benchmarks.report import Bar, Rows, table, verdicts
 from evaluation.peers import PEERS, Peer, choose_peers
-from stacks.align import Registration
-from stacks.synthetic import SyntheticStack
+from fusion.align import Registration
+from fusion.synthetic import SyntheticStack
 
 FIRST_FRAME = """
 import shutil, sys
@@ -196,11 +196,11 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
         assert rows.rows["oracle selection"]["band"] > rows.rows["ours"]["band"]
 
 
-def test_running_fusion_does_not_lose_to_plain_folding(setting, tmp_path):
+def test_groups_do_not_lose_to_plain_folding(setting, tmp_path):
     rows = Rows(tmp_path / "folding.json", resume=False)
     parts.folding(setting, rows)
     ours, pairwise, _ = rows.rows.values()
-    assert list(rows.rows) == ["running fusion (ours)", "pairwise folding", "tree"]
+    assert list(rows.rows) == ["groups (ours)", "pairwise folding", "tree"]
     assert ours["band"] > pairwise["band"] - 0.3 and ours["stacks"] == 2
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import evaluate
-from data.pairs import find_pairs
 from evaluation import peers, runs
+from fusion.pairs import find_pairs
 from tests.conftest import ROOT, texture
 from utils.images import read_photo, write_png
 

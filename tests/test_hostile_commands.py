@@ -21,10 +21,10 @@ from PIL import Image
 from test_inference import files, noise
 
 from benchmarks import fault_files
-from data.pairs import name_pair
-from data.stack_files import find_stack, find_stacks, look_into
+from fusion.pairs import name_pair
+from fusion.stack_files import find_stack, find_stacks, look_into
 from run_inference import main
-from stacks import batch
+from fusion import batch
 from utils.errors import UserError, cli
 
 FRAMES = focus_stack(2)

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import NETS
+from models.fuse import fuse_arrays
 from PIL import Image, ImageCms
 
 from models.build import load_model, save_weights
-from models.fuse import fuse_arrays
 from run_inference import main
 from utils.errors import UserError
 from utils.images import Metadata, Photo, read_photo, write_photo

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.pairs import find_pairs, name_pair
+from fusion.pairs import find_pairs, name_pair
 from utils.errors import UserError
 
 

@@ -20,9 +20,9 @@ from focus_stacks import focus_stack, save_stack
 from PIL import Image, ImageCms
 from test_inference import files, pixels, png_head
 
+from fusion.backends import load_cascade
+from fusion.fuse import fuse
 from run_inference import amount, main
-from stacks.cascade import load_cascade
-from stacks.fuse import fuse
 from utils.images import Metadata, Photo, read_photo, write_photo
 
 FRAMES = focus_stack()

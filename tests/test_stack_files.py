@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.stack_files import find_stack, find_stacks, look_into
-from stacks.frames import BrokenFrame, Frames, widened
-from stacks.order import by_focus
+from fusion.frames import BrokenFrame, Frames, widened
+from fusion.order import by_focus
+from fusion.stack_files import find_stack, find_stacks, look_into
 from utils.errors import UserError
 
 FRAMES = focus_stack()

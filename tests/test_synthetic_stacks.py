@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from defocus.sources import Photographs
-from stacks.synthetic import Motion, SyntheticStack, sharp_photographs, stack
+from fusion.synthetic import Motion, SyntheticStack, sharp_photographs, stack
 
 SIZE = (120, 160)
 
@@ -125,7 +125,7 @@ def test_sixteen_bits_hold_the_same_picture_finer(made):
 
 def test_tiles_leave_no_trace(made, monkeypatch):
     whole = made(9, (150, 130), layers=3, frames=3)
-    monkeypatch.setattr("stacks.synthetic.TILE", 48)
+    monkeypatch.setattr("fusion.synthetic.TILE", 48)
     tiled = made(9, (150, 130), layers=3, frames=3)
     assert difference(whole.frames[1], tiled.frames[1]).max() <= 1  # rounding
     np.testing.assert_array_equal(whole.band, tiled.band)

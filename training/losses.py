@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defocus.guidance import boundary_map
-from models.mmfnet import Fusion
+from models.mmfnet import Fusion, boundary_map
 
 # 43 dB. The logarithm weighs a sample by the reciprocal of its error: without a floor, scenes that
 # are hardly blurred would outweigh all others, and teach the boundary sub-net to do nothing.

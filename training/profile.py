@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, tensorboard_trace_handler
 from tqdm import tqdm
 
 from data.datasets import Batch
-from stacks.report import peak_memory
+from fusion.report import peak_memory
 from training.trainer import Trainer
 
 WARM_UP = 2  # steps before those that are timed

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.datasets import in_order
-from defocus.guidance import boundary_map
-from models.mmfnet import Fusion
+from models.mmfnet import Fusion, boundary_map
 from utils import markdown
 
 ROWS = {

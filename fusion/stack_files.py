@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.pairs import Problem, is_same
+from fusion.pairs import Problem, is_same
 from utils.errors import UserError
 from utils.images import EXTENSIONS, Probe, probe
 
 ORDERS = ("name", "time", "focus")
 MULTI_PAGE = (".tif", ".tiff")
-KINDS = ("Fusion", "Index", "Depth", "Confidence", "Preview", "Steps")
+KINDS = "Fusion Index Depth Confidence Guidance Boundary Preview Steps".split()
 FRAME = re.compile(r"(.+)[-_ ]([A-Za-z]|[0-9]+)")  # the name of a stack, and of a frame of it
 RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
 
@@ -31,11 +31,13 @@ class Source(NamedTuple):
         name: of its results.
         origin: the folder or file that it was named by.
         files: in the natural order of their names; one multi-page TIFF, or a file for each frame.
+        pair: two files that were named as a pair: fused both or not at all, without a record.
     """
 
     name: str
     origin: Path
     files: tuple[Path, ...]
+    pair: bool = False
 
 
 class Frame(NamedTuple):

@@ -17,7 +17,8 @@ MARKS = (
     re.compile(r"(?P<name>.*?)[-_ .]?(?P<mark>[ab])", re.IGNORECASE | re.DOTALL),
     re.compile(r"(?P<name>|.*?(?=[-_ .]))[-_ .]?(?P<mark>[12])", re.DOTALL),
 )
-SKIPPED = re.compile(r"(.*-)?(fusion|guidance|boundary|truth)", re.IGNORECASE | re.DOTALL)
+KINDS = "fusion|guidance|boundary|index|depth|confidence|preview|truth"
+SKIPPED = re.compile(rf"(.*-)?({KINDS})", re.IGNORECASE | re.DOTALL)
 FORMS = "NAME-A/NAME-B, NAME_A/NAME_B, NAMEA/NAMEB, NAME-1/NAME-2 or NAME_1/NAME_2"
 
 
@@ -45,8 +46,8 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
 
     The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
     …_1 and …_2, in capitals or not; the types may differ. A.png and B.png are named after
-    their folder. Results of an earlier run and ground truth (…-Fusion, …-Guidance, …-Boundary,
-    …-Truth) are skipped.
+    their folder. Results of an earlier run and ground truth (…-Fusion, …-Guidance, …-Truth and so
+    on) are skipped.
 
     Returns:
         The pairs, and what else lies there: an image without its other half, several candidates

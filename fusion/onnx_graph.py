@@ -1,7 +1,6 @@
-"""The sub-nets as graphs of their own, cut out of the one that :mod:`models.export` wrote.
+"""Steps of the cascade as graphs of their own, cut out of the one that :mod:`models.export` wrote.
 
-Needs neither PyTorch nor a second file: ONNX Runtime computes all of a graph, even what is not
-asked for, and boundary fusion is most of the work.
+Needs no PyTorch: ONNX Runtime computes all of a graph, even what is not asked for.
 """
 
 from __future__ import annotations
@@ -20,20 +19,8 @@ class Part(NamedTuple):
     output: str
 
 
-class Cut(NamedTuple):
-    """Parts of a graph, serialised, and the metadata of the file; see :mod:`models.export`."""
-
-    graphs: dict[str, bytes]
-    about: dict[str, str]
-
-
-def cut(path: str | Path, parts: Mapping[str, Part]) -> Cut:
-    """Cut parts out of an ONNX file.
-
-    Args:
-        path: of the file.
-        parts: by the name of the sub-net ("initial", "boundary"); one that the file does not have
-            is left out.
+def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
+    """Cut parts out of an ONNX file, each serialised; one whose names it has not is left out.
 
     Raises:
         UserError: onnx is not installed, or the file is missing, broken or none of ours.
@@ -48,12 +35,12 @@ def cut(path: str | Path, parts: Mapping[str, Part]) -> Cut:
         ) from error
     try:
         model = onnx.load(path)
-        about = {entry.key: entry.value for entry in model.metadata_props}
+        outputs = {output.name for output in model.graph.output}
         extractor = Extractor(model)
         graphs = {
             name: extractor.extract_model(part.inputs, [part.output]).SerializeToString()
             for name, part in parts.items()
-            if name in about
+            if outputs >= {part.output, *part.inputs[1:]}
         }
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
@@ -61,7 +48,7 @@ def cut(path: str | Path, parts: Mapping[str, Part]) -> Cut:
         raise not_ours(path) from error
     if "initial" not in graphs:
         raise not_ours(path)
-    return Cut(graphs, about)
+    return graphs
 
 
 def not_ours(path: str | Path) -> UserError:

@@ -1,7 +1,7 @@
 """Register the frames of a focus stack to one another, and match their exposure.
 
 Frames that are neighbours in the stack share sharp parts, distant ones may not; so each frame is
-registered to the one before (:mod:`stacks.motion`), and the motions are chained to the middle one.
+registered to the one before (:mod:`fusion.motion`), and the motions are chained to the middle one.
 Of the frames before, only the last two are kept, reduced: memory does not depend on their number.
 The exposure of all is brought to the median of the frames: one that is wrong changes nothing.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stacks.motion import MOTIONS, Small, compare, corners_of, find_gain, find_motion, reduce
-from stacks.windows import Window
+from fusion.motion import MOTIONS, Small, compare, corners_of, find_gain, find_motion, reduce
+from fusion.windows import Window
 
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
 STILL = 0.02  # pixels: a frame that has moved by less stays as it is
@@ -53,7 +53,7 @@ class Registration:
 @dataclass
 class _Place:
     """How a frame lies on the first one of its scene, see :class:`Registration`; and in how much
-    it differs from the most similar of its neighbours, see :mod:`stacks.motion`."""
+    it differs from the most similar of its neighbours, see :mod:`fusion.motion`."""
 
     matrix: np.ndarray
     gain: np.ndarray

@@ -1,4 +1,4 @@
-"""Files written for a stack: the fused image, maps of where it comes from, steps, a preview."""
+"""Files of a result: the fused image, maps of where it comes from, steps, a preview."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.pairs import is_same
-from data.stack_files import Stack
-from stacks.fuse import Fusion, Step
-from stacks.options import Options
+from fusion.backends import LARGEST
+from fusion.fuse import Fusion, Step
+from fusion.options import Options
+from fusion.pairs import is_same
+from fusion.stack_files import Stack
 from utils.atomic import replaceable
 from utils.errors import UserError
 from utils.images import Photo, check_writable, write_photo, write_png
@@ -25,7 +26,7 @@ PREVIEW = 800  # pixels: long side at most
 PREVIEWED = 24  # frames at most: a preview of any stack stays small
 FRAME_TIME, RESULT_TIME = 150, 2000  # ms
 STEP = re.compile(r"\d+-(Aligned|Guidance|Boundary)\.\w+")  # a file of --save-steps
-MAPS = ("Index", "Depth", "Confidence")
+MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
 
 
 def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
@@ -35,7 +36,7 @@ def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) ->
         UserError: the format cannot hold them.
     """
     format = format or ("tiff" if dtype == np.float32 else "png")
-    path = folder / f"{name}-Fusion{FORMATS[format]}"
+    path = folder / f"{name and name + '-'}Fusion{FORMATS[format]}"
     check_writable(path, dtype)
     return path
 
@@ -43,7 +44,8 @@ def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) ->
 def writing_memory(options: Options, size: tuple[int, int]) -> int:
     """Bytes that what is written beside the result (H, W) takes beyond merging, as measured."""
     pixels = size[0] * size[1]
-    return 13 * pixels * options.maps + 6 * pixels * options.steps + 60_000_000 * options.preview
+    maps = 13 * options.maps + 6 * options.steps + 2 * LARGEST * (options.steps or options.preview)
+    return maps * pixels + 60_000_000 * options.preview
 
 
 def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
@@ -100,7 +102,7 @@ class Outputs:
     _shown: list[Image.Image] = field(default_factory=list)
 
     def observe(self, step: Step) -> None:
-        """Take note of a merge, as :func:`stacks.fuse.fuse` reports it."""
+        """Take note of a frame, as :func:`fusion.fuse.fuse` reports it."""
         if self.options.steps:
             start = self.folder / self._name("Steps") / f"{step.frame:03}"
             aligned = Path(f"{start}-Aligned").with_suffix(Path(self.result).suffix)
@@ -124,6 +126,8 @@ class Outputs:
                 "depth": colored(fusion.index, len(self.stack.frames)),
                 "confidence": fusion.confidence,
             }
+            if fusion.guidance is not None:
+                maps |= {"guidance": fusion.guidance, "boundary": fusion.boundary}
             for kind, image in maps.items():
                 files[kind] = self._name(f"{kind.capitalize()}.png")
                 write_png(self.folder / files[kind], image)
@@ -135,7 +139,7 @@ class Outputs:
         return files
 
     def _name(self, kind: str) -> str:
-        return f"{self.result.rpartition('-')[0]}-{kind}"
+        return f"{self.result.rpartition('Fusion.')[0]}{kind}"
 
     def _animate(self, path: Path, result: Image.Image) -> None:
         """The frames one after another, then the result for a while, again and again."""

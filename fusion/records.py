@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from data.stack_files import Source
-from stacks.options import Options
-from stacks.outputs import FORMATS
+from fusion.options import Options
+from fusion.outputs import FORMATS
+from fusion.stack_files import Source
 from utils.atomic import atomic_path, partial
 from utils.errors import UserError
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
-# Boxes have sides of a multiple of this; with what the nets see around them, 16 pixels, they are on
-# the grid of the nets, 32.
-GRID = 32
+GRID = 32  # tiles and boxes begin at multiples of this, on the grid of the sub-nets
 
 Window = tuple[slice, slice]
 
@@ -20,6 +20,24 @@ def squares(window: Window, side: int) -> list[Window]:
         for y in range(rows.start, rows.stop, side)
         for x in range(columns.start, columns.stop, side)
     ]
+
+
+def tiles(size: tuple[int, int], side: int) -> list[Window]:
+    """Tiles on the grid that cover a picture (H, W), of about the same size, at most ``side``."""
+
+    def cut(length: int) -> list[slice]:
+        cells = -(-length // GRID)
+        count = -(-cells // max(1, side // GRID))
+        edges = [cells * i // count * GRID for i in range(count)] + [length]
+        return [slice(*edge) for edge in zip(edges[:-1], edges[1:], strict=True)]
+
+    return [(rows, columns) for rows in cut(size[0]) for columns in cut(size[1])]
+
+
+def at(planes: Any, window: Window) -> Any:
+    """A window of planes (…, H, W), array or tensor."""
+    rows, columns = window
+    return planes[..., rows, columns]
 
 
 def boxes(mask: np.ndarray, window: Window, side: int) -> list[Window]:
@@ -44,6 +62,11 @@ def halved(window: Window) -> Window:
     return tuple(slice(s.start // 2, -(-s.stop // 2)) for s in window)
 
 
+def doubled(window: Window) -> Window:
+    """A window of half resolution at full."""
+    return tuple(slice(2 * s.start, 2 * s.stop) for s in window)
+
+
 def around(window: Window, size: tuple[int, int], view: int) -> Window:
     """A window and what is seen around it in a picture (H, W)."""
     return tuple(
@@ -57,17 +80,3 @@ def within(window: Window, outer: Window) -> Window:
     return tuple(
         slice(s.start - o.start, s.stop - o.start) for s, o in zip(window, outer, strict=True)
     )
-
-
-def filled(
-    plane: np.ndarray | None, size: tuple[int, int], window: Window, values: np.ndarray | None
-) -> np.ndarray | None:
-    """A plane (h, w, C) with values in a window, and zeros where it had none; what is beyond its
-    border is left out."""
-    if values is None:
-        return plane
-    if plane is None:
-        plane = np.zeros((*size, values.shape[2]), np.float32)
-    target = plane[window]
-    target[:] = values[: target.shape[0], : target.shape[1]]
-    return plane

@@ -28,7 +28,7 @@ from defocus.guidance import INVISIBLE, defocused_share
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
 from defocus.sources import Photographs
-from stacks.windows import Window, squares
+from fusion.windows import Window, squares
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 TILE = 768  # pixels: side of what is rendered at once

@@ -1,4 +1,4 @@
-"""Fuse a stack of files to files: what the command line does with each stack."""
+"""Fuse files to files: what the command line does with each pair and each stack."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data.pairs import Problem
-from data.stack_files import Source, Stack, look_into
-from stacks import records
-from stacks.alpha import of_stack
-from stacks.cascade import Cascade
-from stacks.frames import BrokenFrame, Frames
-from stacks.fuse import SMALLEST, Fusion, Progress, Step, fuse
-from stacks.merge import needed_memory
-from stacks.options import Options
-from stacks.order import by_focus
-from stacks.outputs import Outputs, check_free, result_path, writing_memory
-from stacks.report import describe
+from fusion import records
+from fusion.alpha import of_stack
+from fusion.backends import Backend
+from fusion.engine import needed_memory
+from fusion.frames import BrokenFrame, Frames
+from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
+from fusion.options import Options
+from fusion.order import by_focus
+from fusion.outputs import Outputs, check_free, result_path, writing_memory
+from fusion.pairs import Problem
+from fusion.report import describe
+from fusion.stack_files import Source, Stack, look_into
 from utils.atomic import atomic_files
 from utils.errors import UserError
 from utils.images import Photo
@@ -33,18 +33,21 @@ class Plan(NamedTuple):
 
 
 def plan(
-    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+    backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> Plan:
     """What is to be done with a stack; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
     """
-    stack = look_into(source, options.order, SMALLEST, options.strict)
+    strict = options.strict or source.pair
+    stack = look_into(source, options.order, SMALLEST, strict)
     result = result_path(output, source.name, options.format, stack.dtype)
     check_free(result, options, source.files)
-    records.check_stack(output, source.name)
-    needed = needed_memory(stack.size, stack.dtype, cascade) + writing_memory(options, stack.size)
+    check = records.check_pair if source.pair else records.check_stack
+    check(output, source.name)
+    needed = needed_memory(stack.size, stack.dtype, backend, 2)
+    needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         height, width = stack.size
         raise UserError(
@@ -63,14 +66,14 @@ def plan(
 
 
 def outline(
-    cascade: Cascade, source: Source, output: Path, options: Options, progress: Progress
+    backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> str:
     """What :func:`fuse_stack` would do with a stack; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
     """
-    stack, result, memory = plan(cascade, source, output, options, progress)
+    stack, result, memory = plan(backend, source, output, options, progress)
     height, width = stack.size
     return "\n".join(
         [
@@ -83,29 +86,30 @@ def outline(
 
 
 def fuse_stack(
-    cascade: Cascade,
+    backend: Backend,
     source: Source,
     output: Path,
     options: Options,
     progress: Progress,
-    observe: Callable[[Step], None] = lambda step: None,
+    observe: Callable[[Step], None] | None = None,
 ) -> dict:
     """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is told of each merge, see :func:`stacks.fuse.fuse`.
+    ``observe`` is told of each frame, see :func:`fusion.fuse.fuse`.
 
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.
     """
-    stack, result, _ = plan(cascade, source, output, options, progress)
+    stack, result, _ = plan(backend, source, output, options, progress)
     while True:
         started = time.perf_counter()
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
-                observers = outputs.observe, observe
-                fusion = _fuse(cascade, images, source, options, observers, progress)
+                watched = [outputs.observe] * (options.steps or options.preview)
+                observers = [*watched, *([observe] if observe else [])]
+                fusion = _fuse(backend, images, source, options, observers, progress)
                 alpha = of_stack(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
@@ -119,9 +123,9 @@ def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) 
     """The stack without a frame that cannot be decoded.
 
     Raises:
-        UserError: with ``options.strict``, or if fewer than two are left.
+        UserError: with ``options.strict``, of a pair, or if fewer than two are left.
     """
-    if options.strict:
+    if options.strict or source.pair:
         raise UserError(str(error)) from error
     frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
     if len(frames) < 2:
@@ -131,7 +135,7 @@ def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) 
 
 
 def _fuse(
-    cascade: Cascade,
+    backend: Backend,
     images: Frames,
     source: Source,
     options: Options,
@@ -141,16 +145,21 @@ def _fuse(
     limit = options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
+
+    def observe_all(step: Step) -> None:
+        for observe in observers:
+            observe(step)
+
     try:
         fusion = fuse(
             images,
-            cascade,
+            backend,
             align=options.align,
             motion=options.motion,
             exposure=options.exposure,
             crop=options.crop,
             memory=limit,
-            observe=lambda step: [observe(step) for observe in observers],
+            observe=observe_all if observers else None,
             progress=progress,
         )
     except ValueError as error:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stacks.align import Registration, warp
-from stacks.frames import Frames, widened
-from stacks.fuse import Fusion
+from fusion.align import Registration, warp
+from fusion.frames import Frames, widened
+from fusion.fuse import Fusion
 
 
 def least(alphas: Iterable[np.ndarray]) -> np.ndarray | None:

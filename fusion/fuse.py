@@ -1,10 +1,10 @@
-"""Fuse a focus stack: align the frames, merge them one after another.
+"""Fuse photographs of one scene: align them if asked to, and fuse them in groups.
 
 >>> fusion = fuse([frame1, frame2, frame3])
 >>> fusion.image, fusion.index
 
-Frames are read one at a time, twice if they are to be aligned (to register them, then to merge
-them), so that a stack of any length takes the memory of a few frames.
+Frames are read one at a time, twice if they are to be aligned (to register them, then to fuse
+them), and those of a group are held.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stacks.align import Registration, common_area, register, warp
-from stacks.cascade import Cascade, load_cascade
-from stacks.merge import THREAD, RunningFusion, boundary_map, needed_memory
-from stacks.windows import Window
+from fusion.align import Registration, common_area, register, warp
+from fusion.backends import Backend, load_backend
+from fusion.engine import fuse_group, group_size, needed_memory
+from fusion.windows import Window
 
 SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
 DTYPES = (np.uint8, np.uint16, np.float32)
@@ -35,11 +35,11 @@ class FrameReport:
     """What became of a frame.
 
     Attributes:
-        used: whether it was merged; if not, ``reason`` says why.
+        used: whether it was fused; if not, ``reason`` says why.
         matrix: 3×3, from pixels of the reference frame to pixels of this one.
         gain: factors on its stored R, G and B that match the median of the frames.
         share: of the result's pixels that come from it.
-        seconds: to warp and merge it.
+        seconds: to warp and fuse it, its share of its group's.
         warning: in what it differs from the other frames, or None.
     """
 
@@ -54,7 +54,7 @@ class FrameReport:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A fused stack.
+    """Fused photographs.
 
     Attributes:
         image: (h, w, 3) of the frames' type.
@@ -63,6 +63,8 @@ class Fusion:
         confidence: (h, w) uint8; 255 where one frame was clearly right, 0 where none was.
         area: rows and columns of the reference frame that ``image`` shows.
         frames: a report of each frame, in the order given.
+        guidance: (h, w) float16, of two frames that were fused: 1 where the first is right, 0 where
+            the second is, 0.5 where neither; otherwise None.
     """
 
     image: np.ndarray
@@ -70,24 +72,26 @@ class Fusion:
     confidence: np.ndarray
     area: Window
     frames: list[FrameReport]
+    guidance: np.ndarray | None = None
+
+    @property
+    def boundary(self) -> np.ndarray | None:
+        """(h, w) float16, of two frames: 1 − 2·|G − 0.5|, where the residual acts."""
+        return None if self.guidance is None else 1 - np.abs(2 * self.guidance - 1)
 
 
 class Step(NamedTuple):
-    """A merge, as ``observe`` gets it: the aligned frame and what was decided on it."""
+    """A frame, as ``observe`` gets it, and what was decided on it in its group."""
 
     frame: int
     aligned: np.ndarray  # (h, w, 3)
-    guidance: np.ndarray  # (h, w) float16: 0 where the frame is right, 1 where the earlier ones are
-
-    @property
-    def boundary(self) -> np.ndarray:
-        """(h, w) float16: 1 on the FDB."""
-        return boundary_map(self.guidance)
+    guidance: np.ndarray  # (h, w) float16: 1 where the frame is right
+    boundary: np.ndarray  # (h, w) float16: 1 where none of the group is
 
 
 def fuse(
     images: Sequence[np.ndarray | Tensor],
-    cascade: Cascade | None = None,
+    backend: Backend | None = None,
     *,
     align: bool = True,
     motion: str = "similarity",
@@ -97,20 +101,21 @@ def fuse(
     observe: Callable[[Step], None] | None = None,
     progress: Progress | None = None,
 ) -> Fusion:
-    """Fuse a stack of photographs of one scene, each focused at another depth.
+    """Fuse photographs of one scene, each focused at another depth.
 
     Args:
         images: a sequence of at least two equally large (H, W, 3) frames, RGB: uint8, uint16 or
             float32 in [0, 1], arrays or tensors. It may read its frames from files when it is
             asked for them; none is kept.
-        cascade: of :func:`stacks.cascade.load_cascade`; by default with the shipped weights.
+        backend: of :func:`fusion.backends.load_backend`; by default with the shipped weights.
         align: register the frames to one another; leave it out for tripod and microscope stacks
             that are registered already.
-        motion, exposure: see :func:`stacks.align.register`.
+        motion, exposure: see :func:`fusion.align.register`.
         crop: keep the area that all frames show; otherwise the reference frame's, where what a
             frame does not show is continued from its edge.
-        memory: bytes that the process may take; the default is not limited.
-        observe: called after each merge, with the first frame too (its guidance is 0).
+        memory: bytes that the process may take, by which so many frames are fused at once; by
+            default half of what the machine has left.
+        observe: called with each frame after its group was fused.
         progress: goes through frame numbers with a bar, like
             ``lambda numbers, stage: tqdm(numbers, stage)``.
 
@@ -122,17 +127,13 @@ def fuse(
     frames = _Arrays(images)
     if len(frames) < 2:
         raise ValueError(f"a stack has at least 2 frames, not {len(frames)}")
-    cascade = cascade or load_cascade()
+    backend = backend or load_backend()
     size, dtype = frames.size()
-    threads = cascade.parallel
-    if memory is not None:
-        needed = needed_memory(size, dtype, cascade)
-        if needed > memory:
-            raise ValueError(
-                f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB, more than the "
-                f"limit of {memory / 1e9:.2f} GB"
-            )
-        threads = min(threads, 1 + (memory - needed) // THREAD)
+    if memory is not None and (needed := needed_memory(size, dtype, backend, 2)) > memory:
+        raise ValueError(
+            f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB, more than the limit "
+            f"of {memory / 1e9:.2f} GB"
+        )
     if align:
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
     else:
@@ -153,20 +154,30 @@ def fuse(
             f"the frames have only {width}×{height} pixels in common, {SMALLEST}×{SMALLEST} is the "
             "least; keep the size instead of cropping, or leave frames out"
         )
-    merged, seconds = None, {}
+    most = group_size((height, width), dtype, backend, len(used), memory)
+    keep = most if observe else int(len(used) == 2)
+    picture, kept, seconds, waiting = None, None, {}, {}
     for i in progress(used, "fusing"):
         started = time.perf_counter()
-        aligned = _aligned(frames[i], registrations[i], area)
-        if merged is None:
-            merged = RunningFusion(cascade, aligned, i, threads)
-            guidance = np.zeros((height, width), np.float16)
-        else:
-            guidance = merged.merge(aligned, i)
+        waiting[i] = _aligned(frames[i], registrations[i], area)
         seconds[i] = time.perf_counter() - started
+        if len(waiting) + (picture is not None) < most and i != used[-1]:
+            continue
+        started = time.perf_counter()
+        picture, kept = fuse_group(
+            backend, list(waiting.values()), list(waiting), picture, keep=keep
+        )
+        for number in waiting:
+            seconds[number] += (time.perf_counter() - started) / len(waiting)
         if observe:
-            observe(Step(i, aligned, guidance))
-    rows = (np.bincount(row, minlength=len(frames)) for row in merged.index)  # it widens its input
-    share = sum(rows) / merged.index.size
+            boundary = np.minimum(1, 2 * (1 - kept.max(0)))
+            for guidance, (number, aligned) in zip(
+                kept[-len(waiting) :], waiting.items(), strict=True
+            ):
+                observe(Step(number, aligned, guidance, boundary))
+        waiting.clear()
+    rows = (np.bincount(row, minlength=len(frames)) for row in picture.index)  # it widens its input
+    share = sum(rows) / picture.index.size
     reports = [
         FrameReport(
             used=found.matrix is not None,
@@ -179,7 +190,8 @@ def fuse(
         )
         for i, found in enumerate(registrations)
     ]
-    return Fusion(merged.image, merged.index, merged.confidence, area, reports)
+    guidance = kept[0] if len(used) == 2 else None
+    return Fusion(*vars(picture).values(), area, reports, guidance)
 
 
 def _aligned(frame: np.ndarray, found: Registration, area: Window) -> np.ndarray:
@@ -199,11 +211,14 @@ class _Arrays(Sequence):
     def __init__(self, images: Sequence[np.ndarray | Tensor]):
         self.images = images
         self.first: tuple[tuple[int, int], np.dtype] | None = None
+        self.ahead: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
+        if i in self.ahead:
+            return self.ahead.pop(i)
         image = self.images[i]
         frame = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
@@ -228,7 +243,7 @@ class _Arrays(Sequence):
         return frame
 
     def size(self) -> tuple[tuple[int, int], np.dtype]:
-        """(H, W) and type of the frames; reads one if none was read."""
+        """(H, W) and type of the frames; reads the first, which is kept until it is asked for."""
         if self.first is None:
-            self[0]
+            self.ahead[0] = self[0]
         return self.first

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from data.stack_files import Stack
+from fusion.stack_files import Stack
 from utils.errors import UserError
 from utils.images import Metadata, Photo, read_photo
 
@@ -21,7 +21,7 @@ class BrokenFrame(UserError):
 
 
 class Frames(Sequence[np.ndarray]):
-    """The frames of a stack as :func:`stacks.fuse.fuse` takes them; to be used in a ``with``.
+    """The frames of a stack as :func:`fusion.fuse.fuse` takes them; to be used in a ``with``.
 
     Asking for one starts a thread that reads the next. No other is kept.
 

@@ -11,9 +11,9 @@ class Options:
 
     Attributes:
         order: of the frames: "name", "time" or "focus".
-        align, motion, exposure, crop, memory: see :func:`stacks.fuse.fuse`.
+        align, motion, exposure, crop, memory: see :func:`fusion.fuse.fuse`.
         strict: a frame that cannot be used stops the stack; otherwise it is left out.
-        format: of the fused image, see :data:`stacks.outputs.FORMATS`; by default one that fits.
+        format: of the fused image, see :data:`fusion.outputs.FORMATS`; by default one that fits.
         maps: write the index of the frame that each pixel comes from, as numbers and in colours,
             and the confidence.
         steps: write each aligned frame and what was decided on it.

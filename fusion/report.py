@@ -7,8 +7,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from data.stack_files import Source, Stack
-from stacks.fuse import Fusion
+from fusion.fuse import Fusion
+from fusion.stack_files import Source, Stack
 
 
 def describe(

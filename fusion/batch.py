@@ -1,4 +1,4 @@
-"""Fuse many stacks: a bad one does not lose the others, and what is done is not done again."""
+"""Fuse many: a bad one does not lose the others, and what is done is not done again."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.pairs import Problem
-from data.stack_files import Source
-from stacks import records
-from stacks.cascade import Cascade
-from stacks.fuse import Progress
-from stacks.fuse_files import fuse_stack, outline
-from stacks.options import Options
-from stacks.ranks import Ranks
-from stacks.report import sentence
+from fusion import records
+from fusion.backends import Backend
+from fusion.fuse import Progress
+from fusion.fuse_files import fuse_stack, outline
+from fusion.options import Options
+from fusion.pairs import Problem
+from fusion.ranks import Ranks
+from fusion.report import sentence
+from fusion.stack_files import Source
 from utils.errors import UserError
 
 
 def fuse_batch(
-    cascade: Cascade,
+    backend: Backend,
     weights: Path,
     sources: Sequence[Source],
     output: Path,
@@ -29,10 +29,10 @@ def fuse_batch(
     say: Callable[[str], None],
     resume: bool = False,
 ) -> tuple[list[dict], list[Problem]]:
-    """Fuse the stacks of a batch, shared among ``ranks``.
+    """Fuse pairs or the stacks of a batch, shared among ``ranks``.
 
     Args:
-        weights: the file that ``cascade`` comes from.
+        weights: the file that ``backend`` comes from.
         say: told what became of each stack.
         resume: pass over stacks that an earlier run finished, from the same files and options.
 
@@ -51,17 +51,19 @@ def fuse_batch(
             bar.update(number - bar.n)  # others took what is between
             source = sources[number]
             try:
-                origin = records.made_from(source, options, weights)
+                origin = None if source.pair else records.made_from(source, options, weights)
                 report = records.finished(output, source.name, origin) if resume else None
                 if report is None:
-                    report = fuse_stack(cascade, source, output, options, frames_bar(quiet))
-                    records.save(output, report, origin)
+                    report = fuse_stack(backend, source, output, options, frames_bar(quiet))
+                    if origin:
+                        records.save(output, report, origin)
                     say(f"{output}/{sentence(report)}")
                 else:
                     say(f"{source.name} was finished before, passed over")
                 reports[number] = report
             except UserError as error:
-                problems.append(Problem((source.origin,), str(error)))
+                files = source.files if source.pair else (source.origin,)
+                problems.append(Problem(files, str(error)))
             except Exception as error:  # of a library, which is not to lose the other stacks
                 if len(sources) < 2:
                     raise
@@ -79,7 +81,7 @@ def fuse_batch(
 
 
 def outline_batch(
-    cascade: Cascade,
+    backend: Backend,
     sources: Sequence[Source],
     output: Path,
     options: Options,
@@ -89,7 +91,7 @@ def outline_batch(
     problems = []
     for source in sources:
         try:
-            say(outline(cascade, source, output, options, frames_bar()))
+            say(outline(backend, source, output, options, frames_bar()))
         except UserError as error:
             problems.append(Problem((source.origin,), str(error)))
     return problems

@@ -1,0 +1,245 @@
+"""The cascade as the engine asks it, step by step, on PyTorch or ONNX Runtime.
+
+ONNX Runtime is as fast as PyTorch on the CPU, starts in a tenth of the time that PyTorch takes to
+be imported, and takes a fifth of its memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+
+from fusion.onnx_graph import Part, cut, not_ours
+from utils.errors import UserError
+
+if TYPE_CHECKING:  # PyTorch is imported only where it computes
+    from torch import Tensor
+
+    from models.mmfnet import MMFNet
+
+WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
+ONNX = WEIGHTS.with_suffix(".onnx")
+HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask PyTorch
+
+LARGEST = 8  # photographs at once
+Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are cut alike
+
+
+class Backend(Protocol):
+    """The steps of the cascade on N photographs of one scene.
+
+    Attributes:
+        device: where they are computed.
+        threads: at work in each step.
+        memory: bytes that a process takes with it, measured, before it sees a photograph.
+        features: bytes that it takes at most for a pixel of each photograph, measured.
+        largest: number of photographs that it takes at once.
+    """
+
+    device: str
+    threads: int
+    memory: int
+    features: int
+    largest: int
+
+    def load(self, photographs: Sequence[np.ndarray]) -> Planes:
+        """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1], where the steps take them."""
+
+    def guide(self, photographs: Planes) -> np.ndarray:
+        """The guidance map, (N, h, w) float32 of sum 1."""
+
+    def coefficients(self, photographs: Planes, guidance: np.ndarray) -> np.ndarray | None:
+        """(C, h, w) float32, of the residual, see :mod:`models.boundary_fusion`; None from a
+        cascade of initial fusion alone."""
+
+    def blend(
+        self, photographs: Planes, guidance: np.ndarray, coefficients: np.ndarray | None
+    ) -> np.ndarray:
+        """The fused photograph (3, h, w) float32; not clipped."""
+
+
+class TorchBackend:
+    """By PyTorch, where the model is; on CUDA the sub-nets compute in half precision."""
+
+    memory, features = 750_000_000, 250
+
+    def __init__(self, model: MMFNet):
+        import torch
+
+        from models.initial_fusion import InitialFusion
+
+        self.model = model
+        place = next(model.parameters())
+        self.type = torch.float16 if place.is_cuda else torch.float32
+        model.to(dtype=self.type, memory_format=torch.channels_last)
+        self.device, self.threads = str(place.device), torch.get_num_threads()
+        self.largest = 2 if isinstance(model.initial, InitialFusion) else LARGEST
+        self._one = threading.Lock()  # PyTorch keeps a team of threads for each that calls it
+
+    def load(self, photographs: Sequence[np.ndarray]) -> Tensor:
+        import torch
+
+        x = torch.from_numpy(np.stack(photographs)).to(self.device)
+        x = x.permute(0, 3, 1, 2)
+        return x if x.is_floating_point() else x.float() / torch.iinfo(x.dtype).max
+
+    def guide(self, photographs: Tensor) -> np.ndarray:
+        import torch
+
+        with self._one, torch.inference_mode():
+            found = self.model.initial(photographs[None].to(self.type)).guidance
+            return found[0, :, 0].float().cpu().numpy()
+
+    def coefficients(self, photographs: Tensor, guidance: np.ndarray) -> np.ndarray | None:
+        import torch
+
+        if self.model.boundary is None:
+            return None
+        with self._one, torch.inference_mode():
+            maps = self._place(guidance)[:, None]
+            found = self.model.boundary(*(x[None].to(self.type) for x in (photographs, maps)))
+            return found[0].float().cpu().numpy()
+
+    def blend(
+        self, photographs: Tensor, guidance: np.ndarray, coefficients: np.ndarray | None
+    ) -> np.ndarray:
+        import torch
+
+        with self._one, torch.inference_mode():
+            coefficients = None if coefficients is None else self._place(coefficients)[None]
+            maps = self._place(guidance)[None, :, None]
+            return self.model.blend(photographs[None], maps, coefficients)[1][0].cpu().numpy()
+
+    def _place(self, array: np.ndarray) -> Tensor:
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+class OnnxBackend:
+    """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote.
+
+    Args:
+        path: of the file.
+        threads: by default one for each core that the process may use.
+
+    Raises:
+        UserError: onnx or onnxruntime is not installed, or the file is missing or broken.
+    """
+
+    device, memory, features = "cpu", 130_000_000, 140
+    PARTS = {
+        "guidance": Part(["photographs"], "guidance"),
+        "coefficients": Part(["photographs", "guidance"], "coefficients"),
+        "initial": Part(["photographs", "guidance"], "initial"),
+        "fused": Part(["photographs", "guidance", "coefficients"], "fused"),
+    }
+
+    def __init__(self, path: str | Path, threads: int | None = None):
+        graphs = cut(path, self.PARTS)
+        runtime = _runtime(path)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        try:
+            self.sessions = {
+                name: runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+                for name, graph in graphs.items()
+            }
+        except Exception as error:  # ONNX Runtime's own have no common base but this
+            raise not_ours(path) from error
+        count = self.sessions["guidance"].get_inputs()[0].shape[0]
+        self.largest = count if isinstance(count, int) else LARGEST
+        self._one = threading.Lock()  # all threads work on one call, in the memory of one
+
+    def load(self, photographs: Sequence[np.ndarray]) -> np.ndarray:
+        planes = np.empty((len(photographs), 3, *photographs[0].shape[:2]), np.float32)
+        for image, target in zip(photographs, planes, strict=True):
+            scale = 1 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
+            for plane, goal in zip(cv2.split(image), target, strict=True):
+                np.multiply(plane, np.float32(scale), out=goal)
+        return planes
+
+    def guide(self, photographs: np.ndarray) -> np.ndarray:
+        with self._one:
+            return self._run("guidance", photographs)[:, 0]
+
+    def coefficients(self, photographs: np.ndarray, guidance: np.ndarray) -> np.ndarray | None:
+        if "coefficients" not in self.sessions:
+            return None
+        with self._one:
+            return self._run("coefficients", photographs, guidance[:, None])
+
+    def blend(
+        self, photographs: np.ndarray, guidance: np.ndarray, coefficients: np.ndarray | None
+    ) -> np.ndarray:
+        if coefficients is None:
+            return self._run("initial", photographs, guidance[:, None])
+        return self._run("fused", photographs, guidance[:, None], coefficients)
+
+    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
+        feed = dict(zip(self.PARTS[name].inputs, map(np.ascontiguousarray, inputs), strict=True))
+        return self.sessions[name].run(None, feed)[0]
+
+
+@functools.cache
+def _runtime(path: str | Path) -> Any:
+    """ONNX Runtime, all sessions in one store of memory."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f"{path} needs onnxruntime: pip install onnxruntime, or give safetensors weights"
+        ) from error
+    _share_memory(onnxruntime)
+    return onnxruntime
+
+
+@functools.cache
+def _share_memory(runtime: Any) -> None:
+    kinds = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
+    place = runtime.OrtMemoryInfo("Cpu", *kinds)
+    runtime.create_and_register_allocator(place, runtime.OrtArenaCfg(0, 0, -1, -1))
+
+
+def load_backend(weights: str | Path | None = None, device: str | None = None) -> Backend:
+    """Weights as a back end.
+
+    Args:
+        weights: ``.onnx`` for ONNX Runtime, ``.safetensors`` for PyTorch; by default those
+            shipped, by ONNX Runtime where there is no GPU.
+        device: of PyTorch, see :func:`utils.device.choose_device`.
+
+    Raises:
+        UserError: the weights cannot be read, or the device is not there.
+    """
+    weights = chosen_weights(weights, device)
+    if weights.suffix == ".onnx":
+        return OnnxBackend(weights)
+    from models.build import load_model
+    from utils.device import choose_device
+
+    return TorchBackend(load_model(weights).to(choose_device(device or "auto")))
+
+
+def chosen_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
+    """The file of weights that :func:`load_backend` takes.
+
+    Raises:
+        UserError: ONNX Runtime, which runs on the CPU, is to run on something else.
+    """
+    on_cpu = device in (None, "auto", "cpu")
+    if weights is None:
+        return ONNX if on_cpu and not HAS_GPU else WEIGHTS
+    if Path(weights).suffix == ".onnx" and not on_cpu:
+        raise UserError(f"--device {device}: {weights} runs on the CPU, by ONNX Runtime")
+    return Path(weights)
