@@ -138,7 +138,7 @@ def profile(trainer: Trainer, steps: int) -> Profile:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what libraries print to standard error: without a GPU, the profiler calls that an error."""
+    """Drop what libraries print to standard error: to the profiler, having no GPU is an error."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
