@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -26,6 +25,7 @@ from defocus.matting import Foreground, Unusable
 from defocus.segments import SegmentedPhotographs
 from defocus.sources import skip_report
 from utils.atomic import atomic_path
+from utils.cores import cores
 from utils.errors import UserError, cli
 
 
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder to write into")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes (default: %(default)s)"
+        "--workers", type=int, default=cores(), help="processes (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     if options.workers < 1:

@@ -22,7 +22,6 @@ import argparse
 import hashlib
 import json
 import multiprocessing
-import os
 import sys
 import time
 from collections import deque
@@ -44,6 +43,7 @@ from defocus.sample import Sample, SampleGenerator
 from defocus.scene import SceneGenerator
 from utils.atomic import atomic_path
 from utils.config import load_config, to_dict
+from utils.cores import cores
 from utils.errors import UserError, cli
 from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
@@ -68,7 +68,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--count", required=True, type=int, metavar="N", help="samples in all")
     parser.add_argument("--size", type=int, default=256, help="side in pixels (256)")
     parser.add_argument("--seed", type=int, help="by default that of the config")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="one a core")
+    parser.add_argument("--workers", type=int, default=cores(), help="one a core")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="over the config")
     args = parser.parse_intermixed_args(argv)
     for option, low in (("count", 1), ("size", 16), ("workers", 1)):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fusion.pairs import Pair
 from evaluation.peers import Commands, Peer
+from fusion.pairs import Pair
 from utils.atomic import atomic_path
 from utils.errors import UserError
 

@@ -7,7 +7,6 @@ be imported, and takes a fifth of its memory.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from fusion.onnx_graph import Part, cut, not_ours
+from utils.cores import cores
 from utils.errors import UserError
 
 if TYPE_CHECKING:  # PyTorch is imported only where it computes
@@ -73,14 +73,12 @@ class TorchBackend:
     def __init__(self, model: MMFNet):
         import torch
 
-        from models.initial_fusion import InitialFusion
-
         self.model = model
         place = next(model.parameters())
         self.type = torch.float16 if place.is_cuda else torch.float32
         model.to(dtype=self.type, memory_format=torch.channels_last)
         self.device, self.threads = str(place.device), torch.get_num_threads()
-        self.largest = 2 if isinstance(model.initial, InitialFusion) else LARGEST
+        self.largest = model.initial.largest or LARGEST
         self._one = threading.Lock()  # PyTorch keeps a team of threads for each that calls it
 
     def load(self, photographs: Sequence[np.ndarray]) -> Tensor:
@@ -145,7 +143,7 @@ class OnnxBackend:
     def __init__(self, path: str | Path, threads: int | None = None):
         graphs = cut(path, self.PARTS)
         runtime = _runtime(path)
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or cores()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

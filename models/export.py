@@ -6,8 +6,8 @@
 The graph takes photographs (N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels, and gives
 fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. What the
 weights are, and their terms, is in the file's metadata. Nothing is written unless ONNX Runtime
-gives with the file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph into
-its steps.
+gives with the file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph
+into its steps.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from models.build import load_model
-from models.initial_fusion import InitialFusion
 from models.mmfnet import MMFNet, boundary_map
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli
@@ -116,10 +115,9 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
     Args:
         metadata: to store.
     """
-    pairs = isinstance(model.initial, InitialFusion)
     names = [name for name in OUTPUTS if model.boundary is not None or name != "coefficients"]
     free = {"photographs": {0: "photographs", 2: "height", 3: "width"}, **OUTPUTS}
-    if pairs:
+    if model.initial.largest:
         del free["photographs"][0]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -129,7 +127,7 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             Graph(model).eval(),
-            (torch.rand(2 if pairs else 3, 3, 70, 90),),
+            (torch.rand(model.initial.largest or 3, 3, 70, 90),),
             buffer,
             input_names=["photographs"],
             output_names=names,
@@ -154,8 +152,7 @@ def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
     errors = []
     for shape in SHAPES:
         photographs = torch.rand(*shape, generator=random)
-        if isinstance(model.initial, InitialFusion):
-            photographs = photographs[:2]
+        photographs = photographs[: model.initial.largest]
         result = session.run(list(OUTPUTS)[:4], {"photographs": photographs.numpy()})
         with torch.inference_mode():
             fusion = model(photographs[None])

@@ -41,10 +41,10 @@ class InitialFusion(nn.Module):
 
     Attributes:
         multiple, reach: see :class:`models.layers.SetUNet`.
-        most: photographs at once; None for any number.
+        largest: number of photographs that it takes at once; None for any.
     """
 
-    most = 2
+    largest = 2
 
     def __init__(self, channels: int = 64, blocks: int = 4, sigmoid: bool = False):
         super().__init__()
@@ -79,10 +79,10 @@ class SetInitialFusion(nn.Module):
 
     Attributes:
         multiple, reach: see :class:`models.layers.SetUNet`.
-        most: photographs at once; None for any number.
+        largest: number of photographs that it takes at once; None for any.
     """
 
-    most = None
+    largest = None
 
     def __init__(self, widths: Sequence[int] = (16, 32, 48, 64, 64)):
         super().__init__()

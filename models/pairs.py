@@ -59,7 +59,7 @@ class PairResBlock(nn.Module):
 class PairInitialFusion(nn.Module):
     """A U-Net from half resolution down; see :class:`models.initial_fusion.SetInitialFusion`."""
 
-    most = 2
+    largest = 2
 
     def __init__(self, widths: Sequence[int] = (16, 24, 32, 48, 64)):
         super().__init__()

@@ -124,7 +124,9 @@ def test_each_step_is_pytorchs(exported, name):
     else:
         np.testing.assert_allclose(*steps, atol=1e-5)
     for coefficients in {id(x): x for x in (None, steps[1])}.values():
-        fused = [b.blend(x, guidance, coefficients) for b, x in zip((ours, theirs), inputs)]
+        fused = [
+            b.blend(x, guidance, coefficients) for b, x in zip((ours, theirs), inputs, strict=True)
+        ]
         np.testing.assert_allclose(fused[0], np.clip(fused[1], 0, 1), atol=1e-5)
 
 

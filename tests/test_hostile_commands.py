@@ -21,10 +21,10 @@ from PIL import Image
 from test_inference import files, noise
 
 from benchmarks import fault_files
+from fusion import batch
 from fusion.pairs import name_pair
 from fusion.stack_files import find_stack, find_stacks, look_into
 from run_inference import main
-from fusion import batch
 from utils.errors import UserError, cli
 
 FRAMES = focus_stack(2)

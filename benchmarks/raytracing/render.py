@@ -9,7 +9,6 @@ past the same surfaces; what arrives is added to the pixel where it does.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from benchmarks.raytracing.rays import TILE, UNIT, emit, trace_depths, trace_str
 from benchmarks.raytracing.scene import Scene
 from benchmarks.raytracing.textures import light_of_values
 from defocus.color import to_srgb
+from utils.cores import cores
 
 EMITTED = 600  # rays of an emitter for each pixel that it lights, at least
 
@@ -73,7 +73,7 @@ def render(
         if progress:
             progress(rays[here].size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(strip, range(0, size[0], TILE)))
     for number, emitter in enumerate(scene.emitters):
         spot = lens.focal * emitter[3] / emitter[2]
