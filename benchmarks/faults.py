@@ -151,7 +151,7 @@ def work(connection: Connection, chosen: Sequence[str]) -> None:
     for script in {case.script for case in found}:
         importlib.import_module(script)  # it may take seconds, which no case is to count
     script = importlib.import_module("run_inference")
-    script.load_cascade = functools.cache(script.load_cascade)  # most of the time of a case
+    script.load_backend = functools.cache(script.load_backend)  # most of the time of a case
     with contextlib.suppress(EOFError):
         while True:
             case = found[connection.recv()]

@@ -32,7 +32,8 @@ from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_al
 from benchmarks.raytracing.pictures import worst_place, worst_places
 from benchmarks.raytracing.scores import beside_edges, oracle, score
 from benchmarks.report import Bar, Row, Rows, table, verdicts
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, Tool, choose, result
+from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, result
+from evaluation.peers import Peer, choose_peers
 from evaluation.tables import write_text
 from utils.errors import UserError, cli
 from utils.figures import save
@@ -78,14 +79,14 @@ def picture(stack: Stack, name: str, method: str) -> Path:
     return stack.home / "fused" / f"{name}-{method.replace(' ', '-')}.png"
 
 
-def run(tool: Tool, stack: Stack, name: str, align: bool) -> Row:
+def run(tool: Peer, stack: Stack, name: str, align: bool) -> Row:
     """Let a program fuse a set of frames, keep its picture and compare it with the truth."""
     with tempfile.TemporaryDirectory(prefix="raytraced-") as folder:
         frames, output = Path(folder) / "frames", Path(folder) / "output"
         choose_frames(stack.home, numbers(stack.kind, name), frames)
         output.mkdir()
         try:
-            cost = measure(tool.commands(frames, output, align))
+            cost = measure(tool.command_lines([frames], output, align))
         except Failed as reason:
             return {"failed": str(reason)}
         fused = read_photo(result(output)).rgb
@@ -106,7 +107,7 @@ def select(stack: Stack, name: str) -> Row:
     return compare(stack, name, ORACLE, oracle(read_photo(stack.truth).rgb, frames))
 
 
-def measure_all(wanted: Sequence[Stack], tools: Sequence[Tool], align: bool, rows: Rows) -> None:
+def measure_all(wanted: Sequence[Stack], tools: Sequence[Peer], align: bool, rows: Rows) -> None:
     """A row for each stack, set of frames and method."""
     for stack, name in tqdm(list(product(wanted, SETS)), unit="set", disable=None):
         for tool in tools:
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     render_all(wanted, options.photographs, motion)
     if options.render:
         return
-    tools, notes = choose(options.tools)
+    tools, notes = choose_peers(options.tools, TOOLS)
     print(*notes, sep="\n", end="\n" if notes else "")
     rows = Rows(options.out / "scores.json", options.resume)
     measure_all(wanted, tools, motion != Motion(), rows)

@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from defocus.guidance import boundary_map
-from models import fuse as tiles
-from models import scales
 from models.build import build
+from models.mmfnet import boundary_map
 from training.losses import LogLoss, PaperLoss
 from training.validation import guidance_accuracy, oracle_selection, psnr
 from utils.config import load_config, to_dict
@@ -37,22 +35,6 @@ def test_fusion_losses_and_figures_stay_on_the_device(config):
         results.append(psnr(fusion.fused, truth, boundary_map(guidance)))
         results.append(guidance_accuracy(fusion.guidance, guidance))
         assert {result.device.type for result in results} == {"cuda"}
-
-
-@pytest.mark.parametrize("where", ["cpu", "cuda"])
-@pytest.mark.parametrize("whole", [scales.WHOLE, 0], ids=["small", "large"])
-def test_a_model_on_the_gpu_fuses_images_of_either_device(where, whole, monkeypatch):
-    monkeypatch.setattr(scales, "WHOLE", whole)
-    monkeypatch.setattr(tiles, "_is_nothing", lambda weight: False)  # fake tensors have no values
-    model = to_dict(load_config(ROOT / "configs/mmfnet.yaml").model)
-    with FakeTensorMode():
-        with torch.device("cuda"):
-            net = build(model).eval()
-        with torch.device(where):
-            images = [torch.randint(0, 256, (1, 3, 75, 90), dtype=torch.uint8) for _ in range(2)]
-        result = tiles.fuse(net, *images, tile=64)
-        assert {plane.device.type for plane in result} == {where}
-        assert result.fused.shape == images[0].shape and result.fused.dtype == torch.uint8
 
 
 def test_devices_that_are_not_there(monkeypatch):

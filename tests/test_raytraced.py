@@ -24,7 +24,7 @@ from benchmarks.raytracing.lens import Lens  # noqa: E402
 from benchmarks.raytracing.render import Quality, depths, render  # noqa: E402
 from benchmarks.raytracing.scene import Scene  # noqa: E402
 from benchmarks.raytracing.scores import beside_edges, oracle, score  # noqa: E402
-from benchmarks.tools import Tool  # noqa: E402
+from evaluation.peers import Peer  # noqa: E402
 from defocus.models import background_in_focus, foreground_in_focus  # noqa: E402
 from defocus.psf import disk  # noqa: E402
 
@@ -173,8 +173,8 @@ shutil.copyfile(sorted(frames.iterdir())[0], output / "fused.png")
 """
 
 
-def first_frame(folder: Path, output: Path, align: bool) -> list[list[str]]:
-    return [[sys.executable, "-c", FIRST_FRAME, str(folder), str(output)]]
+def first_frame(stacks: Sequence[Path], output: Path, align: bool) -> list[list[str]]:
+    return [[sys.executable, "-c", FIRST_FRAME, str(stacks[0]), str(output)]]
 
 
 @pytest.fixture(scope="module")
@@ -253,9 +253,9 @@ def test_the_command_scores_stacks_and_pairs_and_goes_on(
     work, photographs, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(raytraced, "CLASSES", (TINY,))
-    tools = [Tool("ours", first_frame), Tool("OpenFocus StackMFF V3", first_frame)]
-    monkeypatch.setattr(raytraced, "choose", lambda names: (tools, []))
-    monkeypatch.setattr(Tool, "version", lambda self: "1.0")
+    names = ("ours", "OpenFocus StackMFF V3")
+    tools = [Peer(name, sys.executable, "", first_frame) for name in names]
+    monkeypatch.setattr(raytraced, "choose_peers", lambda names, peers: (tools, []))
     command = ["--photographs", str(photographs), "--work", str(work), "--out", str(tmp_path)]
     assert raytraced.main(command) == 0
     rows = json.loads((tmp_path / "scores.json").read_text())
