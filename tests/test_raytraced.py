@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from benchmarks.raytracing.lens import Lens  # noqa: E402
 from benchmarks.raytracing.render import Quality, depths, render  # noqa: E402
 from benchmarks.raytracing.scene import Scene  # noqa: E402
 from benchmarks.raytracing.scores import beside_edges, oracle, score  # noqa: E402
-from evaluation.peers import Peer  # noqa: E402
 from defocus.models import background_in_focus, foreground_in_focus  # noqa: E402
 from defocus.psf import disk  # noqa: E402
+from evaluation.peers import Peer  # noqa: E402
 
 FOCAL, SIZE = 60.0, (40, 48)
 FINE = Quality(0.0, 1024, 1024)
