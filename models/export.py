@@ -6,8 +6,8 @@
 The graph takes photographs (N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels, and gives
 fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. What the
 weights are, and their terms, is in the file's metadata. Nothing is written unless ONNX Runtime
-gives with the file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph into
-its steps.
+gives with the file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph
+into its steps.
 """
 
 from __future__ import annotations

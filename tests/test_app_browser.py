@@ -37,8 +37,8 @@ PATIENCE = 60_000  # ms, for a busy machine
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serve(Fuser(), Limits()) as page:
+def address(weights) -> Iterator[str]:
+    with serve(Fuser(Path(weights)), Limits()) as page:
         yield page.local_url
 
 
