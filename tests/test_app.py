@@ -51,8 +51,8 @@ def fast_heartbeat() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def fuser() -> Fuser:
-    return Fuser()
+def fuser(weights) -> Fuser:
+    return Fuser(Path(weights))
 
 
 @pytest.fixture(scope="module")
@@ -125,19 +125,21 @@ def stack(tmp_path) -> list[Path]:
     return paths
 
 
-def test_pair_is_the_command_lines(client, tmp_path):
+def test_pair_is_the_command_lines(client, tmp_path, weights):
     pair = SAMPLES / "coffee-A.png", SAMPLES / "coffee-B.png"
     outputs = fuse(client, *pair)
-    assert run_inference(["--input", *map(str, pair), "--output", str(tmp_path)]) == 0
+    given = ["--output", str(tmp_path), "--weights", weights]
+    assert run_inference(["--input", *map(str, pair), *given]) == 0
     assert fused_file(outputs).name == "coffee-Fusion.png"
     assert fused_file(outputs).read_bytes() == (tmp_path / "coffee-Fusion.png").read_bytes()
     assert "512×384 pixels, 8 bit" in outputs[0]
 
 
 @pytest.mark.parametrize("align", [True, False])
-def test_stack_is_the_command_lines_at_16_bits(client, stack, tmp_path, align):
+def test_stack_is_the_command_lines_at_16_bits(client, stack, tmp_path, align, weights):
     outputs = fuse(client, *stack, align=align)
-    options = ["--output", str(tmp_path / "out")] + ["--no-align"] * (not align)
+    options = ["--output", str(tmp_path / "out"), "--weights", weights]
+    options += ["--no-align"] * (not align)
     assert run_inference(["--stack", *map(str, stack), *options]) == 0
     (expected,) = (tmp_path / "out").glob("scene-Fusion.*")
     assert fused_file(outputs).name == expected.name

@@ -37,8 +37,8 @@ PATIENCE = 60_000  # ms, for a busy machine
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serve(Fuser(), Limits()) as page:
+def address(weights) -> Iterator[str]:
+    with serve(Fuser(Path(weights)), Limits()) as page:
         yield page.local_url
 
 
@@ -81,7 +81,7 @@ def fits(page: Page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_upload_fuse_compare_download(page, tmp_path):
+def test_upload_fuse_compare_download(page, tmp_path, weights):
     upload(page, *PAIR)
     page.locator("#align input").uncheck()
     page.click("#fuse")
@@ -111,7 +111,8 @@ def test_upload_fuse_compare_download(page, tmp_path):
     with page.expect_download() as download:
         page.click("#download")
     download.value.save_as(tmp_path / "page.png")
-    assert run_inference(["--input", *map(str, PAIR), "--output", str(tmp_path)]) == 0
+    given = ["--output", str(tmp_path), "--weights", weights]
+    assert run_inference(["--input", *map(str, PAIR), *given]) == 0
     expected = (tmp_path / "coffee-Fusion.png").read_bytes()
     assert (tmp_path / "page.png").read_bytes() == expected
     assert download.value.suggested_filename == "coffee-Fusion.png"

@@ -28,7 +28,7 @@ NETS = {
         },
     },
     "paper": {
-        "initial": {"name": "InitialFusion", "args": {"channels": 6, "blocks": 2}},
+        "initial": {"name": "InitialFusion", "args": {"channels": 6, "blocks": 2, "sigmoid": True}},
         "boundary": {"name": "BoundaryFusion", "args": {"channels": 6, "blocks": 2}},
     },
     "initial alone": {
@@ -122,7 +122,7 @@ def test_each_step_is_pytorchs(exported, name):
     if name == "initial alone":
         assert steps == (None, None)
     else:
-        np.testing.assert_allclose(*steps, atol=1e-5)
+        np.testing.assert_allclose(*steps, atol=1e-5, rtol=1e-4)
     for coefficients in {id(x): x for x in (None, steps[1])}.values():
         fused = [
             b.blend(x, guidance, coefficients) for b, x in zip((ours, theirs), inputs, strict=True)
@@ -156,7 +156,7 @@ def test_bad_files_are_named(tmp_path, exported):
     (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:3000])
     (tmp_path / "text.onnx").write_text("no graph")
     foreign = onnx.load(path)
-    del foreign.metadata_props[:]
+    del foreign.graph.output[1:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
     for name in ("cut", "text", "foreign", "absent"):
         with pytest.raises(UserError, match=f"{name}.onnx"):

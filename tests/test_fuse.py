@@ -1,4 +1,4 @@
-"""Fusing photographs: aligns, crops, reports, and reads its frames one at a time."""
+"""The function that fuses photographs: aligns, crops, reports, and reads a frame at a time."""
 
 from __future__ import annotations
 

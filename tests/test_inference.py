@@ -18,20 +18,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import NETS
-from models.fuse import fuse_arrays
+from focus_stacks import focus_stack
 from PIL import Image, ImageCms
 
-from models.build import load_model, save_weights
+from fusion.backends import load_backend
+from fusion.fuse import fuse
+from models.build import save_weights
 from run_inference import main
 from utils.errors import UserError
 from utils.images import Metadata, Photo, read_photo, write_photo
 
 ROOT = Path(__file__).parent.parent
-CONFIG = """
-model:
-  initial: {name: PairInitialFusion, args: {widths: [%s]}}
-  boundary: {name: PairBoundaryFusion, args: {half: 4, quarter: 6, blocks: [1, 1, 1]}}
-"""
 
 
 @pytest.fixture
@@ -64,6 +61,14 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
+KINDS = ("Fusion", "Guidance", "Boundary", "Index", "Depth", "Confidence")
+
+
+def written(map_: np.ndarray) -> np.ndarray:
+    """A map in [0, 1] as its file has it."""
+    return np.round(map_.astype(np.float32) * 255)
+
+
 # Good input
 
 
@@ -71,13 +76,15 @@ def test_folder_with_maps_and_summary(tmp_path, run, weights, capsys):
     save_pair(tmp_path / "in", "one")
     save_pair(tmp_path / "in", "two", ".bmp", height=33, width=47)
     assert run("--maps", "--json", str(tmp_path / "s.json")) == 0
-    kinds = "Boundary", "Fusion", "Guidance"
+    kinds = sorted(KINDS)
     assert files(tmp_path / "out") == [f"{n}-{k}.png" for n in ("one", "two") for k in kinds]
-    expected = fuse_arrays(load_model(weights), noise(33, 47), noise(33, 47, seed=1))
+    pair = [noise(33, 47), noise(33, 47, seed=1)]
+    expected = fuse(pair, load_backend(weights), align=False)
     out = tmp_path / "out"
-    assert np.array_equal(pixels(out / "two-Fusion.png"), expected.fused)
-    assert np.array_equal(pixels(out / "two-Guidance.png"), np.round(expected.guidance * 255))
-    assert np.array_equal(pixels(out / "two-Boundary.png"), np.round(expected.boundary * 255))
+    assert np.array_equal(pixels(out / "two-Fusion.png"), expected.image)
+    assert np.array_equal(pixels(out / "two-Guidance.png"), written(expected.guidance))
+    assert np.array_equal(pixels(out / "two-Boundary.png"), written(expected.boundary))
+    assert np.array_equal(pixels(out / "two-Index.png"), expected.index)
     summary = json.loads((tmp_path / "s.json").read_text())
     assert [(p["name"], p["width"], p["height"]) for p in summary["pairs"]] == [
         ("one", 56, 40),
@@ -115,13 +122,35 @@ def test_two_files_of_different_types_and_the_swap(tmp_path, run):
     assert abs(maps[0] + maps[1] - 255).max() <= 1
 
 
-def test_tiles_and_config(tmp_path, run):
+def test_a_pair_is_a_stack_of_two(tmp_path, run, weights):
+    """By every way to ask for it, on either back end; and it can be aligned."""
     save_pair(tmp_path / "in", height=70, width=90)
-    (tmp_path / "c.yaml").write_text(CONFIG % "4, 6")
-    assert run(output=tmp_path / "whole") == 0
-    assert run("--tile", "32", "--config", str(tmp_path / "c.yaml"), output=tmp_path / "tiled") == 0
-    whole, tiled = (pixels(tmp_path / d / "x-Fusion.png").astype(int) for d in ("whole", "tiled"))
-    assert abs(whole - tiled).max() <= 1
+    files_ = [str(tmp_path / f"in/x-{mark}.png") for mark in "AB"]
+    assert run() == 0
+    expected = pixels(tmp_path / "out/x-Fusion.png").astype(int)
+    stack = ["--stack", *files_, "--output", str(tmp_path / "stack"), "--weights", weights]
+    assert main([*stack, "--no-align", "--no-exposure"]) == 0
+    assert abs(pixels(tmp_path / "stack/x-Fusion.png") - expected).max() <= 1
+    assert run("--align", output=tmp_path / "moved") == 2  # of noise nothing matches
+
+
+def test_pairs_are_aligned_when_asked_to(tmp_path, run):
+    near, far = (focus_stack(2)[i] for i in range(2))
+    (tmp_path / "in").mkdir()
+    for mark, frame in (("A", near), ("B", np.roll(far, 3, 1))):
+        Image.fromarray(frame).save(tmp_path / f"in/x-{mark}.png")
+    assert run("--align", "--json", str(tmp_path / "s.json")) == 0
+    (pair,) = json.loads((tmp_path / "s.json").read_text())["pairs"]
+    shift = np.subtract(*(np.array(frame["matrix"])[0, 2] for frame in pair["frames"]))
+    assert abs(abs(shift) - 3) < 0.3 and pair["width"] < near.shape[1]
+    assert pixels(tmp_path / "out/x-Fusion.png").shape[1] == pair["width"]
+
+
+def test_backends_agree(tmp_path, run, onnx_weights):
+    save_pair(tmp_path / "in", height=70, width=90)
+    assert run() == run("--weights", onnx_weights, output=tmp_path / "onnx") == 0
+    results = [pixels(tmp_path / d / "x-Fusion.png").astype(int) for d in ("out", "onnx")]
+    assert abs(results[0] - results[1]).max() <= 1 and results[0].std() > 10
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 16), (16, 131), (37, 41)])
@@ -173,7 +202,7 @@ def test_full_depth_and_metadata(tmp_path, run, weights, dtype, extension):
         write_photo(tmp_path / f"in/x-{mark}.tif", Photo(image, metadata=metadata))
     assert run() == 0
     result = read_photo(tmp_path / f"out/x-Fusion{extension}")
-    assert np.array_equal(result.rgb, fuse_arrays(load_model(weights), *pair).fused)
+    assert np.array_equal(result.rgb, fuse(pair, load_backend(weights), align=False).image)
     assert result.metadata.dpi == pytest.approx((300, 300), abs=0.1)
     read = Image.Exif()
     read.load(result.metadata.exif)
@@ -186,7 +215,8 @@ def test_mixed_depths(tmp_path, run, weights, capsys):
     write_photo(tmp_path / "in/x-A.png", Photo(noise()))
     write_photo(tmp_path / "in/x-B.png", Photo(deep))
     assert run() == 0
-    expected = fuse_arrays(load_model(weights), noise().astype(np.uint16) * 257, deep).fused
+    wide = [noise().astype(np.uint16) * 257, deep]
+    expected = fuse(wide, load_backend(weights), align=False).image
     assert np.array_equal(read_photo(tmp_path / "out/x-Fusion.png").rgb, expected)
     write_photo(tmp_path / "in/y-A.tif", Photo(deep_pair(np.float32)[0]))
     write_photo(tmp_path / "in/y-B.png", Photo(deep))
@@ -267,7 +297,7 @@ def test_bad_photographs_are_named_and_the_rest_is_fused(tmp_path, run, capsys, 
     assert run("--maps", "--json", str(tmp_path / "s.json")) == 2
     error = capsys.readouterr().err
     assert str(bad) in error and said in error and "Traceback" not in error
-    assert files(tmp_path / "out") == [f"good-{k}.png" for k in ("Boundary", "Fusion", "Guidance")]
+    assert files(tmp_path / "out") == [f"good-{kind}.png" for kind in sorted(KINDS)]
     summary = json.loads((tmp_path / "s.json").read_text())
     assert [pair["name"] for pair in summary["pairs"]] == ["good"]
     (problem,) = summary["errors"]
@@ -344,28 +374,10 @@ def test_truncated_weights(tmp_path, run, weights, capsys):
     assert "w.safetensors" in capsys.readouterr().err
 
 
-def test_weights_of_another_config(tmp_path, run, weights, capsys):
+def test_a_device_that_is_not_there(tmp_path, run, capsys):
     save_pair(tmp_path / "in")
-    (tmp_path / "c.yaml").write_text(CONFIG % "4, 8")
-    assert run("--config", str(tmp_path / "c.yaml")) == 2
-    error = capsys.readouterr().err
-    assert "do not fit" in error and weights in error
-    (tmp_path / "c.yaml").write_text("modle: {}")
-    assert run("--config", str(tmp_path / "c.yaml")) == 2
-    assert "did you mean model" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["--device", "quantum"], "quantum"),
-        (["--tile", "0"], "--tile 0"),
-    ],
-)
-def test_bad_options(tmp_path, run, capsys, args, said):
-    save_pair(tmp_path / "in")
-    assert run(*args) == 2
-    assert said in capsys.readouterr().err
+    assert run("--device", "quantum") == 2
+    assert "quantum" in capsys.readouterr().err
     assert files(tmp_path / "out") == []
 
 
@@ -409,7 +421,7 @@ def test_interrupt_leaves_whole_files(tmp_path, weights):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     assert process.returncode == 130 and b"Traceback" not in error
-    written = files(tmp_path / "out")
-    assert 0 < len(written) < 180
-    for name in written:
+    names = files(tmp_path / "out")
+    assert 0 < len(names) < 360
+    for name in names:
         assert pixels(tmp_path / "out" / name).shape[:2] == (300, 300)

@@ -20,7 +20,7 @@ from focus_stacks import focus_stack, save_stack
 from PIL import Image, ImageCms
 from test_inference import files, pixels, png_head
 
-from fusion.backends import load_cascade
+from fusion.backends import load_backend
 from fusion.fuse import fuse
 from run_inference import amount, main
 from utils.images import Metadata, Photo, read_photo, write_photo
@@ -66,7 +66,7 @@ def test_the_command_line_gives_what_the_library_gives(tmp_path, run, weights):
     report = tmp_path / "r.json"
     assert run("--maps", "--save-steps", "--preview", "--json", str(report)) == 0
     steps = []
-    expected = fuse(FRAMES, load_cascade(weights), observe=steps.append)
+    expected = fuse(FRAMES, load_backend(weights), observe=steps.append)
     out = tmp_path / "out"
     assert np.array_equal(pixels(out / "in-Fusion.png"), expected.image)
     index = pixels(out / "in-Index.png")
@@ -111,8 +111,8 @@ def test_options_reach_the_library(tmp_path, run, weights, flags, options):
     moved[3] = cv2.convertScaleAbs(moved[3], alpha=0.8)
     save_stack(tmp_path / "in", moved)
     assert run(*flags) == 0
-    cascade = load_cascade(weights)
-    expected, other = fuse(moved, cascade, **options).image, fuse(moved, cascade).image
+    backend = load_backend(weights)
+    expected, other = fuse(moved, backend, **options).image, fuse(moved, backend).image
     assert np.array_equal(pixels(tmp_path / "out/in-Fusion.png"), expected)
     assert not np.array_equal(expected, other)
 
@@ -135,7 +135,7 @@ def test_16_bits_and_what_the_files_say_beside_their_pixels(tmp_path, run, weigh
     for format, name in ((), "in-Fusion.png"), (("--format", "tiff"), "in-Fusion.tif"):
         assert run(*format) == 0
         result = read_photo(tmp_path / "out" / name)
-        assert np.array_equal(result.rgb, fuse(DEEP, load_cascade(weights)).image)
+        assert np.array_equal(result.rgb, fuse(DEEP, load_backend(weights)).image)
         assert result.metadata.icc == profile
         assert result.metadata.dpi == pytest.approx((300, 300), abs=0.1)
         read = Image.Exif()
@@ -148,7 +148,7 @@ def test_8_among_16_bits_are_widened(tmp_path, run, weights):
     save_photos(tmp_path / "in", mixed)
     assert run("--no-align") == 0
     wide = [frame.astype(np.uint16) * 257 for frame in FRAMES[:2]] + DEEP[2:]
-    expected = fuse(wide, load_cascade(weights), align=False).image
+    expected = fuse(wide, load_backend(weights), align=False).image
     assert np.array_equal(read_photo(tmp_path / "out/in-Fusion.png").rgb, expected)
 
 
@@ -156,7 +156,7 @@ def test_floating_point(tmp_path, run, weights):
     frames = [(frame / 255).astype(np.float32) for frame in FRAMES]
     save_photos(tmp_path / "in", frames, ".tif")
     assert run("--no-align") == 0
-    expected = fuse(frames, load_cascade(weights), align=False).image
+    expected = fuse(frames, load_backend(weights), align=False).image
     assert np.array_equal(tifffile.imread(tmp_path / "out/in-Fusion.tif"), expected)
 
 
@@ -164,7 +164,7 @@ def test_multi_page_tiff_and_grey(tmp_path, run, weights):
     grey = np.stack([frame[..., 1] for frame in FRAMES])
     tifffile.imwrite(tmp_path / "scan.tif", grey, photometric="minisblack")
     assert run(input=(tmp_path / "scan.tif",)) == 0
-    expected = fuse([np.repeat(x[..., None], 3, 2) for x in grey], load_cascade(weights))
+    expected = fuse([np.repeat(x[..., None], 3, 2) for x in grey], load_backend(weights))
     result = pixels(tmp_path / "out/scan-Fusion.png")
     assert result.ndim == 2
     luma = cv2.cvtColor(expected.image, cv2.COLOR_RGB2GRAY)  # untrained weights colour it
@@ -319,23 +319,7 @@ def test_bad_inputs(tmp_path, run, said):
     assert "both a photograph and the result" in said()
 
 
-def test_backends_agree(tmp_path):
-    pytest.importorskip("onnxruntime")
-    save_stack(tmp_path / "in", FRAMES[:2], "x-{}.png")
-    for given in ("--input", "--stack"):
-        results = []
-        for backend in ("torch", "onnxruntime"):
-            out = tmp_path / given.strip("-") / backend
-            arguments = [given, str(tmp_path / "in"), "--output", str(out), "--backend", backend]
-            assert main(arguments) == 0
-            results.append(pixels(next(out.glob("*-Fusion.png"))).astype(int))
-        assert abs(results[0] - results[1]).max() <= 1
-        assert results[0].std() > 10
-
-
-def test_backends_that_do_not_fit(tmp_path, run, said):
-    assert run("--backend", "onnxruntime") == 2
-    assert "--backend onnxruntime takes .onnx weights" in said()
+def test_onnx_runs_on_the_cpu(tmp_path, run, said):
     assert run("--weights", str(tmp_path / "x.onnx"), "--device", "cuda:1") == 2
     assert "x.onnx runs on the CPU" in said()
 
@@ -343,9 +327,10 @@ def test_backends_that_do_not_fit(tmp_path, run, said):
 @pytest.mark.parametrize(
     ("args", "part"),
     [
-        (["--stack", "x", "--tile", "64"], "--tile is for pairs"),
-        (["--input", "x", "--order", "time"], "--order is for stacks"),
-        (["--input", "x", "--no-align"], "--no-align is for stacks"),
+        (["--stack", "x", "--no-align", "--motion", "affine"], "--motion is for --align"),
+        (["--input", "x", "--motion", "affine"], "--motion is for --align"),
+        (["--input", "x", "--order", "time"], "--order is for --stack"),
+        (["--input", "x", "--resume"], "--resume is for --stack"),
         (["--stack", "x", "--memory", "much"], "'much' is no amount of memory"),
         (["--stack", "x", "--batch", "y"], "not allowed with"),
         (["--output", "x"], "required"),
@@ -366,12 +351,11 @@ def test_memory_that_does_not_do(tmp_path, run, said):
     assert [amount(x) for x in ("2G", "1.5m", "300KB", "7")] == [2 * 10**9, 1_500_000, 300_000, 7]
 
 
-def test_a_limit_of_memory_is_kept(tmp_path):
-    """By the process itself, which tells its peak: with the shipped weights, maps and a preview."""
-    pytest.importorskip("onnxruntime")
+def test_a_limit_of_memory_is_kept(tmp_path, onnx_weights):
+    """By the process itself, which tells its peak: with maps, by the smallest groups."""
     save_stack(tmp_path / "in", focus_stack(3, 900, 1200))
     command = [sys.executable, str(ROOT / "run_inference.py"), "--stack", str(tmp_path / "in")]
-    command += ["--output", str(tmp_path / "out"), "--backend", "onnxruntime", "--maps"]
+    command += ["--output", str(tmp_path / "out"), "--weights", onnx_weights, "--maps"]
     planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
     needed = float(re.search(r"([0-9.]+) GB", planned.stdout)[1]) + 0.005  # it is rounded
     limit = ["--memory", f"{needed}G", "--json", str(tmp_path / "r.json")]
