@@ -17,11 +17,12 @@ dependencies = ["torch", "numpy", "safetensors"]
 
 
 def mmfnet(pretrained: bool = True) -> _MMFNet:
-    """MMF-Net of configs/mmfnet.yaml: fuses photographs that are focused differently.
+    """MMF-Net: fuses photographs that are focused differently.
 
     Args:
         pretrained: with the shipped weights, in evaluation mode; their terms are in
-            weights/README.md. Otherwise with random weights, to be trained.
+            weights/README.md. They are of configs/pairs.yaml and take two photographs (N = 2).
+            Otherwise the network of configs/mmfnet.yaml with random weights, to be trained.
 
     Returns:
         Maps aligned photographs (B, N, 3, H, W), RGB in [0, 1], to ``fused`` (B, 3, H, W),

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
             net.compile()
     height, width = photos[0].shape[:2]
     print(f"{width}×{height}, {args.threads} threads, fastest of {args.rounds} rounds\n")
-    print(table(compare(backends, photos, args.rounds)))
+    print(table(compare(backends, photos, args.rounds)), end="")
 
 
 def compare(

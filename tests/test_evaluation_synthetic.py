@@ -42,7 +42,8 @@ def test_the_set_on_disk(tmp_path, config):
     for number in range(4):
         name = f"sample-{number:04d}"
         sample = dataset[number]
-        planes = [(p.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for p in sample[:3]]
+        planes = (p.permute(1, 2, 0).numpy() for p in (*sample.photographs, sample.truth))
+        planes = [(p * 255).round().astype(np.uint8) for p in planes]
         stored = [
             image(folder / "sources" / f"{name}-A.png"),
             image(folder / "sources" / f"{name}-B.png"),
@@ -50,7 +51,7 @@ def test_the_set_on_disk(tmp_path, config):
         ]
         np.testing.assert_array_equal(stored, planes)
         band = image(folder / "band" / f"{name}.png")[..., 0]
-        np.testing.assert_array_equal(band > 0, sample.guidance[0].numpy() == 0.5)
+        np.testing.assert_array_equal(band > 0, sample.guidance[0, 0].numpy() == 0.5)
         oracle = image(folder / "oracle" / f"{name}.png")
         assert ((oracle == stored[0]).all(2) | (oracle == stored[1]).all(2)).all()
         errors = [((plane.astype(int) - stored[2]) ** 2).sum(2) for plane in (oracle, *stored[:2])]

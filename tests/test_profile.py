@@ -60,7 +60,7 @@ def test_workers_make_samples_while_the_device_computes(tmp_path, monkeypatch):
     found = run(tmp_path, Slow(0.2), train__batch=1, data__workers=2)
     assert found.computing >= 0.4
     assert found.waiting < 0.1
-    assert 0.1 <= found.making < 0.2  # by two
+    assert 0.09 <= found.making < 0.2  # by two
     assert "Computing is the bottleneck" in table(found)
 
 

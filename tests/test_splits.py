@@ -50,8 +50,7 @@ def test_training_and_validation_have_no_photograph_in_common(photographs, cutou
         }
     )
     used = []
-    for dataset in (training_set(config), validation_set(config, 3)):
-        generator = dataset.generator
+    for generator in (training_set(config).pairs, validation_set(config, 3).generator):
         backgrounds = set(generator.photographs.photographs)
         (source,) = generator.cutouts
         assert set(source.photographs) == backgrounds

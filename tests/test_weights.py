@@ -82,7 +82,8 @@ def test_weights_that_are_not_finite_are_refused(weights, value):
 @pytest.mark.parametrize("model", ["[]", "3", "null", '"x"', '{"initial": 3}', "{"])
 def test_metadata_that_is_no_config_is_refused(weights, model):
     path, net = weights
-    save_file(net.state_dict(), path, {"model": model})
+    weights = {name: value.contiguous() for name, value in net.state_dict().items()}
+    save_file(weights, path, {"model": model})
     with pytest.raises(UserError, match="says unreadably which model it is for"):
         load_model(path)
 
