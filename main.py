@@ -20,6 +20,8 @@ import torch
 import torch.distributed as dist
 
 from data.build import training_set, validation_sets
+from data.datasets import GeneratedDataset
+from defocus.scene import SceneConfig
 from models.build import load_model
 from training import profile as profiling
 from training.trainer import Trainer
@@ -117,12 +119,21 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     sets = validation_sets(config, config.validation.samples, config.validation.scene_samples)
     figures = {}
     for name, samples in sets.items():
+        if model.initial.largest and _most(samples) > model.initial.largest:
+            print(f"{path} takes {model.initial.largest} photographs at once: no set {name}\n")
+            continue
         figures[name] = validate(model, samples, device, config.data.workers)
         print(table(figures[name], name, len(samples)), end="\n\n", flush=True)
     if output:
         about = {"samples": {name: len(part) for name, part in sets.items()}, "weights": str(path)}
         with atomic_path(output) as temporary:
             temporary.write_text(json.dumps({**about, **figures}))
+
+
+def _most(samples: GeneratedDataset) -> int:
+    """The largest number of photographs in a sample."""
+    config = samples.generator.config
+    return config.photographs[1] if isinstance(config, SceneConfig) else 2
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from models.boundary_fusion import SetBoundaryFusion
 from models.initial_fusion import Guidance
 from models.layers import halve
 
+SHARPNESS = 1.2  # of decisions
+
 # Features of two photographs as (sum, difference): exchanging them turns the difference's sign.
 Pair = tuple[Tensor, Tensor]
 
@@ -88,7 +90,7 @@ class PairInitialFusion(nn.Module):
         for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
             pair = decode(upsample_onto(skip, up(pair)))
         logits = F.pixel_shuffle(self.tail(pair[1]), 2)[..., :height, :width].float()
-        first = logits.sigmoid()
+        first = (logits if self.training else sharpen(logits)).sigmoid()
         return Guidance(torch.stack([first, 1 - first], 1), torch.stack([logits, -logits], 1) / 2)
 
 
@@ -124,6 +126,15 @@ class PairBoundaryFusion(nn.Module):
         return torch.cat([offset, 2 * gain, odd, -odd], 1)[..., :height, :width]
 
     residual = staticmethod(SetBoundaryFusion.residual)
+
+
+def sharpen(logits: Tensor) -> Tensor:
+    """Make clear decisions clearer: l·max(1, 1.2·|l|).
+
+    Where a stack is folded pair by pair, a pixel that each merge mixes by 3 % does not stay sharp. In
+    the band, where |l| < 1/1.2 since neither photograph is right, nothing changes.
+    """
+    return logits * (SHARPNESS * logits.abs()).clamp(min=1)
 
 
 def to_pair(x: Tensor) -> Pair:
