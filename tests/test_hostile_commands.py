@@ -247,7 +247,7 @@ def test_names_that_are_no_utf8(tmp_path, run, capsys):
 
 def start(tmp_path: Path, **environment: str) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "run_inference.py"), "--batch", str(tmp_path / "in")]
-    command += ["--output", str(tmp_path / "out"), "--no-align", "--backend", "onnxruntime"]
+    command += ["--output", str(tmp_path / "out"), "--no-align"]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -326,7 +326,7 @@ def test_a_photograph_given_twice_is_refused(tmp_path, link):
 def test_a_pair_named_by_its_marks_alone_gets_the_folders_name(tmp_path, run):
     pair(tmp_path / "shelf", "A.png", "B.png")
     assert run("--input", tmp_path / "shelf", "--maps")[0] == 0
-    kinds = ("Boundary", "Fusion", "Guidance")
+    kinds = ("Boundary", "Confidence", "Depth", "Fusion", "Guidance", "Index")
     assert files(tmp_path / "out") == [f"shelf-{kind}.png" for kind in kinds]
 
 
