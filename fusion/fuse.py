@@ -143,7 +143,7 @@ def fuse(
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
         raise ValueError(
             f"fewer than two frames can be used ({'; '.join(reasons)}); --no-align fuses frames "
-            "that lie on one another already"
+            "that are registered already"
         )
     area = (slice(0, size[0]), slice(0, size[1]))
     if align and crop:

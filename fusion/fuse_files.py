@@ -163,8 +163,7 @@ def _fuse(
             progress=progress,
         )
     except ValueError as error:
-        way_out = "; --no-align fuses frames as they lie" if options.align else ""
-        raise UserError(f"{source.origin}: {error}{way_out}") from error
+        raise UserError(f"{source.origin}: {error}") from error
     for frame, report in zip(images.stack.frames, fusion.frames, strict=True):
         if options.strict and not report.used:
             raise UserError(f"{frame}: {report.reason}")

@@ -79,7 +79,9 @@ def make_copy(folder: Path) -> Path:
         left = np.arange(208)[:, None] < 104
         save(folder / f"datasets/lytro/lytro-0{i}-A.jpg", np.where(left, sharp, blurred))
         save(folder / f"datasets/lytro/lytro-0{i}-B.jpg", np.where(left, blurred, sharp))
-        save(folder / f"photographs/flower/{i}.jpg", np.where(left == (i == 1), sharp, blurred))
+        sharp = texture(3, 192, 208)  # the same scene, focused on its left, then on its right
+        frame = np.where(left == (i == 1), sharp, cv2.GaussianBlur(sharp, (0, 0), 2))
+        save(folder / f"photographs/flower/{i}.jpg", frame)
     for name in ("bsds500", "lytro"):
         keep_record(folder / "datasets", name)
     return folder
