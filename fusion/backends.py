@@ -132,7 +132,7 @@ class OnnxBackend:
         UserError: onnx or onnxruntime is not installed, or the file is missing or broken.
     """
 
-    device, memory, features = "cpu", 130_000_000, 140
+    device, memory, features = "cpu", 160_000_000, 140
     PARTS = {
         "guidance": Part(["photographs"], "guidance"),
         "coefficients": Part(["photographs", "guidance"], "coefficients"),

@@ -378,7 +378,7 @@ def test_an_archive_of_other_content_is_refused(publish, run, tmp_path, members,
 
 def test_interrupted_download_starts_again(bsds, run, server, tmp_path):
     server.cut = set(server.files)
-    server.on_cut = lambda: (os.kill(os.getpid(), signal.SIGINT), threading.Event().wait(0.2))
+    server.on_cut = lambda: (os.kill(os.getpid(), signal.SIGINT), threading.Event().wait(2))
     assert run("bsds500")[0] == 130
     assert tree(tmp_path) == {}
     server.cut = set()

@@ -358,7 +358,7 @@ def test_a_limit_of_memory_is_kept(tmp_path, onnx_weights):
     command += ["--output", str(tmp_path / "out"), "--weights", onnx_weights, "--maps"]
     planned = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
     needed = float(re.search(r"([0-9.]+) GB", planned.stdout)[1]) + 0.005  # it is rounded
-    limit = ["--memory", f"{needed}G", "--json", str(tmp_path / "r.json")]
+    limit = ["--memory", f"{needed:.3f}G", "--json", str(tmp_path / "r.json")]
     subprocess.run([*command, *limit], capture_output=True, check=True)
     (stack,) = json.loads((tmp_path / "r.json").read_text())["stacks"]
     assert 1e8 < stack["peak_memory"] <= needed * 1e9
