@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.registration", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
-    folder = Path("../shared/data/bsds500/images/test")
+    folder = Path("datasets/bsds500/images/test")
     parser.add_argument("--photographs", type=Path, default=folder)
     parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """Write RGBA cut-outs of the objects of segmented photographs.
 
-    python -m defocus.cutouts --photographs ../shared/data/bsds500/images/train \\
-        --segmentations ../shared/data/bsds500/groundTruth/train --output cutouts/train
+    python -m defocus.cutouts --photographs datasets/bsds500/images/train \\
+        --segmentations datasets/bsds500/groundTruth/train --output cutouts/train
 
 Each cut-out is ``<photograph>__<k>.png``, cropped to the object plus a margin; under alpha 0 the
 PNG keeps the extended foreground colours. ``cutouts.json`` tells for each where it came from, and

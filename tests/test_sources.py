@@ -14,7 +14,7 @@ from defocus.segments import SegmentedPhotographs, decode_coco, object_score, re
 from defocus.sources import Photographs, RGBACutouts, foregrounds, read_image, skip_report
 from utils.errors import UserError
 
-BSDS = Path(__file__).parents[2] / "shared/data/bsds500"
+BSDS = Path(__file__).parents[1] / "datasets/bsds500"
 SIZE = (170, 200)
 
 
@@ -317,7 +317,7 @@ def test_a_file_that_is_no_segmentation_is_named(tmp_path):
         SegmentedPhotographs(tmp_path / "images", tmp_path / "absent")
 
 
-@pytest.mark.skipif(not BSDS.is_dir(), reason="needs ../shared/data/bsds500")
+@pytest.mark.skipif(not BSDS.is_dir(), reason="python -m data.prepare bsds500 --root datasets fetches it")
 def test_bsds500_photographs(tmp_path):
     for name in ("100098", "106020"):
         (tmp_path / f"{name}.jpg").symlink_to(BSDS / f"images/train/{name}.jpg")
