@@ -131,8 +131,8 @@ class PairBoundaryFusion(nn.Module):
 def sharpen(logits: Tensor) -> Tensor:
     """Make clear decisions clearer: l·max(1, 1.2·|l|).
 
-    Where a stack is folded pair by pair, a pixel that each merge mixes by 3 % does not stay sharp. In
-    the band, where |l| < 1/1.2 since neither photograph is right, nothing changes.
+    Where a stack is folded pair by pair, a pixel that each merge mixes by 3 % does not stay sharp.
+    In the band, where |l| < 1/1.2 since neither photograph is right, nothing changes.
     """
     return logits * (SHARPNESS * logits.abs()).clamp(min=1)
 

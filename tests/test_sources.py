@@ -317,7 +317,7 @@ def test_a_file_that_is_no_segmentation_is_named(tmp_path):
         SegmentedPhotographs(tmp_path / "images", tmp_path / "absent")
 
 
-@pytest.mark.skipif(not BSDS.is_dir(), reason="python -m data.prepare bsds500 --root datasets fetches it")
+@pytest.mark.skipif(not BSDS.is_dir(), reason="python -m data.prepare bsds500 fetches it")
 def test_bsds500_photographs(tmp_path):
     for name in ("100098", "106020"):
         (tmp_path / f"{name}.jpg").symlink_to(BSDS / f"images/train/{name}.jpg")
