@@ -13,7 +13,9 @@ from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 
 # Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
 # is blurred. Multiplied, it selects.
-SHARPNESS = 4.0
+# With 4 instead of 32, generated stacks lose 2 dB: between two that are equally sharp, the boundary
+# map opens where nothing is to be repaired.
+SHARPNESS = 32.0
 TIE = 1e-3  # scores nearer than this are equal, so that rounding does not tell equals apart
 
 
