@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -112,3 +113,42 @@ def _place(
 
 _STORED = np.arange(256, dtype=np.float32) / 255
 _LINEAR = to_linear(torch.from_numpy(_STORED)).numpy()
+
+
+class Generator(ABC):
+    """What the generators of samples share.
+
+    Args:
+        config: ranges from which samples are drawn.
+        photographs, cutouts: see :class:`Materials`.
+        seed: of the samples.
+
+    Raises:
+        ValueError: the config is of no use.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        photographs: Photographs,
+        cutouts: Sequence[ForegroundSource] = (),
+        seed: int = 0,
+    ):
+        self.check(config)
+        self.config, self.seed = config, seed
+        self.materials = Materials(
+            photographs, cutouts, config.procedural, config.mattes, config.zoom
+        )
+
+    @staticmethod
+    @abstractmethod
+    def check(config: Any) -> None:
+        """Raise a ValueError if a config is of no use."""
+
+    @property
+    def photographs(self) -> Photographs:
+        return self.materials.photographs
+
+    @property
+    def cutouts(self) -> list[ForegroundSource]:
+        return self.materials.cutouts

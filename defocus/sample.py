@@ -8,7 +8,7 @@ is cropped afterwards, so that light from outside the frame blurs into it as in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from defocus import camera, psf
 from defocus.color import to_srgb
 from defocus.guidance import compare_shares
-from defocus.materials import Materials, to_tensor
+from defocus.materials import Generator, to_tensor
 from defocus.mattes import KINDS
 from defocus.models import (
     all_in_focus,
@@ -27,7 +27,6 @@ from defocus.models import (
     two_layers,
     two_parameter,
 )
-from defocus.sources import ForegroundSource, Photographs
 
 MODELS = ("alpha_matte", "one_parameter", "two_parameter")
 
@@ -97,34 +96,16 @@ class Sample:
     parameters: dict[str, Any]
 
 
-class SampleGenerator:
+class SampleGenerator(Generator):
     """Draws samples; the sample of an index depends on the seed and the index alone.
 
     Raises:
         ValueError: the config names an unknown model, PSF or matte, or a range is none.
     """
 
-    def __init__(
-        self,
-        config: DefocusConfig,
-        photographs: Photographs,
-        cutouts: Sequence[ForegroundSource] = (),
-        seed: int = 0,
-    ):
+    @staticmethod
+    def check(config: DefocusConfig) -> None:
         _check(config)
-        self.config = config
-        self.materials = Materials(
-            photographs, cutouts, config.procedural, config.mattes, config.zoom
-        )
-        self.seed = seed
-
-    @property
-    def photographs(self) -> Photographs:
-        return self.materials.photographs
-
-    @property
-    def cutouts(self) -> list[ForegroundSource]:
-        return self.materials.cutouts
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])

@@ -10,7 +10,6 @@ photographs, each focused on one (:mod:`defocus.sample` generates those alone).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +20,9 @@ from torch import Tensor
 from defocus import camera, highlights, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
 from defocus.guidance import rightness
-from defocus.materials import Materials, to_tensor
+from defocus.materials import Generator, to_tensor
 from defocus.mattes import KINDS
 from defocus.sample import APERTURES, Effect, Sample
-from defocus.sources import ForegroundSource, Photographs
 
 WHITE = 1.1  # what is brighter is clipped before it is moved, so that no dark rings surround it
 
@@ -63,34 +61,16 @@ class SceneConfig:
     jpeg: Effect = field(default_factory=Effect)  # quality
 
 
-class SceneGenerator:
+class SceneGenerator(Generator):
     """Draws scenes; a sample depends on seed, index and number of photographs alone.
 
     Raises:
         ValueError: the config names an unknown PSF or matte, or a range is none.
     """
 
-    def __init__(
-        self,
-        config: SceneConfig,
-        photographs: Photographs,
-        cutouts: Sequence[ForegroundSource] = (),
-        seed: int = 0,
-    ):
+    @staticmethod
+    def check(config: SceneConfig) -> None:
         _check(config)
-        self.config = config
-        self.materials = Materials(
-            photographs, cutouts, config.procedural, config.mattes, config.zoom
-        )
-        self.seed = seed
-
-    @property
-    def photographs(self) -> Photographs:
-        return self.materials.photographs
-
-    @property
-    def cutouts(self) -> list[ForegroundSource]:
-        return self.materials.cutouts
 
     def __getitem__(self, index: int) -> Sample:
         low, high = self.config.photographs
