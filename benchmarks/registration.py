@@ -67,7 +67,8 @@ def in_field(made: SyntheticStack, field: str | None) -> Sequence[np.ndarray]:
     if field in ("white", "black"):
         made.frames.scene.colors[-1][:] = 255 if field == "white" else 0
     if field == "overexposed":
-        return [cv2.convertScaleAbs(made.frames[0], alpha=1.8), *made.frames[1:]]
+        first, *others = made.frames
+        return [cv2.convertScaleAbs(first, alpha=1.8), *others]
     if field != "round":
         return made.frames
     height, width = made.depth.shape
