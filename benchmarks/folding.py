@@ -40,19 +40,6 @@ def _backend() -> Backend:
     return load_backend()
 
 
-def oracle(truth: np.ndarray, frames: Sequence[np.ndarray]) -> np.ndarray:
-    """For each pixel the frame that is nearest to the truth: no selection can beat it."""
-    best, least = None, None
-    for frame in frames:
-        error = np.square(frame.astype(np.int32) - truth).sum(axis=2)
-        if best is None:
-            best, least = frame.copy(), error
-            continue
-        nearer = error < least
-        best[nearer], least[nearer] = frame[nearer], error[nearer]
-    return best
-
-
 FOLDS: dict[str, Fold] = {
     "groups (ours)": groups,
     "pairwise folding": pairwise,

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.folding import FOLDS, Fold, oracle
+from benchmarks.folding import FOLDS, Fold
 from benchmarks.generated import Quality, Truth, choose_frames, generated, quality, read_truth
 from benchmarks.measure import Failed, measure
+from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Row, Rows
 from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, result
 from evaluation.peers import Peer

@@ -12,10 +12,10 @@ import pytest
 from conftest import texture
 
 from benchmarks import parts, pictures, registration, stacks, tools
-from benchmarks.folding import oracle
 from benchmarks.generated import Truth, choose_frames, generated, quality, read_truth
 from benchmarks.measure import Failed, measure
 from benchmarks.parts import Setting
+from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Rows, table, verdicts
 from evaluation.peers import PEERS, Peer, choose_peers
 from fusion.align import Registration

@@ -52,6 +52,12 @@ def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, 
 def oracle(truth: np.ndarray, frames: Sequence[np.ndarray]) -> np.ndarray:
     """For each pixel (H, W, 3) uint8 the frame that is nearest to the truth: no selection can
     beat it."""
-    errors = [np.square(frame.astype(np.int32) - truth).sum(2) for frame in frames]
-    nearest = np.argmin(errors, 0)[None, ..., None]
-    return np.take_along_axis(np.stack(frames), nearest, 0)[0]
+    best, least = None, None
+    for frame in frames:
+        error = np.square(frame.astype(np.int32) - truth).sum(axis=2)
+        if best is None:
+            best, least = frame.copy(), error
+            continue
+        nearer = error < least
+        best[nearer], least[nearer] = frame[nearer], error[nearer]
+    return best
