@@ -66,11 +66,9 @@ class SetBoundaryFusion(nn.Module):
         multiple, reach: see :class:`models.layers.SetUNet`.
     """
 
-    def __init__(
-        self, widths: Sequence[int] = (16, 32, 64, 64), blocks: Sequence[int] = (1, 1, 2, 1)
-    ):
+    def __init__(self, widths: Sequence[int] = (16, 40, 64), blocks: Sequence[int] = (1, 3, 1)):
         super().__init__()
-        self.net = SetUNet(16, widths, blocks)
+        self.net = SetUNet(16, widths, blocks, common=3, normalised=False)
         # Offset and gain₀, then gainᵢ, of 2×2 pixels each.
         self.common = nn.Conv2d(widths[0], 16, 3, padding=1, bias=False)
         self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)

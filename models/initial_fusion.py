@@ -16,6 +16,7 @@ from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 # With 4 instead of 32, generated stacks lose 2 dB: between two that are equally sharp, the boundary
 # map opens where nothing is to be repaired.
 SHARPNESS = 32.0
+DECIDED = 4.0  # of "none is right": its logit says 0.1 where one is right, and that mixes two
 TIE = 1e-3  # scores nearer than this are equal, so that rounding does not tell equals apart
 
 
@@ -115,7 +116,8 @@ def decide(scores: Tensor, neither: Tensor) -> Tensor:
     chosen = (SHARPNESS * scores).softmax(1)
     second = scores.topk(2, 1).values[:, 1:]
     best = (scores >= second - TIE).to(scores.dtype)
-    return torch.lerp(chosen, best / best.sum(1, keepdim=True), neither.sigmoid()[:, None])
+    halves = best / best.sum(1, keepdim=True)
+    return torch.lerp(chosen, halves, (DECIDED * neither).sigmoid()[:, None])
 
 
 def initialise(net: nn.Module) -> None:

@@ -36,7 +36,7 @@ def each(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def mean(x: Tensor) -> Tensor:
     """Mean (B, C, H, W) of a set (B, N, C, H, W)."""
-    return _fold(torch.add, x) / x.shape[1] if not torch.onnx.is_in_onnx_export() else x.mean(1)
+    return _Mean.apply(x) if not torch.onnx.is_in_onnx_export() else x.mean(1)
 
 
 def most(x: Tensor) -> Tensor:
@@ -50,6 +50,20 @@ def _fold(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
     return functools.reduce(combine, x.unbind(1))
 
 
+class _Mean(torch.autograd.Function):
+    """The mean, whose gradient is a view: that of ``unbind`` is a copy in another memory format,
+    and the convolutions before it then take twice as long."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return _fold(torch.add, x) / x.shape[1]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return (gradient / ctx.shape[1])[:, None].expand(ctx.shape)
+
+
 def normalise(x: Tensor) -> Tensor:
     """Divide the features (B, N, C, H, W) of each pixel by their root mean square."""
     size = torch.linalg.vector_norm(x, dim=2, keepdim=True) / x.shape[2] ** 0.5
@@ -57,41 +71,55 @@ def normalise(x: Tensor) -> Tensor:
 
 
 class SetConv(nn.Module):
-    """A 3×3 convolution of each photograph, plus a 1×1 convolution of their mean.
+    """A convolution of each photograph, plus a convolution of their mean.
 
     Every linear map of a set that commutes with reordering it acts on each element and on the mean
-    of all (Zaheer et al., Deep Sets, 2017). The mean's part is 1×1, which costs a ninth.
+    of all (Zaheer et al., Deep Sets, 2017).
+
+    Args:
+        kernel, stride: of the convolution of each photograph.
+        common: kernel of the mean's convolution: 1 costs a ninth of 3.
     """
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, common: int = 1
+    ):
         super().__init__()
-        self.own = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.common = nn.Conv2d(inputs, outputs, 1, bias=False)
+        common = min(kernel, common)
+        self.own = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+        self.common = nn.Conv2d(inputs, outputs, common, stride, common // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return each(self.own, x).add_(self.common(mean(x))[:, None])
+        return _add(each(self.own, x), self.common(mean(x))[:, None])
 
 
 class SetResBlock(nn.Module):
-    """The residual block of figure 5 on normalised features, its first convolution a
-    :class:`SetConv`.
+    """The residual block of figure 5, of :class:`SetConv`.
 
-    Only deviations from the mean reach the output of the sub-nets, so nothing would keep the
-    features that all photographs share from growing for ever: hence the norm, and a leaky ReLU
-    that is bounded.
+    Args:
+        common: see :class:`SetConv`.
+        normalised: whether it works on normalised features, with a leaky ReLU that is bounded. A
+            sub-net of which only decisions matter needs it: only deviations from the mean reach
+            its output, so nothing else would keep the features that all photographs share from
+            growing for ever. One whose output is a quantity needs the size of its features.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, common: int = 1, normalised: bool = True):
         super().__init__()
-        self.conv1 = SetConv(channels, channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        with torch.no_grad():
-            self.conv2.weight *= 0.2  # begin near the identity
+        self.conv1 = SetConv(channels, channels, common=common)
+        self.conv2 = SetConv(channels, channels, common=common)
+        self.normalised = normalised
+        with torch.no_grad():  # begin near the identity
+            self.conv2.own.weight *= 0.2
+            self.conv2.common.weight *= 0.2
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu_(self.conv1(normalise(x)), 0.1)
-        y = y.clamp_max(LIMIT) if torch.is_grad_enabled() else y.clamp_max_(LIMIT)
-        return each(self.conv2, y).add_(x)
+        if self.normalised:
+            y = F.leaky_relu(self.conv1(normalise(x)), 0.1, inplace=not torch.is_grad_enabled())
+            y = y.clamp_max(LIMIT) if torch.is_grad_enabled() else y.clamp_max_(LIMIT)
+        else:
+            y = F.relu(self.conv1(x), inplace=not torch.is_grad_enabled())
+        return _add(self.conv2(y), x)
 
 
 class SetUNet(nn.Module):
@@ -101,23 +129,33 @@ class SetUNet(nn.Module):
         inputs: channels of each photograph.
         widths: channels of each level; a level has half the resolution of the one before.
         blocks: residual blocks of each level on the way down; there is one on the way up.
+        common, normalised: see :class:`SetResBlock`.
 
     Attributes:
         multiple: side of the grid that it works on, in pixels of its input.
         reach: an output on this grid depends on no input farther away, in pixels of its input.
     """
 
-    def __init__(self, inputs: int, widths: Sequence[int], blocks: Sequence[int]):
+    def __init__(
+        self,
+        inputs: int,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        common: int = 1,
+        normalised: bool = True,
+    ):
         super().__init__()
+        conv = functools.partial(SetConv, common=common)
+        block = functools.partial(SetResBlock, common=common, normalised=normalised)
         steps = list(zip(widths[:-1], widths[1:], strict=True))
-        self.head = SetConv(inputs, widths[0])
+        self.head = conv(inputs, widths[0])
         self.encode = nn.ModuleList(
-            nn.Sequential(*(SetResBlock(width) for _ in range(count)))
+            nn.Sequential(*(block(width) for _ in range(count)))
             for width, count in zip(widths, blocks, strict=True)
         )
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, padding=1) for a, b in steps)
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in steps)
-        self.decode = nn.ModuleList(SetResBlock(a) for a, _ in steps)
+        self.down = nn.ModuleList(conv(a, b, stride=2) for a, b in steps)
+        self.up = nn.ModuleList(conv(b, a, kernel=1) for a, b in steps)
+        self.decode = nn.ModuleList(block(a) for a, _ in steps)
         self.multiple = 2 ** len(steps)
         self.reach = 0
         for _ in steps:  # decode, then the coarser grid
@@ -132,9 +170,10 @@ class SetUNet(nn.Module):
         skips: list[Tensor] = []
         for down, encode in zip(self.down, self.encode[1:], strict=True):
             skips.append(x)
-            x = encode(each(down, x))
+            x = encode(down(x))
         for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
-            x = decode(each(lambda y, up=up: F.interpolate(up(y), scale_factor=2), x).add_(skip))
+            x = each(lambda y: F.interpolate(y, scale_factor=2), up(x))
+            x = decode(_add(x, skip))
         return x
 
 
@@ -152,6 +191,12 @@ def halve(x: Tensor, multiple: int) -> Tensor:
     if any(padding):
         planes = F.pad(planes, padding, mode="replicate")
     return _as_set(F.pixel_unshuffle(planes, 2), x)
+
+
+def _add(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, in the memory of x unless a gradient is wanted: changing a view (and sets are views)
+    costs the backward pass several copies."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 def _as_set(planes: Tensor, x: Tensor) -> Tensor:

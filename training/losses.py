@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from models.mmfnet import Fusion, boundary_map
 
-# 43 dB. The logarithm weighs a sample by the reciprocal of its error: without a floor, scenes that
+# 50 dB. The logarithm weighs a sample by the reciprocal of its error: without a floor, scenes that
 # are hardly blurred would outweigh all others, and teach the boundary sub-net to do nothing.
-FLOOR = 5e-5
+FLOOR = 1e-5
 
 
 class PaperLoss(nn.Module):
