@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         process, address, opened = server
         print(f"the page opens {opened:.1f} s after its start")
         print(f"{args.visitors} visitors at once, each with a pair of {side}×{side} pixels")
-        sizes, failures = [], Counter()
+        sizes, failures, before = [], Counter(), files_below(Path(folder))
         for number in range(args.rounds):
             pairs = [photographs(side, (number, i)) for i in range(args.visitors)]
             started = time.perf_counter()
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"{seconds:.1f} s, {sizes[-1]:.0f} MB of memory",
                 flush=True,
             )
-        left = files_left(Path(folder))
+        left = files_left(Path(folder), before)
     growth = sizes[-1] / sizes[len(sizes) // 2] - 1
     print(f"memory from round {len(sizes) // 2 + 1} on: {growth:+.1%}; files left: {len(left)}")
     failures.update(f"{path.name} is left" for path in left)
@@ -197,14 +197,19 @@ def memory(process: int) -> float:
     return int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) * 1024 / 1e6
 
 
-def files_left(folder: Path, seconds: float = 40) -> list[Path]:
-    """Files of visitors who have left; some time is given, for Gradio notices it late."""
+def files_left(folder: Path, before: set[Path], seconds: float = 40) -> set[Path]:
+    """Files of visitors who have left, beside those that were there ``before`` them; some time is
+    given, for Gradio notices it late."""
     end = time.monotonic() + seconds
     while True:
-        left = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+        left = files_below(folder) - before
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.5)
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {Path(parent, name) for parent, _, names in os.walk(folder) for name in names}
 
 
 if __name__ == "__main__":
