@@ -13,9 +13,9 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 
 from page.fusing import Fuser, Progress
-from page.limits import Limits, check
+from page.limits import FULL_DISK, Limits, check
 from page.sessions import Sessions
-from utils.errors import UserError
+from utils.errors import UserError, is_full
 
 
 class Actions:
@@ -102,7 +102,11 @@ def _plainly(paths: Sequence[Path]) -> Iterator[None]:
     """Errors name files as the visitor does, not by where they lie on the server."""
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
+        if is_full(error):
+            raise _error(f"{FULL_DISK[:1].upper()}{FULL_DISK[1:]}.") from error
+        if not isinstance(error, UserError):
+            raise
         message = str(error)
         for path in paths:
             message = message.replace(str(path), path.name)

@@ -16,6 +16,7 @@ from fusion.fuse_files import fuse_stack
 from fusion.options import Options
 from fusion.outputs import colored
 from fusion.stack_files import find_stack
+from utils.atomic import atomic_path
 from utils.images import read_photo
 
 SHOWN = 2000  # pixels: long side of a picture on the page; the download has them all
@@ -66,13 +67,15 @@ class Fuser:
 
         source, options = find_stack(paths), Options(align=align, maps=True)
         report = fuse_stack(self.backend, source, folder, options, progress, observe)
-        used, left_out = {}, []
+        used, notes = {}, []
         for i, frame in enumerate(report["frames"]):
             name = Path(frame["file"]).name
             if frame["used"]:
                 used[i] = name
+                if frame["warning"]:
+                    notes.append(f"{name}: {frame['warning']}.")
             else:
-                left_out.append(f"{name} was left out: {frame['reason']}.")
+                notes.append(f"{name} was left out: {frame['reason']}.")
         files = {kind: folder / name for kind, name in report["files"].items()}
         image = read_photo(files["fused"]).rgb
         return Result(
@@ -84,7 +87,7 @@ class Fuser:
                 files.get("guidance"),
                 files.get("boundary"),
             ),
-            _summary(image, report["seconds"], used, len(report["frames"]), left_out),
+            _summary(image, report["seconds"], used, len(report["frames"]), notes),
         )
 
 
@@ -93,9 +96,10 @@ def _summary(
     seconds: float,
     names: dict[int, str],
     count: int,
-    left_out: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> str:
-    """What was done; ``names`` are of the photographs that were used of ``count``."""
+    """What was done, and what is to be said of it; ``names`` are of the photographs that were used
+    of ``count``."""
     height, width = fused.shape[:2]
     palette = colored(np.arange(count), count).tolist()
     marks = "".join(
@@ -105,7 +109,7 @@ def _summary(
     lines = [
         f"{len(names)} photographs fused in {seconds:.2f} s: {width}×{height} pixels, "
         f"{DEPTHS[str(fused.dtype)]}.",
-        *map(html.escape, left_out),
+        *map(html.escape, notes),
     ]
     return "".join(f"<p>{line}</p>" for line in lines) + f'<p class="legend">{marks}</p>'
 
@@ -121,5 +125,6 @@ def _show(path: Path, image: np.ndarray) -> Path:
         image = np.rint(np.clip(image / np.float32(full), 0, 1) * 255).astype(np.uint8)
     picture = Image.fromarray(image)
     picture.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
-    picture.save(path, quality=QUALITY)
+    with atomic_path(path) as temporary:
+        picture.save(temporary, quality=QUALITY)
     return path

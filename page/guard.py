@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from page.limits import MEGA, Limits
+from page.limits import FULL_DISK, MEGA, Limits
 from page.sessions import Sessions
+from utils.errors import is_full
 
 # The page needs nothing from other servers, so that it works offline and tells nobody of its use.
 POLICY = (
@@ -86,6 +87,8 @@ class Guard:
             text, code = "this request cannot be answered", 400
             if isinstance(error, asyncio.TimeoutError):
                 text, code = "the request took too long to arrive", 408
+            elif is_full(error):
+                text, code = FULL_DISK, 507
             elif upload:
                 text = "this is no upload that can be read; choose the files again"
             await PlainTextResponse(text, code)(scope, receive, answer)

@@ -10,6 +10,7 @@ from utils.errors import UserError
 from utils.images import check_extension, probe
 
 MEGA = 1_000_000
+FULL_DISK = "the disk of the server is full; try again in a few minutes"
 
 
 def _limit(default: int, meaning: str) -> int:

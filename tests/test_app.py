@@ -23,6 +23,7 @@ from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
 import app  # noqa: E402
+from benchmarks.faults import room  # noqa: E402
 from page.fusing import Fuser  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
@@ -352,3 +353,28 @@ def test_options_that_cannot_be(options, capsys):
     assert app.main(options) == 2
     error = capsys.readouterr().err
     assert options[1] in error and "Traceback" not in error
+
+
+def test_a_frame_that_differs_is_named(client, tmp_path, stack):
+    dark = (cv2.imread(str(stack[1]), cv2.IMREAD_UNCHANGED) * 0.6).astype(np.uint16)
+    cv2.imwrite(str(stack[1]), dark)
+    outputs = fuse(client, *stack, align=True)
+    assert f"{stack[1].name}: it is darker than the other frames" in outputs[0]
+
+
+def test_a_full_disk_is_said(client, address, stack, monkeypatch):
+    """While files come, and while results are written."""
+    with room(2000):
+        photograph = {"files": ("new.png", bytes(5000))}
+        answer = httpx.post(f"{address}gradio_api/upload", files=photograph)
+    assert answer.status_code == 507 and "disk of the server is full" in answer.text
+    fuse_files = Fuser.fuse
+
+    def without_room(*args):
+        with room(2000):
+            return fuse_files(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fuser, "fuse", without_room)
+        assert "disk of the server is full" in refused(client, *stack)
+    assert fused_file(fuse(client, *stack)).exists()

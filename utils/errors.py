@@ -18,6 +18,11 @@ class UserError(Exception):
     """Something the user can put right; the message is one sentence naming the file or option."""
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error is, or comes from, a disk that is full."""
+    return error is not None and (getattr(error, "errno", None) in FULL or is_full(error.__cause__))
+
+
 def nearest(name: object, known: Iterable[object]) -> str:
     """Of some known names the one most like ``name``, for "did you mean …?"."""
     return difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0)[0]
@@ -42,7 +47,7 @@ def cli(main: Callable[..., int | None]) -> Callable[..., int]:
             except MemoryError:
                 code = _say("there is not enough memory; give smaller images, or fewer at once")
             except OSError as error:
-                if error.errno not in FULL:
+                if not is_full(error):
                     raise
                 code = _say(f"cannot write {error.filename or 'a file'}: {error.strerror}")
         if unwritten:
