@@ -26,7 +26,7 @@ from models.build import load_model
 from training import profile as profiling
 from training.trainer import Trainer
 from training.validation import table, validate
-from utils.atomic import atomic_path
+from utils.atomic import append, atomic_path, clear
 from utils.config import Config, load_config, write_yaml
 from utils.device import choose_device
 from utils.errors import UserError, cli
@@ -83,6 +83,7 @@ def train(config: Config, device: torch.device) -> None:
     if (run / "latest.pt").exists():
         trainer.resume(run / "latest.pt")
     if trainer.rank == 0:
+        clear(run)
         describe(config, run, trainer)
     trainer.train()
 
@@ -91,8 +92,8 @@ def describe(config: Config, run: Path, trainer: Trainer) -> None:
     """Write the resolved config and where the run comes from; say what is going to happen."""
     with atomic_path(run / "config.yaml") as temporary:
         write_yaml(config, temporary)
-    with open(run / "run.jsonl", "a") as file:  # a line for each start of the run
-        print(json.dumps({"step": trainer.step, **provenance()}), file=file)
+    # A line for each start of the run.
+    append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
     parameters = sum(p.numel() for p in trainer.model.parameters())
     print(
         f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "

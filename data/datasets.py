@@ -24,6 +24,7 @@ from defocus.scene import SceneGenerator
 from defocus.sources import read_image
 from utils.errors import UserError
 from utils.malloc import keep_freed_memory
+from utils.workers import end_with_parent
 
 
 class Batch(NamedTuple):
@@ -249,6 +250,7 @@ def _start_worker(worker: int) -> None:
     # Ctrl-C reaches the workers too, but they have to go on until the training has been saved.
     # SIGTERM stays what it is: it is how a process ends the workers that it leaves behind.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

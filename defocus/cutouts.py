@@ -24,9 +24,10 @@ from tqdm import tqdm
 from defocus.matting import Foreground, Unusable
 from defocus.segments import SegmentedPhotographs
 from defocus.sources import skip_report
-from utils.atomic import atomic_path
+from utils.atomic import atomic_path, clear
 from utils.cores import cores
 from utils.errors import UserError, cli
+from utils.workers import end_with_parent
 
 
 def write_cutout(path: Path, foreground: Foreground) -> None:
@@ -73,8 +74,9 @@ def make_cutouts(source: SegmentedPhotographs, output: Path, workers: int) -> di
     todo = [index for index, name in enumerate(source.names) if name not in entries]
     # Spawned: numba's and OpenCV's thread pools do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    clear(output)
     try:
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
             jobs = {}
             for index in todo:
                 name = source.names[index]

@@ -41,12 +41,13 @@ from tqdm import tqdm
 from data.build import training_set, validation_sets
 from defocus.sample import Sample, SampleGenerator
 from defocus.scene import SceneGenerator
-from utils.atomic import atomic_path
+from utils.atomic import append, atomic_path, clear
 from utils.config import load_config, to_dict
 from utils.cores import cores
 from utils.errors import UserError, cli
 from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
+from utils.workers import end_with_parent
 
 MANIFEST = "manifest.jsonl"
 Generator = SampleGenerator | SceneGenerator
@@ -131,15 +132,16 @@ def generate(
         UserError: ``root`` holds other data or cannot be written, or a worker was killed.
     """
     _claim(root, generator, split)
+    for folder in (root, *filter(Path.is_dir, root.iterdir())):
+        clear(folder)
     lines = _finished(root)
     _write_manifest(root, lines)
     todo = [index for index in range(count) if index not in lines]
     start = time.perf_counter()
     try:
-        with open(root / MANIFEST, "a", encoding="utf-8") as manifest:
-            for index, line in _work(generator, root, todo, workers, done=count - len(todo)):
-                lines[index] = line
-                print(line, file=manifest, flush=True)
+        for index, line in _work(generator, root, todo, workers, done=count - len(todo)):
+            lines[index] = line
+            append(root / MANIFEST, line)
     finally:
         _write_manifest(root, lines)  # again, in order: the new ones may have filled gaps
     return len(todo), time.perf_counter() - start
@@ -211,15 +213,20 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
 def _finished(root: Path) -> dict[int, str]:
     """Manifest lines by index, of the samples whose files are all there."""
     path, lines = root / MANIFEST, {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    try:
+        found = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    for line in found:
         try:
-            parameters = json.loads(line)
+            text = line.decode()
+            parameters = json.loads(text)
             index = int(parameters["index"])
             files = layout(parameters, index)
         except (ValueError, KeyError, TypeError):
-            continue  # cut short when the process was killed
+            continue  # damaged, or cut short when the process was killed
         if all((root / file).exists() for file in files):
-            lines[index] = line
+            lines[index] = text
     return lines
 
 
@@ -258,6 +265,7 @@ def _start(generator: Generator, root: Path) -> None:
     global _generator, _root
     _generator, _root = generator, root
     signal(SIGINT, SIG_IGN)  # the parent stops us between two samples
+    end_with_parent()
     keep_freed_memory()
     _one_thread()
 

@@ -6,11 +6,10 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from evaluation.matching import Case
 from evaluation.symbols import FDB, metric_of
 from utils.errors import UserError
 from utils.images import read_photo
+from utils.workers import end_with_parent
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Result = tuple[dict[str, float], list[str]]
@@ -144,16 +144,6 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Worker processes outlive a parent that was killed, unless they watch it."""
-
-    def watch() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from fusion.options import Options
 from fusion.outputs import FORMATS
 from fusion.stack_files import Source
-from utils.atomic import atomic_path, partial
+from utils.atomic import atomic_path, clear, partial
 from utils.errors import UserError
 
 
@@ -49,7 +49,9 @@ def save(output: Path, report: dict, origin: dict) -> None:
     Raises:
         UserError: the record cannot be written.
     """
-    with atomic_path(_path(output, report["name"])) as temporary:
+    path = _path(output, report["name"])
+    clear(output, path.stem)
+    with atomic_path(path) as temporary:
         record = {"report": report, "made_from": origin}
         text = json.dumps(record, indent=2, ensure_ascii=False)
         # A name that is no UTF-8 has lone surrogates, which JSON writes with a backslash too.

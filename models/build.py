@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
@@ -48,8 +48,7 @@ def save_weights(path: str | Path, weights: dict[str, torch.Tensor], model: dict
     files: safetensors writes several keys of metadata in a random order, so there is one."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
-        save_file(weights, temporary, {"model": json.dumps(model)})
-        temporary.chmod(0o644)  # safetensors lets no one else read them
+        temporary.write_bytes(save(weights, {"model": json.dumps(model)}))
 
 
 def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:

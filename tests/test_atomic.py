@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.atomic import atomic_files, atomic_path, replaceable
+from utils.atomic import atomic_files, atomic_path, clear, replaceable
 from utils.errors import UserError
 
 
@@ -101,3 +101,18 @@ def test_files_together_follow_links(tmp_path):
     with atomic_files(tmp_path, "s") as folder:
         (folder / "a.png").write_text("new")
     assert (tmp_path / "a.png").is_symlink() and (tmp_path / "disk/a.png").read_text() == "new"
+
+
+def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path):
+    kept = [".hidden.png", "a.0123abcd.png", ".a.0123abcd.tar.gz", ".a.0123abcg.png", "[b].pt"]
+    for name in kept:
+        (tmp_path / name).touch()
+    for name in ("a.png", "[b].pt", "no suffix"):
+        with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / name) as temporary:
+            left = temporary.with_name(temporary.name)
+            raise KeyboardInterrupt
+        left.touch()  # as if nobody had removed it
+    clear(tmp_path, "[b]")
+    assert len(list(tmp_path.iterdir())) == len(kept) + 2
+    clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

@@ -147,7 +147,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import multiprocessing, os, time\n"
-        "from evaluation.scores import end_with_parent\n"
+        "from utils.workers import end_with_parent\n"
         "def work(ready):\n"
         "    end_with_parent()\n"
         "    ready.set()\n"

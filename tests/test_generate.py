@@ -1,6 +1,10 @@
 """Stored datasets: the same bytes however they are made, resumable, never half-written."""
 
 import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -8,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.faults import room
 from data.datasets import StoredDataset
 from defocus import generate
 from defocus.generate import main
 
+ROOT = Path(__file__).parents[1]
 COUNT = 5
 
 
@@ -192,3 +198,36 @@ def test_output_inside_a_file_is_refused(config, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert run(config, tmp_path / "file" / "out") == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe{}\x00", b"[]\n\x80", "{}\n".encode("utf-16")])
+def test_a_damaged_manifest_is_made_again(config, dataset, tmp_path, damage):
+    shutil.copytree(dataset, tmp_path / "out")
+    (tmp_path / "out/manifest.jsonl").write_bytes(damage)
+    assert run(config, tmp_path / "out") == 0
+    assert contents(tmp_path / "out") == contents(dataset)
+
+
+def test_a_full_disk_ends_with_one_sentence_and_room_is_enough(config, dataset, tmp_path, capsys):
+    for size in (100, 1500):  # not of dataset.json, of guidance maps alone
+        with room(size):
+            assert run(config, tmp_path / "out") == 2
+        (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("error: "))
+        assert f"cannot write {tmp_path}" in line and "Traceback" not in line
+        assert not list(tmp_path.rglob(".*"))
+    assert run(config, tmp_path / "out") == 0
+    assert contents(tmp_path / "out") == contents(dataset)
+
+
+def test_a_killed_run_leaves_no_process_and_the_same_command_no_file(config, dataset, tmp_path):
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "defocus.generate", "--config", config, "--output", output]
+    command += ["--size", "32", "--count", "100000", "--workers", "2"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        while not (output / "FusionMapT/9_G.png").exists():
+            time.sleep(0.01)
+        process.kill()
+        process.stderr.read()  # until the last that writes there has ended
+    (output / "InputL/.3_L.0123abcd.png").touch()
+    assert run(config, output) == 0
+    assert not list(output.rglob(".*"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -21,6 +20,7 @@ from PIL import Image
 from test_inference import files, noise
 
 from benchmarks import fault_files
+from benchmarks.faults import room
 from fusion import batch
 from fusion.pairs import name_pair
 from fusion.stack_files import find_stack, find_stacks, look_into
@@ -158,14 +158,8 @@ def test_a_report_goes_through_links_and_to_devices(tmp_path, run):
 @pytest.mark.parametrize("kind", ["stack", "pair"])
 def test_a_full_disk_ends_with_a_sentence(tmp_path, run, kind, format):
     one, two = pair(tmp_path / "in", "x-1.png", "x-2.png")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
-    try:
+    with room(200):
         code, said = run("--stack" if kind == "stack" else "--input", one, two, "--format", format)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
     assert code == 2 and "error: cannot write" in said
     assert not files(tmp_path / "out")
 

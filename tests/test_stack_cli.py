@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +18,7 @@ from focus_stacks import focus_stack, save_stack
 from PIL import Image, ImageCms
 from test_inference import files, pixels, png_head
 
+from benchmarks.faults import room
 from fusion.backends import load_backend
 from fusion.fuse import fuse
 from run_inference import amount, main
@@ -364,19 +363,10 @@ def test_a_limit_of_memory_is_kept(tmp_path, onnx_weights):
     assert 1e8 < stack["peak_memory"] <= needed * 1e9
 
 
-@contextlib.contextmanager
-def full_disk():
-    """No file can grow beyond 2 kB, as if the disk was full then."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("format", ["png", "tiff", "jpg", "webp"])
 def test_disk_full(tmp_path, run, said, format):
     save_stack(tmp_path / "in", FRAMES)
-    with full_disk():
+    with room(2000):
         assert run("--format", format, "--save-steps") == 2
     error = said()
     assert f"cannot write {tmp_path / 'out'}" in error and ".partial" not in error

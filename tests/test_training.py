@@ -22,6 +22,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
+from benchmarks.faults import room
 from data.datasets import StoredDataset, in_order
 from models.build import build, load_model
 from models.mmfnet import MMFNet
@@ -405,3 +406,16 @@ def test_no_temporary_files_are_left_beside_the_results(run, tmp_path):
     assert run("run", "train.steps=2", "validation.every=0") == 0
     expected = {"config.yaml", "run.jsonl", "latest.pt", "latest.safetensors", "tensorboard"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == expected
+
+
+@pytest.mark.parametrize("size", [500, 3000, 30_000, 100_000])
+def test_a_full_disk_ends_with_one_sentence_and_the_run_goes_on(run, tmp_path, capsys, size):
+    """No room for the config, for TensorBoard, for weights, for a checkpoint."""
+    looks = [] if size < 10_000 else ["validation.every=0"]
+    with room(size):
+        code = run("a", "train.steps=2", "train.save_every=1", *looks)
+    error = capsys.readouterr().err
+    assert code == 2 and error.count("error: ") == 1 and "Traceback" not in error
+    assert f"cannot write {tmp_path}" in error or f"cannot write to {tmp_path}" in error
+    assert not list(tmp_path.rglob(".*"))
+    assert run("a", "train.steps=2", *looks) == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import signal
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -27,9 +29,9 @@ from training.ema import EMA
 from training.losses import LogLoss, PaperLoss
 from training.schedules import SCHEDULES
 from training.validation import line, validate
-from utils.atomic import atomic_path
+from utils.atomic import append, atomic_path
 from utils.config import Config, TrainConfig, to_dict
-from utils.errors import UserError
+from utils.errors import UserError, is_full
 
 LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -138,7 +140,11 @@ class Trainer:
         )
         tick: dict[str, Tensor] = {}
         ticked, seen, since_save = time.perf_counter(), self.step, self.step
-        with _interruptible() as interrupted, contextlib.closing(bar):
+        with (
+            _interruptible() as interrupted,
+            _told_of_a_full_disk(self.run),
+            contextlib.closing(bar),
+        ):
             for batch in self.batches(self.step, train.steps):
                 batch = self.load(batch)
                 losses, fusion = self.learn(model, batch)
@@ -181,7 +187,9 @@ class Trainer:
             "best": self.best,
         }
         with atomic_path(self.run / "latest.pt") as temporary:
-            torch.save(state, temporary)
+            whole = io.BytesIO()
+            torch.save(state, whole)  # to a file, it does not say what is wrong with that
+            temporary.write_bytes(whole.getbuffer())
         self._save_weights("latest.safetensors")
 
     def parallel(self) -> nn.Module:
@@ -284,8 +292,8 @@ class Trainer:
             figures = validate(self.ema.model, samples, self.device)
             for key, value in figures.items():
                 writer.add_scalar(f"validation/{name}/{key}", value, self.step)
-            with open(self.run / "validation.jsonl", "a") as file:
-                print(json.dumps({"step": self.step, "set": name, **figures}), file=file)
+            row = json.dumps({"step": self.step, "set": name, **figures})
+            append(self.run / "validation.jsonl", row)
             bar.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
             score += figures["fused_whole"] + figures["fused_band"]
         if self.validation and score > self.best:
@@ -328,6 +336,28 @@ def _panels(batch: Batch, fusion: Fusion) -> list[Tensor]:
     error = (fused - batch.truth).abs() * 8
     first, last = batch.photographs[:, 0], batch.photographs[:, -1]
     return [first, last, *maps, fused, batch.truth, error]
+
+
+@contextlib.contextmanager
+def _told_of_a_full_disk(run: Path) -> Iterator[None]:
+    """TensorBoard writes in a thread, whose error comes from its next call; once is enough."""
+    hook = threading.excepthook
+
+    def told(failure: threading.ExceptHookArgs) -> None:
+        if not is_full(failure.exc_value):
+            hook(failure)
+
+    threading.excepthook = told
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise UserError(
+            f"cannot write to {run}: {error.strerror}; make room, the same command goes on"
+        ) from error
+    finally:
+        threading.excepthook = hook
 
 
 @contextlib.contextmanager

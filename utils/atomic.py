@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.paths import is_stream
+
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)  # of atomic_path
 
 
 @contextlib.contextmanager
@@ -48,6 +52,31 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the folder may not be one
             temporary.unlink(missing_ok=True)
+
+
+def clear(folder: Path, name: str = "*") -> None:
+    """Remove what :func:`atomic_path` had not finished in a folder when its process was killed.
+
+    Args:
+        name: of the files, without suffix. No other process is writing them now.
+    """
+    for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*"):
+        if UNFINISHED.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a text file.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            print(line, file=file)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
