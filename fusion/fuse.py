@@ -19,6 +19,7 @@ import numpy as np
 from fusion.align import Registration, common_area, register, warp
 from fusion.backends import Backend, load_backend
 from fusion.engine import fuse_group, group_size, needed_memory
+from fusion.order import is_shuffled, sharpness
 from fusion.windows import Window
 
 SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
@@ -65,6 +66,8 @@ class Fusion:
         frames: a report of each frame, in the order given.
         guidance: (h, w) float16, of two frames that were fused: 1 where the first is right, 0 where
             the second is, 0.5 where neither; otherwise None.
+        shuffled: whether frames had to be registered that follow one another in no order of focus:
+            neighbours share less that is sharp than they could. Nothing else depends on the order.
     """
 
     image: np.ndarray
@@ -73,6 +76,7 @@ class Fusion:
     area: Window
     frames: list[FrameReport]
     guidance: np.ndarray | None = None
+    shuffled: bool = False
 
     @property
     def boundary(self) -> np.ndarray | None:
@@ -156,11 +160,14 @@ def fuse(
         )
     most = group_size((height, width), dtype, backend, len(used), memory)
     keep = most if observe else int(len(used) == 2)
-    picture, kept, seconds, waiting = None, None, {}, {}
+    moved = any(not np.array_equal(registrations[i].matrix, np.eye(3)) for i in used)
+    picture, kept, seconds, waiting, maps = None, None, {}, {}, []
     for i in progress(used, "fusing"):
         started = time.perf_counter()
         waiting[i] = _aligned(frames[i], registrations[i], area)
         seconds[i] = time.perf_counter() - started
+        if moved:
+            maps.append(sharpness(waiting[i]))
         if len(waiting) + (picture is not None) < most and i != used[-1]:
             continue
         started = time.perf_counter()
@@ -191,7 +198,7 @@ def fuse(
         for i, found in enumerate(registrations)
     ]
     guidance = kept[0] if len(used) == 2 else None
-    return Fusion(*vars(picture).values(), area, reports, guidance)
+    return Fusion(*vars(picture).values(), area, reports, guidance, is_shuffled(maps))
 
 
 def _aligned(frame: np.ndarray, found: Registration, area: Window) -> np.ndarray:

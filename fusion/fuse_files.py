@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,4 +168,4 @@ def _fuse(
     for frame, report in zip(images.stack.frames, fusion.frames, strict=True):
         if options.strict and not report.used:
             raise UserError(f"{frame}: {report.reason}")
-    return fusion
+    return replace(fusion, shuffled=fusion.shuffled and options.order != "focus")

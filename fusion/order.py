@@ -15,6 +15,9 @@ import numpy as np
 SIDE = 640  # pixels: long side of the reduced frames whose detail is measured
 NEAR = 8  # power of the similarities: what matters is who is next to whom
 CELLS = 24  # rows and columns of the sharpness maps: coarse, for the frames are not aligned
+FEWEST = 4  # frames: fewer are as good in any order
+DETOUR = 1.5  # times as far from frame to frame as in the order found here is out of order
+ALIKE = 0.01  # frames nearer than this do not tell which comes first
 
 
 def by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None) -> list[int]:
@@ -27,21 +30,43 @@ def by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None)
         numbers: ``range(len(frames))``, by default; one that shows progress, otherwise.
     """
     numbers = range(len(frames)) if numbers is None else numbers
-    maps = np.array([_sharpness(frames[i]) for i in numbers])
-    # A place is sharp or not against the other frames: texture differs from place to place.
-    shares = maps / np.maximum(maps.sum(0), 1e-12)
-    shares /= np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1e-12)
-    similarity = (shares @ shares.T) ** NEAR
-    laplacian = np.diag(similarity.sum(1)) - similarity
-    along = np.linalg.eigh(laplacian)[1][:, 1]
-    order = np.argsort(along, kind="stable")
+    order = _along(_similarity([sharpness(frames[i]) for i in numbers]))
     given = np.arange(len(order))
     backwards = (order * given).sum() < (order[::-1] * given).sum()
     return (order[::-1] if backwards else order).tolist()
 
 
-def _sharpness(frame: np.ndarray) -> np.ndarray:
-    """(CELLS²,) mean absolute Laplacian of the frame's cells."""
+def is_shuffled(maps: Sequence[np.ndarray]) -> bool:
+    """Whether frames, by the :func:`sharpness` of each, follow one another in no order of focus,
+    neither forwards nor backwards."""
+    if len(maps) < FEWEST:
+        return False
+    similarity = _similarity(maps)
+    given, best = (
+        (1 - similarity[order[:-1], order[1:]]).sum()
+        for order in (np.arange(len(maps)), _along(similarity))
+    )
+    return bool(given > DETOUR * best + ALIKE * len(maps))
+
+
+def _similarity(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, N), 1 for frames that are sharp in the same places."""
+    maps = np.array(maps)
+    # A place is sharp or not against the other frames: texture differs from place to place.
+    shares = maps / np.maximum(maps.sum(0), 1e-12)
+    shares /= np.maximum(np.linalg.norm(shares, axis=1, keepdims=True), 1e-12)
+    return shares @ shares.T
+
+
+def _along(similarity: np.ndarray) -> np.ndarray:
+    """Numbers of the frames from one end of the focus range to the other."""
+    near = similarity**NEAR
+    laplacian = np.diag(near.sum(1)) - near
+    return np.argsort(np.linalg.eigh(laplacian)[1][:, 1], kind="stable")
+
+
+def sharpness(frame: np.ndarray) -> np.ndarray:
+    """(CELLS²,) mean absolute Laplacian of the cells of a frame (H, W, 3)."""
     full = 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
     height, width = frame.shape[:2]
     scale = min(1.0, SIDE / max(height, width))

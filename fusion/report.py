@@ -19,6 +19,7 @@ def describe(
     ``frames`` are in the order in which they were fused, and the index map counts them so, from 0;
     ``unread`` are files that could not be decoded. A ``matrix`` maps pixels of the reference frame
     to those of its frame; the result's first pixel is the reference's at ``left``, ``top``.
+    ``shuffled``: see :class:`fusion.fuse.Fusion`.
     """
     rows, columns = fusion.area
     frames = [
@@ -38,6 +39,7 @@ def describe(
         "type": str(fusion.image.dtype),
         "frames": frames,
         "unread": unread,
+        "shuffled": fusion.shuffled,
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
     }
@@ -45,7 +47,7 @@ def describe(
 
 def sentence(report: dict) -> str:
     """What became of a stack: a line for it, and one for each frame that could not be aligned or
-    differs from the others."""
+    differs from the others; and one if they are in no order."""
     used = sum(frame["used"] for frame in report["frames"])
     lines = [
         "{fused}: {used} of {count} frames, {width}×{height}, {seconds:.2f} s".format(
@@ -65,6 +67,10 @@ def sentence(report: dict) -> str:
         for frame in report["frames"]
         if frame.get("warning")
     ]
+    if report.get("shuffled"):
+        lines.append(
+            "  the frames are in no order of focus, which harms alignment; see --order focus"
+        )
     return "\n".join(lines)
 
 

@@ -76,6 +76,11 @@ class Fuser:
                     notes.append(f"{name}: {frame['warning']}.")
             else:
                 notes.append(f"{name} was left out: {frame['reason']}.")
+        if report["shuffled"]:
+            notes.append(
+                "By their names, the photographs are in no order of focus, which harms alignment: "
+                "name them in the order in which they were taken."
+            )
         files = {kind: folder / name for kind, name in report["files"].items()}
         image = read_photo(files["fused"]).rgb
         return Result(
