@@ -45,7 +45,7 @@ from fusion.outputs import FORMATS
 from fusion.pairs import Problem, find_pairs, name_pair
 from fusion.ranks import Ranks
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
-from utils.atomic import atomic_path, replaceable
+from utils.atomic import atomic_path, clear, replaceable
 from utils.errors import UserError, cli
 from utils.images import EXTENSIONS
 from utils.malloc import give_back_frames
@@ -272,6 +272,7 @@ def conclude(
     if args.json == "-":
         return print(json.dumps(report, indent=2))  # whatever the terminal's letters are
     text = json.dumps(report, indent=2, ensure_ascii=False)
+    clear(Path(args.json).parent, Path(args.json).stem)
     with atomic_path(args.json) as temporary:
         # A name that is no UTF-8 has lone surrogates, which JSON writes with a backslash too.
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
