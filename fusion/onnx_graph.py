@@ -10,7 +10,7 @@ a short first axis. The time is halved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -85,6 +85,8 @@ class _Unrolling:
     Attributes:
         pieces: of each tensor with an axis of photographs, the names of theirs.
         sums: the sum of a set by the name of its mean.
+        layers: of two photographs, by its output: convolutions of each and of their mean, both of
+            one kernel, that are added; ``left`` are their outputs.
     """
 
     def __init__(self, model, count: int):
@@ -93,28 +95,83 @@ class _Unrolling:
         self.model, self.count = model, count
         self.pieces: dict[str, list[str]] = {}
         self.sums: dict[str, str] = {}
+        self.layers: dict[str, tuple[NodeProto, NodeProto]] = {}
+        self.left: set[str] = set()
         self.flat: set[str] = set()  # (N, H, W): the photographs are the channels
-        self.means: set[str] = set()  # those that are computed
+        self.known: set[str] = set()  # means and differences that are computed
         self.nodes: list[NodeProto] = []
         self.arrays = {x.name: x for x in model.graph.initializer}
+        again = {  # equal weights are stored once
+            node.output[0]: node.input[0]
+            for node in model.graph.node
+            if node.op_type == "Identity" and node.input[0] in self.arrays
+        }
+        nodes = [node for node in model.graph.node if node.output[0] not in again]
+        for node in nodes:
+            node.input[:] = [again.get(name, name) for name in node.input]
         self.array = lambda name: numpy_helper.to_array(self.arrays[name])
         given = list(model.graph.input)
-        for entry in given:
-            if entry.type.tensor_type.shape.dim[0].dim_param == SETS:
-                self._input(entry)
-        if not self.pieces:
+        if any(entry.type.tensor_type.shape.dim[0].dim_param != SETS for entry in given):
             return
-        self.made = {name: node for node in model.graph.node for name in node.output}
-        readers = [name for node in model.graph.node for name in node.input]
-        self.read = {name: readers.count(name) for name in set(readers)} if count == 2 else {}
-        for node in model.graph.node:
+        for entry in given:
+            self._input(entry)
+        if count == 2:
+            self._pairs(nodes)
+        for node in nodes:
             self._node(node)
         self._tell_sizes()
         for entry in model.graph.output:
             if entry.name in self.pieces:
                 self._emit("Concat", self.pieces[entry.name], entry.name, axis=0)
-        del model.graph.node[:]
+        used = {name for node in self.nodes for name in node.input}
+        del model.graph.node[:], model.graph.initializer[:]
         model.graph.node.extend(self.nodes)
+        model.graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
+
+    def _pairs(self, nodes: Sequence[NodeProto]) -> None:
+        """Find layers of two photographs that cost two convolutions instead of three."""
+        made = {name: node for node in nodes for name in node.output}
+        for node in nodes:
+            parts = [made[name] for name in node.input if name in made]
+            if node.op_type != "Add" or [part.op_type for part in parts] != ["Conv", "Conv"]:
+                continue
+            for own, common in (parts, parts[::-1]):
+                mean = made.get(common.input[0])
+                if not mean or mean.op_type != "ReduceMean" or mean.input[0] != own.input[0]:
+                    continue
+                shapes = {self.array(part.input[1]).shape for part in parts}
+                if len(shapes) == 1 and shapes.pop()[-1] > 1:  # what is saved is more than added
+                    self.layers[node.output[0]] = own, common
+                    self.left |= {own.output[0], common.output[0]}
+
+    def _pair(self, output: str) -> None:
+        """A layer from the sum and the difference of two photographs: the difference of what comes
+        out depends on that of what goes in alone."""
+        own, common = self.layers[output]
+        first, second = self.pieces[own.input[0]]
+        weight, other = (self.array(node.input[1]) for node in (own, common))
+        changes = f"{own.input[0]}.difference"
+        if changes not in self.known:
+            self.known.add(changes)
+            self._plus(first, second, -1, weight.shape[1], changes)
+        same, less = f"{output}.same", f"{output}.less"
+        for name, goes_in, w, bias in (
+            (same, self.sums[common.input[0]], (weight + other) / 2, own.input[2:]),
+            (less, changes, weight / 2, []),
+        ):
+            self._repeat(own, [goes_in, self._constant(f"{name}.weight", w), *bias], [name])
+        self.pieces[output] = [f"{output}.0", f"{output}.1"]
+        for sign, name in zip((1, -1), self.pieces[output], strict=True):
+            self._plus(same, less, sign, len(weight), name)
+
+    def _plus(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
+        """one + sign·two, as a convolution: what is added to that, and an activation of it, ONNX
+        Runtime does at once."""
+        import numpy as np
+
+        weight = self._constant(f"{sign}.{channels}", np.full((channels, 1, 1, 1), sign))
+        signed = self._emit("Conv", [two, weight], f"{output}.signed", group=channels)
+        self._emit("Add", [signed, one], output)
 
     def _tell_sizes(self) -> None:
         """Name heights and widths, by which ONNX Runtime knows that features are of one size and
@@ -157,8 +214,7 @@ class _Unrolling:
         from onnx import numpy_helper
 
         if name not in self.arrays:
-            self.arrays[name] = numpy_helper.from_array(array, name)
-            self.model.graph.initializer.append(self.arrays[name])
+            self.arrays[name] = numpy_helper.from_array(array.astype("f4"), name)
         return name
 
     def _node(self, node: NodeProto) -> None:
@@ -166,7 +222,11 @@ class _Unrolling:
         axis = next((x.i for x in node.attribute if x.name == "axis"), None)
         axes = next((list(x.ints) for x in node.attribute if x.name == "axes"), None)
         over = axes in ([0], [-4]) or node.op_type == "ReduceSum"
-        if not sets:
+        if node.output[0] in self.layers:
+            self._pair(node.output[0])
+        elif node.output[0] in self.left:
+            pass
+        elif not sets:
             self._common(node)
         elif node.op_type == "Shape":  # of which height and width are used
             self._copy(node, 0, node.output)
@@ -182,15 +242,15 @@ class _Unrolling:
                 if node.op_type in ("Gather", "Slice") and (axis in (1, -3) or self.flat & {*sets}):
                     self.flat.add(name)
 
-    def _copy(self, node: NodeProto, i: int, outputs: list[str]) -> None:
+    def _copy(self, node: NodeProto, i: int, outputs: Sequence[str]) -> None:
         """A node for photograph ``i``."""
+        inputs = [self.pieces[name][i] if name in self.pieces else name for name in node.input]
+        self._repeat(node, inputs, outputs)
+
+    def _repeat(self, node: NodeProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         copy = type(node)()
         copy.CopyFrom(node)
-        copy.name = f"{node.name}.{i}"
-        for inputs in (copy.input,):
-            names = [self.pieces[n][i] if n in self.pieces else self._mean(n) for n in inputs]
-            inputs[:] = names
-        copy.output[:] = outputs
+        copy.name, copy.input[:], copy.output[:] = outputs[0], map(self._mean, inputs), outputs
         self.nodes.append(copy)
 
     def _reduce(self, node: NodeProto) -> None:
@@ -204,35 +264,26 @@ class _Unrolling:
         """A name that is computed; means are where they are asked for."""
         import numpy as np
 
-        if name in self.sums and name not in self.means:
-            self.means.add(name)
-            part = self._constant("one part", np.float32(1 / self.count))
+        if name in self.sums and name not in self.known:
+            self.known.add(name)
+            part = self._constant("one part", np.array(1 / self.count))
             self._emit("Mul", [self.sums[name], part], name)
         return name
 
     def _common(self, node: NodeProto) -> None:
-        copy = type(node)()
-        copy.CopyFrom(node)
-        if node.op_type == "Identity" and node.input[0] in self.arrays:  # equal weights are once
-            self.arrays[node.output[0]] = self.arrays[node.input[0]]
-        if node.op_type == "Conv" and node.input[0] in self.sums:  # of the sum, with less weight
-            weight = self.array(node.input[1]) / self.count
-            copy.input[0] = self.sums[node.input[0]]
-            copy.input[1] = self._constant(f"{node.input[1]}/{self.count}", weight.astype("f4"))
-        else:
-            copy.input[:] = [self._mean(name) for name in node.input]
-        self.nodes.append(copy)
+        inputs = list(node.input)
+        if node.op_type == "Conv" and inputs[0] in self.sums:  # of the sum, with less weight
+            weight = self.array(inputs[1]) / self.count
+            inputs[:2] = self.sums[inputs[0]], self._constant(f"{inputs[1]}/{self.count}", weight)
+        self._repeat(node, inputs, node.output)
 
     def _together(self, node: NodeProto) -> None:
         """A node that needs all photographs in one tensor, which it makes common."""
-        copy = type(node)()
-        copy.CopyFrom(node)
-        names = [n for x in node.input for n in self.pieces.get(x, [x])]
+        inputs = [piece for name in node.input for piece in self.pieces.get(name, [name])]
         if node.op_type == "TopK":
-            pieces = self.pieces[node.input[0]]
-            names = [self._emit("Concat", pieces, f"{node.output[0]}.all", axis=0), node.input[1]]
-        copy.input[:] = [self._mean(name) for name in names]
-        self.nodes.append(copy)
+            everything = self._emit("Concat", inputs[:-1], f"{node.output[0]}.all", axis=0)
+            inputs = [everything, inputs[-1]]
+        self._repeat(node, inputs, node.output)
 
 
 def not_ours(path: str | Path) -> UserError:

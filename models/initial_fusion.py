@@ -101,10 +101,10 @@ class SetInitialFusion(nn.Module):
         common = mean(x)
         scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common)
         neither = each(self.neither, torch.cat([common, most(x) - common], -3))
+        neither = each(lambda y: F.pixel_shuffle(y, 2), neither).select(-4, 0)
         scores, neither = (  # in full precision: the softmax needs it
-            logits[..., :height, :width].float() for logits in (scores, each(lambda y: F.pixel_shuffle(y, 2), neither))
+            logits[..., :height, :width].float() for logits in (scores, neither)
         )
-        neither = neither.select(-4, 0)
         return Guidance(decide(scores, neither), scores, neither)
 
 

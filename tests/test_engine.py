@@ -154,7 +154,7 @@ def test_the_boundary_sub_net_sees_photographs_with_weight_alone(monkeypatch):
     photographs, _ = strips(4, 128, 1024)
     backend = Sharpest(0.1)
     soft = backend.guide
-    backend.guide = lambda x: 0.9 * soft(x) + 0.1 * np.roll(soft(x), 1, 0)
+    backend.guide = lambda x, _: 0.9 * soft(x) + 0.1 * np.roll(soft(x), 1, 0)
     fuse(photographs, backend, align=False)
     assert backend.asked and max(backend.asked) <= 3 and min(backend.asked) == 2
 
@@ -162,7 +162,7 @@ def test_the_boundary_sub_net_sees_photographs_with_weight_alone(monkeypatch):
 class Neither(Sharpest):
     """None of the photographs is right anywhere, and the residual is 0.2."""
 
-    def guide(self, photographs: np.ndarray) -> np.ndarray:
+    def guide(self, photographs: np.ndarray, alone: bool = False) -> np.ndarray:
         return np.full((len(photographs), *photographs.shape[2:]), 1 / len(photographs), np.float32)
 
 
