@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from conftest import texture
 from focus_stacks import Sharpest
 
+from fusion import backends as backends_module
 from fusion import engine
 from fusion.backends import OnnxBackend, TorchBackend, load_backend
 from fusion.engine import fuse_group, group_size, needed_memory
@@ -197,6 +203,37 @@ def test_groups_fit_the_memory(backends):
         most = group_size(size, dtype, backend, 100, memory)
         assert most <= count and group_size(size, dtype, backend, count, memory) == count
     assert group_size(size, dtype, backend, 10, needed[-1]) == 6  # 6, and 4 with what came out
+
+
+class Counting:
+    """A session that notes how many are at work at once."""
+
+    def __init__(self):
+        self.lock, self.now, self.most = threading.Lock(), 0, 0
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="photographs")]
+
+    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02)
+        with self.lock:
+            self.now -= 1
+        return [feed["photographs"][:, :1]]
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_no_more_is_computed_at_once_than_there_is_memory_for(onnx_weights, monkeypatch, calls):
+    """What is larger than that goes alone."""
+    session, backend = Counting(), OnnxBackend(onnx_weights)
+    monkeypatch.setattr(backend, "_session", lambda *about: session)
+    photographs = np.zeros((2, 3, 20, 30), np.float32)
+    monkeypatch.setattr(backends_module, "AT_ONCE", calls * 2 * 20 * 30 - (calls == 1))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(backend.guide, [photographs] * 12))
+    assert len(found) == 12 and session.most == calls
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a graph"])
