@@ -156,7 +156,7 @@ class OnnxBackend:
     def __init__(self, path: str | Path, threads: int | None = None):
         self.path, self.graphs, self.runtime = path, cut(path, self.PARTS), _runtime(path)
         self.threads = threads or cores()
-        self._sessions: dict[tuple[str, int | None, int], Any] = {}
+        self._sessions: dict[tuple[str, int | None, bool], Any] = {}
         self._making = threading.Lock()
         self._waiting, self._seen = threading.Condition(), 0
         count = self._session("initial").get_inputs()[0].shape[0]
@@ -195,7 +195,7 @@ class OnnxBackend:
             self._waiting.wait_for(lambda: not self._seen or self._seen + pixels <= AT_ONCE)
             self._seen += pixels
         try:
-            session = self._session(name, count, self.threads if alone else 1)
+            session = self._session(name, count, alone)
             names = [entry.name for entry in session.get_inputs()]
             if len(names) > len(inputs):  # a photograph each
                 inputs = [x[i : i + 1] for x in inputs for i in range(count)]
@@ -208,29 +208,32 @@ class OnnxBackend:
     def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
         return self._session(name).run(None, _feed(self.PARTS[name].inputs, inputs))[0]
 
-    def _session(self, name: str, count: int | None = None, threads: int = 1) -> Any:
+    def _session(self, name: str, count: int | None = None, alone: bool = False) -> Any:
         """Of a part, for ``count`` photographs if that is given; made when it is first asked for.
 
         Raises:
             UserError: it is no graph of ours.
         """
         with self._making:
-            if (name, count, threads) not in self._sessions:
+            if (name, count, alone) not in self._sessions:
                 options = self.runtime.SessionOptions()
-                options.intra_op_num_threads = threads
+                options.intra_op_num_threads = self.threads if alone else 1
+                options.enable_mem_pattern = False  # a store for each size that is met
                 options.log_severity_level = 3  # not that a cut graph has weights it does not use
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                options.add_session_config_entry("session.use_env_allocators", "1")
+                # A store of memory would keep what each size of boxes took.
+                options.enable_cpu_mem_arena = alone
+                if alone:
+                    options.add_session_config_entry("session.use_env_allocators", "1")
                 try:
-                    graph = (
-                        self.graphs[name] if count is None else unrolled(self.graphs[name], count)
-                    )
-                    self._sessions[name, count, threads] = self.runtime.InferenceSession(
+                    graph = self.graphs[name]
+                    graph = graph if count is None else unrolled(graph, count)
+                    self._sessions[name, count, alone] = self.runtime.InferenceSession(
                         graph, options, providers=["CPUExecutionProvider"]
                     )
                 except Exception as error:  # ONNX Runtime's own have no common base but this
                     raise not_ours(self.path) from error
-            return self._sessions[name, count, threads]
+            return self._sessions[name, count, alone]
 
 
 def _feed(names: Iterable[str], inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
@@ -239,7 +242,7 @@ def _feed(names: Iterable[str], inputs: Iterable[np.ndarray]) -> dict[str, np.nd
 
 @functools.cache
 def _runtime(path: str | Path) -> Any:
-    """ONNX Runtime, all sessions in one store of memory."""
+    """ONNX Runtime; sessions that ask for it have one store of memory."""
     try:
         import onnxruntime
     except ImportError as error:

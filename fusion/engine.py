@@ -282,9 +282,11 @@ def _settled(guidance: np.ndarray) -> int | None:
 
 
 def _with_weight(guidance: np.ndarray) -> np.ndarray:
-    """Which photographs have weight in a guidance map (N, h, w): two at least, in order."""
+    """Which photographs have weight in a guidance map (N, h, w), in order; with others up to 2, 4
+    or 8: for each number of photographs ONNX Runtime takes a graph of its own."""
     most = guidance.max((1, 2))
-    return np.flatnonzero((most > FAINT) | (most >= np.sort(most)[-2]))
+    count = max(2, 1 << (int((most > FAINT).sum()) - 1).bit_length())
+    return np.sort(np.argsort(-most, kind="stable")[:count])
 
 
 def spread(images: Iterable[np.ndarray]) -> np.ndarray:
