@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
 
-from fusion.onnx_graph import Part, cut, not_ours
+from fusion.onnx_graph import Part, cut, not_ours, unrolled
 from utils.cores import cores
 from utils.errors import UserError
 
@@ -29,6 +29,7 @@ ONNX = WEIGHTS.with_suffix(".onnx")
 HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask PyTorch
 
 LARGEST = 8  # photographs at once
+AT_ONCE = 2_000_000  # pixels of all photographs together that the sub-nets see at once
 Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are cut alike
 
 
@@ -39,7 +40,8 @@ class Backend(Protocol):
         device: where they are computed.
         threads: at work in each step.
         memory: bytes that a process takes with it, measured, before it sees a photograph.
-        features: bytes that it takes at most for a pixel of each photograph, measured.
+        features: bytes that it takes at most for a pixel of each photograph, measured; of no more
+            than ``AT_ONCE`` pixels, however many threads call it.
         largest: number of photographs that it takes at once.
     """
 
@@ -52,10 +54,16 @@ class Backend(Protocol):
     def load(self, photographs: Sequence[np.ndarray]) -> Planes:
         """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1], where the steps take them."""
 
-    def guide(self, photographs: Planes) -> np.ndarray:
-        """The guidance map, (N, h, w) float32 of sum 1."""
+    def guide(self, photographs: Planes, alone: bool = False) -> np.ndarray:
+        """The guidance map, (N, h, w) float32 of sum 1.
 
-    def coefficients(self, photographs: Planes, guidance: np.ndarray) -> np.ndarray | None:
+        Args:
+            alone: whether all threads may work on it, since nothing else is asked meanwhile.
+        """
+
+    def coefficients(
+        self, photographs: Planes, guidance: np.ndarray, alone: bool = False
+    ) -> np.ndarray | None:
         """(C, h, w) float32, of the residual, see :mod:`models.boundary_fusion`; None from a
         cascade of initial fusion alone."""
 
@@ -88,14 +96,16 @@ class TorchBackend:
         x = x.permute(0, 3, 1, 2)
         return x if x.is_floating_point() else x.float() / torch.iinfo(x.dtype).max
 
-    def guide(self, photographs: Tensor) -> np.ndarray:
+    def guide(self, photographs: Tensor, alone: bool = False) -> np.ndarray:
         import torch
 
         with self._one, torch.inference_mode():
             found = self.model.initial(photographs[None].to(self.type)).guidance
             return found[0, :, 0].float().cpu().numpy()
 
-    def coefficients(self, photographs: Tensor, guidance: np.ndarray) -> np.ndarray | None:
+    def coefficients(
+        self, photographs: Tensor, guidance: np.ndarray, alone: bool = False
+    ) -> np.ndarray | None:
         import torch
 
         if self.model.boundary is None:
@@ -124,6 +134,9 @@ class TorchBackend:
 class OnnxBackend:
     """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote.
 
+    Each call is worked on by the thread that makes it, which scales better than several threads on
+    one call. Calls wait for memory.
+
     Args:
         path: of the file.
         threads: by default one for each core that the process may use.
@@ -141,23 +154,13 @@ class OnnxBackend:
     }
 
     def __init__(self, path: str | Path, threads: int | None = None):
-        graphs = cut(path, self.PARTS)
-        runtime = _runtime(path)
+        self.path, self.graphs, self.runtime = path, cut(path, self.PARTS), _runtime(path)
         self.threads = threads or cores()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        try:
-            self.sessions = {
-                name: runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-                for name, graph in graphs.items()
-            }
-        except Exception as error:  # ONNX Runtime's own have no common base but this
-            raise not_ours(path) from error
-        count = self.sessions["guidance"].get_inputs()[0].shape[0]
+        self._sessions: dict[tuple[str, int | None, bool], Any] = {}
+        self._making = threading.Lock()
+        self._waiting, self._seen = threading.Condition(), 0
+        count = self._session("initial").get_inputs()[0].shape[0]
         self.largest = count if isinstance(count, int) else LARGEST
-        self._one = threading.Lock()  # all threads work on one call, in the memory of one
 
     def load(self, photographs: Sequence[np.ndarray]) -> np.ndarray:
         planes = np.empty((len(photographs), 3, *photographs[0].shape[:2]), np.float32)
@@ -167,15 +170,15 @@ class OnnxBackend:
                 np.multiply(plane, np.float32(scale), out=goal)
         return planes
 
-    def guide(self, photographs: np.ndarray) -> np.ndarray:
-        with self._one:
-            return self._run("guidance", photographs)[:, 0]
+    def guide(self, photographs: np.ndarray, alone: bool = False) -> np.ndarray:
+        return self._step("guidance", alone, photographs)[:, 0]
 
-    def coefficients(self, photographs: np.ndarray, guidance: np.ndarray) -> np.ndarray | None:
-        if "coefficients" not in self.sessions:
+    def coefficients(
+        self, photographs: np.ndarray, guidance: np.ndarray, alone: bool = False
+    ) -> np.ndarray | None:
+        if "coefficients" not in self.graphs:
             return None
-        with self._one:
-            return self._run("coefficients", photographs, guidance[:, None])
+        return self._step("coefficients", alone, photographs, guidance[:, None])
 
     def blend(
         self, photographs: np.ndarray, guidance: np.ndarray, coefficients: np.ndarray | None
@@ -184,14 +187,62 @@ class OnnxBackend:
             return self._run("initial", photographs, guidance[:, None])
         return self._run("fused", photographs, guidance[:, None], coefficients)
 
+    def _step(self, name: str, alone: bool, *inputs: np.ndarray) -> np.ndarray:
+        """Run a sub-net, when there is memory for it."""
+        count, _, height, width = inputs[0].shape
+        pixels = count * height * width
+        with self._waiting:
+            self._waiting.wait_for(lambda: not self._seen or self._seen + pixels <= AT_ONCE)
+            self._seen += pixels
+        try:
+            session = self._session(name, count, alone)
+            names = [entry.name for entry in session.get_inputs()]
+            if len(names) > len(inputs):  # a photograph each
+                inputs = [x[i : i + 1] for x in inputs for i in range(count)]
+            return session.run(None, _feed(names, inputs))[0]
+        finally:
+            with self._waiting:
+                self._seen -= pixels
+                self._waiting.notify_all()
+
     def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
-        feed = dict(zip(self.PARTS[name].inputs, map(np.ascontiguousarray, inputs), strict=True))
-        return self.sessions[name].run(None, feed)[0]
+        return self._session(name).run(None, _feed(self.PARTS[name].inputs, inputs))[0]
+
+    def _session(self, name: str, count: int | None = None, alone: bool = False) -> Any:
+        """Of a part, for ``count`` photographs if that is given; made when it is first asked for.
+
+        Raises:
+            UserError: it is no graph of ours.
+        """
+        with self._making:
+            if (name, count, alone) not in self._sessions:
+                options = self.runtime.SessionOptions()
+                options.intra_op_num_threads = self.threads if alone else 1
+                options.enable_mem_pattern = False  # a store for each size that is met
+                options.log_severity_level = 3  # not that a cut graph has weights it does not use
+                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+                # A store of memory would keep what each size of boxes took.
+                options.enable_cpu_mem_arena = alone
+                if alone:
+                    options.add_session_config_entry("session.use_env_allocators", "1")
+                try:
+                    graph = self.graphs[name]
+                    graph = graph if count is None else unrolled(graph, count)
+                    self._sessions[name, count, alone] = self.runtime.InferenceSession(
+                        graph, options, providers=["CPUExecutionProvider"]
+                    )
+                except Exception as error:  # ONNX Runtime's own have no common base but this
+                    raise not_ours(self.path) from error
+            return self._sessions[name, count, alone]
+
+
+def _feed(names: Iterable[str], inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    return dict(zip(names, map(np.ascontiguousarray, inputs), strict=True))
 
 
 @functools.cache
 def _runtime(path: str | Path) -> Any:
-    """ONNX Runtime, all sessions in one store of memory."""
+    """ONNX Runtime; sessions that ask for it have one store of memory."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -23,12 +23,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fusion.backends import Backend, Planes
+from fusion.backends import AT_ONCE, Backend, Planes
 from fusion.windows import Window, around, at, boxes, doubled, halved, squares, tiles, within
 
 WHOLE = 1_000_000  # pixels: larger photographs are looked at in half resolution first
-AT_ONCE = 2_000_000  # pixels of all photographs together that the sub-nets see at once
-TILE = 500_000  # pixels of each photograph in a tile, where that is not more
+TILE = 500_000  # pixels of each photograph in the tiles at work, where ``AT_ONCE`` is more
+TILES = 2  # at work
 BLOCK = 512  # pixels: side of what is put together at once
 SQUARE = 256  # pixels: side of what is looked at again or copied at once
 # What the sub-nets see around a tile or a box. They reach farther, but the samples of the training
@@ -83,10 +83,9 @@ def fuse_group(
     Returns:
         The picture, and the guidance map (keep, H, W) float16, of ``before`` first.
     """
-    group = _Group(backend, photographs, numbers, before, keep)
     with ThreadPoolExecutor(threads or backend.threads) as pool:
-        for _ in pool.map(group.fuse, group.blocks()):
-            pass  # asking for the results raises what a thread raised
+        group = _Group(backend, photographs, numbers, before, keep, pool)
+        group.fuse_all()
     return group.result, group.kept
 
 
@@ -98,8 +97,9 @@ class _Group:
         numbers: Sequence[int],
         before: Picture | None,
         keep: int,
+        pool: ThreadPoolExecutor,
     ):
-        self.backend, self.before = backend, before
+        self.backend, self.before, self.pool = backend, before, pool
         self.photographs = [*photographs] if before is None else [before.image, *photographs]
         # The picture so far has no number: its pixels keep theirs.
         self.numbers = np.array([*numbers] if before is None else [-1, *numbers])
@@ -109,16 +109,23 @@ class _Group:
         pixels = self.size[0] * self.size[1]
         self.large = pixels > WHOLE
         self.whole = not self.large and len(self.photographs) * pixels <= AT_ONCE
-        self.small = [halve(x) for x in self.photographs] if self.large else self.photographs
+        self.loaded = backend.load(self.photographs) if self.whole else None
+        self.small = self.photographs
+        if self.large:
+            self.small = list(pool.map(halve, self.photographs))
         self.guidance = self._guide()
         self.result = Picture(
             np.empty_like(first), np.empty(self.size, np.uint16), np.empty(self.size, np.uint8)
         )
         self.kept = np.zeros((min(keep, len(self.photographs)), *self.size), np.float16)
 
-    def blocks(self) -> list[Window]:
-        whole = (slice(0, self.size[0]), slice(0, self.size[1]))
-        return [whole] if self.whole else squares(whole, BLOCK)
+    def fuse_all(self) -> None:
+        """Put the picture together."""
+        everything = (slice(0, self.size[0]), slice(0, self.size[1]))
+        if self.whole:
+            return self.fuse(everything)
+        for _ in self.pool.map(self.fuse, squares(everything, BLOCK)):
+            pass  # asking for the results raises what a thread raised
 
     def fuse(self, block: Window) -> None:
         """Put a block of the picture together."""
@@ -130,33 +137,50 @@ class _Group:
         used = np.arange(len(known)) if self.whole else _with_weight(known)
         known = known[used].astype(np.float32)
         known /= known.sum(0)
-        x = self.backend.load([self.photographs[i][seen] for i in used])
+        x = self.loaded
+        if not self.whole:
+            x = self.backend.load([self.photographs[i][seen] for i in used])
         if self.large:
             guidance, coefficients = self._decide(x, used, known, seen, inside)
         else:
             guidance = known
             touched = boundary_map(guidance) > SETTLED
-            parts = [inside] if self.whole else boxes(touched, inside, BLOCK)
+            # Of a small group the boxes and what is seen around them would be more than all of it.
+            parts = [inside] if self.whole and touched.any() else boxes(touched, inside, SQUARE)
             coefficients = self._coefficients(None, x, guidance, parts)
-        if coefficients is not None:
-            coefficients = at(coefficients, inside)
-        guidance = at(guidance, inside)
-        self._store(block, self.backend.blend(at(x, inside), guidance, coefficients))
-        self._note(block, used, guidance)
-        for square in squares(block, SQUARE):
-            if (one := _settled(at(guidance, within(square, block)))) is not None:
+
+        def put(square: Window) -> None:
+            here = within(square, seen)
+            decided = at(guidance, here)
+            if (one := _settled(decided)) is not None:
                 self.result.image[square] = self.photographs[used[one]][square]
+            else:
+                found = None if coefficients is None else at(coefficients, here)
+                self._store(square, self.backend.blend(at(x, here), decided, found))
+            self._note(square, used, decided)
+
+        # Of a small group there is no other block for the other threads.
+        for _ in (self.pool.map if self.whole else map)(put, squares(block, SQUARE)):
+            pass
 
     def _guide(self) -> np.ndarray:
         """The guidance map (N, h, w), at half resolution if the photographs are large."""
         size, count = self.small[0].shape[:2], len(self.small)
         # Half precision is enough where it is looked at again.
+        if self.whole:
+            return self.backend.guide(self.loaded, alone=True)
         guidance = np.empty((count, *size), np.float16 if self.large else np.float32)
-        side = max(size) if self.whole else int(min(AT_ONCE / count, TILE) ** 0.5) - 2 * VIEW
-        for tile in tiles(size, side):
+        most = min(AT_ONCE / count, TILE)
+        alone = size[0] * size[1] <= most
+        side = max(size) if alone else int((most / TILES) ** 0.5) - 2 * VIEW
+
+        def guide(tile: Window) -> None:
             seen = around(tile, size, VIEW)
-            found = self.backend.guide(self.backend.load([x[seen] for x in self.small]))
+            found = self.backend.guide(self.backend.load([x[seen] for x in self.small]), alone)
             at(guidance, tile)[:] = at(found, within(tile, seen))
+
+        for _ in self.pool.map(guide, tiles(size, side)):
+            pass
         return guidance
 
     def _first(self, window: Window) -> Window:
@@ -203,7 +227,7 @@ class _Group:
         there are none. They are enlarged to ``full`` resolution if that is given."""
         for part in parts:
             view = around(part, guidance.shape[1:], NEAR)
-            found = self.backend.coefficients(at(x, view), at(guidance, view))
+            found = self.backend.coefficients(at(x, view), at(guidance, view), self.whole)
             if found is None:
                 return None
             here = within(part, view)
@@ -258,9 +282,11 @@ def _settled(guidance: np.ndarray) -> int | None:
 
 
 def _with_weight(guidance: np.ndarray) -> np.ndarray:
-    """Which photographs have weight in a guidance map (N, h, w): two at least, in order."""
+    """Which photographs have weight in a guidance map (N, h, w), in order; with others up to 2, 4
+    or 8: for each number of photographs ONNX Runtime takes a graph of its own."""
     most = guidance.max((1, 2))
-    return np.flatnonzero((most > FAINT) | (most >= np.sort(most)[-2]))
+    count = max(2, 1 << (int((most > FAINT).sum()) - 1).bit_length())
+    return np.sort(np.argsort(-most, kind="stable")[:count])
 
 
 def spread(images: Iterable[np.ndarray]) -> np.ndarray:

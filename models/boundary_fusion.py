@@ -75,26 +75,28 @@ class SetBoundaryFusion(nn.Module):
         self.multiple, self.reach = 2 * self.net.multiple, 2 * (self.net.reach + 1)
 
     def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
-        """Coefficients (B, 4 + N, H, W): offset of R, G and B, gain₀, gain₁ … gain_N. They are
+        """Coefficients (…, 4 + N, H, W): offset of R, G and B, gain₀, gain₁ … gain_N. They are
         smooth, so they can be enlarged from smaller photographs.
 
         Args:
-            photographs: (B, N, 3, H, W); guidance: (B, N, 1, H, W).
+            photographs: (…, N, 3, H, W); guidance: (…, N, 1, H, W).
         """
         height, width = photographs.shape[-2:]
-        inputs = torch.cat([amplify(photographs), guidance], 2)
+        inputs = torch.cat([amplify(photographs), guidance], -3)
         x = self.net(halve(inputs, self.multiple))
         common = mean(x)
-        deviations = x - common[:, None]
+        deviations = x - common
         limit = most(deviations.abs())
-        common = F.pixel_shuffle(self.common(common.clamp(-limit, limit)), 2)
+        common = each(lambda y: F.pixel_shuffle(self.common(y), 2), common.clamp(-limit, limit))
         own = each(lambda y: F.pixel_shuffle(self.own(y), 2), deviations)
-        return torch.cat([common, own.flatten(1, 2)], 1)[..., :height, :width]
+        found = torch.cat([common.select(-4, 0), own.select(-3, 0)], -3)
+        return found[..., :height, :width]
 
     @staticmethod
     def residual(coefficients: Tensor, photographs: Tensor) -> Tensor:
-        """Residual (B, 3, H, W) from the coefficients and the photographs."""
-        offset, gain, gains = coefficients[:, :3], coefficients[:, 3:4], coefficients[:, 4:]
+        """Residual (…, 3, H, W) from the coefficients and the photographs."""
+        count = photographs.shape[-4]
+        offset, gain, gains = coefficients.split([3, 1, count], -3)
         common = mean(photographs)
-        deviations = gains[:, :, None] * (photographs - common[:, None])
-        return offset + gain * common + deviations.sum(1)
+        deviations = gains.unsqueeze(-3) * (photographs - common)
+        return offset + gain * common.select(-4, 0) + deviations.sum(-4)

@@ -55,17 +55,17 @@ class Graph(nn.Module):
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
         """:data:`OUTPUTS` of photographs (N, 3, H, W)."""
-        photographs = photographs[None]
+        # Sub-nets for sets take one scene alone.
+        more, less = ((), ()) if self.model.initial.largest is None else ((None,), (0,))
         # The steps are cut apart at its name; for that it must not be optimised away.
-        guidance = self.model.initial(photographs).guidance[0].clone()
+        guidance = self.model.initial(photographs[(*more, ...)]).guidance[(*less, ...)].clone()
         boundary = boundary_map(guidance)
         coefficients = None
         if self.model.boundary is not None:
-            coefficients = self.model.boundary(photographs, guidance[None])[0].clone()
-        initial, fused = self.model.blend(
-            photographs, guidance[None], None if coefficients is None else coefficients[None]
-        )
-        found = fused[0].clamp(0, 1), initial[0], guidance, boundary
+            inputs = photographs[(*more, ...)], guidance[(*more, ...)]
+            coefficients = self.model.boundary(*inputs)[(*less, ...)].clone()
+        initial, fused = self.model.blend(photographs, guidance, coefficients)
+        found = fused.clamp(0, 1), initial, guidance, boundary
         return found if coefficients is None else (*found, coefficients)
 
 

@@ -95,29 +95,32 @@ class SetInitialFusion(nn.Module):
         self.multiple, self.reach = 2 * self.net.multiple, 2 * (self.net.reach + 1)
 
     def forward(self, photographs: Tensor) -> Guidance:
-        """Guidance of photographs (B, N, 3, H, W), N ≥ 2."""
+        """Guidance of photographs (B, N, 3, H, W), or of (N, 3, H, W) alone; N ≥ 2."""
         height, width = photographs.shape[-2:]
         x = self.net(halve(amplify(photographs), self.multiple))
         common = mean(x)
-        scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common[:, None])
-        neither = self.neither(torch.cat([common, most(x) - common], 1))
+        scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common)
+        neither = each(self.neither, torch.cat([common, most(x) - common], -3))
+        neither = each(lambda y: F.pixel_shuffle(y, 2), neither).select(-4, 0)
         scores, neither = (  # in full precision: the softmax needs it
-            logits[..., :height, :width].float() for logits in (scores, F.pixel_shuffle(neither, 2))
+            logits[..., :height, :width].float() for logits in (scores, neither)
         )
         return Guidance(decide(scores, neither), scores, neither)
 
 
 def decide(scores: Tensor, neither: Tensor) -> Tensor:
-    """Guidance (B, N, 1, H, W): a clear choice, or halves of the two best where none is right.
+    """Guidance (…, N, 1, H, W): a clear choice, or halves of the two best where none is right.
 
     Args:
-        scores: (B, N, 1, H, W); neither: (B, 1, H, W), both logits as in :class:`Guidance`.
+        scores: (…, N, 1, H, W); neither: (…, 1, H, W), both logits as in :class:`Guidance`.
     """
-    chosen = (SHARPNESS * scores).softmax(1)
-    second = scores.topk(2, 1).values[:, 1:]
+    # The softmax, which runtimes are slow at over this axis.
+    chosen = (SHARPNESS * (scores - most(scores).detach())).exp()
+    chosen = chosen / chosen.sum(-4, keepdim=True)
+    second = scores.topk(2, -4).values.narrow(-4, 1, 1)
     best = (scores >= second - TIE).to(scores.dtype)
-    halves = best / best.sum(1, keepdim=True)
-    return torch.lerp(chosen, halves, (DECIDED * neither).sigmoid()[:, None])
+    halves = best / best.sum(-4, keepdim=True)
+    return torch.lerp(chosen, halves, (DECIDED * neither).sigmoid().unsqueeze(-4))
 
 
 def initialise(net: nn.Module) -> None:

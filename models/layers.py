@@ -1,7 +1,8 @@
 """Building blocks: the paper's residual block, and layers that treat N photographs as a set.
 
-Features of a set are (B, N, C, H, W). Reordering the photographs reorders the features of every
-layer alike, by construction and for any N.
+Features of a set are (B, N, C, H, W), or (N, C, H, W) of one scene alone: so they are exported, for
+a runtime is fast with four axes. Reordering the photographs reorders the features of every layer
+alike, by construction and for any N.
 """
 
 from __future__ import annotations
@@ -30,23 +31,22 @@ class ResBlock(nn.Module):
 
 
 def each(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a layer to each photograph (B, N, C, H, W) by itself."""
-    return _as_set(layer(x.flatten(0, 1)), x)
+    """Apply a layer to each photograph (…, N, C, H, W) by itself."""
+    return layer(x) if x.dim() == 4 else _as_set(layer(x.flatten(0, 1)), x)
 
 
 def mean(x: Tensor) -> Tensor:
-    """Mean (B, C, H, W) of a set (B, N, C, H, W)."""
-    return _Mean.apply(x) if not torch.onnx.is_in_onnx_export() else x.mean(1)
+    """Mean (…, 1, C, H, W) of a set (…, N, C, H, W)."""
+    return x.mean(0, keepdim=True) if x.dim() == 4 else _Mean.apply(x)[:, None]
 
 
 def most(x: Tensor) -> Tensor:
-    """Maximum (B, C, H, W) over a set (B, N, C, H, W)."""
-    return _fold(torch.maximum, x) if not torch.onnx.is_in_onnx_export() else x.amax(1)
+    """Maximum (…, 1, C, H, W) over a set (…, N, C, H, W)."""
+    return x.amax(0, keepdim=True) if x.dim() == 4 else _fold(torch.maximum, x)[:, None]
 
 
 def _fold(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
-    """On the CPU ten times as fast as PyTorch's reductions, and it keeps the memory format; in an
-    exported graph it would fix N."""
+    """On the CPU ten times as fast as PyTorch's reductions, and it keeps the memory format."""
     return functools.reduce(combine, x.unbind(1))
 
 
@@ -65,8 +65,9 @@ class _Mean(torch.autograd.Function):
 
 
 def normalise(x: Tensor) -> Tensor:
-    """Divide the features (B, N, C, H, W) of each pixel by their root mean square."""
-    size = torch.linalg.vector_norm(x, dim=2, keepdim=True) / x.shape[2] ** 0.5
+    """Divide the features (…, N, C, H, W) of each pixel by their root mean square."""
+    count = int(x.shape[-3])  # a constant of an exported graph
+    size = torch.linalg.vector_norm(x, dim=-3, keepdim=True) / count**0.5
     return x / (size + 0.01)
 
 
@@ -95,8 +96,10 @@ class SetConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        shared = mean(x)[..., :: self.every, :: self.every] if self.every > 1 else mean(x)
-        return _add(each(self.own, x), self.common(shared)[:, None])
+        shared = mean(x)
+        if self.every > 1:
+            shared = shared[..., :: self.every, :: self.every]
+        return _add(each(self.own, x), each(self.common, shared))
 
 
 class SetResBlock(nn.Module):
@@ -171,7 +174,7 @@ class SetUNet(nn.Module):
         self.reach += 2 * blocks[0] + 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, N, widths[0], H, W) from (B, N, inputs, H, W); sides are multiples."""
+        """Features (…, N, widths[0], H, W) from (…, N, inputs, H, W); sides are multiples."""
         x = self.encode[0](self.head(x))
         skips: list[Tensor] = []
         for down, encode in zip(self.down, self.encode[1:], strict=True):
@@ -184,19 +187,22 @@ class SetUNet(nn.Module):
 
 
 def amplify(photographs: Tensor) -> Tensor:
-    """Stress what tells the photographs (B, N, 3, H, W) apart: far less than what they share."""
-    common = mean(photographs)[:, None]
+    """Stress what tells the photographs (…, N, 3, H, W) apart: far less than what they share."""
+    common = mean(photographs)
     return common + 6 * (photographs - common)
 
 
 def halve(x: Tensor, multiple: int) -> Tensor:
-    """2×2 pixels as channels of one, (B, N, 4C, ⌈H/2⌉, ⌈W/2⌉), sides padded to ``multiple``."""
+    """2×2 pixels as channels of one, (…, N, 4C, ⌈H/2⌉, ⌈W/2⌉), sides padded to ``multiple``."""
     height, width = x.shape[-2:]
     padding = (0, -width % multiple, 0, -height % multiple)
-    planes = x.flatten(0, 1)
-    if any(padding):
-        planes = F.pad(planes, padding, mode="replicate")
-    return _as_set(F.pixel_unshuffle(planes, 2), x)
+
+    def layer(planes: Tensor) -> Tensor:
+        if any(padding):
+            planes = F.pad(planes, padding, mode="replicate")
+        return F.pixel_unshuffle(planes, 2)
+
+    return each(layer, x)
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:
@@ -206,5 +212,5 @@ def _add(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _as_set(planes: Tensor, x: Tensor) -> Tensor:
-    """(B·N, …) as (B, N, …) like ``x``; in a graph, ``unflatten`` would fix N."""
+    """(B·N, …) as (B, N, …) like ``x``."""
     return planes.reshape(*x.shape[:2], *planes.shape[1:])

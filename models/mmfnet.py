@@ -66,14 +66,14 @@ class MMFNet(nn.Module):
     def blend(
         self, photographs: Tensor, guidance: Tensor, coefficients: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Initial and final fusion (B, 3, H, W) as the sub-nets decided; the same without
-        coefficients.
+        """Initial and final fusion (…, 3, H, W) as the sub-nets decided; the same without
+        coefficients. All with a first axis of scenes or all without.
 
         The initial fusion Σᵢ Gᵢ·Iᵢ is taken from the first photograph on, so that equal pixels
         stay exactly as they are.
         """
-        first = photographs[:, :1]
-        initial = (first + (guidance * (photographs - first)).sum(1, keepdim=True))[:, 0]
+        first = photographs.narrow(-4, 0, 1)
+        initial = photographs.select(-4, 0) + (guidance * (photographs - first)).sum(-4)
         if coefficients is None:
             return initial, initial
         residual = self.boundary.residual(coefficients, photographs)

@@ -42,7 +42,7 @@ class Sharpest:
         full = 1 if photographs[0].dtype == np.float32 else np.iinfo(photographs[0].dtype).max
         return np.stack(photographs).transpose(0, 3, 1, 2).astype(np.float32) / full
 
-    def guide(self, photographs: np.ndarray) -> np.ndarray:
+    def guide(self, photographs: np.ndarray, alone: bool = False) -> np.ndarray:
         detail = [
             cv2.blur(np.abs(cv2.Laplacian(planes.mean(0), cv2.CV_32F)), (self.reach, self.reach))
             for planes in photographs
@@ -50,7 +50,9 @@ class Sharpest:
         best = np.argmax(detail, 0)
         return (best == np.arange(len(photographs))[:, None, None]).astype(np.float32)
 
-    def coefficients(self, photographs: np.ndarray, guidance: np.ndarray) -> np.ndarray | None:
+    def coefficients(
+        self, photographs: np.ndarray, guidance: np.ndarray, alone: bool = False
+    ) -> np.ndarray | None:
         self.asked.append(len(photographs))
         if self.fill is None:
             return None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from conftest import texture
 from focus_stacks import Sharpest
 
+from fusion import backends as backends_module
 from fusion import engine
 from fusion.backends import OnnxBackend, TorchBackend, load_backend
 from fusion.engine import fuse_group, group_size, needed_memory
@@ -149,20 +155,20 @@ def test_groups_of_any_size_find_what_is_sharp(most, whole_up_to, monkeypatch):
 
 
 def test_the_boundary_sub_net_sees_photographs_with_weight_alone(monkeypatch):
-    monkeypatch.setattr(engine, "AT_ONCE", 4 * 200**2)
+    monkeypatch.setattr(engine, "AT_ONCE", 8 * 200**2)
     monkeypatch.setattr(engine, "BLOCK", 128)
-    photographs, _ = strips(4, 128, 1024)
+    photographs, _ = strips(8, 128, 2048)
     backend = Sharpest(0.1)
     soft = backend.guide
-    backend.guide = lambda x: 0.9 * soft(x) + 0.1 * np.roll(soft(x), 1, 0)
+    backend.guide = lambda x, _: 0.9 * soft(x) + 0.1 * np.roll(soft(x), 1, 0)
     fuse(photographs, backend, align=False)
-    assert backend.asked and max(backend.asked) <= 3 and min(backend.asked) == 2
+    assert backend.asked and max(backend.asked) <= 4 and min(backend.asked) == 2
 
 
 class Neither(Sharpest):
     """None of the photographs is right anywhere, and the residual is 0.2."""
 
-    def guide(self, photographs: np.ndarray) -> np.ndarray:
+    def guide(self, photographs: np.ndarray, alone: bool = False) -> np.ndarray:
         return np.full((len(photographs), *photographs.shape[2:]), 1 / len(photographs), np.float32)
 
 
@@ -197,6 +203,37 @@ def test_groups_fit_the_memory(backends):
         most = group_size(size, dtype, backend, 100, memory)
         assert most <= count and group_size(size, dtype, backend, count, memory) == count
     assert group_size(size, dtype, backend, 10, needed[-1]) == 6  # 6, and 4 with what came out
+
+
+class Counting:
+    """A session that notes how many are at work at once."""
+
+    def __init__(self):
+        self.lock, self.now, self.most = threading.Lock(), 0, 0
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="photographs")]
+
+    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.02)
+        with self.lock:
+            self.now -= 1
+        return [feed["photographs"][:, :1]]
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_no_more_is_computed_at_once_than_there_is_memory_for(onnx_weights, monkeypatch, calls):
+    """What is larger than that goes alone."""
+    session, backend = Counting(), OnnxBackend(onnx_weights)
+    monkeypatch.setattr(backend, "_session", lambda *about: session)
+    photographs = np.zeros((2, 3, 20, 30), np.float32)
+    monkeypatch.setattr(backends_module, "AT_ONCE", calls * 2 * 20 * 30 - (calls == 1))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(backend.guide, [photographs] * 12))
+    assert len(found) == 12 and session.most == calls
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a graph"])

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import backends
 from fusion.backends import ONNX, OnnxBackend, TorchBackend
+from fusion.onnx_graph import cut, unrolled
 from models import export
 from models.build import build, load_model, save_weights
 from utils.errors import UserError
@@ -71,6 +72,28 @@ def test_one_graph_for_all_numbers_and_sizes_agrees_with_pytorch(exported, name,
     expected = found.fused.clamp(0, 1), found.initial, found.guidance, found.boundary
     for x, y in zip(result, expected, strict=True):
         np.testing.assert_allclose(x, y[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["set", "initial alone"])
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_unrolled_graphs_compute_the_same(exported, name, count):
+    photographs = make(count, 3, 61, 83).numpy()
+    guidance = make(count, 1, 61, 83).softmax(0).numpy()
+    given = {"photographs": photographs, "guidance": guidance}
+    for part, graph in cut(exported[name][2], OnnxBackend.PARTS).items():
+        if part not in ("guidance", "coefficients"):
+            continue
+        feed = {key: given[key] for key in OnnxBackend.PARTS[part].inputs}
+        expected = onnxruntime.InferenceSession(graph).run(None, feed)[0]
+        each = {f"{key}.{i}": x[i : i + 1] for key, x in feed.items() for i in range(count)}
+        found = onnxruntime.InferenceSession(unrolled(graph, count)).run(None, each)[0]
+        assert found.shape == expected.shape and np.ptp(expected) > 1e-3
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_graphs_for_two_alone_stay_as_they_are(exported):
+    for graph in cut(exported["paper"][2], OnnxBackend.PARTS).values():
+        assert unrolled(graph, 2) == graph
 
 
 def test_the_shipped_file_is_of_the_shipped_weights():
