@@ -5,7 +5,7 @@
     python main.py configs/mmfnet.yaml --profile
     torchrun --nproc-per-node 4 main.py configs/paper.yaml data.stored=datasets/train
 
-The same command goes on with a run that was interrupted. Keys and defaults: utils/config.py.
+The same command goes on with a run that was interrupted. Keys and defaults: configs/schema.py.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from configs.schema import Config, load_config
 from data.build import training_set, validation_sets
 from data.datasets import GeneratedDataset
 from defocus.scene import SceneConfig
 from models.build import load_model
 from training import profile as profiling
+from training.run import train
 from training.trainer import Trainer
 from training.validation import table, validate
 from utils.atomic import atomic_path
-from utils.config import Config, load_config, write_yaml
 from utils.device import choose_device
 from utils.errors import UserError, cli
 from utils.malloc import keep_freed_memory
-from utils.provenance import provenance
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -70,35 +70,6 @@ def main(argv: list[str] | None = None) -> None:
         train(config, device)
     if distributed:  # not after an error: it would wait for processes that wait for this one
         dist.destroy_process_group()
-
-
-def train(config: Config, device: torch.device) -> None:
-    """Train in ``config.run``, going on from its latest checkpoint if there is one."""
-    run = Path(config.run)
-    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
-    looks = first and config.validation.every > 0
-    few = config.validation.quick
-    quick = validation_sets(config, few, max(1, few // 3)) if looks else {}
-    trainer = Trainer(config, training_set(config), quick, device)
-    if (run / "latest.pt").exists():
-        trainer.resume(run / "latest.pt")
-    if trainer.rank == 0:
-        describe(config, run, trainer)
-    trainer.train()
-
-
-def describe(config: Config, run: Path, trainer: Trainer) -> None:
-    """Write the resolved config and where the run comes from; say what is going to happen."""
-    with atomic_path(run / "config.yaml") as temporary:
-        write_yaml(config, temporary)
-    with open(run / "run.jsonl", "a") as file:  # a line for each start of the run
-        print(json.dumps({"step": trainer.step, **provenance()}), file=file)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    print(
-        f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "
-        f"{trainer.device}, from step {trainer.step} to {config.train.steps}",
-        file=sys.stderr,
-    )
 
 
 def measure(config: Config, device: torch.device, steps: int) -> None:

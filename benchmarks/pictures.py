@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from benchmarks.measure import Failed, measure
 from benchmarks.tools import result
+from drawing.canvas import save
 from evaluation.figures import choose_insets, comparison
 from evaluation.peers import Peer, choose_peers
 from fusion.fuse import Step, fuse
 from utils.errors import UserError, cli
-from utils.figures import save
 from utils.images import EXTENSIONS, read_photo, write_png
 
 PEERS = ("FocusWeave", "enfuse")

@@ -33,10 +33,10 @@ from benchmarks.raytracing.pictures import worst_place, worst_places
 from benchmarks.raytracing.scores import beside_edges, oracle, score
 from benchmarks.report import Bar, Row, Rows, table, verdicts
 from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, result
+from drawing.canvas import save
 from evaluation.peers import Peer, choose_peers
 from evaluation.tables import write_text
 from utils.errors import UserError, cli
-from utils.figures import save
 from utils.images import read_photo, write_png
 from utils.provenance import provenance
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import main as training
+from configs.schema import Config, load_config, to_dict
 from data.build import validation_set
 from evaluation import figures, scores, tables
 from evaluation.cache import Cache, default_cache
@@ -28,8 +28,8 @@ from evaluation.matching import collect
 from evaluation.network import fuse_folder
 from fusion.pairs import find_pairs
 from models.build import load_model
+from training.run import train
 from training.validation import validate
-from utils.config import Config, load_config, to_dict
 from utils.cores import cores
 from utils.device import choose_device
 from utils.errors import UserError, cli
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         for config in configs:
             if trained_steps(config) < config.train.steps:
                 print(f"training {config.run}", file=sys.stderr)
-                training.train(config, choose_device(config.device))
+                train(config, choose_device(config.device))
         found[name] = [measure(config) for config in configs]
     text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)

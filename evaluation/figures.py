@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
+from drawing.canvas import AMBER, BLUE, Canvas, save
 from evaluation.matching import Case
 from utils.errors import UserError, nearest
-from utils.figures import AMBER, BLUE, Canvas, save
 from utils.images import read_photo
 from utils.metrics import luma
 

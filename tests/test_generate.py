@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from data import generate
 from data.datasets import StoredDataset
-from defocus import generate
-from defocus.generate import main
+from data.generate import main
 
 COUNT = 5
 

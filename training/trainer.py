@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from configs.schema import Config, TrainConfig, to_dict
 from data.datasets import Batch, DrawSampler, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion, MMFNet
@@ -28,7 +29,6 @@ from training.losses import LogLoss, PaperLoss
 from training.schedules import SCHEDULES
 from training.validation import line, validate
 from utils.atomic import atomic_path
-from utils.config import Config, TrainConfig, to_dict
 from utils.errors import UserError
 
 LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}

@@ -1,7 +1,7 @@
 """Draw training samples as figure 6 of the paper does: sources, FDB enlarged, maps, ground truth.
 
-    python -m defocus.figure6 --output docs/figures/figure6.png
-    python -m defocus.figure6 --photographs DIR --cutouts DIR --output my.png
+    python -m drawing.figure6 --output docs/figures/figure6.png
+    python -m drawing.figure6 --photographs DIR --cutouts DIR --output my.png
 
 By default the photographs are those in scikit-image's package that are free to publish, and the
 mattes procedural.
@@ -20,9 +20,9 @@ from PIL import Image
 
 from defocus.sample import DefocusConfig, Sample, SampleGenerator
 from defocus.sources import Photographs, Source, foregrounds
+from drawing.canvas import PAPER, Canvas, save, to_image
 from models.mmfnet import boundary_map
 from utils.errors import UserError, cli
-from utils.figures import PAPER, Canvas, save, to_image
 
 FREE = ("astronaut", "chelsea", "coffee", "rocket")  # CC0 or public domain, see data/samples
 CAPTIONS = ("Source 1", "FDB in 1", "Source 2", "FDB in 2", "G", "1 - G", "Ground truth")

@@ -1,6 +1,6 @@
 """Draw the cascade: what goes into each sub-net, what comes out, and how it is put together.
 
-    python -m models.diagram --weights weights/mmfnet.safetensors --output docs/figures/cascade.png
+    python -m drawing.cascade --weights weights/mmfnet.safetensors --output docs/figures/cascade.png
 
 The pictures are what the given weights make of a generated sample.
 """
@@ -13,12 +13,12 @@ import sys
 import torch
 from PIL import Image
 
-from defocus.figure6 import FreePhotographs
 from defocus.sample import DefocusConfig, SampleGenerator
+from drawing.canvas import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
+from drawing.figure6 import FreePhotographs
 from models.build import load_model
 from models.mmfnet import MMFNet
 from utils.errors import cli
-from utils.figures import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
 
 SIDE = 132  # of a picture, units
 SCALE = 2  # pixels in a unit

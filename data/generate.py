@@ -1,6 +1,6 @@
 """Write a dataset in the layout of the authors' released code, with a manifest of its parameters.
 
-    python -m defocus.generate --config configs/mmfnet.yaml --split train --output datasets/train \
+    python -m data.generate --config configs/mmfnet.yaml --split train --output datasets/train \
         --count 6000
 
 OUTPUT holds, for each sample N, ``InputL/N_L.png`` and ``InputR/N_R.png`` (the two photographs),
@@ -9,7 +9,7 @@ where R is, 128 where neither), and a line in ``manifest.jsonl``; ``dataset.json
 them. The same command goes on where it was interrupted. A sample depends on the seed and its number
 alone.
 
-    python -m defocus.generate --set scenes --output datasets/scenes --count 1000 --size 160
+    python -m data.generate --set scenes --output datasets/scenes --count 1000 --size 160
 
 With ``--set`` it writes scenes (``scenes``, or one of the names in ``validation.scenes``): the
 photographs are then ``Photographs/N_0.png``, ``Photographs/N_1.png``, …, and ``FusionMapT/N_G.png``
@@ -38,11 +38,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from configs.schema import load_config, to_dict
 from data.build import training_set, validation_sets
 from defocus.sample import Sample, SampleGenerator
 from defocus.scene import SceneGenerator
 from utils.atomic import atomic_path
-from utils.config import load_config, to_dict
 from utils.cores import cores
 from utils.errors import UserError, cli
 from utils.malloc import keep_freed_memory

@@ -1,6 +1,6 @@
 """One picture of many fused results: each with its guidance map and boundary map if they are there.
 
-python -m utils.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
+python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
 """
 
 from __future__ import annotations
