@@ -1,4 +1,4 @@
-"""Drawing of the documentation's figures with Pillow alone, in its own typeface."""
+"""A canvas for the documentation's figures, drawn with Pillow and its own typeface."""
 
 from __future__ import annotations
 
