@@ -5,7 +5,7 @@
     python main.py configs/mmfnet.yaml --profile
     torchrun --nproc-per-node 4 main.py configs/paper.yaml data.stored=datasets/train
 
-The same command goes on with a run that was interrupted. Keys and defaults: configs/schema.py.
+Run the same command again to resume an interrupted run. Keys and defaults: configs/schema.py.
 """
 
 from __future__ import annotations
@@ -30,26 +30,24 @@ from training.trainer import Trainer
 from training.validation import table, validate
 from utils.atomic import atomic_path
 from utils.device import choose_device
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.malloc import keep_freed_memory
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("config", help="YAML file, see configs/")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="over the config")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--evaluate", action="store_true", help="print the validation table only")
     what.add_argument(
         "--profile",
         action="store_true",
-        help="print how long samples and computing take; writes a trace to RUN/profile, no weights",
+        help="time data generation and computation; write a trace to RUN/profile, no weights",
     )
-    parser.add_argument("--weights", help="to evaluate; by default RUN/best.safetensors")
-    parser.add_argument("--steps", type=int, default=20, help="of --profile, by default 20")
-    parser.add_argument("--json", metavar="FILE", help="also write the evaluation there")
+    parser.add_argument("--weights", help="weights to evaluate; default: RUN/best.safetensors")
+    parser.add_argument("--steps", type=int, default=20, help="steps to profile; default: 20")
+    parser.add_argument("--json", metavar="FILE", help="also write the evaluation to FILE")
     return parser.parse_intermixed_args(argv)
 
 

@@ -7,7 +7,6 @@ The pictures are what the given weights make of a generated sample.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import torch
@@ -18,7 +17,7 @@ from drawing.canvas import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
 from drawing.figure6 import FreePhotographs
 from models.build import load_model
 from models.mmfnet import MMFNet
-from utils.errors import cli
+from utils.errors import cli, option_parser
 
 SIDE = 132  # of a picture, units
 SCALE = 2  # pixels in a unit
@@ -28,9 +27,7 @@ SEED, INDEX = 6, 4  # of the sample shown
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--weights", default="weights/mmfnet.safetensors", metavar="FILE")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--sample", type=int, default=INDEX, metavar="N")

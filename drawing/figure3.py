@@ -8,7 +8,6 @@ values; thin lines mark where the slabs truly end.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from defocus.models import layers_in_focus, one_parameter, two_parameter
 from defocus.psf import gaussian
 from drawing.canvas import AMBER, INK, PAPER, Canvas, Point, save, to_image
-from utils.errors import cli
+from utils.errors import cli, option_parser
 
 SLAB_BLUE, SLAB_YELLOW = (68, 114, 196), (255, 230, 0)
 SIDE = 260  # of a panel, units
@@ -30,9 +29,7 @@ SIGMA = 24.0  # of the slabs out of focus, pixels
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--output", default="docs/figures/figure3.png", metavar="FILE")
     save(figure(), parser.parse_args(argv).output)
 

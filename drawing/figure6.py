@@ -9,7 +9,6 @@ mattes procedural.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from defocus.sample import DefocusConfig, Sample, SampleGenerator
 from defocus.sources import Photographs, Source, foregrounds
 from drawing.canvas import PAPER, Canvas, save, to_image
 from models.mmfnet import boundary_map
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 
 FREE = ("astronaut", "chelsea", "coffee", "rocket")  # CC0 or public domain, see data/samples
 CAPTIONS = ("Source 1", "FDB in 1", "Source 2", "FDB in 2", "G", "1 - G", "Ground truth")
@@ -34,15 +33,18 @@ SEED, ROWS = 6, (8, 16, 2)  # chosen by eye: different structure, nothing odd in
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--photographs", metavar="DIR", help="by default scikit-image's free ones")
+    parser = option_parser(__doc__)
+    parser.add_argument("--photographs", metavar="DIR", help="default: scikit-image's free ones")
     parser.add_argument(
-        "--cutouts", metavar="DIR", help="of foregrounds; by default procedural mattes"
+        "--cutouts", metavar="DIR", help="folder of foregrounds; default: procedural mattes"
     )
     parser.add_argument(
-        "--samples", type=int, nargs="+", default=list(ROWS), metavar="N", help="a row for each"
+        "--samples",
+        type=int,
+        nargs="+",
+        default=list(ROWS),
+        metavar="N",
+        help="a row for each",
     )
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--output", default="docs/figures/figure6.png", metavar="FILE")

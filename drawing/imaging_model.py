@@ -8,7 +8,6 @@ scikit-image's package that are free to publish.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from defocus.scene import SceneConfig, SceneGenerator
 from drawing.canvas import Canvas, save, to_image
 from drawing.figure6 import FREE, FreePhotographs
 from models.mmfnet import boundary_map
-from utils.errors import cli
+from utils.errors import cli, option_parser
 
 SIDE, GAP, CAPTION = 232, 10, 36  # of a panel, between panels and below them, pixels
 RADIUS = 14.0  # of the circles of confusion of the lights, pixels
@@ -43,9 +42,7 @@ STEP = 5.0  # what a layer's distance from the focal plane adds to them, pixels
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--output", default="docs/figures", type=Path, metavar="DIR")
     output = parser.parse_args(argv).output
     pictures = {
