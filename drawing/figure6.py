@@ -97,12 +97,8 @@ def figure(samples: list[Sample]) -> Image.Image:
         y, x = window(sample)
         for column in (0, 2):
             left = GAP + column * step
-            corners = [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]
-            box = [
-                (left + (x + WINDOW * u) * SIDE / SIZE, top + (y + WINDOW * v) * SIDE / SIZE)
-                for u, v in corners
-            ]
-            canvas.line(box, PAPER, 2)
+            scale = SIDE / SIZE
+            canvas.frame(left + x * scale, top + y * scale, WINDOW * scale, PAPER)
     for column, text in enumerate(CAPTIONS):
         canvas.text(
             (GAP + column * step + SIDE / 2, len(samples) * step + GAP + caption / 2 - 4), text, 18
