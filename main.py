@@ -5,7 +5,7 @@
     python main.py configs/mmfnet.yaml --profile
     torchrun --nproc-per-node 4 main.py configs/paper.yaml data.stored=datasets/train
 
-The same command goes on with a run that was interrupted. Keys and defaults: utils/config.py.
+Run the same command again to resume an interrupted run. Keys and defaults: configs/schema.py.
 """
 
 from __future__ import annotations
@@ -19,37 +19,35 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from configs.schema import Config, load_config
 from data.build import training_set, validation_sets
 from data.datasets import GeneratedDataset
 from defocus.scene import SceneConfig
 from models.build import load_model
 from training import profile as profiling
+from training.run import train
 from training.trainer import Trainer
 from training.validation import table, validate
-from utils.atomic import append, atomic_path, clear
-from utils.config import Config, load_config, write_yaml
+from utils.atomic import atomic_path
 from utils.device import choose_device
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.malloc import keep_freed_memory
-from utils.provenance import provenance
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("config", help="YAML file, see configs/")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="over the config")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--evaluate", action="store_true", help="print the validation table only")
     what.add_argument(
         "--profile",
         action="store_true",
-        help="print how long samples and computing take; writes a trace to RUN/profile, no weights",
+        help="time data generation and computation; write a trace to RUN/profile, no weights",
     )
-    parser.add_argument("--weights", help="to evaluate; by default RUN/best.safetensors")
-    parser.add_argument("--steps", type=int, default=20, help="of --profile, by default 20")
-    parser.add_argument("--json", metavar="FILE", help="also write the evaluation there")
+    parser.add_argument("--weights", help="weights to evaluate; default: RUN/best.safetensors")
+    parser.add_argument("--steps", type=int, default=20, help="steps to profile; default: 20")
+    parser.add_argument("--json", metavar="FILE", help="also write the evaluation to FILE")
     return parser.parse_intermixed_args(argv)
 
 
@@ -70,36 +68,6 @@ def main(argv: list[str] | None = None) -> None:
         train(config, device)
     if distributed:  # not after an error: it would wait for processes that wait for this one
         dist.destroy_process_group()
-
-
-def train(config: Config, device: torch.device) -> None:
-    """Train in ``config.run``, going on from its latest checkpoint if there is one."""
-    run = Path(config.run)
-    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
-    looks = first and config.validation.every > 0
-    few = config.validation.quick
-    quick = validation_sets(config, few, max(1, few // 3)) if looks else {}
-    trainer = Trainer(config, training_set(config), quick, device)
-    if (run / "latest.pt").exists():
-        trainer.resume(run / "latest.pt")
-    if trainer.rank == 0:
-        clear(run)
-        describe(config, run, trainer)
-    trainer.train()
-
-
-def describe(config: Config, run: Path, trainer: Trainer) -> None:
-    """Write the resolved config and where the run comes from; say what is going to happen."""
-    with atomic_path(run / "config.yaml") as temporary:
-        write_yaml(config, temporary)
-    # A line for each start of the run.
-    append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    print(
-        f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "
-        f"{trainer.device}, from step {trainer.step} to {config.train.steps}",
-        file=sys.stderr,
-    )
 
 
 def measure(config: Config, device: torch.device, steps: int) -> None:

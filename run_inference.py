@@ -6,20 +6,19 @@
     python run_inference.py --batch DIR --output DIR --resume
     torchrun --nproc-per-node 2 run_inference.py --batch DIR --output DIR --resume
 
-Pairs (--input) lie on one another, unless --align is given. In a folder, lytro-01-A.png and
-lytro-01-B.png (or …_A/…_B, …A/…B, …-1/…-2, …_1/…_2, of any types) are a pair and give
-lytro-01-Fusion.png.
+Pairs (--input) are taken to be registered; --align registers them first. In a folder,
+lytro-01-A.png and lytro-01-B.png (or …_A/…_B, …A/…B, …-1/…-2, …_1/…_2, of any types) are a pair
+and give lytro-01-Fusion.png.
 
-A stack (--stack) is a folder, a list of files or a multi-page TIFF; its frames are aligned first,
-unless --no-align is given. Those that cannot be are left out, and named. A batch (--batch) is a
-folder with a folder or a multi-page TIFF for each stack. NAME-Fusion.png and NAME-Record.json,
-which tells what became of each frame, are written for each; torchrun shares a batch among
-processes.
+A stack (--stack) is a folder, a list of files or a multi-page TIFF; its frames are registered
+first, unless --no-align is given. Frames that cannot be registered are left out and named. A batch
+(--batch) is a folder with a folder or a multi-page TIFF for each stack. Each gives NAME-Fusion.png
+and NAME-Record.json, with the result of each frame; torchrun splits a batch between processes.
 
 Results keep the depth of the photographs, their profile and metadata; 8-bit photographs among
-16-bit ones are widened. Grey ones give a grey result. Transparent ones are fused by their colours,
-and the result is as opaque as the most transparent of them. Exit code: 0, or 2 if anything could
-not be read or fused; the rest is fused all the same.
+16-bit ones are widened. Grey photographs give a grey result. Transparent ones are fused by their
+colours, and the result is as opaque as the most transparent of them. Exit code: 0, or 2 if anything
+could not be read or fused; everything else is fused.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from fusion.pairs import Problem, find_pairs, name_pair
 from fusion.ranks import Ranks
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
 from utils.atomic import atomic_path, clear, replaceable
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.images import EXTENSIONS
 from utils.malloc import give_back_frames
 from utils.paths import check_regular, is_stream
@@ -57,16 +56,14 @@ UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--input", nargs="+", type=named, help="pairs: a folder, or the two files")
+    what.add_argument("--input", nargs="+", type=named, help="pairs: a folder, or two files")
     what.add_argument(
         "--stack", nargs="+", type=named, help="a folder, the files, or a multi-page TIFF"
     )
     what.add_argument("--batch", metavar="DIR", type=named, help="a folder of stacks")
-    parser.add_argument("--output", required=True, type=path, help="folder of the results")
+    parser.add_argument("--output", required=True, type=path, help="folder for the results")
     flag = {"action": "store_true"}
     parser.add_argument(
         "--maps",
@@ -75,31 +72,31 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "…-Depth.png (the same in colours) and …-Confidence.png; of two photographs …-Guidance.png "
         "and …-Boundary.png as well",
     )
-    parser.add_argument("--format", choices=FORMATS, help="by default png, tiff for floating point")
+    parser.add_argument("--format", choices=FORMATS, help="default: png; tiff for floating point")
     parser.add_argument(
-        "--weights", type=path, help="safetensors, or ONNX of models.export; by default the shipped"
+        "--weights", type=path, help="safetensors, or ONNX from models.export; default: shipped"
     )
     parser.add_argument(
-        "--device", default="auto", type=named, help="cpu, cuda, cuda:N; auto by default"
+        "--device", default="auto", type=named, help="cpu, cuda, cuda:N or auto (default)"
     )
-    parser.add_argument("--json", metavar="FILE", type=named, help="report, - for standard output")
+    parser.add_argument("--json", metavar="FILE", type=named, help="report; - for standard output")
     parser.add_argument(
         "--align",
         action=argparse.BooleanOptionalAction,
-        help="whether photographs are registered to one another; by default stacks are, pairs not",
+        help="register the photographs first; default: for stacks, not for pairs",
     )
-    parser.add_argument("--motion", choices=MOTIONS, help="of alignment; similarity by default")
+    parser.add_argument("--motion", choices=MOTIONS, help="of alignment; default: similarity")
     parser.add_argument(
         "--no-exposure",
         dest="exposure",
         action="store_false",
-        help="when aligning, leave brightness as it is",
+        help="do not match the exposure when aligning",
     )
     parser.add_argument(
         "--keep-size",
         dest="crop",
         action="store_false",
-        help="when aligning, do not crop to what all photographs show",
+        help="do not crop to what all aligned photographs show",
     )
     parser.add_argument(
         "--order",
@@ -116,10 +113,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--preview", **flag, help="…-Preview.webp: the photographs, then the result"
     )
-    parser.add_argument("--memory", metavar="BYTES", type=amount, help="a limit to keep, like 2G")
-    parser.add_argument("--strict", **flag, help="fuse all frames of a stack, or none")
-    parser.add_argument("--resume", **flag, help="pass over stacks that are finished")
-    parser.add_argument("--dry-run", **flag, help="tell what would be done, write nothing")
+    parser.add_argument("--memory", metavar="BYTES", type=amount, help="memory limit, such as 2G")
+    parser.add_argument("--strict", **flag, help="fail on a stack of which a frame cannot be used")
+    parser.add_argument("--resume", **flag, help="skip finished stacks")
+    parser.add_argument("--dry-run", **flag, help="say what would be done; write nothing")
     args = parser.parse_args(argv)
     if args.align is None:
         args.align = not args.input
@@ -242,7 +239,7 @@ def check_folders(args: argparse.Namespace) -> None:
 
 
 def check_report(path: Path) -> None:
-    """See that the report replaces nothing but a report."""
+    """Refuse to replace anything but a report with the report."""
     if path.suffix.lower() in EXTENSIONS:
         raise UserError(f"--json {path} has the name of a photograph; give one that ends in .json")
     if is_stream(path) or not replaceable(path).exists():

@@ -9,7 +9,6 @@ other rounds slower is other work of the machine.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from fusion.backends import ONNX, WEIGHTS, Backend, OnnxBackend, TorchBackend
 from fusion.fuse import fuse
 from models.build import load_model
 from utils import markdown
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.images import read_photo
 
 PAIR = [WEIGHTS.parents[1] / f"data/samples/cat-{half}.png" for half in "AB"]
@@ -31,15 +30,13 @@ EAGER = "PyTorch"
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pair", nargs=2, default=PAIR, metavar="FILE", help="a sample by default")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="safetensors")
-    parser.add_argument("--onnx", type=Path, default=ONNX, help="the same, from models.export")
-    parser.add_argument("--threads", type=int, default=2, help="of each, by default 2")
-    parser.add_argument("--rounds", type=int, default=30, help="by default 30")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too; needs g++")
+    parser = option_parser(__doc__)
+    parser.add_argument("--pair", nargs=2, default=PAIR, metavar="FILE", help="default: a sample")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="safetensors file")
+    parser.add_argument("--onnx", type=Path, default=ONNX, help="from models.export")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each; default: 2")
+    parser.add_argument("--rounds", type=int, default=30, help="timed runs; default: 30")
+    parser.add_argument("--compile", action="store_true", help="time torch.compile too; needs g++")
     args = parser.parse_args(argv)
     if min(args.threads, args.rounds) < 1:
         raise UserError("--threads and --rounds have to be at least 1")

@@ -1,4 +1,4 @@
-"""The cases of ``benchmarks.faults``: what a user did, and the exit code that has to come of it.
+"""The cases of ``benchmarks.faults``: what a user did, and the exit code to expect.
 
 A case lays out files in a folder of its own and gives a command line. Stacks are of two frames, so
 that one that cannot be read ends them; of a batch the others are fused.

@@ -53,7 +53,7 @@ JOBS = {
     ),
     "generating": Job(
         lambda home, out: [
-            *("-m", "defocus.generate", "--config", "configs/smoke.yaml", "--output", str(out)),
+            *("-m", "data.generate", "--config", "configs/smoke.yaml", "--output", str(out)),
             *("--count", "400", "--size", "96", "--workers", "2", f"data.photographs={home}/demo"),
         ],
         "*",

@@ -10,7 +10,6 @@ or if memory goes on growing.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -30,7 +29,7 @@ import cv2
 import httpx
 import numpy as np
 
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 
 ROOT = Path(__file__).parents[1]
 OPENS = 15  # seconds, at most
@@ -40,9 +39,7 @@ PATIENCE = httpx.Timeout(30, read=900)  # seconds: the last in the queue waits l
 
 @cli
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--visitors", type=int, default=50, help="at once; 50 by default")
     parser.add_argument("--rounds", type=int, default=10, help="10 by default")
     parser.add_argument("--megapixels", type=float, default=1, help="of a photograph; 1 by default")

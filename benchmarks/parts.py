@@ -1,4 +1,4 @@
-"""What is measured on focus stacks, a function for each table, and the bars that it is held to."""
+"""The measurements on focus stacks, a function for each table, and their required values."""
 
 from __future__ import annotations
 

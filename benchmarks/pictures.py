@@ -9,7 +9,6 @@ are where the first and the last frame meet and the results differ most, chosen 
 
 from __future__ import annotations
 
-import argparse
 import re
 import tempfile
 from collections import defaultdict
@@ -21,11 +20,11 @@ from tqdm import tqdm
 
 from benchmarks.measure import Failed, measure
 from benchmarks.tools import result
+from drawing.canvas import save
 from evaluation.figures import choose_insets, comparison
 from evaluation.peers import Peer, choose_peers
 from fusion.fuse import Step, fuse
-from utils.errors import UserError, cli
-from utils.figures import save
+from utils.errors import UserError, cli, option_parser
 from utils.images import EXTENSIONS, read_photo, write_png
 
 PEERS = ("FocusWeave", "enfuse")
@@ -76,11 +75,7 @@ def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> dict[str, np
 
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pictures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = option_parser(__doc__)
     folders = [Path("datasets/lytro_triples"), Path("datasets/stacks/pcb")]
     parser.add_argument("--stacks", nargs="+", type=Path, default=folders, metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/stacks"))

@@ -33,10 +33,10 @@ from benchmarks.raytracing.pictures import worst_place, worst_places
 from benchmarks.raytracing.scores import beside_edges, oracle, score
 from benchmarks.report import Bar, Row, Rows, table, verdicts
 from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, result
+from drawing.canvas import save
 from evaluation.peers import Peer, choose_peers
 from evaluation.tables import write_text
-from utils.errors import UserError, cli
-from utils.figures import save
+from utils.errors import UserError, cli, option_parser
 from utils.images import read_photo, write_png
 from utils.provenance import provenance
 
@@ -201,19 +201,15 @@ def best_peer(found: Mapping[str, Row]) -> str | None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.raytraced",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = option_parser(__doc__)
     add = parser.add_argument
     sizes = [kind.name for kind in CLASSES]
     add("--only", nargs="+", choices=sizes, default=sizes, metavar="MP", help=", ".join(sizes))
     add("--scenes", type=int, metavar="N", help="at most so many of each size")
     names = [tool.name for tool in TOOLS]
     add("--tools", nargs="+", choices=names, default=[], metavar="NAME", help="; ".join(names))
-    add("--resume", action="store_true", help="keep the rows that are there")
-    add("--render", action="store_true", help="render, and leave the programs for later")
+    add("--resume", action="store_true", help="keep rows already measured")
+    add("--render", action="store_true", help="render only; do not run the programs")
     add("--breathing", type=float, default=0.0, metavar="SHARE", help="of the focus: 0.02")
     add("--shake", type=float, default=0.0, metavar="PX", help="of the hand, at a width of 720")
     photographs = Path("datasets/bsds500/images/test")

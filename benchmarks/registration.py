@@ -8,7 +8,6 @@ The corner error is how far a corner of the frame would come to lie from where i
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from defocus.sources import Photographs
 from evaluation.tables import write_text
 from fusion.align import Registration, register
 from fusion.synthetic import Motion, SyntheticStack, stack
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.provenance import provenance
 
 SMALL = {"size": (768, 1024)}
@@ -124,9 +123,9 @@ def bars(rows: Mapping[str, Row]) -> list[Bar]:
 
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.registration", description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
-    parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
+    parser.add_argument("--resume", action="store_true", help="keep rows already measured")
     folder = Path("datasets/bsds500/images/test")
     parser.add_argument("--photographs", type=Path, default=folder)
     parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))

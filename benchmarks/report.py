@@ -1,4 +1,4 @@
-"""Rows of measurements: kept as they come, so that a run can go on, and shown as Markdown."""
+"""Rows of measurements, saved one by one so that a run can resume; shown as Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 class Bar(NamedTuple):
-    """What a measurement is held to."""
+    """A requirement on a measurement."""
 
     text: str  # the bar, and what was measured
     held: bool

@@ -21,7 +21,7 @@ from benchmarks.report import Bar, Row, Rows, table, verdicts
 from benchmarks.tools import TOOLS
 from evaluation.peers import choose_peers
 from evaluation.tables import write_text
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.provenance import provenance
 
 
@@ -109,11 +109,11 @@ def report(out: Path) -> str:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stacks", description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     names = [tool.name for tool in TOOLS]
     parser.add_argument("--tools", nargs="+", choices=names, default=[], metavar="NAME")
-    parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
+    parser.add_argument("--resume", action="store_true", help="keep rows already measured")
     photographs, pcb = Path("datasets/bsds500/images/test"), Path("datasets/stacks/pcb")
     parser.add_argument("--photographs", type=Path, default=photographs)
     parser.add_argument("--pcb", type=Path, default=pcb, help="the real stack")

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from configs.schema import Config
 from data.datasets import GeneratedDataset, Mixture, StoredDataset
 from data.splits import is_held_out
 from defocus.sample import SampleGenerator
 from defocus.scene import SceneGenerator
 from defocus.sources import Photographs, foregrounds, skip_report
-from utils.config import Config
 from utils.errors import UserError
 
 G = TypeVar("G", SampleGenerator, SceneGenerator)

@@ -1,4 +1,4 @@
-"""PyTorch datasets: samples generated on the fly, and samples stored by `defocus.generate`.
+"""PyTorch datasets: samples generated on the fly, and samples stored by `data.generate`.
 
 Training reads a dataset by *draw*, the running number of a sample in the whole training. What a
 draw gives depends on the seed and its number alone, so neither the number of workers nor of
@@ -120,7 +120,7 @@ class StoredDataset(Dataset):
         if not self.names:
             raise UserError(
                 f"no samples N_L.png in {self.root / 'InputL'}; "
-                "write some with python -m defocus.generate"
+                "write some with python -m data.generate"
             )
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Train/validation splits by source photograph, the same on every machine and for ever."""
+"""Train/validation splits by source photograph, stable across machines and time."""
 
 from __future__ import annotations
 

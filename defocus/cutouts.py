@@ -5,12 +5,11 @@
 
 Each cut-out is ``<photograph>__<k>.png``, cropped to the object plus a margin; under alpha 0 the
 PNG keeps the extended foreground colours. ``cutouts.json`` tells for each where it came from, and
-what was skipped and why. Run it again to go on from where it stopped.
+what was skipped and why. Run it again to resume.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 from collections import Counter
@@ -26,7 +25,7 @@ from defocus.segments import SegmentedPhotographs
 from defocus.sources import skip_report
 from utils.atomic import atomic_path, clear
 from utils.cores import cores
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.workers import end_with_parent
 
 
@@ -108,11 +107,7 @@ def _read_manifest(path: Path) -> dict:
 
 @cli
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m defocus.cutouts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--photographs", required=True, type=Path, help="folder of images")
     parser.add_argument(
         "--segmentations",
@@ -120,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         help="folder of BSDS500 .mat files or of mask PNGs, or a COCO instances json",
     )
-    parser.add_argument("--output", required=True, type=Path, help="folder to write into")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the cut-outs")
     parser.add_argument(
         "--workers", type=int, default=cores(), help="processes (default: %(default)s)"
     )

@@ -1,4 +1,4 @@
-"""Guidance map and boundary map: where each source is right, and where neither is."""
+"""Guidance map: where each source is right, and where neither is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from defocus.psf import blur
-from models.mmfnet import boundary_map as boundary_map  # where it was before
 
 # Half an 8-bit step: what contributes less to a pixel cannot be seen in it. (In linear light it can
 # still move the darkest sRGB values by a few steps, where the curve is steep.)

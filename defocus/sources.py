@@ -101,16 +101,16 @@ def check_sharp(image: np.ndarray, where: np.ndarray | None = None) -> None:
         raise Unusable(f"blurred: variance of the Laplacian {value:.0f}, below {BLURRED:.0f}")
 
 
-def images_in(folder: Path, recursive: bool = True) -> list[Path]:
-    """The image files of a folder, sorted.
+def images_in(folder: Path) -> list[Path]:
+    """The image files below a folder, sorted.
 
     Raises:
         UserError: the folder does not exist or holds no image.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    paths = sorted(p for p in found if p.suffix.lower() in EXTENSIONS and p.name[0] != ".")
+    files = sorted(path for path in folder.rglob("*") if path.name[0] != ".")
+    paths = [path for path in files if path.suffix.lower() in EXTENSIONS]
     if not paths:
         raise UserError(f"no images in {folder} (wanted: {' '.join(sorted(EXTENSIONS))})")
     return paths

@@ -2,8 +2,8 @@
 
     python -m evaluation.ablation --sources datasets/lytro --out docs/results/ablation
 
-Trains each of configs/ablation/*.yaml from three seeds (a finished run is not trained again, one
-that was interrupted goes on), then tabulates mean and spread on generated ground truth, whose
+Trains each of configs/ablation/*.yaml from three seeds (finished runs are skipped,
+interrupted ones resumed), then tabulates mean and spread on generated ground truth, whose
 α-matte model is what a lens does, and compares the networks of the first seed on real pairs, with
 places enlarged. Each model has the guidance map of its own definition.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import main as training
+from configs.schema import Config, load_config, to_dict
 from data.build import validation_set
 from evaluation import figures, scores, tables
 from evaluation.cache import Cache, default_cache
@@ -28,11 +28,11 @@ from evaluation.matching import collect
 from evaluation.network import fuse_folder
 from fusion.pairs import find_pairs
 from models.build import load_model
+from training.run import train
 from training.validation import validate
-from utils.config import Config, load_config, to_dict
 from utils.cores import cores
 from utils.device import choose_device
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
 from utils.provenance import provenance
 
@@ -43,19 +43,17 @@ Figures = dict[str, float]
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     add = parser.add_argument
-    add("--only", nargs="+", metavar="NAME", help="of configs/ablation/; all by default")
+    add("--only", nargs="+", metavar="NAME", help="configs in configs/ablation/; default: all")
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="default: 1 2 3")
-    add("--set", nargs="+", default=[], metavar="key.sub=value", help="over every config")
+    add("--set", nargs="+", default=[], metavar="key.sub=value", help="overrides of each config")
     add("--sources", type=Path, metavar="DIR", help="folder of real pairs to compare on")
     pairs = ["lytro-05", "lytro-07", "lytro-03"]
-    add("--pairs", nargs="+", default=pairs, metavar="PAIR", help="of them, those to enlarge")
-    add("--insets", nargs="+", metavar="x,y[,size]", help="where; by default found on the FDB")
-    add("--workers", type=int, default=cores(), help="for metrics")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    add("--pairs", nargs="+", default=pairs, metavar="PAIR", help="pairs to enlarge")
+    add("--insets", nargs="+", metavar="x,y[,size]", help="default: found on the FDB")
+    add("--workers", type=int, default=cores(), help="processes for the metrics")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     return parser.parse_args(argv)
 
 
@@ -68,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         for config in configs:
             if trained_steps(config) < config.train.steps:
                 print(f"training {config.run}", file=sys.stderr)
-                training.train(config, choose_device(config.device))
+                train(config, choose_device(config.device))
         found[name] = [measure(config) for config in configs]
     text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)

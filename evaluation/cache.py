@@ -1,4 +1,4 @@
-"""Values of metrics, remembered by the content of the images and the version of the metric.
+"""A cache of metric values, keyed by the images' content and the metric's version.
 
 So a run with one more method, or one more metric, computes only that.
 """

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, save
 from evaluation.symbols import FDB
 from evaluation.tables import Column, mean_ranks
-from utils.figures import BLUE, INK, MUTED, RULE, Canvas, save
 
 GOOD, MIDDLE, BAD = (53, 103, 176), (246, 246, 244), (217, 138, 0)  # blue, white, amber
 NAMES = 170  # units for the methods' names

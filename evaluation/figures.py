@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
+from drawing.canvas import AMBER, BLUE, Canvas, save
 from evaluation.matching import Case
 from utils.errors import UserError, nearest
-from utils.figures import AMBER, BLUE, Canvas, save
 from utils.images import read_photo
 from utils.metrics import luma
 
@@ -165,11 +165,12 @@ def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.
         canvas.picture(Image.fromarray(image), left, top, CELL, height)
         for i, (inset, color) in enumerate(zip(insets, _colors(insets), strict=True)):
             centre = (left + inset.x * scale, top + inset.y * scale)
-            _frame(canvas, centre, inset.size * scale, color)
-            _point(canvas, centre, inset.size * scale / 2, color, left + CELL / 2, top + height / 2)
+            half = inset.size * scale / 2
+            canvas.frame(centre[0] - half, centre[1] - half, 2 * half, color)
+            _point(canvas, centre, half, color, left + CELL / 2, top + height / 2)
             x, y = left + i * (side + GAP / 2), top + height + GAP / 2
             canvas.picture(Image.fromarray(_cut(image, inset)), x, y, side, side)
-            _frame(canvas, (x + side / 2, y + side / 2), side, color)
+            canvas.frame(x, y, side, color)
             _point(canvas, (x + side / 2, y + side / 2), 6, color, x + side, y)
     return canvas.finish()
 
@@ -227,17 +228,6 @@ def _cut(image: np.ndarray, inset: Inset) -> np.ndarray:
 
 def _colors(insets: Sequence[Inset]) -> list[str]:
     return [COLORS[i % len(COLORS)] for i in range(len(insets))]
-
-
-def _frame(canvas: Canvas, centre: tuple[float, float], side: float, color: str) -> None:
-    (x, y), half = centre, side / 2
-    corners = [
-        (x - half, y - half),
-        (x + half, y - half),
-        (x + half, y + half),
-        (x - half, y + half),
-    ]
-    canvas.line([*corners, corners[0]], color, 2)
 
 
 def _point(

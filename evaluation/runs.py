@@ -1,4 +1,4 @@
-"""Runs of other programs on folders of pairs: repeated only where something has changed."""
+"""Runs of other programs on folders of pairs, repeated only when something has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of many fused images, on all cores, remembered by the content of the images."""
+"""Metrics of many fused images, on all cores and through the cache."""
 
 from __future__ import annotations
 

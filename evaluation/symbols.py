@@ -1,4 +1,4 @@
-"""Which metrics are wanted: the registry's symbols, and those restricted to the FDB band."""
+"""Choosing metrics: the registry's symbols, and those restricted to the FDB band."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from configs.schema import load_config, to_dict
 from data.build import validation_set
 from data.datasets import in_order
 from training.validation import oracle_selection
 from utils.atomic import atomic_path
-from utils.config import load_config, to_dict
 from utils.images import write_png
 
 BASELINES = {"source A": "source-a", "source B": "source-b", "oracle selection": "oracle"}

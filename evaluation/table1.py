@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from evaluation.tables import Column, arrow, format_mean, is_best
+from evaluation.tables import Column, format_mean, is_best
 from utils.markdown import table
 
 METRICS = ("AG", "LIF", "MSD", "GLD")
@@ -42,7 +42,7 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
         row = next((name for name in PUBLISHED if _plain(name) == _plain(method)), None)
         rows[row or method] = method
     best = {s: _best_published(s, measured[s].higher_is_better) for s in METRICS if s in measured}
-    arrows = [f"{s} {arrow(measured[s])}" if s in measured else s for s in METRICS]
+    arrows = [f"{s} {measured[s].arrow}" if s in measured else s for s in METRICS]
     head = ["method", *(f"{a} published" for a in arrows), *(f"{a} measured" for a in arrows)]
     lines, checks = [], []
     for row, method in rows.items():

@@ -48,6 +48,10 @@ class Column:
     def higher_is_better(self) -> bool:
         return metric_of(self.symbol).higher_is_better
 
+    @property
+    def arrow(self) -> str:
+        return metric_of(self.symbol).arrow
+
 
 def summarise(
     scores: Sequence[Score], methods: Sequence[str], symbols: Sequence[str]
@@ -239,13 +243,8 @@ def _cells(
     return [*head, "rank"], body, foot
 
 
-def arrow(column: Column) -> str:
-    """Which way is better."""
-    return "↑" if column.higher_is_better else "↓"
-
-
 def _symbol(column: Column) -> str:
-    return f"{column.symbol.replace(FDB, ' (FDB)')} {arrow(column)}"
+    return f"{column.symbol.replace(FDB, ' (FDB)')} {column.arrow}"
 
 
 def _tex_symbol(column: Column) -> str:

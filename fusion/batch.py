@@ -1,4 +1,4 @@
-"""Fuse many: a bad one does not lose the others, and what is done is not done again."""
+"""Fuse many pairs or stacks: failures are isolated, finished stacks are skipped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fuse_batch(
 
     Args:
         weights: the file that ``backend`` comes from.
-        say: told what became of each stack.
+        say: called with the result of each stack.
         resume: pass over stacks that an earlier run finished, from the same files and options.
 
     Returns:

@@ -33,7 +33,7 @@ Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 @dataclass(frozen=True)
 class FrameReport:
-    """What became of a frame.
+    """Per-frame result.
 
     Attributes:
         used: whether it was fused; if not, ``reason`` says why.

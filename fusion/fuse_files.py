@@ -97,7 +97,7 @@ def fuse_stack(
     """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is told of each frame, see :func:`fusion.fuse.fuse`.
+    ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`.
 
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.

@@ -1,4 +1,4 @@
-"""How stacks of files are fused, and what is written of them."""
+"""Options of fusing stacks of files, and of what is written."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def writing_memory(options: Options, size: tuple[int, int]) -> int:
 
 
 def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
-    """See that nothing of the user's is where a stack's files will be written.
+    """Refuse to overwrite files of the user's with those of a stack.
 
     Raises:
         UserError: a photograph that is fused has the name of a result, or a folder has, or the
@@ -72,7 +72,7 @@ def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
 
 
 def check_files(results: Iterable[Path], sources: Sequence[Path]) -> None:
-    """See that files can be written, and that none of them is a photograph that is fused.
+    """Check that files can be written, and that none of them is an input.
 
     Raises:
         UserError: one is, or a folder has its name.

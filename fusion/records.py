@@ -1,4 +1,4 @@
-"""Records of finished stacks, by which ``--resume`` knows what is left to do.
+"""Records of finished stacks, from which ``--resume`` knows what is left to do.
 
 A stack's record lies beside its results and is written after them. It holds the report of the
 stack and what the results were made from.

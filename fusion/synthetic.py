@@ -80,10 +80,8 @@ class SyntheticStack:
         return distance_transform_edt(~edge) <= reach if edge.any() else edge
 
 
-def sharp_photographs(folder: str | Path | None = None) -> Photographs:
-    """The photographs of a folder; by default those all in focus of ``data/samples``."""
-    if folder is not None:
-        return Photographs(folder)
+def sharp_photographs() -> Photographs:
+    """The all-in-focus photographs of ``data/samples``."""
     samples = Photographs(SAMPLES)
     return samples.only(name for name in samples.photographs if name.endswith("-Truth"))
 

@@ -96,7 +96,7 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
 
 def main(argv: list[str]) -> None:
     """Print the number of parameters of the cascade of a config, and of each sub-net."""
-    from utils.config import load_config, to_dict
+    from configs.schema import load_config, to_dict
 
     if len(argv) != 1:
         raise UserError("usage: python -m models.build CONFIG")

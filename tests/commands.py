@@ -130,6 +130,21 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "VENV": str(programs.parent)}
 
 
+def execute(words: list[str], folder: Path, surroundings: dict[str, str]) -> tuple[int, str]:
+    """Run a program in a folder; its exit code, and what it printed."""
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        env=surroundings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    return done.returncode, done.stdout
+
+
 def run(page: Path, folder: Path) -> list[str]:
     """Run the marked blocks of a page in order; blocks of one language in a row are one program.
 
@@ -148,16 +163,7 @@ def run(page: Path, folder: Path) -> list[str]:
         for block in group:  # lines keep their numbers, so that an error names the page's
             program += "\n" * (block.line - 1 - program.count("\n")) + block.text
         start = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": ["python", "-c"]}[language]
-        done = subprocess.run(
-            [*start, program],
-            cwd=folder,
-            env=surroundings,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        assert done.returncode == 0, f"{page.name}, {language}: {done.stdout}"
-        outputs.append(done.stdout)
+        code, said = execute([*start, program], folder, surroundings)
+        assert code == 0, f"{page.name}, {language}: {said}"
+        outputs.append(said)
     return outputs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -34,6 +36,20 @@ def texture(seed: int, height: int = 144, width: int = 160) -> np.ndarray:
         coarse = rng.standard_normal((height // scale + 2, width // scale + 2, 3), np.float32)
         image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(128 + 30 * image, 0, 255).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def deadline(seconds: int) -> Iterator[None]:
+    """What takes longer fails."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

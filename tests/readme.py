@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ from scipy.io import savemat
 
 from data.prepare import digest
 from data.public import SOURCES
-from tests.commands import ROOT, commands, environment, lay_out
+from tests.commands import ROOT, commands, environment, execute, lay_out
 from tests.conftest import texture
 from utils.markdown import table
 
@@ -129,20 +128,10 @@ def run(folder: Path) -> Iterator[Row]:
         for long, short in SHORTER.items():
             line = line.replace(long, short)
         started = time.perf_counter()
-        done = subprocess.run(
-            ["bash", "-c", line],
-            cwd=folder,
-            env=surroundings,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        code, said = execute(["bash", "-c", line], folder, surroundings)
         seconds = time.perf_counter() - started
-        said = done.stdout.strip().splitlines() or [""]
-        result = "ran" if done.returncode == 0 else f"exit code {done.returncode}: {said[-1]}"
-        yield Row(line, result, seconds, done.returncode != 0)
+        last = (said.strip().splitlines() or [""])[-1]
+        yield Row(line, f"exit code {code}: {last}" if code else "ran", seconds, code != 0)
 
 
 def main(arguments: list[str] | None = None) -> int:

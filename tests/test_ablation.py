@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from configs.schema import load_config, to_dict
 from evaluation import ablation
-from utils.config import load_config, to_dict
 from utils.errors import UserError
 
 

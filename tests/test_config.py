@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from configs.schema import Config, load_config, to_dict, write_yaml
 from models.build import build
-from utils.config import Config, load_config, to_dict, write_yaml
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from configs.ranges import NEVER_EMPTY, RANGES, Range, _flat
+from configs.schema import Config, load_config
 from defocus.scene import SceneConfig
-from utils.config import Config, load_config
-from utils.config_checks import NEVER_EMPTY, RANGES, Range, _flat
 from utils.errors import UserError
 
 SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"

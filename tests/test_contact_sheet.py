@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from utils import contact_sheet
+from drawing import contact_sheet
 
 
 def save(path, color) -> None:

@@ -182,5 +182,5 @@ def test_broken_files_are_named_by_any_process(stored, name):
 def test_samples_smaller_than_the_crop_and_empty_folders(stored, tmp_path):
     with pytest.raises(UserError, match="40×40, smaller than the crop of 64; lower data.defocus"):
         StoredDataset(stored(), crop=64)[0]
-    with pytest.raises(UserError, match="python -m defocus.generate"):
+    with pytest.raises(UserError, match="python -m data.generate"):
         StoredDataset(tmp_path)

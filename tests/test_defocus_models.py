@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import boundary_map, guidance_map
+from defocus.guidance import guidance_map
 from defocus.models import (
     all_in_focus,
     background_in_focus,
@@ -19,6 +19,7 @@ from defocus.models import (
     two_parameter,
 )
 from defocus.psf import disk, gaussian, polygon
+from models.mmfnet import boundary_map
 
 PSF = polygon(2.7, 5, 0.3)  # without the symmetry that would hide a mirrored kernel
 

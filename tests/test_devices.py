@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from configs.schema import load_config, to_dict
 from models.build import build
 from models.mmfnet import boundary_map
 from training.losses import LogLoss, PaperLoss
 from training.validation import guidance_accuracy, oracle_selection, psnr
-from utils.config import load_config, to_dict
 from utils.device import choose_device
 from utils.errors import UserError
 

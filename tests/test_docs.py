@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs.schema import merge
 from tests.commands import (
     ROOT,
     blocks,
@@ -20,7 +21,6 @@ from tests.commands import (
     run,
     script_of,
 )
-from utils.config import merge
 
 NAMES = [str(page.relative_to(ROOT)) for page in pages()]
 RUNNING = [name for name in NAMES if any(block.marked for block in blocks(ROOT / name))]

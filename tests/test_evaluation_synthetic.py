@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import evaluate
+from configs.schema import load_config, to_dict
 from data.build import validation_set
 from evaluation import synthetic
 from models.build import build, save_weights
-from utils.config import load_config, to_dict
 from utils.errors import UserError
 from utils.images import read_photo
 

@@ -5,12 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data import make_samples
-from defocus import figure3, figure6
 from defocus.sample import Sample
-from models import diagram
+from drawing import cascade, figure3, figure6, sample_pairs
+from drawing.canvas import Canvas, to_image
 from models.build import build, save_weights
-from utils.figures import Canvas, to_image
 
 MODEL = {
     "initial": {"name": "InitialFusion", "args": {"channels": 4, "blocks": 1}},
@@ -89,9 +87,9 @@ def test_diagram_shows_what_the_weights_make(tmp_path, capsys):
     torch.manual_seed(0)
     weights, path = tmp_path / "tiny.safetensors", tmp_path / "cascade.png"
     save_weights(weights, build(MODEL).state_dict(), MODEL)
-    assert diagram.main(["--weights", str(weights), "--output", str(path)]) == 0
+    assert cascade.main(["--weights", str(weights), "--output", str(path)]) == 0
     assert_margin_is_white(Image.open(path))
-    assert diagram.main(["--weights", str(tmp_path / "none.safetensors")]) == 2
+    assert cascade.main(["--weights", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors" in capsys.readouterr().err
 
 
@@ -104,20 +102,20 @@ def test_canvas_keeps_pictures_exact():
 
 
 def test_sample_pairs_follow_the_model():
-    foreground, matte, background, radius = make_samples.coffee()
-    near, far, truth = make_samples.photograph(foreground, matte, background, radius)
+    foreground, matte, background, radius = sample_pairs.coffee()
+    near, far, truth = sample_pairs.photograph(foreground, matte, background, radius)
     assert near.shape == far.shape == truth.shape == (3, 384, 512)
     opaque = torch.from_numpy(matte) == 1
     assert 0.01 < opaque.float().mean() < 0.5
     # Sharp up to the noise where focused; blurred elsewhere.
-    assert (near - truth).abs()[:, opaque].mean() < 1.5 * make_samples.NOISE
+    assert (near - truth).abs()[:, opaque].mean() < 1.5 * sample_pairs.NOISE
     corner = (slice(None), slice(0, 60), slice(0, 60))  # no lettering near it
-    assert (far - truth)[corner].abs().mean() < 1.5 * make_samples.NOISE
-    assert (near - truth)[:, ~opaque].abs().mean() > 4 * make_samples.NOISE
+    assert (far - truth)[corner].abs().mean() < 1.5 * sample_pairs.NOISE
+    assert (near - truth)[:, ~opaque].abs().mean() > 4 * sample_pairs.NOISE
 
 
 def test_sample_pairs_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(make_samples, "SCENES", {"cat": make_samples.cat})
-    assert make_samples.main(["--output", str(tmp_path)]) == 0
+    monkeypatch.setattr(sample_pairs, "SCENES", {"cat": sample_pairs.cat})
+    assert sample_pairs.main(["--output", str(tmp_path)]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cat-A.png", "cat-B.png", "cat-Truth.png"]
     assert {Image.open(path).size for path in tmp_path.iterdir()} == {(512, 384)}

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from benchmarks.faults import room
+from data import generate
 from data.datasets import StoredDataset
-from defocus import generate
-from defocus.generate import main
+from data.generate import main
 
 ROOT = Path(__file__).parents[1]
 COUNT = 5
@@ -221,7 +221,7 @@ def test_a_full_disk_ends_with_one_sentence_and_room_is_enough(config, dataset, 
 
 def test_a_killed_run_leaves_no_process_and_the_same_command_no_file(config, dataset, tmp_path):
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "defocus.generate", "--config", config, "--output", output]
+    command = [sys.executable, "-m", "data.generate", "--config", config, "--output", output]
     command += ["--size", "32", "--count", "100000", "--workers", "2"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
         while not (output / "FusionMapT/9_G.png").exists():

@@ -10,7 +10,6 @@ from scipy import ndimage
 from defocus.guidance import (
     INVISIBLE,
     VEIL,
-    boundary_map,
     compare_shares,
     defocused_share,
     guidance_map,
@@ -19,6 +18,7 @@ from defocus.guidance import (
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, background_in_focus, focus_stack, foreground_in_focus
 from defocus.psf import disk, gaussian
+from models.mmfnet import boundary_map
 
 SIDE = 48
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, deadline
 from focus_stacks import focus_stack, save_stack
 from PIL import Image
 from test_inference import files, noise
@@ -33,15 +32,8 @@ FRAMES = focus_stack(2)
 @pytest.fixture(autouse=True)
 def in_time() -> Iterator[None]:
     """A command that waits for ever fails."""
-
-    def late(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with deadline(120):
+        yield
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from conftest import deadline
 
 from benchmarks import fault_files as files
 from utils.errors import UserError
@@ -22,15 +22,8 @@ LYING, FLOODING, LOOPS = files.lying(), files.flooding(), files.loops()
 @pytest.fixture(autouse=True)
 def in_time() -> Iterator[None]:
     """A case that waits for ever fails."""
-
-    def late(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with deadline(20):
+        yield
 
 
 def refused(path: Path) -> str:

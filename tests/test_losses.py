@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from defocus.guidance import boundary_map
-from models.mmfnet import Fusion
+from models.mmfnet import Fusion, boundary_map
 from training.losses import FLOOR, LogLoss, PaperLoss
 from training.validation import psnr
 

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from configs.schema import load_config, to_dict
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.build import build, main
 from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide
 from models.layers import LIMIT, ResBlock, SetConv, SetResBlock
 from models.mmfnet import MMFNet
-from utils.config import load_config, to_dict
 from utils.errors import UserError, cli
 
 ROOT = Path(__file__).parents[1]

@@ -11,10 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 import main
+from configs.schema import load_config
 from data.datasets import Batch, Draw
 from training.profile import Profile, profile, table
 from training.trainer import Trainer
-from utils.config import load_config
 
 SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.yaml")
 

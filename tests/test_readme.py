@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from configs.schema import load_config
 from tests import readme
 from tests.commands import ROOT
-from utils.config import load_config
 
 CONFIGS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("configs/**/*.yaml"))]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from defocus.guidance import boundary_map
 from defocus.sample import Effect, Sample
 from defocus.scene import SceneConfig, SceneGenerator
 from defocus.sources import Photographs, RGBACutouts
+from models.mmfnet import boundary_map
 
 SIZE = 48
 PLAIN = SceneConfig(size=SIZE, pair_step=[2.0, 8.0], step=[0.7, 3.0], radius=12.0)

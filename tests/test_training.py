@@ -23,11 +23,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import main
 from benchmarks.faults import room
+from configs.schema import load_config, to_dict
 from data.datasets import StoredDataset, in_order
 from models.build import build, load_model
 from models.mmfnet import MMFNet
 from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr
-from utils.config import load_config, to_dict
 
 ROOT = Path(__file__).parents[1]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")

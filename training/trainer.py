@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from configs.schema import Config, TrainConfig, to_dict
 from data.datasets import Batch, DrawSampler, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion, MMFNet
@@ -30,7 +31,6 @@ from training.losses import LogLoss, PaperLoss
 from training.schedules import SCHEDULES
 from training.validation import line, validate
 from utils.atomic import append, atomic_path
-from utils.config import Config, TrainConfig, to_dict
 from utils.errors import UserError, is_full
 
 LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}

@@ -1,7 +1,8 @@
-"""Errors a user can cause, and how a script ends on one."""
+"""What scripts share: their options, and how they end on an error that a user can mend."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import errno
@@ -26,6 +27,16 @@ def is_full(error: BaseException | None) -> bool:
 def nearest(name: object, known: Iterable[object]) -> str:
     """Of some known names the one most like ``name``, for "did you mean …?"."""
     return difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0)[0]
+
+
+def option_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of a script's options; its help shows the description as it stands."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return argparse.ArgumentParser(
+        prog=spec and f"python -m {spec.name.removesuffix('.__main__')}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def cli(main: Callable[..., int | None]) -> Callable[..., int]:

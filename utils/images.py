@@ -107,7 +107,9 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     path = Path(path)
     check_writable(path, photo.rgb.dtype, photo.alpha is not None)
     grey = photo.grey and path.suffix.lower() != ".webp"
-    samples = _join(_luma(photo.rgb) if grey else photo.rgb, photo.alpha)
+    samples = _luma(photo.rgb) if grey else photo.rgb
+    if photo.alpha is not None:
+        samples = np.dstack([samples, photo.alpha])
     icc, space = photo.metadata.icc, b"GRAY" if grey else b"RGB "
     fits = icc is not None and icc[16:20] == space  # ICC.1, 7.2: the profile's colour space
     metadata = Metadata(icc if fits else None, photo.metadata.exif, photo.metadata.dpi)
@@ -120,31 +122,20 @@ def write_photo(path: str | Path, photo: Photo) -> None:
             raise UserError(f"cannot write {path}: {error}") from error
 
 
-def write_png(
-    path: str | Path,
-    image: np.ndarray,
-    alpha: np.ndarray | None = None,
-    grey: bool = False,
-    icc: bytes | None = None,
-) -> None:
+def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write a PNG of a map or picture, whole or not at all.
 
     Args:
         path: of the file; its folder is made.
         image: (H, W, 3) RGB or (H, W) grey, uint8 or uint16; floating point in [0, 1] gives 8 bits.
-        alpha: (H, W) of the same type.
-        grey: write the luma of ``image`` (equal channels give themselves).
-        icc: colour profile.
 
     Raises:
         UserError: the folder cannot be made or written to.
     """
     if image.dtype.kind == "f":
         image = (np.clip(image, 0, 1) * np.float32(255)).round().astype(np.uint8)
-    if grey and image.ndim == 3:
-        image = _luma(image)
     with atomic_path(path) as temporary:
-        _load(path, "png").write(temporary, _join(image, alpha), Metadata(icc))
+        _load(path, "png").write(temporary, image, Metadata())
 
 
 def check_extension(path: Path) -> None:
@@ -230,7 +221,3 @@ def _luma(rgb: np.ndarray) -> np.ndarray:
     import cv2
 
     return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
-
-
-def _join(colours: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    return colours if alpha is None else np.dstack([colours, alpha])

@@ -1,4 +1,4 @@
-"""What becomes of memory that is freed: it stays for the next forward pass, or goes back."""
+"""glibc malloc tuning: keep freed memory for the next forward pass, or return it to the system."""
 
 from __future__ import annotations
 

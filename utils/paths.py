@@ -1,4 +1,4 @@
-"""What a path leads to, before anything is read from it or written to it."""
+"""Checks of what a path is, before it is read or written."""
 
 from __future__ import annotations
 

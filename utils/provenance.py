@@ -1,4 +1,4 @@
-"""What a run came from: written beside its results so that they explain themselves."""
+"""Provenance of a run, written beside its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rendered stacks on disk: each is rendered once, and a render that was killed goes on."""
+"""Rendered stacks on disk: each is rendered once; interrupted renders are resumed."""
 
 from __future__ import annotations
 

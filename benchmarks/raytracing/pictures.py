@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from utils.figures import Canvas
+from drawing.canvas import Canvas
 
 CELL, GAP, LABEL = 200, 8, 22  # units of the sheet
 SIDE = 1 / 9  # of the width: of a crop

@@ -29,8 +29,6 @@ CARD, SPHERE, STEM = 0, 1, 2
 COLUMNS = 20
 NEVER = 1e30
 
-Vector = np.ndarray  # (3,)
-
 
 @dataclass
 class Surfaces:

@@ -1,4 +1,4 @@
-"""EXIF: what a photograph's says, what of it the result keeps, and how it is written."""
+"""EXIF: read it, choose what the result keeps, and write it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Tags(NamedTuple):
 
 
 def read_tags(load: Callable[[], Image.Exif]) -> Tags:
-    """Read what ``load`` returns; broken EXIF counts as none, it does not lose the photograph."""
+    """Read what ``load`` returns; broken EXIF counts as none."""
     try:
         exif = load()
         orientation = exif.get(Base.Orientation, 1)

@@ -1,4 +1,4 @@
-"""What the strips and tiles of a TIFF decode to, looked at before they are decoded.
+"""Size limits on the strips and tiles of a TIFF, checked before they are decoded.
 
 The page tells its size, and so does the picture that a codec such as JPEG makes of each segment;
 the decoder goes by the latter, whatever it is.

@@ -92,16 +92,11 @@ def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
     return rows
 
 
-def arrow(metric: Metric) -> str:
-    """Which way is better."""
-    return "↑" if metric.higher_is_better else "↓"
-
-
 def print_unsharp() -> None:
     """Print :func:`unsharp_table` in Markdown."""
     rows = unsharp_table()
     symbols = list(rows[0][1])
-    head = ["amount", *(f"{symbol} {arrow(METRICS[symbol])}" for symbol in symbols)]
+    head = ["amount", *(f"{symbol} {METRICS[symbol].arrow}" for symbol in symbols)]
     body = ([f"{amount:g}", *(f"{v:.4f}" for v in values.values())] for amount, values in rows)
     print(table(head, body), end="")
 
@@ -110,7 +105,7 @@ def print_list() -> None:
     """Print the registry."""
     for metric in METRICS.values():
         low, high = metric.range
-        line = f"{metric.symbol:<10} {arrow(metric)} {metric.needs:<8} [{low:g}, {high:g}]"
+        line = f"{metric.symbol:<10} {metric.arrow} {metric.needs:<8} [{low:g}, {high:g}]"
         print(f"{line:<40} {metric.name}")
 
 

@@ -135,7 +135,6 @@ class Metric:
     Attributes:
         name: in words.
         symbol: key in ``METRICS``, column in tables.
-        higher_is_better: direction.
         range: lowest and highest value that the definition allows.
         needs: what the metric compares with: nothing but the ``fused`` image, the ``sources``, or
             the ground ``truth``.
@@ -144,11 +143,11 @@ class Metric:
         function: the definition, on converted images.
         convert: image conversion; integer-valued luma unless said otherwise.
         smallest: least height and width on which it is defined.
+        higher_is_better: direction.
     """
 
     name: str
     symbol: str
-    higher_is_better: bool
     range: tuple[float, float]
     needs: Literal["fused", "sources", "truth"]
     citation: str
@@ -156,6 +155,12 @@ class Metric:
     function: Callable[..., float]
     convert: Callable[[np.ndarray], np.ndarray] = luma
     smallest: int = 2
+    higher_is_better: bool = True
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.higher_is_better else "↓"
 
     def __call__(self, *images, mask: np.ndarray | None = None) -> float:
         """Evaluate the metric.

@@ -93,7 +93,6 @@ METRICS = (
     Metric(
         name="feature mutual information",
         symbol="Q_FMI",
-        higher_is_better=True,
         range=(0.0, 1.0),
         needs="sources",
         citation="M. Haghighat, A. Aghagolzadeh, H. Seyedarabi, Comput. Electr. Eng. 37 (2011); "

@@ -46,7 +46,6 @@ METRICS = (
     Metric(
         name="gradient preservation, Q_AB/F",
         symbol="Q_G",
-        higher_is_better=True,
         range=(0.0, 0.9748),
         needs="sources",
         citation="C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)",

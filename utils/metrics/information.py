@@ -76,7 +76,6 @@ METRICS = (
     Metric(
         name="normalised mutual information",
         symbol="Q_MI",
-        higher_is_better=True,
         range=(0.0, np.inf),
         needs="sources",
         citation="M. Hossny, S. Nahavandi, D. Creighton, Electron. Lett. 44 (2008)",
@@ -86,7 +85,6 @@ METRICS = (
     Metric(
         name="nonlinear correlation information entropy",
         symbol="Q_NCIE",
-        higher_is_better=True,
         range=(0.0, 1.0),
         needs="sources",
         citation="Q. Wang, Y. Shen, J. Jin, in Image Fusion: Algorithms and Applications (2008)",
@@ -96,7 +94,6 @@ METRICS = (
     Metric(
         name="mutual information by Tsallis entropy",
         symbol="Q_TE",
-        higher_is_better=True,
         range=(0.0, np.inf),
         needs="sources",
         citation="N. Cvejic, C. N. Canagarajah, D. R. Bull, Electron. Lett. 42 (2006)",

@@ -43,7 +43,6 @@ METRICS = (
     Metric(
         name="entropy",
         symbol="EN",
-        higher_is_better=True,
         range=(0.0, 8.0),
         needs="fused",
         citation="J. W. Roberts, J. A. van Aardt, F. B. Ahmed, J. Appl. Remote Sens. 2 (2008)",
@@ -53,7 +52,6 @@ METRICS = (
     Metric(
         name="standard deviation",
         symbol="SD",
-        higher_is_better=True,
         range=(0.0, 180.32),
         needs="fused",
         citation="Y.-J. Rao, Meas. Sci. Technol. 8 (1997)",
@@ -63,7 +61,6 @@ METRICS = (
     Metric(
         name="spatial frequency",
         symbol="SF",
-        higher_is_better=True,
         range=(0.0, 360.63),
         needs="fused",
         citation="A. M. Eskicioglu, P. S. Fisher, IEEE Trans. Commun. 43 (1995)",
@@ -73,7 +70,6 @@ METRICS = (
     Metric(
         name="average gradient, common form",
         symbol="AG_common",
-        higher_is_better=True,
         range=(0.0, 255.0),
         needs="fused",
         citation="G. Cui, H. Feng, Z. Xu, Q. Li, Y. Chen, Opt. Commun. 341 (2015)",
@@ -83,7 +79,6 @@ METRICS = (
     Metric(
         name="edge intensity",
         symbol="EI",
-        higher_is_better=True,
         range=(0.0, 1442.5),
         needs="fused",
         citation="B. Rajalingam, R. Priya, Int. J. Eng. Sci. Invention (2018)",

@@ -57,8 +57,8 @@ def grey_level_difference(grey: np.ndarray) -> float:
 
 def _metric(name, symbol, higher_is_better, largest, function) -> Metric:
     return Metric(
-        name, symbol, higher_is_better, (0.0, largest), "fused",
-        CITATION, REFERENCE, function, convert=paper_luma,
+        name, symbol, (0.0, largest), "fused", CITATION, REFERENCE, function,
+        convert=paper_luma, higher_is_better=higher_is_better,
     )  # fmt: skip
 
 

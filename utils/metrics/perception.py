@@ -85,7 +85,6 @@ METRICS = (
     Metric(
         name="human perception, Chen–Blum",
         symbol="Q_CB",
-        higher_is_better=True,
         range=(0.0, 1.0),
         needs="sources",
         citation="Y. Chen, R. S. Blum, Image Vis. Comput. 27 (2009)",

@@ -150,7 +150,6 @@ METRICS = (
     Metric(
         name="phase congruency preservation",
         symbol="Q_P",
-        higher_is_better=True,
         range=(-1.0, 1.0),
         needs="sources",
         citation="J. Zhao, R. Laganière, Z. Liu, Int. J. Innov. Comput. Inf. Control 3 (2007)",

@@ -88,7 +88,6 @@ METRICS = (
     Metric(
         name="peak signal-to-noise ratio, dB",
         symbol="PSNR",
-        higher_is_better=True,
         range=(0.0, np.inf),
         needs="truth",
         citation="ITU-T J.340 (2010)",
@@ -99,7 +98,6 @@ METRICS = (
     Metric(
         name="structural similarity",
         symbol="SSIM",
-        higher_is_better=True,
         range=(-1.0, 1.0),
         needs="truth",
         citation="Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)",
@@ -110,7 +108,6 @@ METRICS = (
     Metric(
         name="multi-scale structural similarity",
         symbol="MS-SSIM",
-        higher_is_better=True,
         range=(0.0, 1.0),
         needs="truth",
         citation="Z. Wang, E. P. Simoncelli, A. C. Bovik, Asilomar (2003)",

@@ -33,7 +33,6 @@ METRICS = (
     Metric(
         name="sum of the correlations of differences",
         symbol="Q_SCD",
-        higher_is_better=True,
         range=(-2.0, 2.0),
         needs="sources",
         citation="V. Aslantas, E. Bendes, AEÜ Int. J. Electron. Commun. 69 (2015)",

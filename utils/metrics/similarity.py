@@ -116,7 +116,6 @@ METRICS = (
     Metric(
         name="weighted fusion quality index, Piella",
         symbol="Q_W",
-        higher_is_better=True,
         range=(-1.0, 1.0),
         needs="sources",
         citation="G. Piella, H. Heijmans, ICIP (2003)",
@@ -127,7 +126,6 @@ METRICS = (
     Metric(
         name="similarity by covariance, Cvejic",
         symbol="Q_C",
-        higher_is_better=True,
         range=(-1.0, 1.0),
         needs="sources",
         citation="N. Cvejic, A. Łoza, D. Bull, N. Canagarajah, Int. J. Inf. Commun. Eng. 2 (2006)",
@@ -138,7 +136,6 @@ METRICS = (
     Metric(
         name="similarity, Yang",
         symbol="Q_Y",
-        higher_is_better=True,
         range=(-1.0, 1.0),
         needs="sources",
         citation="C. Yang, J.-Q. Zhang, X.-R. Wang, X. Liu, Inf. Fusion 9 (2008)",
@@ -149,7 +146,6 @@ METRICS = (
     Metric(
         name="fusion SSIM",
         symbol="SSIM_F",
-        higher_is_better=True,
         range=(-1.0, 1.0),
         needs="sources",
         citation="Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)",

@@ -71,7 +71,6 @@ METRICS = (
     Metric(
         name="visual information fidelity for fusion",
         symbol="VIFF",
-        higher_is_better=True,
         range=(0.0, np.inf),
         needs="sources",
         citation="Y. Han, Y. Cai, Y. Cao, X. Xu, Inf. Fusion 14 (2013)",

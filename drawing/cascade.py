@@ -1,24 +1,23 @@
 """Draw the cascade: what goes into each sub-net, what comes out, and how it is put together.
 
-    python -m models.diagram --weights weights/mmfnet.safetensors --output docs/figures/cascade.png
+    python -m drawing.cascade --weights weights/mmfnet.safetensors --output docs/figures/cascade.png
 
 The pictures are what the given weights make of a generated sample.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import torch
 from PIL import Image
 
-from defocus.figure6 import FreePhotographs
 from defocus.sample import DefocusConfig, SampleGenerator
+from drawing.canvas import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
+from drawing.figure6 import FreePhotographs
 from models.build import load_model
 from models.mmfnet import MMFNet
-from utils.errors import cli
-from utils.figures import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
+from utils.errors import cli, option_parser
 
 SIDE = 132  # of a picture, units
 SCALE = 2  # pixels in a unit
@@ -28,9 +27,7 @@ SEED, INDEX = 6, 4  # of the sample shown
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--weights", default="weights/mmfnet.safetensors", metavar="FILE")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--sample", type=int, default=INDEX, metavar="N")

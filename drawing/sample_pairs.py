@@ -1,6 +1,6 @@
 """Make the bundled sample pairs from photographs in scikit-image's package.
 
-    python -m data.make_samples --output data/samples
+    python -m drawing.sample_pairs --output data/samples
 
 Each is a scene of two layers, photographed by the α-matte model in linear light, with a little
 noise: ``NAME-A.png`` focused on the foreground, ``NAME-B.png`` on the background, and
@@ -9,7 +9,6 @@ noise: ``NAME-A.png`` focused on the foreground, ``NAME-B.png`` on the backgroun
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +24,9 @@ from defocus import camera, psf
 from defocus.color import to_linear, to_srgb
 from defocus.mattes import KINDS
 from defocus.models import all_in_focus, background_in_focus, foreground_in_focus
+from drawing.canvas import to_image
 from utils.atomic import atomic_path
-from utils.errors import cli
-from utils.figures import to_image
+from utils.errors import cli, option_parser
 
 HEIGHT, WIDTH = 384, 512
 NOISE = 1 / 255  # standard deviation at middle grey
@@ -38,9 +37,7 @@ Scene = tuple[Layer, np.ndarray, Layer, float]  # foreground, matte, background,
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--output", default="data/samples", type=Path, metavar="DIR")
     output = parser.parse_args(argv).output
     for name, scene in SCENES.items():

@@ -1,7 +1,7 @@
 """Draw training samples as figure 6 of the paper does: sources, FDB enlarged, maps, ground truth.
 
-    python -m defocus.figure6 --output docs/figures/figure6.png
-    python -m defocus.figure6 --photographs DIR --cutouts DIR --output my.png
+    python -m drawing.figure6 --output docs/figures/figure6.png
+    python -m drawing.figure6 --photographs DIR --cutouts DIR --output my.png
 
 By default the photographs are those in scikit-image's package that are free to publish, and the
 mattes procedural.
@@ -9,7 +9,6 @@ mattes procedural.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from PIL import Image
 
 from defocus.sample import DefocusConfig, Sample, SampleGenerator
 from defocus.sources import Photographs, Source, foregrounds
+from drawing.canvas import PAPER, Canvas, save, to_image
 from models.mmfnet import boundary_map
-from utils.errors import UserError, cli
-from utils.figures import PAPER, Canvas, save, to_image
+from utils.errors import UserError, cli, option_parser
 
 FREE = ("astronaut", "chelsea", "coffee", "rocket")  # CC0 or public domain, see data/samples
 CAPTIONS = ("Source 1", "FDB in 1", "Source 2", "FDB in 2", "G", "1 - G", "Ground truth")
@@ -34,15 +33,18 @@ SEED, ROWS = 6, (8, 16, 2)  # chosen by eye: different structure, nothing odd in
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--photographs", metavar="DIR", help="by default scikit-image's free ones")
+    parser = option_parser(__doc__)
+    parser.add_argument("--photographs", metavar="DIR", help="default: scikit-image's free ones")
     parser.add_argument(
-        "--cutouts", metavar="DIR", help="of foregrounds; by default procedural mattes"
+        "--cutouts", metavar="DIR", help="folder of foregrounds; default: procedural mattes"
     )
     parser.add_argument(
-        "--samples", type=int, nargs="+", default=list(ROWS), metavar="N", help="a row for each"
+        "--samples",
+        type=int,
+        nargs="+",
+        default=list(ROWS),
+        metavar="N",
+        help="a row for each",
     )
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--output", default="docs/figures/figure6.png", metavar="FILE")
@@ -95,12 +97,8 @@ def figure(samples: list[Sample]) -> Image.Image:
         y, x = window(sample)
         for column in (0, 2):
             left = GAP + column * step
-            corners = [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]
-            box = [
-                (left + (x + WINDOW * u) * SIDE / SIZE, top + (y + WINDOW * v) * SIDE / SIZE)
-                for u, v in corners
-            ]
-            canvas.line(box, PAPER, 2)
+            scale = SIDE / SIZE
+            canvas.frame(left + x * scale, top + y * scale, WINDOW * scale, PAPER)
     for column, text in enumerate(CAPTIONS):
         canvas.text(
             (GAP + column * step + SIDE / 2, len(samples) * step + GAP + caption / 2 - 4), text, 18

@@ -1,6 +1,6 @@
 """Draw what docs/imaging-model.md explains: apertures, light that adds up, layers, a scene.
 
-    python -m defocus.illustrations --output docs/figures
+    python -m drawing.imaging_model --output docs/figures
 
 By name: apertures.png, light.png, layers.png, scene.png. The photographs are those in
 scikit-image's package that are free to publish.
@@ -8,7 +8,6 @@ scikit-image's package that are free to publish.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -19,16 +18,16 @@ from PIL import Image
 from torch import Tensor
 
 from defocus.color import to_linear, to_srgb
-from defocus.figure6 import FREE, FreePhotographs
-from defocus.guidance import boundary_map
 from defocus.mattes import KINDS
 from defocus.models import focus_stack, layers_in_focus
 from defocus.psf import blur, disk, gaussian, polygon
 from defocus.render import depth_map
 from defocus.sample import Effect
 from defocus.scene import SceneConfig, SceneGenerator
-from utils.errors import cli
-from utils.figures import Canvas, save, to_image
+from drawing.canvas import Canvas, save, to_image
+from drawing.figure6 import FREE, FreePhotographs
+from models.mmfnet import boundary_map
+from utils.errors import cli, option_parser
 
 SIDE, GAP, CAPTION = 232, 10, 36  # of a panel, between panels and below them, pixels
 RADIUS = 14.0  # of the circles of confusion of the lights, pixels
@@ -43,9 +42,7 @@ STEP = 5.0  # what a layer's distance from the focal plane adds to them, pixels
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--output", default="docs/figures", type=Path, metavar="DIR")
     output = parser.parse_args(argv).output
     pictures = {

@@ -1,4 +1,4 @@
-"""Drawing of the documentation's figures with Pillow alone, in its own typeface."""
+"""A canvas for the documentation's figures, drawn with Pillow and its own typeface."""
 
 from __future__ import annotations
 
@@ -59,13 +59,19 @@ class Canvas:
     def line(self, points: Sequence[Point], fill: str = INK, width: float = 1.5) -> None:
         self.draw.line(self._pixels(points), fill, round(width * self.unit), joint="curve")
 
-    def dashes(self, start: Point, end: Point, fill: str = RULE, width: float = 1.0) -> None:
+    def dashes(self, start: Point, end: Point) -> None:
         """A line of dashes and gaps of 5 units each."""
         a, b = np.array(start), np.array(end)
         count = max(1, int(np.hypot(*(b - a)) // 5)) | 1
         ends = a + np.linspace(0, 1, count + 1)[:, None] * (b - a)
         for first, second in zip(ends[:-1:2], ends[1::2], strict=True):
-            self.line([tuple(first), tuple(second)], fill, width)
+            self.line([tuple(first), tuple(second)], RULE, 1)
+
+    def frame(self, left: float, top: float, side: float, fill: str) -> None:
+        """The outline of a square."""
+        right, bottom = left + side, top + side
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+        self.line(corners, fill, 2)
 
     def arrow(self, points: Sequence[Point], fill: str = INK, width: float = 1.5) -> None:
         """A line through points with a head at the last one."""

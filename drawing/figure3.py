@@ -1,6 +1,6 @@
 """Redraw figure 3 of the paper: what four imaging models make of three slabs at three depths.
 
-    python -m defocus.figure3 --output docs/figures/figure3.png
+    python -m drawing.figure3 --output docs/figures/figure3.png
 
 The camera is focused on the slab in the middle. As in the paper, light is added in the stored
 values; thin lines mark where the slabs truly end.
@@ -8,7 +8,6 @@ values; thin lines mark where the slabs truly end.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 
@@ -19,8 +18,8 @@ from torch import Tensor
 
 from defocus.models import layers_in_focus, one_parameter, two_parameter
 from defocus.psf import gaussian
-from utils.errors import cli
-from utils.figures import AMBER, INK, PAPER, Canvas, Point, save, to_image
+from drawing.canvas import AMBER, INK, PAPER, Canvas, Point, save, to_image
+from utils.errors import cli, option_parser
 
 SLAB_BLUE, SLAB_YELLOW = (68, 114, 196), (255, 230, 0)
 SIDE = 260  # of a panel, units
@@ -30,9 +29,7 @@ SIGMA = 24.0  # of the slabs out of focus, pixels
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--output", default="docs/figures/figure3.png", metavar="FILE")
     save(figure(), parser.parse_args(argv).output)
 

@@ -1,15 +1,14 @@
 """Write a dataset in the layout of the authors' released code, with a manifest of its parameters.
 
-    python -m defocus.generate --config configs/mmfnet.yaml --split train --output datasets/train \
+    python -m data.generate --config configs/mmfnet.yaml --split train --output datasets/train \
         --count 6000
 
 OUTPUT holds, for each sample N, ``InputL/N_L.png`` and ``InputR/N_R.png`` (the two photographs),
 ``FusionGT/N_FR.png`` (all-in-focus), ``FusionMapT/N_G.png`` (guidance: 255 where L is right, 0
 where R is, 128 where neither), and a line in ``manifest.jsonl``; ``dataset.json`` says what made
-them. The same command goes on where it was interrupted. A sample depends on the seed and its number
-alone.
+them. Run the same command again to resume. A sample depends only on the seed and its number.
 
-    python -m defocus.generate --set scenes --output datasets/scenes --count 1000 --size 160
+    python -m data.generate --set scenes --output datasets/scenes --count 1000 --size 160
 
 With ``--set`` it writes scenes (``scenes``, or one of the names in ``validation.scenes``): the
 photographs are then ``Photographs/N_0.png``, ``Photographs/N_1.png``, …, and ``FusionMapT/N_G.png``
@@ -38,13 +37,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from configs.schema import load_config, to_dict
 from data.build import training_set, validation_sets
 from defocus.sample import Sample, SampleGenerator
 from defocus.scene import SceneGenerator
 from utils.atomic import append, atomic_path, clear
-from utils.config import load_config, to_dict
 from utils.cores import cores
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
 from utils.workers import end_with_parent
@@ -59,18 +58,16 @@ PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--config", default="configs/mmfnet.yaml", help="YAML file, see configs/")
     parser.add_argument("--split", choices=("train", "validation"), default="train")
     parser.add_argument("--set", default="pairs", metavar="NAME", help="pairs (default) or scenes")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--count", required=True, type=int, metavar="N", help="samples in all")
-    parser.add_argument("--size", type=int, default=256, help="side in pixels (256)")
-    parser.add_argument("--seed", type=int, help="by default that of the config")
-    parser.add_argument("--workers", type=int, default=cores(), help="one a core")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="over the config")
+    parser.add_argument("--count", required=True, type=int, metavar="N", help="number of samples")
+    parser.add_argument("--size", type=int, default=256, help="side in pixels; default: 256")
+    parser.add_argument("--seed", type=int, help="default: the config's")
+    parser.add_argument("--workers", type=int, default=cores(), help="default: one per core")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides")
     args = parser.parse_intermixed_args(argv)
     for option, low in (("count", 1), ("size", 16), ("workers", 1)):
         if getattr(args, option) < low:

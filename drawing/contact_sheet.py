@@ -1,18 +1,17 @@
-"""One picture of many fused results: each with its guidance map and boundary map if they are there.
+"""One picture of many fused results, with their guidance and boundary maps where present.
 
-python -m utils.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
+python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.atomic import atomic_path
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 
 SUFFIXES = ("Fusion", "Guidance", "Boundary")
 
@@ -53,9 +52,7 @@ def contact_sheet(folder: Path, columns: int = 4, side: int = 200) -> Image.Imag
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--input", required=True, type=Path, help="folder of fused images")
     parser.add_argument("--output", required=True, type=Path, help="picture to write")
     parser.add_argument("--columns", type=int, default=2, help="results in a row")

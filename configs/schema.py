@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from configs.ranges import check_values
 from defocus.sample import DefocusConfig, Effect
 from defocus.scene import SceneConfig
-from utils.config_checks import check_values
 from utils.errors import UserError, nearest
 from utils.paths import check_regular
 
@@ -40,7 +40,7 @@ class ModelConfig:
 class DataConfig:
     photographs: str = ""  # folder of photographs to make samples from
     cutouts: str | None = None  # folder of RGBA cut-outs, or of fg/ + alpha/ or original/ + mask/
-    stored: str | None = None  # or a data set that `python -m defocus.generate` wrote
+    stored: str | None = None  # or a data set that `python -m data.generate` wrote
     workers: int = 2
     defocus: DefocusConfig = field(default_factory=DefocusConfig)  # pairs of two layers
     scenes: SceneConfig | None = None  # scenes in 2 to 8 photographs; None for pairs alone

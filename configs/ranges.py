@@ -1,4 +1,4 @@
-"""Which values a config may have: one table, looked at before anything is built from them."""
+"""Valid ranges of the config's keys, checked before anything is built."""
 
 from __future__ import annotations
 
@@ -55,48 +55,38 @@ RANGES = {
     "validation.quick": Range(1),
     "validation.every": Range(0),
     "validation.seed": Range(*SEED),
-    "*.defocus.size": Range(16, 8192),
+    # What pairs (defocus) and scenes share.
+    "*.size": Range(16, 8192),
+    "*.probability": Range(*SHARE),
+    "*.linear_light": Range(*SHARE),
+    "*.procedural": Range(*SHARE),
+    "*.fill_frame": Range(*SHARE),
+    "*.sharp_everywhere": Range(*SHARE),
+    "*.jpeg.*": Range(0, 100),
+    "*.breathing.*": Range(-1, 1, open_low=True, open_high=True),
+    "*.noise.*": Range(0),
+    "*.residual_blur.*": Range(0),
     "*.defocus.sigma": Range(0, 64, open_low=True),
     "*.defocus.sigma_ratio": Range(1),
     "*.defocus.zoom": Range(0, open_low=True),
-    "*.defocus.linear_light": Range(*SHARE),
-    "*.defocus.procedural": Range(*SHARE),
     "*.defocus.swap": Range(*SHARE),
-    "*.defocus.fill_frame": Range(*SHARE),
-    "*.defocus.sharp_everywhere": Range(*SHARE),
-    "*.defocus.*.probability": Range(*SHARE),
-    "*.defocus.jpeg.*": Range(0, 100),
-    "*.defocus.breathing.*": Range(-1, 1, open_low=True, open_high=True),
-    "*.defocus.noise.*": Range(0),
-    "*.defocus.residual_blur.*": Range(0),
     "*.defocus.unfocused.*": Range(0),
-    "*.scenes*.size": Range(16, 8192),
     "*.scenes*.photographs": Range(2, 64),
     "*.scenes*.layers": Range(0),
     "*.scenes*.radius": Range(0, 256, open_low=True),
     "*.scenes*.ends": Range(*SHARE),
-    "*.scenes*.linear_light": Range(*SHARE),
-    "*.scenes*.procedural": Range(*SHARE),
-    "*.scenes*.fill_frame": Range(*SHARE),
-    "*.scenes*.sharp_everywhere": Range(*SHARE),
-    "*.scenes*.probability": Range(*SHARE),
-    "*.scenes*.jpeg.*": Range(0, 100),
-    "*.scenes*.breathing.*": Range(-1, 1, open_low=True, open_high=True),
-    "*.scenes*.noise.*": Range(0),
-    "*.scenes*.residual_blur.*": Range(0),
     "model.*.args.widths": Range(1),
     "model.*.args.channels": Range(1),
     "model.*.args.half": Range(1),
     "model.*.args.quarter": Range(1),
     "model.*.args.blocks": Range(0),
 }
-NEVER_EMPTY = ("*.defocus.psfs", "*.defocus.sigma", "*.defocus.mattes", "*.defocus.zoom")
-NEVER_EMPTY += ("*.scenes*.psfs", "*.scenes*.mattes", "*.scenes*.layers")
+NEVER_EMPTY = ("*.psfs", "*.mattes", "*.defocus.sigma", "*.defocus.zoom", "*.scenes*.layers")
 NEVER_EMPTY += ("model.*.args.*",)
 
 
 def check_values(values: dict[str, Any], origin: str) -> None:
-    """See that every value of a config is one that it can have.
+    """Check every value of a config.
 
     Args:
         values: plain and nested.
