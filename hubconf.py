@@ -21,8 +21,7 @@ def mmfnet(pretrained: bool = True) -> _MMFNet:
 
     Args:
         pretrained: with the shipped weights, in evaluation mode; their terms are in
-            weights/README.md. They are of configs/pairs.yaml and take two photographs (N = 2).
-            Otherwise the network of configs/mmfnet.yaml with random weights, to be trained.
+            weights/README.md. Otherwise with random ones, to be trained.
 
     Returns:
         Maps aligned photographs (B, N, 3, H, W), RGB in [0, 1], to ``fused`` (B, 3, H, W),

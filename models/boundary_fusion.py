@@ -19,13 +19,13 @@ class BoundaryFusion(nn.Module):
     scaled by 0.1 (``scaled_from=4``).
 
     Attributes:
-        multiple, reach: see :class:`models.layers.SetUNet`.
+        multiple: see :class:`models.layers.SetUNet`.
     """
 
     def __init__(self, channels: int = 64, blocks: int = 9, scaled_from: int | None = None):
         super().__init__()
         scaled_from = blocks if scaled_from is None else scaled_from
-        self.multiple, self.reach = 1, 3 + 2 * blocks
+        self.multiple = 1
         self.head = nn.Conv2d(7, channels, 3, padding=1)
         self.body = nn.Sequential(
             *(ResBlock(channels, 0.1 if i >= scaled_from else 1.0) for i in range(blocks))
@@ -63,7 +63,7 @@ class SetBoundaryFusion(nn.Module):
         widths, blocks: see :class:`models.layers.SetUNet`.
 
     Attributes:
-        multiple, reach: see :class:`models.layers.SetUNet`.
+        multiple: see :class:`models.layers.SetUNet`.
     """
 
     def __init__(self, widths: Sequence[int] = (16, 40, 64), blocks: Sequence[int] = (1, 3, 1)):
@@ -72,7 +72,7 @@ class SetBoundaryFusion(nn.Module):
         # Offset and gain₀, then gainᵢ, of 2×2 pixels each.
         self.common = nn.Conv2d(widths[0], 16, 3, padding=1, bias=False)
         self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
-        self.multiple, self.reach = 2 * self.net.multiple, 2 * (self.net.reach + 1)
+        self.multiple = 2 * self.net.multiple
 
     def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
         """Coefficients (…, 4 + N, H, W): offset of R, G and B, gain₀, gain₁ … gain_N. They are

@@ -21,12 +21,11 @@ from torch import nn
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.initial_fusion import InitialFusion, SetInitialFusion
 from models.mmfnet import MMFNet
-from models.pairs import PairBoundaryFusion, PairInitialFusion
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli, nearest
 
-INITIAL = {net.__name__: net for net in (InitialFusion, PairInitialFusion, SetInitialFusion)}
-BOUNDARY = {net.__name__: net for net in (BoundaryFusion, PairBoundaryFusion, SetBoundaryFusion)}
+INITIAL = {net.__name__: net for net in (InitialFusion, SetInitialFusion)}
+BOUNDARY = {net.__name__: net for net in (BoundaryFusion, SetBoundaryFusion)}
 
 
 def build(model: dict[str, Any]) -> MMFNet:

@@ -43,7 +43,7 @@ class InitialFusion(nn.Module):
         sigmoid: whether G is the sigmoid of the last layer; the authors' G is that layer itself.
 
     Attributes:
-        multiple, reach: see :class:`models.layers.SetUNet`.
+        multiple: see :class:`models.layers.SetUNet`.
         largest: number of photographs that it takes at once; None for any.
     """
 
@@ -51,7 +51,7 @@ class InitialFusion(nn.Module):
 
     def __init__(self, channels: int = 64, blocks: int = 4, sigmoid: bool = False):
         super().__init__()
-        self.multiple, self.reach = 1, 3 + 2 * blocks
+        self.multiple = 1
         self.sigmoid = sigmoid
         self.head = nn.Conv2d(6, channels, 3, padding=1)
         self.body = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
@@ -81,7 +81,7 @@ class SetInitialFusion(nn.Module):
         widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
 
     Attributes:
-        multiple, reach: see :class:`models.layers.SetUNet`.
+        multiple: see :class:`models.layers.SetUNet`.
         largest: number of photographs that it takes at once; None for any.
     """
 
@@ -92,7 +92,7 @@ class SetInitialFusion(nn.Module):
         self.net = SetUNet(12, widths, [1] * len(widths))
         self.score = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
         self.neither = nn.Conv2d(2 * widths[0], 4, 3, padding=1)
-        self.multiple, self.reach = 2 * self.net.multiple, 2 * (self.net.reach + 1)
+        self.multiple = 2 * self.net.multiple
 
     def forward(self, photographs: Tensor) -> Guidance:
         """Guidance of photographs (B, N, 3, H, W), or of (N, 3, H, W) alone; N ≥ 2."""

@@ -142,7 +142,6 @@ class SetUNet(nn.Module):
 
     Attributes:
         multiple: side of the grid that it works on, in pixels of its input.
-        reach: an output on this grid depends on no input farther away, in pixels of its input.
     """
 
     def __init__(
@@ -166,12 +165,6 @@ class SetUNet(nn.Module):
         self.up = nn.ModuleList(conv(b, a, kernel=1) for a, b in steps)
         self.decode = nn.ModuleList(block(a) for a, _ in steps)
         self.multiple = 2 ** len(steps)
-        self.reach = 0
-        for _ in steps:  # decode, then the coarser grid
-            self.reach = (self.reach + 2 + 1) // 2
-        for count in reversed(blocks[1:]):  # encode, then down from the finer grid
-            self.reach = 2 * (self.reach + 2 * count) + 1
-        self.reach += 2 * blocks[0] + 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (…, N, widths[0], H, W) from (…, N, inputs, H, W); sides are multiples."""

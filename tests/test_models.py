@@ -77,7 +77,6 @@ def test_paper_configs_have_the_layers_of_the_paper(name, width, blocks, unscale
         assert all(isinstance(kind, nn.Conv2d) for kind in kinds)  # no norm, nothing else learned
         assert len(kinds) == layers
         assert sum(p.numel() for p in net.parameters()) == parameters
-        assert net.reach == layers  # 3×3 each
     assert initial + boundary == total
     scales = [m.scale for m in model.boundary.modules() if isinstance(m, ResBlock)]
     assert scales == [1.0] * unscaled + [0.1] * (blocks - unscaled)

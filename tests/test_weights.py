@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from fusion.backends import WEIGHTS
 from models.build import build, load_model, save_weights
 from utils.errors import UserError
+from utils.images import read_photo
 
 MODEL = {
     "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6]}},
@@ -100,3 +104,33 @@ def test_nothing_half_written_where_weights_cannot_go(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
         save_weights(tmp_path / "file" / "net.safetensors", build(MODEL).state_dict(), MODEL)
+
+
+@pytest.fixture(scope="module")
+def sample() -> torch.Tensor:
+    """A pair (1, 2, 3, 256, 256) of the samples."""
+    folder = Path(__file__).parents[1] / "data/samples"
+    pair = [torch.from_numpy(read_photo(folder / f"cat-{x}.png").rgb) for x in "AB"]
+    return torch.stack(pair)[None, :, :256, :256].permute(0, 1, 4, 2, 3) / 255
+
+
+def test_features_of_the_shipped_weights_stay_small(sample):
+    model, largest = load_model(WEIGHTS), []
+    for layer in model.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda *call: largest.append(call[2].abs().max().item()))
+    for photographs in (sample, 1 - sample, (4 * sample - 1.5).clamp(0, 1), (sample > 0.5).float()):
+        model(photographs)
+    assert max(largest) < 1000
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_shipped_weights_fuse_the_same_in_half_precision(sample, kind):
+    """Within one grey level on 99.9 % of the values, the sub-nets in half precision and what
+    blends in full, as the engine has it on a GPU."""
+    model, half = load_model(WEIGHTS), load_model(WEIGHTS).to(kind)
+    guidance = half.initial(sample.to(kind)).guidance
+    coefficients = half.boundary(sample.to(kind), guidance.to(kind)).float()
+    fused = half.blend(sample, guidance.float(), coefficients)[1]
+    grey = [(image.clamp(0, 1) * 255).round() for image in (fused, model(sample).fused)]
+    assert ((grey[0] - grey[1]).abs() <= 1).float().mean() > 0.999
