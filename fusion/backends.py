@@ -83,8 +83,8 @@ class TorchBackend:
 
         self.model = model
         place = next(model.parameters())
-        self.type = torch.float16 if place.is_cuda else torch.float32
-        model.to(dtype=self.type, memory_format=torch.channels_last)
+        kind = torch.float16 if place.is_cuda else torch.float32
+        model.to(dtype=kind, memory_format=torch.channels_last)
         self.device, self.threads = str(place.device), torch.get_num_threads()
         self.largest = model.initial.largest or LARGEST
         self._one = threading.Lock()  # PyTorch keeps a team of threads for each that calls it
@@ -100,7 +100,7 @@ class TorchBackend:
         import torch
 
         with self._one, torch.inference_mode():
-            found = self.model.initial(photographs[None].to(self.type)).guidance
+            found = self.model.initial(photographs[None]).guidance
             return found[0, :, 0].float().cpu().numpy()
 
     def coefficients(
@@ -111,8 +111,8 @@ class TorchBackend:
         if self.model.boundary is None:
             return None
         with self._one, torch.inference_mode():
-            maps = self._place(guidance)[:, None]
-            found = self.model.boundary(*(x[None].to(self.type) for x in (photographs, maps)))
+            maps = self._place(guidance)[None, :, None]
+            found = self.model.boundary(photographs[None], maps)
             return found[0].float().cpu().numpy()
 
     def blend(

@@ -38,7 +38,7 @@ class BoundaryFusion(nn.Module):
         """Coefficients (B, 3, H, W), here the residual itself, from two photographs
         (B, 2, 3, H, W) and their guidance (B, 2, 1, H, W)."""
         inputs = torch.cat([photographs.flatten(1, 2), guidance[:, 0]], 1)
-        return self.last(self.tail(self.body(self.head(inputs))))
+        return self.last(self.tail(self.body(self.head(inputs.to(self.last.weight.dtype)))))
 
     @staticmethod
     def residual(coefficients: Tensor, photographs: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class SetBoundaryFusion(nn.Module):
         """
         height, width = photographs.shape[-2:]
         inputs = torch.cat([amplify(photographs), guidance], -3)
-        x = self.net(halve(inputs, self.multiple))
+        x = self.net(halve(inputs, self.multiple).to(self.own.weight.dtype))
         common = mean(x)
         deviations = x - common
         limit = most(deviations.abs())

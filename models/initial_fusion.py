@@ -64,7 +64,7 @@ class InitialFusion(nn.Module):
         pair = photographs.flatten(1, 2)
         if pair.shape[1] != 6:
             raise ValueError(f"this network takes 2 photographs, not {photographs.shape[1]}")
-        logits = self.last(self.tail(self.body(self.head(pair))))
+        logits = self.last(self.tail(self.body(self.head(pair.to(self.last.weight.dtype)))))
         if not self.sigmoid:
             return Guidance(torch.stack([logits, 1 - logits], 1))
         scores = torch.stack([logits, -logits], 1) / 2
@@ -97,7 +97,8 @@ class SetInitialFusion(nn.Module):
     def forward(self, photographs: Tensor) -> Guidance:
         """Guidance of photographs (B, N, 3, H, W), or of (N, 3, H, W) alone; N ≥ 2."""
         height, width = photographs.shape[-2:]
-        x = self.net(halve(amplify(photographs), self.multiple))
+        # Differences are taken before half precision, which would round them away.
+        x = self.net(halve(amplify(photographs), self.multiple).to(self.score.weight.dtype))
         common = mean(x)
         scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common)
         neither = each(self.neither, torch.cat([common, most(x) - common], -3))
