@@ -46,7 +46,7 @@ def worst_places(
         images: by stack and label, (H, W, 3) uint8; ``truth`` and ``ours`` are among them.
     """
     labels = list(dict.fromkeys(label for shown in images.values() for label in shown))
-    columns = [*labels, f"ours − truth, × {GAIN}"]
+    columns = [*labels, f"(ours - truth) x {GAIN}"]
     width = len(columns) * (CELL + GAP) + GAP
     canvas = Canvas(width, LABEL + len(places) * (CELL + LABEL + GAP))
     for column, label in enumerate(columns):
