@@ -40,7 +40,13 @@ ELSEWHERE = {  # how a command begins, and why it is not run
 SHORTER = {"--count 6000 --size 256": "--count 4 --size 64"}
 SMALL = {
     "data": {"workers": 0, "defocus": {"size": 64, "sigma": [0.7, 1.5]}},
-    "validation": {"samples": 2, "quick": 1, "every": 2, "defocus": {"size": 64}},
+    "validation": {
+        "samples": 2,
+        "scene_samples": 1,
+        "quick": 1,
+        "every": 2,
+        "defocus": {"size": 64},
+    },
     "train": {"steps": 2, "batch": 1},
 }
 
