@@ -65,8 +65,10 @@ def flat(state, prefix: str = "") -> dict:
     return {path: leaf for part in leaves for path, leaf in part.items()}
 
 
-def test_resume_is_exact(run, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resume_is_exact(run, tmp_path, optimizer):
     quiet = ["validation.every=0", "train.schedule=paper", "train.weight_decay=0.01"]
+    quiet += [f"train.optimizer={optimizer}", "model.initial.args.widths=[16, 16]"]
     assert run("straight", *quiet, "train.steps=6") == 0
     # The first half is part of the same six steps: the schedule depends on their number.
     with pytest.MonkeyPatch.context() as patch:
