@@ -222,7 +222,7 @@ class Trainer:
         dtype = AMP[train.amp]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             fusion = model(batch.photographs, batch.guidance if self._forced() else None)
-        losses = self.loss(fusion, batch.truth, batch.guidance)
+        losses = self.loss(fusion, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(sum(losses.values())).backward()
         self.scaler.unscale_(self.optimizer)
