@@ -24,10 +24,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import main
 from benchmarks.faults import room
 from configs.schema import load_config, to_dict
-from data.datasets import StoredDataset, in_order
+from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
-from models.mmfnet import MMFNet
-from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr
+from models.mmfnet import Fusion, MMFNet, boundary_map
+from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr, validate
 
 ROOT = Path(__file__).parents[1]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
@@ -402,6 +402,24 @@ def test_guidance_accuracy_leaves_the_band_out():
     guidance = torch.cat([guidance, 1 - guidance.sum(0, keepdim=True)])
     planes = (plane.reshape(1, 3, 1, 1, 6) for plane in (guidance, truth))
     assert guidance_accuracy(*planes).item() == pytest.approx(3 / 4)
+
+
+def test_shares_of_what_is_sure_and_of_what_is_copied_leave_the_band_out():
+    truth = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    photographs = torch.stack([truth, truth.flip(-1)])
+    guidance = torch.zeros(2, 1, 8, 8)
+    guidance[0], guidance[:, :, 4:] = 1, 0.5  # the lower half is the band
+
+    def model(_: torch.Tensor) -> Fusion:
+        fused, found = truth.clone()[None], guidance.clone()[None]
+        fused[..., 0, :] += 0.9 / 255  # rounding
+        fused[..., 1, :6] -= 2 / 255
+        found[:, :, :, 0] = torch.tensor([0.9, 0.1])[:, None, None]
+        return Fusion(fused, fused, found, boundary_map(found), None, None)
+
+    figures = validate(model, [Batch(photographs, truth, guidance)], torch.device("cpu"))
+    assert figures["sure"] == pytest.approx(24 / 32)
+    assert figures["copied"] == pytest.approx(26 / 32)
 
 
 def test_no_temporary_files_are_left_beside_the_results(run, tmp_path):
