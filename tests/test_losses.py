@@ -135,8 +135,8 @@ def test_log_loss_counts_what_a_wrong_choice_costs():
     first = 1 / (1 + np.exp(-(fusion.scores[:, 0] - fusion.scores[:, 1]).double().numpy()))
     error = np.square((photographs - truth[:, None]).double().numpy()).mean(2, keepdims=True)
     expected = (first * error[:, 0] + (1 - first) * error[:, 1]).mean((1, 2, 3))
-    found = LogLoss()(fusion, batch)["selection"].item()
-    assert found == pytest.approx(np.log(expected + FLOOR).mean(), rel=1e-5)
+    found = LogLoss(selection=2.0)(fusion, batch)["selection"].item()
+    assert found == pytest.approx(2 * np.log(expected + FLOOR).mean(), rel=1e-5)
 
 
 def test_log_loss_needs_logits():

@@ -49,11 +49,12 @@ class LogLoss(nn.Module):
 
     Args:
         guidance: weight of the cross-entropy.
+        selection: weight of the selection term.
     """
 
-    def __init__(self, guidance: float = 8.0):
+    def __init__(self, guidance: float = 8.0, selection: float = 3.0):
         super().__init__()
-        self.guidance = guidance
+        self.guidance, self.selection = guidance, selection
 
     def forward(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
         """The terms.
@@ -80,6 +81,6 @@ class LogLoss(nn.Module):
             "boundary": 0.5
             * ((in_band + FLOOR).log() * present).sum()
             / present.sum().clamp_min(1),
-            "selection": (expected.mean((1, 2, 3)) + FLOOR).log().mean(),
+            "selection": self.selection * (expected.mean((1, 2, 3)) + FLOOR).log().mean(),
             "guidance": self.guidance * entropy,
         }
