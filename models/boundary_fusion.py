@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.initial_fusion import initialise
+from models.initial_fusion import PREFERENCE, initialise
 from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 
 
@@ -68,7 +68,7 @@ class SetBoundaryFusion(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (16, 40, 64), blocks: Sequence[int] = (1, 3, 1)):
         super().__init__()
-        self.net = SetUNet(16, widths, blocks, common=3, normalised=False)
+        self.net = SetUNet(20, widths, blocks, common=3, normalised=False)
         # Offset and gain₀, then gainᵢ, of 2×2 pixels each.
         self.common = nn.Conv2d(widths[0], 16, 3, padding=1, bias=False)
         self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
@@ -82,7 +82,7 @@ class SetBoundaryFusion(nn.Module):
             photographs: (…, N, 3, H, W); guidance: (…, N, 1, H, W).
         """
         height, width = photographs.shape[-2:]
-        inputs = torch.cat([amplify(photographs), guidance], -3)
+        inputs = torch.cat([amplify(photographs), guidance, leads(guidance)], -3)
         x = self.net(halve(inputs, self.multiple).to(self.own.weight.dtype))
         common = mean(x)
         deviations = x - common
@@ -100,3 +100,10 @@ class SetBoundaryFusion(nn.Module):
         common = mean(photographs)
         deviations = gains.unsqueeze(-3) * (photographs - common)
         return offset + gain * common.select(-4, 0) + deviations.sum(-4)
+
+
+def leads(guidance: Tensor) -> Tensor:
+    """Which photograph has the largest G, however little: 1 there, 0 for those behind it by half
+    of ``PREFERENCE`` or more, (…, N, 1, H, W). It is to be read, not to be learned through."""
+    guidance = guidance.detach()
+    return (1 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp_min(0)
