@@ -1,7 +1,7 @@
-"""The cascade as the engine asks it, step by step, on PyTorch or ONNX Runtime.
+"""PyTorch and ONNX Runtime back ends of the engine.
 
-ONNX Runtime is as fast as PyTorch on the CPU, starts in a tenth of the time that PyTorch takes to
-be imported, and takes a fifth of its memory.
+On the CPU ONNX Runtime is as fast as PyTorch, loads ten times faster and needs a fifth of the
+memory.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Backend(Protocol):
     """The steps of the cascade on N photographs of one scene.
 
     Attributes:
-        device: where they are computed.
-        threads: at work in each step.
-        memory: bytes that a process takes with it, measured, before it sees a photograph.
-        features: bytes that it takes at most for a pixel of each photograph, measured; of no more
-            than ``AT_ONCE`` pixels, however many threads call it.
-        largest: number of photographs that it takes at once.
+        device: that computes.
+        threads: of each step.
+        memory: bytes of a process before its first photograph, measured.
+        features: peak bytes per pixel and photograph, measured, for at most ``AT_ONCE`` pixels
+            however many threads call.
+        largest: number of photographs it takes at once.
     """
 
     device: str
@@ -52,13 +52,13 @@ class Backend(Protocol):
     largest: int
 
     def load(self, photographs: Sequence[np.ndarray]) -> Planes:
-        """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1], where the steps take them."""
+        """Move photographs (h, w, 3) uint8, uint16 or float32 in [0, 1] to the device."""
 
     def guide(self, photographs: Planes, alone: bool = False) -> np.ndarray:
         """The guidance map, (N, h, w) float32 of sum 1.
 
         Args:
-            alone: whether all threads may work on it, since nothing else is asked meanwhile.
+            alone: whether all threads may work on it; no other call runs meanwhile.
         """
 
     def coefficients(
@@ -134,8 +134,8 @@ class TorchBackend:
 class OnnxBackend:
     """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote.
 
-    Each call is worked on by the thread that makes it, which scales better than several threads on
-    one call. Calls wait for memory.
+    Each call runs on the thread that makes it, which scales better than several threads on one
+    call. Calls wait for memory.
 
     Args:
         path: of the file.
@@ -188,7 +188,7 @@ class OnnxBackend:
         return self._run("fused", photographs, guidance[:, None], coefficients)
 
     def _step(self, name: str, alone: bool, *inputs: np.ndarray) -> np.ndarray:
-        """Run a sub-net, when there is memory for it."""
+        """Run a sub-net once there is memory for it."""
         count, _, height, width = inputs[0].shape
         pixels = count * height * width
         with self._waiting:
@@ -209,7 +209,7 @@ class OnnxBackend:
         return self._session(name).run(None, _feed(self.PARTS[name].inputs, inputs))[0]
 
     def _session(self, name: str, count: int | None = None, alone: bool = False) -> Any:
-        """Of a part, for ``count`` photographs if that is given; made when it is first asked for.
+        """Session of a part, for ``count`` photographs if given; made on first use.
 
         Raises:
             UserError: it is no graph of ours.
@@ -242,7 +242,7 @@ def _feed(names: Iterable[str], inputs: Iterable[np.ndarray]) -> dict[str, np.nd
 
 @functools.cache
 def _runtime(path: str | Path) -> Any:
-    """ONNX Runtime; sessions that ask for it have one store of memory."""
+    """ONNX Runtime, its sessions sharing one memory arena."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -261,7 +261,7 @@ def _share_memory(runtime: Any) -> None:
 
 
 def load_backend(weights: str | Path | None = None, device: str | None = None) -> Backend:
-    """Weights as a back end.
+    """Load weights as a back end.
 
     Args:
         weights: ``.onnx`` for ONNX Runtime, ``.safetensors`` for PyTorch; by default those
@@ -281,7 +281,7 @@ def load_backend(weights: str | Path | None = None, device: str | None = None) -
 
 
 def chosen_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
-    """The file of weights that :func:`load_backend` takes.
+    """Choose the weights file for :func:`load_backend`.
 
     Raises:
         UserError: ONNX Runtime, which runs on the CPU, is to run on something else.

@@ -1,16 +1,15 @@
-"""Fuse photographs that lie on one another, by the cascade, in groups of a few.
+"""Fuse registered photographs by the cascade, in groups.
 
-The cascade takes any number of photographs. Of many, some are fused at a time, and what comes out
-is one of the next group; so memory does not depend on their number. The guidance map of a small
-group is made at once, of a larger one in tiles, and above a megapixel at half resolution: blur of
-a camera's photograph is many pixels wide, and there the sub-nets see all of it. Then the picture
-is put together block by block, several at once:
+A long stack is fused a few photographs at a time, and the picture so far is one of the next group,
+so memory does not grow with the stack. The guidance map of a small group is computed at once, of a
+larger one in tiles, and above a megapixel at half resolution, where the sub-nets see all of a
+camera's wide blur. Then the picture is assembled block by block, in parallel:
 
-* A block in which one photograph is right everywhere is a copy of it.
-* Others know at full resolution again where that shows more than half resolution does.
-* The boundary fusion sub-net sees what the boundary map lets it change, and those photographs
-  that have weight there. Its coefficients are smooth, and enlarged from half resolution but where
-  the guidance map was made anew.
+* Where one photograph is right in all of a block, the block is copied from it.
+* Where half resolution loses visible detail, the guidance map is computed again at full resolution.
+* The boundary fusion sub-net runs only where the boundary map is open, on the photographs that have
+  weight there. Its coefficients are smooth, so half resolution serves, except where the guidance
+  map was computed again.
 """
 
 from __future__ import annotations
@@ -26,35 +25,34 @@ import numpy as np
 from fusion.backends import AT_ONCE, Backend, Planes
 from fusion.windows import Window, around, at, boxes, doubled, halved, squares, tiles, within
 
-WHOLE = 1_000_000  # pixels: larger photographs are looked at in half resolution first
+WHOLE = 1_000_000  # pixels: larger photographs start at half resolution
 TILE = 500_000  # pixels of each photograph in the tiles at work, where ``AT_ONCE`` is more
 TILES = 2  # at work
-BLOCK = 512  # pixels: side of what is put together at once
-SQUARE = 256  # pixels: side of what is looked at again or copied at once
-# What the sub-nets see around a tile or a box. They reach farther, but the samples of the training
-# showed them no more than this.
+BLOCK = 512  # pixels: side of a block
+SQUARE = 256  # pixels: side of what is refined or copied at once
+# Margin in pixels that the sub-nets see around a tile or a box. Their receptive field is larger,
+# but training samples taught them to use no more.
 VIEW, NEAR = 32, 32
 UNSURE = 0.1  # boundary map at half resolution from which full resolution decides alone
-# Of what half resolution loses of the photographs' difference, times the boundary map, averaged
-# over 16×16 pixels. With less of it, generated stacks came out little nearer to the truth.
+# Detail lost at half resolution, times the boundary map, averaged over 16×16 pixels. A lower
+# threshold brought generated stacks hardly nearer to the truth.
 VISIBLE = 5 / 255
-REPAIRED = 4 / 255  # of the difference times the boundary map: with less, no residual is seen
-SETTLED = 1 / 512  # nearer than this to 1, a guidance map copies pixels
-FAINT = 1 / 50  # photographs with less weight everywhere in a block are left out of it
+REPAIRED = 4 / 255  # of the difference times the boundary map: below it no residual is visible
+SETTLED = 1 / 512  # a guidance map nearer than this to 1 copies pixels
+FAINT = 1 / 50  # a photograph with less weight all over a block is left out of it
 
-# What is held beside the photographs of a group: the one decoded, the one aligned, one read ahead,
-# and the result.
+# Pictures in memory beside those of a group: one decoded, one aligned, one read ahead, the result.
 FRAMES = 4
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What photographs were fused to, (H, W).
+    """A fused picture, (H, W).
 
     Attributes:
         image: (H, W, 3) of the photographs' type.
-        index: uint16, the number of the photograph that each pixel comes from; in the band around
-            the FDB, of the one that contributes most.
+        index: uint16, number of the photograph that each pixel comes from; near the FDB, of the
+            one that contributes most.
         confidence: uint8; 255 where one photograph was clearly right, 0 where none was.
     """
 
@@ -71,14 +69,14 @@ def fuse_group(
     threads: int | None = None,
     keep: int = 0,
 ) -> tuple[Picture, np.ndarray]:
-    """Fuse photographs that lie on one another; their order makes no difference.
+    """Fuse registered photographs; their order makes no difference.
 
     Args:
         photographs: (H, W, 3) uint8, uint16 or float32 in [0, 1], all alike, at least 16×16.
         numbers: of the photographs, for the index.
         before: the picture so far, one of the group.
-        threads: blocks worked on at once; by default as the back end has it.
-        keep: of how many photographs at most the guidance map is returned.
+        threads: blocks fused in parallel; the back end's by default.
+        keep: number of photographs, at most, whose guidance map is returned.
 
     Returns:
         The picture, and the guidance map (keep, H, W) float16, of ``before`` first.
@@ -120,7 +118,7 @@ class _Group:
         self.kept = np.zeros((min(keep, len(self.photographs)), *self.size), np.float16)
 
     def fuse_all(self) -> None:
-        """Put the picture together."""
+        """Assemble the picture."""
         everything = (slice(0, self.size[0]), slice(0, self.size[1]))
         if self.whole:
             return self.fuse(everything)
@@ -128,7 +126,7 @@ class _Group:
             pass  # asking for the results raises what a thread raised
 
     def fuse(self, block: Window) -> None:
-        """Put a block of the picture together."""
+        """Assemble a block."""
         seen = around(block, self.size, 2 * NEAR if self.large else NEAR)
         # What follows lies in what is seen; the guidance map in what the sub-nets saw of it.
         inside, known = within(block, seen), at(self.guidance, self._first(seen))
@@ -145,7 +143,7 @@ class _Group:
         else:
             guidance = known
             touched = boundary_map(guidance) > SETTLED
-            # Of a small group the boxes and what is seen around them would be more than all of it.
+            # The boxes of a small group, with their margins, would be larger than all of it.
             parts = [inside] if self.whole and touched.any() else boxes(touched, inside, SQUARE)
             coefficients = self._coefficients(None, x, guidance, parts)
 
@@ -159,14 +157,14 @@ class _Group:
                 self._store(square, self.backend.blend(at(x, here), decided, found))
             self._note(square, used, decided)
 
-        # Of a small group there is no other block for the other threads.
+        # A small group has no other block for the other threads.
         for _ in (self.pool.map if self.whole else map)(put, squares(block, SQUARE)):
             pass
 
     def _guide(self) -> np.ndarray:
         """The guidance map (N, h, w), at half resolution if the photographs are large."""
         size, count = self.small[0].shape[:2], len(self.small)
-        # Half precision is enough where it is looked at again.
+        # Half precision suffices for what is refined later.
         if self.whole:
             return self.backend.guide(self.loaded, alone=True)
         guidance = np.empty((count, *size), np.float16 if self.large else np.float32)
@@ -184,14 +182,14 @@ class _Group:
         return guidance
 
     def _first(self, window: Window) -> Window:
-        """A window of the photographs in what the sub-nets saw of them first."""
+        """A window of the photographs in the picture that the guidance map was computed from."""
         return halved(window) if self.large else window
 
     def _decide(
         self, x: Planes, used: np.ndarray, known: np.ndarray, seen: Window, inside: Window
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Guidance map and coefficients at full resolution, from those at half, and from what is
-        seen at full resolution where that shows more."""
+        """Guidance map and coefficients at full resolution: those of half resolution, computed
+        again where that loses detail."""
         small = [self.small[i][halved(seen)] for i in used]
         size = x.shape[-2:]
         rows, columns = (slice(n) for n in size)
@@ -204,14 +202,14 @@ class _Group:
         again = boxes(cv2.blur(sharper, (16, 16)) > VISIBLE * self.full, inside, SQUARE)
         touched = spread(small) * boundary > REPAIRED * self.full
         for box in again:
-            touched[halved(box)] = False  # it is seen at full resolution
+            touched[halved(box)] = False  # computed at full resolution below
         parts = boxes(touched, halved(inside), SQUARE)
         coefficients = self._coefficients(None, self.backend.load(small), known, parts, size)
         for box in again:
             view = around(box, size, VIEW)
             found = at(self.backend.guide(at(x, view)), within(box, view))
             before = at(guidance, box)
-            # What was sure stays: at half resolution wide blur is seen better.
+            # What was sure stays: half resolution judges wide blur better.
             before += np.minimum(1, boundary_map(before) / UNSURE) * (found - before)
         return guidance, self._coefficients(coefficients, x, guidance, again)
 
@@ -223,8 +221,8 @@ class _Group:
         parts: Sequence[Window],
         full: tuple[int, int] | None = None,
     ) -> np.ndarray | None:
-        """Of the residual: ``planes`` (C, h, w) with those of some parts, zero by default; None if
-        there are none. They are enlarged to ``full`` resolution if that is given."""
+        """Coefficients of the residual in some parts, written into ``planes`` (C, h, w), zeros by
+        default; enlarged to ``full`` resolution if given. None if there are no parts."""
         for part in parts:
             view = around(part, guidance.shape[1:], NEAR)
             found = self.backend.coefficients(at(x, view), at(guidance, view), self.whole)
@@ -246,7 +244,7 @@ class _Group:
         )
 
     def _store(self, block: Window, fused: np.ndarray) -> None:
-        """Planes (3, h, w) as the photographs have their pixels."""
+        """Store planes (3, h, w) in the photographs' type."""
         image = cv2.merge(list(fused))
         if self.dtype == np.float32:
             self.result.image[block] = np.clip(image, 0, 1)
@@ -256,7 +254,7 @@ class _Group:
             self.result.image[block] = cv2.multiply(image, (self.full,) * 4, dtype=kind)
 
     def _note(self, block: Window, used: np.ndarray, guidance: np.ndarray) -> None:
-        """Index, confidence and what is kept of the guidance map."""
+        """Store index, confidence and the guidance map to keep."""
         most = guidance.max(0)
         sure = (np.clip(2 * most - 1, 0, 1) * np.float32(255)).astype(np.uint8)
         best = self.numbers[used][guidance.argmax(0)]
@@ -271,26 +269,26 @@ class _Group:
 
 
 def boundary_map(guidance: np.ndarray) -> np.ndarray:
-    """:func:`models.mmfnet.boundary_map` of an array (N, h, w): where to look again."""
+    """:func:`models.mmfnet.boundary_map` of an array (N, h, w)."""
     return np.minimum(1, 2 * (1 - guidance.max(0)))
 
 
 def _settled(guidance: np.ndarray) -> int | None:
-    """Which photograph alone is right in all of a guidance map (N, h, w), if any."""
+    """The photograph that is right all over a guidance map (N, h, w), if there is one."""
     least = guidance.min((1, 2))
     return int(least.argmax()) if least.max() > 1 - SETTLED else None
 
 
 def _with_weight(guidance: np.ndarray) -> np.ndarray:
-    """Which photographs have weight in a guidance map (N, h, w), in order; with others up to 2, 4
-    or 8: for each number of photographs ONNX Runtime takes a graph of its own."""
+    """Photographs with weight in a guidance map (N, h, w), in order, filled up with others to 2, 4
+    or 8: ONNX Runtime needs a graph for each number."""
     most = guidance.max((1, 2))
     count = max(2, 1 << (int((most > FAINT).sum()) - 1).bit_length())
     return np.sort(np.argsort(-most, kind="stable")[:count])
 
 
 def spread(images: Iterable[np.ndarray]) -> np.ndarray:
-    """By how much some images (h, w, 3) differ at most in a channel, (h, w) of their type."""
+    """Largest difference of some images (h, w, 3) in any channel, (h, w) of their type."""
     low = high = None
     for image in images:
         low = image if low is None else cv2.min(low, image)
@@ -310,7 +308,7 @@ def halve(image: np.ndarray) -> np.ndarray:
 
 
 def double(image: np.ndarray) -> np.ndarray:
-    """An image of half resolution, interpolated at full."""
+    """Interpolate an image of half resolution to full."""
     return cv2.resize(image, None, fx=2, fy=2)
 
 
@@ -322,7 +320,7 @@ def enlarged(planes: np.ndarray) -> np.ndarray:
 def needed_memory(
     size: tuple[int, int], dtype: np.dtype, backend: Backend | type[Backend], count: int
 ) -> int:
-    """Bytes that the process takes at most to fuse photographs (H, W) in groups of ``count``."""
+    """Peak bytes of a process that fuses photographs (H, W) in groups of ``count``."""
     pixels = size[0] * size[1]
     image = 3 * np.dtype(dtype).itemsize
     # Reduced photographs and the guidance map; index, confidence and a guidance map that is kept.
@@ -336,10 +334,10 @@ def needed_memory(
 def group_size(
     size: tuple[int, int], dtype: np.dtype, backend: Backend, count: int, memory: int | None = None
 ) -> int:
-    """How many of ``count`` photographs (H, W) are fused at once, at least 2.
+    """Size of the groups in which ``count`` photographs (H, W) are fused, at least 2.
 
     Args:
-        memory: bytes that the process may take; by default half of what the machine has left.
+        memory: limit of the process in bytes; by default half of the machine's free memory.
     """
     if memory is None:
         memory = available_memory() // 2
@@ -354,7 +352,7 @@ def group_size(
 
 
 def available_memory() -> int:
-    """Bytes of memory that the machine has left; plenty where that is not known."""
+    """Free memory of the machine in bytes; plenty where unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -23,11 +23,11 @@ ALIKE = 0.01  # frames nearer than this do not tell which comes first
 def by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None) -> list[int]:
     """Numbers of the frames from one end of the focus range to the other.
 
-    Which end comes first cannot be seen; it is the one nearer to the order given.
+    The direction is ambiguous; it is the one nearer to the order given.
 
     Args:
         frames: (H, W, 3) uint8, uint16 or float32, each read once.
-        numbers: ``range(len(frames))``, by default; one that shows progress, otherwise.
+        numbers: ``range(len(frames))`` by default, or one that shows progress.
     """
     numbers = range(len(frames)) if numbers is None else numbers
     order = _along(_similarity([sharpness(frames[i]) for i in numbers]))
@@ -37,8 +37,8 @@ def by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None)
 
 
 def is_shuffled(maps: Sequence[np.ndarray]) -> bool:
-    """Whether frames, by the :func:`sharpness` of each, follow one another in no order of focus,
-    neither forwards nor backwards."""
+    """Whether frames, given the :func:`sharpness` of each, are out of focus order, forwards and
+    backwards."""
     if len(maps) < FEWEST:
         return False
     similarity = _similarity(maps)

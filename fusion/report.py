@@ -1,4 +1,4 @@
-"""What is told of a stack that was fused."""
+"""Per-stack report: for JSON and for the screen."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ def describe(
 
 
 def sentence(report: dict) -> str:
-    """What became of a stack: a line for it, and one for each frame that could not be aligned or
-    differs from the others; and one if they are in no order."""
+    """One line per stack, one per frame left out or warned of, and one if they are shuffled."""
     used = sum(frame["used"] for frame in report["frames"])
     lines = [
         "{fused}: {used} of {count} frames, {width}×{height}, {seconds:.2f} s".format(
@@ -75,7 +74,7 @@ def sentence(report: dict) -> str:
 
 
 def peak_memory() -> int | None:
-    """Bytes of memory that this process has had at most so far; None where that is not known."""
+    """Peak memory of this process in bytes; None where unknown."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux, whose getrusage starts from what the parent process had
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024

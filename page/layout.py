@@ -33,10 +33,10 @@ DECIDED = (
 
 
 def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
-    """The page; :mod:`page.server` serves it.
+    """Build the page; :mod:`page.server` serves it.
 
     Args:
-        samples_folder: with pairs to try it; where it lies, the page tells.
+        samples_folder: pairs to try; the page shows its path.
     """
     gr.set_static_paths([samples_folder])
     samples = [
