@@ -34,7 +34,7 @@ Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 @dataclass(frozen=True)
 class Registration:
-    """How a frame lies on the reference frame.
+    """Motion and exposure of a frame against the reference.
 
     Attributes:
         matrix: 3×3, maps pixel coordinates (x, y, 1) of the reference to the frame's; None if the
@@ -66,7 +66,7 @@ class _Place:
 
 @dataclass
 class _Scene:
-    """Frames that match one another, each one of the two before."""
+    """A scene: frames each of which matches one of the two before it."""
 
     last: list[tuple[Small, _Place]]
     places: dict[int, _Place]
@@ -129,7 +129,7 @@ def register(
 def warp(
     image: np.ndarray, registration: Registration, size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """A frame as the reference sees it.
+    """Warp a frame to the reference.
 
     Args:
         image: (H, W, 3) uint8, uint16 or float32 in [0, 1].
@@ -228,7 +228,7 @@ def _against(
 
 
 def _warning(place: _Place, gain: np.ndarray) -> str | None:
-    """In what a frame differs from the others."""
+    """Warn how a frame differs from the others."""
     said = []
     brightness = 1 / float(np.median(gain))
     if max(brightness, 1 / brightness) > OTHER_BRIGHTNESS:
@@ -244,7 +244,7 @@ def _warning(place: _Place, gain: np.ndarray) -> str | None:
 
 
 def _blurred(details: Sequence[np.ndarray]) -> list[bool]:
-    """Whether each of some frames is nowhere nearly as sharp as the sharpest is there."""
+    """Whether each frame is nowhere nearly as sharp as the sharpest of them."""
     sharpest = np.maximum(np.maximum.reduce(details), 1e-12)
     return [bool((detail / sharpest).max() < SHARP) for detail in details]
 

@@ -1,4 +1,4 @@
-"""Transparency of a result: it shows what all of its photographs show."""
+"""Transparency of a result: the intersection of its photographs'."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fusion.fuse import Fusion
 
 
 def least(alphas: Iterable[np.ndarray]) -> np.ndarray | None:
-    """The least of planes (H, W) of one type; None if none hides anything."""
+    """Least of alpha planes (H, W) of one type; None if all are opaque."""
     alpha = None
     for plane in alphas:
         alpha = plane if alpha is None else np.minimum(alpha, plane)

@@ -74,7 +74,7 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """By PyTorch, where the model is; on CUDA the sub-nets compute in half precision."""
+    """PyTorch, on the model's device; on CUDA the sub-nets run in half precision."""
 
     memory, features = 750_000_000, 250
 
@@ -132,7 +132,7 @@ class TorchBackend:
 
 
 class OnnxBackend:
-    """By ONNX Runtime on the CPU, from a file that :mod:`models.export` wrote.
+    """ONNX Runtime on the CPU, from a file written by :mod:`models.export`.
 
     Each call runs on the thread that makes it, which scales better than several threads on one
     call. Calls wait for memory.

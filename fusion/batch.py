@@ -87,7 +87,7 @@ def outline_batch(
     options: Options,
     say: Callable[[str], None],
 ) -> list[Problem]:
-    """Tell what :func:`fuse_batch` would do, and write nothing; what could not be fused."""
+    """Print what :func:`fuse_batch` would do and write nothing; returns the problems."""
     problems = []
     for source in sources:
         try:
@@ -98,5 +98,5 @@ def outline_batch(
 
 
 def frames_bar(quiet: bool = False) -> Progress:
-    """Goes through the frames of a stack with a bar that leaves nothing behind."""
+    """Iterate over the frames of a stack with a progress bar that vanishes."""
     return lambda numbers, stage: tqdm(numbers, stage, unit="frame", leave=False, disable=quiet)

@@ -55,7 +55,7 @@ class Frames(Sequence[np.ndarray]):
         return widened(self.photo(number).rgb, self.stack.dtype)
 
     def photo(self, number: int) -> Photo:
-        """A frame as its file has it.
+        """Read a frame.
 
         Raises:
             BrokenFrame: it cannot be decoded.
@@ -82,7 +82,7 @@ class Frames(Sequence[np.ndarray]):
 
 
 def widened(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """An 8-bit image as a 16-bit one of the same brightness; others are left as they are."""
+    """Widen an 8-bit image to 16 bits of the same brightness; leave others as they are."""
     if image.dtype == np.uint8 and dtype == np.uint16:
         return image.astype(np.uint16) * np.uint16(257)
     return image

@@ -85,7 +85,7 @@ class Fusion:
 
 
 class Step(NamedTuple):
-    """A frame, as ``observe`` gets it, and what was decided on it in its group."""
+    """A frame and its share of its group's guidance map, as ``observe`` gets them."""
 
     frame: int
     aligned: np.ndarray  # (h, w, 3)
@@ -202,7 +202,7 @@ def fuse(
 
 
 def _aligned(frame: np.ndarray, found: Registration, area: Window) -> np.ndarray:
-    """A frame as the reference sees it, in ``area``."""
+    """Warp a frame to the reference, cropped to ``area``."""
     rows, columns = area
     identity = np.array_equal(found.matrix, np.eye(3)) and np.all(found.gain == 1)
     if identity:

@@ -1,4 +1,4 @@
-"""Fuse files to files: what the command line does with each pair and each stack."""
+"""Fuse files to files, a pair or a stack at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
 def plan(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> Plan:
-    """What is to be done with a stack; nothing is written.
+    """Plan a stack; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
@@ -121,7 +121,7 @@ def fuse_stack(
 
 
 def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """The stack without a frame that cannot be decoded.
+    """Drop a frame that cannot be decoded.
 
     Raises:
         UserError: with ``options.strict``, of a pair, or if fewer than two are left.

@@ -60,7 +60,7 @@ class Level(NamedTuple):
 
 
 class Match(NamedTuple):
-    """How well two frames match.
+    """Quality of a match of two frames.
 
     Attributes:
         correlation: of all they both show.
@@ -73,7 +73,7 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Small:
-    """A frame reduced: what the next one is compared with."""
+    """Image pyramid of a frame."""
 
     levels: list[Level]  # the finest first
     color: np.ndarray  # (h, w, 3) float32
@@ -82,13 +82,13 @@ class Small:
 
     @property
     def judged(self) -> int:
-        """The number of the level by which it is judged whether frames match."""
+        """The pyramid level that judges whether frames match."""
         sides = [max(level.even.shape) for level in self.levels]
         return next((i for i, side in enumerate(sides) if side <= JUDGED), len(sides) - 1)
 
 
 def reduce(frame: np.ndarray) -> Small:
-    """Of a frame (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
+    """Build the pyramid of a frame (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
     full = 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
     reduced = _smaller(frame, SIDE).astype(np.float32) / np.float32(full)
     height, width = reduced.shape[:2]
@@ -180,7 +180,7 @@ def corners_of(size: tuple[int, int]) -> np.ndarray:
 
 
 def _smaller(image: np.ndarray, side: int) -> np.ndarray:
-    """A picture brought to a long side, unless it is shorter."""
+    """Reduce a picture to a long side; leave smaller ones."""
     scale = min(1.0, side / max(image.shape[:2]))
     height, width = (max(8, round(n * scale)) for n in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 
 def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
-    """Cut parts out of an ONNX file, each serialised; one whose names it has not is left out.
+    """Cut parts out of an ONNX file, each serialised; parts it does not have are left out.
 
     Raises:
         UserError: onnx is not installed, or the file is missing, broken or none of ours.
@@ -80,7 +80,7 @@ def unrolled(graph: bytes, count: int) -> bytes:
 
 
 class _Unrolling:
-    """Goes through the nodes in order.
+    """Rewrite the nodes in order.
 
     Attributes:
         pieces: of each tensor with an axis of photographs, the names of theirs.
@@ -287,7 +287,7 @@ class _Unrolling:
 
 
 def not_ours(path: str | Path) -> UserError:
-    """What to say of a file that cannot be used."""
+    """The error for a file that cannot be used."""
     return UserError(
         f"{path} is not a whole ONNX file of ours; write it with python -m models.export"
     )

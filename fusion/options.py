@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """As the command line has them.
+    """Options of the command line.
 
     Attributes:
         order: of the frames: "name", "time" or "focus".

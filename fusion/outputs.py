@@ -30,7 +30,7 @@ MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
 
 
 def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
-    """Of the fused image: by default of a type that holds its pixels exactly.
+    """File of the fused image: by default of a type that holds its pixels exactly.
 
     Raises:
         UserError: the format cannot hold them.
@@ -49,7 +49,7 @@ def writing_memory(options: Options, size: tuple[int, int]) -> int:
 
 
 def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
-    """Refuse to overwrite files of the user's with those of a stack.
+    """Refuse to overwrite the user's files with a stack's results.
 
     Raises:
         UserError: a photograph that is fused has the name of a result, or a folder has, or the
@@ -102,7 +102,7 @@ class Outputs:
     _shown: list[Image.Image] = field(default_factory=list)
 
     def observe(self, step: Step) -> None:
-        """Take note of a frame, as :func:`fusion.fuse.fuse` reports it."""
+        """Observe a frame, as :func:`fusion.fuse.fuse` reports it."""
         if self.options.steps:
             start = self.folder / self._name("Steps") / f"{step.frame:03}"
             aligned = Path(f"{start}-Aligned").with_suffix(Path(self.result).suffix)
@@ -142,7 +142,7 @@ class Outputs:
         return f"{self.result.rpartition('Fusion.')[0]}{kind}"
 
     def _animate(self, path: Path, result: Image.Image) -> None:
-        """The frames one after another, then the result for a while, again and again."""
+        """An animation: the frames one after another, then the result for a while, in a loop."""
         times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
         first, *others = [*self._shown, result]
         first.save(path, save_all=True, append_images=others, duration=times, loop=0, quality=85)
@@ -169,5 +169,5 @@ def small(image: np.ndarray) -> Image.Image:
 
 
 def _spread(count: int, most: int) -> set[int]:
-    """At most so many numbers below ``count``, evenly spread, the first and the last among them."""
+    """Choose numbers below ``count``, evenly spread, with the first and the last."""
     return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())

@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Files that make no pair, or a pair that cannot be fused, and why."""
+    """Files that make no pair, or a pair that cannot be fused, with the reason."""
 
     files: tuple[Path, ...]
     error: str
@@ -89,7 +89,7 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
 
 
 def name_pair(image1: str | Path, image2: str | Path) -> Pair:
-    """The pair of two given files, named after what their names have in common.
+    """Pair two given files under the common part of their names.
 
     ``x-A.png``, ``x-B.jpg`` give x; ``shelf-near.jpg``, ``shelf-far.jpg`` give shelf; names with
     nothing in common but letters are joined: ``IMG_0012-IMG_0013``.
@@ -113,7 +113,7 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
 
 
 def is_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, by links or otherwise; False if one is not there."""
+    """Whether two paths lead to the same file, through links too; False if one is missing."""
     try:
         return path == other or path.samefile(other)
     except OSError:
@@ -121,7 +121,7 @@ def is_same(path: Path, other: Path) -> bool:
 
 
 def _may_be_image(path: Path) -> bool:
-    """Images, and types that nobody knows (raw formats): to be named rather than passed over."""
+    """Whether a file is an image, or of a type to name rather than pass over (unknown raw)."""
     kind = mimetypes.guess_type(path.name)[0]
     return not path.name.startswith(".") and (kind is None or kind.startswith("image/"))
 

@@ -16,7 +16,7 @@ PATIENCE = timedelta(days=7)  # a rank may wait for another that works on its la
 
 
 class Ranks:
-    """This process among those that share the work, in a ``with``; alone without torchrun.
+    """The group of processes that share the work, as a context; one without torchrun.
 
     Attributes:
         rank: of this process, from 0.
@@ -48,7 +48,7 @@ class Ranks:
             yield number
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, in each; waits for the slowest.
+        """Gather the values of all processes in each; waits for the slowest.
 
         Raises:
             UserError: a process was lost.

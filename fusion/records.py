@@ -19,7 +19,7 @@ from utils.errors import UserError
 
 
 def made_from(source: Source, options: Options, weights: Path) -> dict:
-    """What decides the results of a stack: its files, the options and the weights.
+    """Fingerprint of a stack's results: its files, the options and the weights.
 
     Raises:
         UserError: the weights cannot be read.
@@ -35,7 +35,7 @@ def made_from(source: Source, options: Options, weights: Path) -> dict:
 
 
 def _state(path: Path) -> dict:
-    """What tells whether a file has changed; of one that is not there, its name alone."""
+    """State of a file, by which a change is noticed; its name alone if it is missing."""
     try:
         stat = path.stat()
     except OSError:
@@ -59,7 +59,7 @@ def save(output: Path, report: dict, origin: dict) -> None:
 
 
 def finished(output: Path, name: str, origin: dict) -> dict | None:
-    """The report of a stack that is finished: made from the same, and its results are there."""
+    """The report of a finished stack: same fingerprint, and its results exist."""
     try:
         record = json.loads(_path(output, name).read_text(encoding="utf-8"))
         done = record["made_from"] == origin
@@ -70,7 +70,7 @@ def finished(output: Path, name: str, origin: dict) -> dict | None:
 
 
 def check_stack(output: Path, name: str) -> None:
-    """Raise a :class:`UserError` if a stack's result would replace one that no stack gave."""
+    """Raise a :class:`UserError` if a stack's result would replace a file of another origin."""
     results = [
         path for suffix in FORMATS.values() if (path := output / f"{name}-Fusion{suffix}").exists()
     ]

@@ -25,7 +25,7 @@ RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
 
 
 class Source(NamedTuple):
-    """A stack by its files, before these are looked into.
+    """A stack by its files, not yet opened.
 
     Attributes:
         name: of its results.
@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A frame of a stack, and what its header says."""
+    """A frame of a stack with its header."""
 
     path: Path
     page: int  # of a multi-page TIFF, from 0
@@ -74,7 +74,7 @@ class Stack(NamedTuple):
 
 
 def find_stack(inputs: Sequence[str | Path]) -> Source:
-    """The stack that a folder, a multi-page TIFF or a list of files makes.
+    """Find the stack in a folder, a multi-page TIFF or a list of files.
 
     A stack of a folder or a TIFF is named after it, one of files after what their names begin with
     (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder.
@@ -258,7 +258,7 @@ def _check_types(source: Source) -> None:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What lies in a folder, in natural order, without hidden files.
+    """List a folder in natural order, without hidden files.
 
     Raises:
         UserError: the folder is missing or unreadable.
@@ -273,6 +273,6 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> tuple:
-    """Numbers by their value: frame 2 before frame 10."""
+    """Key of natural order: frame 2 before frame 10."""
     parts = re.split(r"([0-9]+)", path.name.casefold())
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)

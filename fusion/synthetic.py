@@ -52,7 +52,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class SyntheticStack:
-    """A stack and what is true about it; H×W is the size of each frame.
+    """A stack with its ground truth; H×W is the size of each frame.
 
     Attributes:
         frames: N frames (H, W, 3) uint8 or uint16, each rendered anew at each access.
@@ -206,7 +206,7 @@ class Scene:
         return depth[inside, inside]
 
     def _tiles(self) -> Iterator[tuple[Window, Window]]:
-        """Tiles of what is rendered, and what has to be seen of the canvas for each."""
+        """Tiles of the rendering, and the window of the canvas that each needs."""
         height, width = self.size
         for tile in squares((slice(0, height), slice(0, width)), TILE):
             yield tile, tuple(slice(s.start, s.stop + 2 * self.reach) for s in tile)
@@ -227,7 +227,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Frames(Sequence):
-    """The photographs of a scene, each rendered when it is asked for.
+    """The photographs of a scene, each rendered on demand.
 
     Attributes:
         scene: on a canvas with room for the motions.
@@ -331,6 +331,6 @@ def _disk(radius: float) -> Tensor | None:
 
 
 def _stored(image: np.ndarray, dtype: type) -> np.ndarray:
-    """Values in [0, 1] as a file holds them."""
+    """Quantise values in [0, 1] as a file does."""
     limit = np.iinfo(dtype).max
     return np.rint(np.clip(image, 0, 1) * np.float32(limit)).astype(dtype)

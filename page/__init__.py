@@ -1,4 +1,4 @@
-"""The page of ``app.py``, which tells nobody of its use."""
+"""The page of ``app.py``; telemetry is disabled."""
 
 import os
 

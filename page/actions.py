@@ -1,4 +1,4 @@
-"""What the page does when somebody chooses files, fuses, compares and leaves."""
+"""Event handlers: choose files, fuse, compare, leave."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Actions:
         self._worker = ThreadPoolExecutor(1, "fusion")
 
     def note(self, files: list[dict] | None, request: gr.Request) -> None:
-        """Remember whose the files are that were chosen."""
+        """Assign chosen files to their visitor's session."""
         self.sessions.note(request.session_hash, _paths(files))
 
     def look(self, files: list[dict] | None) -> None:
-        """Say at once what is wrong with files that were chosen."""
+        """Check chosen files at once."""
         paths = _paths(files)
         with _plainly(paths):
             check(paths, self.limits, least=0)
@@ -43,7 +43,7 @@ class Actions:
         request: gr.Request,
         bar: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> tuple:
-        """Fuse files; returns what the page shows, in its order."""
+        """Fuse files; returns the values of the page's outputs."""
         paths, session = _paths(files), request.session_hash
         self.sessions.note(session, paths)
         with _plainly(paths):
@@ -99,7 +99,7 @@ def _paths(files: list[dict] | None) -> list[Path]:
 
 @contextlib.contextmanager
 def _plainly(paths: Sequence[Path]) -> Iterator[None]:
-    """Errors name files as the visitor does, not by where they lie on the server."""
+    """Name files in errors as the visitor does, without server paths."""
     try:
         yield
     except (UserError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Uploads to results: what the command line does, and pictures of it for the browser."""
+"""Fuse uploads as the command line does, and make previews for the browser."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Result:
 
 
 class Fuser:
-    """The trained cascade, with the same weights in the same form as the command line has.
+    """The trained cascade, the same as the command line's.
 
     Args:
         weights, device: as the command line has them.
@@ -103,7 +103,7 @@ def _summary(
     count: int,
     notes: Sequence[str] = (),
 ) -> str:
-    """What was done, and what is to be said of it; ``names`` are of the photographs that were used
+    """The outcome and its message; ``names`` are of the photographs that were used
     of ``count``."""
     height, width = fused.shape[:2]
     palette = colored(np.arange(count), count).tolist()
@@ -120,7 +120,7 @@ def _summary(
 
 
 def _show(path: Path, image: np.ndarray) -> Path:
-    """Write an image for the browser: 8 bits, no larger than is shown.
+    """Write a preview: 8 bits, no larger than shown.
 
     Args:
         image: (H, W, 3) or (H, W), uint8, uint16 or floating point in [0, 1].

@@ -1,4 +1,4 @@
-"""What is refused before Gradio sees it, and what browsers are told not to do."""
+"""Requests refused before Gradio sees them, and security headers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from page.limits import FULL_DISK, MEGA, Limits
 from page.sessions import Sessions
 from utils.errors import is_full
 
-# The page needs nothing from other servers, so that it works offline and tells nobody of its use.
+# The page fetches nothing from other servers: it works offline, and telemetry is disabled.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -133,7 +133,7 @@ class Guard:
 
 
 def own_names() -> set[str]:
-    """What this machine is called, in lower case."""
+    """Names of this machine in lower case."""
     name = socket.gethostname().lower()
     return {"localhost", name, f"{name}.local"}
 
@@ -143,7 +143,7 @@ def _is_upload(request: Request) -> bool:
 
 
 class _Patient:
-    """Receives a request whose parts have to come in time.
+    """Receive a request with time-outs.
 
     Raises:
         asyncio.TimeoutError: they do not.
@@ -163,7 +163,7 @@ class _Patient:
 
 
 class _Answer:
-    """Sends an answer with what browsers are told; says why where Gradio does not."""
+    """Send a response with security headers, and a reason where Gradio gives none."""
 
     def __init__(self, send: Send):
         self.send, self.started, self.events = send, False, False

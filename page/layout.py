@@ -1,4 +1,4 @@
-"""What is on the page."""
+"""Layout of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page takes, checked on the server before a pixel is decoded."""
+"""Limits of uploads, checked on the server before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Limits:
 
 
 def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
-    """Look at the names, sizes and heads of files, of which there must be so many at least.
+    """Check number, names, sizes and headers of files.
 
     Raises:
         UserError: there are too few or too many, one is of another type, broken or too large, or

@@ -1,4 +1,4 @@
-"""The page as a server: its folder, its bounds, its start and end."""
+"""Serve the page: its folder, limits, start and end."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _sweep(sessions: Sessions, ended: threading.Event) -> None:
 
 
 def _hang_up(server: uvicorn.Server, ended: threading.Event) -> None:
-    """Close connections that ask for nothing, or never finish asking; uvicorn waits for ever."""
+    """Close connections that send no request or never finish one; uvicorn waits for ever."""
     since: dict = {}  # of those that are not being answered, the time
     while not ended.wait(HALF_OPEN / 4):
         now, connections = time.monotonic(), list(server.server_state.connections)

@@ -1,4 +1,4 @@
-"""What each open page keeps on disk, and its removal."""
+"""Visitors' files on disk: their quota and their removal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Sessions:
                     session.uploads[path] = path.stat().st_mtime_ns
 
     def begin(self, name: str) -> Path:
-        """An empty folder for the next results of a session; the last ones are removed."""
+        """Make an empty folder for a session's next results; remove the last ones."""
         with self._lock:
             session = self._open.setdefault(name, _Session())
             _remove(session.folder)
@@ -101,7 +101,7 @@ class Sessions:
                             path.rmdir() if path.is_dir() else path.unlink()
 
     def reserve(self, size: int, limit: int) -> bool:
-        """Keep room for an upload of so many bytes; False if there is not that much."""
+        """Reserve room for an upload; False if there is not enough."""
         with self._lock:
             if self.size() + self._coming + size > limit:
                 return False
@@ -109,12 +109,12 @@ class Sessions:
             return True
 
     def release(self, size: int) -> None:
-        """An upload for which room was kept is there, or has ended."""
+        """Release the room reserved for an upload."""
         with self._lock:
             self._coming -= size
 
     def size(self) -> int:
-        """Bytes on disk, of all sessions."""
+        """Bytes on disk of all sessions."""
         total = 0
         for path in self._paths():
             with contextlib.suppress(FileNotFoundError):
@@ -122,7 +122,7 @@ class Sessions:
         return total
 
     def _paths(self) -> Iterator[Path]:
-        """All files and folders, a folder after what is in it; any may be gone by now."""
+        """All files and folders, contents first; any may have vanished."""
         for folder, folders, files in os.walk(self.root, topdown=False):
             yield from (Path(folder, name) for name in (*files, *folders))
 

@@ -1,4 +1,4 @@
-"""What scripts share: their options, and how they end on an error that a user can mend."""
+"""What scripts share: their options, and clean exits on user errors."""
 
 from __future__ import annotations
 
