@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import re
 import secrets
@@ -64,6 +65,14 @@ def clear(folder: Path, name: str = "*") -> None:
         if UNFINISHED.fullmatch(path.name):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def write_json(path: str | Path, value: dict) -> None:
+    """Write JSON as UTF-8, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with atomic_path(path) as temporary:
+        # Names that are not UTF-8 have lone surrogates; JSON escapes them with a backslash too.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def append(path: Path, line: str) -> None:

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from utils.atomic import atomic_path
 from utils.errors import UserError
 from utils.formats.exif import BROKEN
-from utils.formats.photo import LARGEST, Metadata, Photo, Probe
+from utils.formats.photo import LARGEST, Metadata, Photo, Probe, white
 from utils.paths import check_regular
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "check_writable",
     "probe",
     "read_photo",
+    "white",
     "write_photo",
     "write_png",
 ]

@@ -73,6 +73,11 @@ class Probe:
     taken: datetime | None = None
 
 
+def white(dtype: np.dtype) -> float:
+    """The value of white: 1 of floating point, otherwise the largest of the type."""
+    return 1.0 if np.issubdtype(dtype, np.floating) else float(np.iinfo(dtype).max)
+
+
 def make_photo(samples: np.ndarray, metadata: Metadata) -> Photo:
     """Tell colours and transparency apart; nothing is copied that is in place already.
 
@@ -111,10 +116,9 @@ def full_range(samples: np.ndarray, largest: int) -> np.ndarray:
 
 def unmultiplied(samples: np.ndarray) -> np.ndarray:
     """Colours of (H, W, C) samples that are stored multiplied by their last channel, alpha."""
-    white = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
-    alpha = samples[..., -1:]
-    colours = samples[..., :-1] * (np.float32(white) / np.maximum(alpha, np.float32(1e-6)))
-    colours = np.clip(colours, 0, white)
+    most, alpha = white(samples.dtype), samples[..., -1:]
+    colours = samples[..., :-1] * (np.float32(most) / np.maximum(alpha, np.float32(1e-6)))
+    colours = np.clip(colours, 0, most)
     if samples.dtype.kind == "u":
         colours = colours.round()
     return np.concatenate([colours.astype(samples.dtype), alpha], axis=2)
