@@ -1,9 +1,9 @@
 """Register the frames of a focus stack to one another, and match their exposure.
 
-Frames that are neighbours in the stack share sharp parts, distant ones may not; so each frame is
-registered to the one before (:mod:`fusion.motion`), and the motions are chained to the middle one.
-Of the frames before, only the last two are kept, reduced: memory does not depend on their number.
-The exposure of all is brought to the median of the frames: one that is wrong changes nothing.
+Neighbours in the stack share sharp parts, distant frames may not. So each frame is registered to
+the one before (:mod:`fusion.motion`), and the motions are chained to the middle one. Only the last
+two frames are kept, reduced: memory does not depend on their number. Exposure is matched to the
+median of the frames, so that a single wrong one changes nothing.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from fusion.motion import MOTIONS, Small, compare, corners_of, find_gain, find_m
 from fusion.windows import Window
 
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
-STILL = 0.02  # pixels: a frame that has moved by less stays as it is
-SHARP = 0.1  # of the stack's best detail: a frame that reaches it nowhere is blurred everywhere
+STILL = 0.02  # pixels: smaller motions are ignored
+SHARP = 0.1  # of the stack's best detail: a frame below it everywhere counts as blurred
 BLURRED = "it is blurred everywhere"
-SCENES = 3  # kept apart at most, where frames do not match one another
+SCENES = 3  # at most: groups of frames that match one another but not the other groups
 
-# What is worth a word about a frame
+# Limits beyond which a frame gets a warning
 OTHER_BRIGHTNESS = 1.25  # times as bright as the median, or that much darker
 OTHER_COLOR = 1.2  # between channels
 OTHER_CONTRAST = 0.3  # stops, between its dark and bright places, against each neighbour
-STRANGE = 0.25  # of the places with detail: no neighbour shows the same there
+STRANGE = 0.25  # share of the detail that no neighbour has
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Motion and exposure of a frame against the reference.
+    """Motion and exposure of a frame against the reference frame.
 
     Attributes:
         matrix: 3×3, maps pixel coordinates (x, y, 1) of the reference to the frame's; None if the
             frame is left out.
         gain: (3,) factors on the frame's stored R, G, B values that match the median of the frames.
         reason: why it is left out, or None.
-        warning: in what it differs from the other frames, or None.
+        warning: how it differs from the other frames, or None.
     """
 
     matrix: np.ndarray | None
@@ -52,21 +52,18 @@ class Registration:
 
 @dataclass
 class _Place:
-    """How a frame lies on the first one of its scene, see :class:`Registration`; and in how much
-    it differs from the most similar of its neighbours, see :mod:`fusion.motion`."""
+    """Motion and gain of a frame against the first one of its scene; and how much it differs from
+    the most similar of its neighbours, see :mod:`fusion.motion`."""
 
     matrix: np.ndarray
     gain: np.ndarray
     strange: float = 1.0
     bend: float = np.inf
 
-    def note(self, strange: float, bend: float) -> None:
-        self.strange, self.bend = min(self.strange, strange), min(self.bend, bend)
-
 
 @dataclass
 class _Scene:
-    """A scene: frames each of which matches one of the two before it."""
+    """Frames that match one another: each matches one of the two before."""
 
     last: list[tuple[Small, _Place]]
     places: dict[int, _Place]
@@ -82,14 +79,13 @@ def register(
     """Find the motion of each frame against the reference, and its exposure against the median.
 
     Args:
-        frames: (H, W, 3) uint8, uint16 or float32, equally large; each is read once, in order, and
-            only small versions are kept.
+        frames: (H, W, 3) uint8, uint16 or float32, of one size; each is read once, in order.
         motion: "translation", "similarity" (shift, rotation and scale: what a hand and focus
             breathing do), "affine" or "homography".
         exposure: match exposure and white balance by a gain for each channel.
-        reference: number of the frame that stays as it is; by default the middle one of those that
+        reference: number of the frame that is not moved; by default the middle one of those that
             match one another.
-        progress: goes through frame numbers with a bar.
+        progress: wraps the frame numbers in a progress bar.
 
     Returns:
         A registration for each frame. One that does not correlate with its neighbours, or is
@@ -126,28 +122,30 @@ def register(
     ]
 
 
-def warp(
-    image: np.ndarray, registration: Registration, size: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Warp a frame to the reference.
+def warp(image: np.ndarray, registration: Registration, area: Window | None = None) -> np.ndarray:
+    """Warp a frame onto the reference.
 
     Args:
-        image: (H, W, 3) uint8, uint16 or float32 in [0, 1].
+        image: (H, W) or (H, W, 3) uint8, uint16 or float32 in [0, 1].
         registration: with a matrix.
-        size: (h, w) of the result, by default the frame's.
+        area: rows and columns of the reference to return, by default all.
 
     Returns:
-        (h, w, 3) of the same type; beyond the frame its edge pixels. The frame itself if there is
-        nothing to do.
+        (h, w, …) of the same type; beyond the frame its edge pixels are repeated. The frame itself
+        if there is nothing to do.
     """
-    size = image.shape[:2] if size is None else size
-    still = np.array_equal(registration.matrix, np.eye(3)) and size == image.shape[:2]
-    if not still:
-        # Lanczos keeps the finest detail, by which frames are told apart.
+    still = np.array_equal(registration.matrix, np.eye(3))
+    if still and area is not None:
+        image = np.ascontiguousarray(image[area])
+    elif not still:
+        height, width = image.shape[:2]
+        rows, columns = area or (slice(0, height), slice(0, width))
+        offset = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
+        # Lanczos keeps the finest detail, which tells frames apart.
         image = cv2.warpPerspective(
             image,
-            registration.matrix,
-            size[::-1],
+            registration.matrix @ offset,
+            (columns.stop - columns.start, rows.stop - rows.start),
             flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
@@ -161,8 +159,8 @@ def warp(
 def common_area(registrations: Sequence[Registration], size: tuple[int, int]) -> Window:
     """Rows and columns of the reference that every registered frame shows.
 
-    The rectangle is the largest about the middle of what is shown: borders are cut by whole
-    rows and columns until each of its corners lies in all frames. It can be empty.
+    Borders are cut by whole rows and columns until each corner lies in all frames. The area can be
+    empty.
     """
     height, width = size
     top, left, bottom, right = 0.0, 0.0, height - 1.0, width - 1.0
@@ -173,15 +171,15 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
         (x0, y0), (x1, y1), (x2, y2), (x3, y3) = cv2.perspectiveTransform(corners_of(size), back)[0]
         top, bottom = max(top, y0, y1), min(bottom, y2, y3)
         left, right = max(left, x0, x3), min(right, x1, x2)
-    margin = 1e-3  # a still frame shows all of the reference, but for rounding
+    margin = 1e-3  # for rounding errors
     rows = slice(int(np.ceil(top - margin)), int(np.floor(bottom + margin)) + 1)
     columns = slice(int(np.ceil(left - margin)), int(np.floor(right + margin)) + 1)
     return rows, columns
 
 
 def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
-    """Add a frame to the scene whose last frame it matches, or else to the scenes as a new one;
-    and say why it does not match the largest."""
+    """Add a frame to the scene whose last frames it matches, or start a new one; return why it does
+    not match the largest scene."""
     why = "it does not match the other frames"
     for scene in sorted(scenes, key=lambda scene: -len(scene.places)):
         for before, there in reversed(scene.last):
@@ -203,20 +201,20 @@ def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposur
 
 
 def _compare(scene: _Scene, frame: Small, place: _Place) -> None:
-    """Note how a frame differs from the last ones of its scene, and they from it."""
+    """Record how a frame and the last ones of its scene differ."""
     for before, there in scene.last:
         between = place.matrix @ np.linalg.inv(there.matrix)
         strange = compare(before, frame, between).strange
         bend = find_gain(before, frame, between)[1]
-        place.note(strange, bend)
-        there.note(strange, bend)
+        for one in (place, there):
+            one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
 
 
 def _against(
     reference: _Place, place: _Place, middle: np.ndarray, size: tuple[int, int]
 ) -> Registration:
-    """A frame against the reference, its gain against ``middle``; motions and gains that are none
-    but for noise become none."""
+    """A frame against the reference, its gain against ``middle``; motions and gains within noise
+    are dropped."""
     matrix = place.matrix @ np.linalg.inv(reference.matrix)
     gain = place.gain / middle
     corners = corners_of(size)
@@ -228,7 +226,7 @@ def _against(
 
 
 def _warning(place: _Place, gain: np.ndarray) -> str | None:
-    """Warn how a frame differs from the others."""
+    """How a frame differs from the others, if it does."""
     said = []
     brightness = 1 / float(np.median(gain))
     if max(brightness, 1 / brightness) > OTHER_BRIGHTNESS:
@@ -244,7 +242,7 @@ def _warning(place: _Place, gain: np.ndarray) -> str | None:
 
 
 def _blurred(details: Sequence[np.ndarray]) -> list[bool]:
-    """Whether each frame is nowhere nearly as sharp as the sharpest of them."""
+    """Which frames are nowhere nearly as sharp as the sharpest frame is there."""
     sharpest = np.maximum(np.maximum.reduce(details), 1e-12)
     return [bool((detail / sharpest).max() < SHARP) for detail in details]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from fusion import records
-from fusion.alpha import of_stack
+from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
-from fusion.frames import BrokenFrame, Frames
+from fusion.frames import BrokenFrame, Frames, widened
 from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
 from fusion.options import Options
 from fusion.order import by_focus
@@ -22,11 +24,11 @@ from fusion.report import describe
 from fusion.stack_files import Source, Stack, look_into
 from utils.atomic import atomic_files
 from utils.errors import UserError
-from utils.images import Photo
+from utils.images import Photo, white
 
 
 class Plan(NamedTuple):
-    """The frames of a stack in order, the file of the result, and the bytes of memory it takes."""
+    """The frames of a stack in order, the file of the result, and the bytes of memory needed."""
 
     stack: Stack
     result: Path
@@ -36,13 +38,12 @@ class Plan(NamedTuple):
 def plan(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> Plan:
-    """Plan a stack; nothing is written.
+    """Check whether a stack can be fused, and order its frames; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
     """
-    strict = options.strict or source.pair
-    stack = look_into(source, options.order, SMALLEST, strict)
+    stack = look_into(source, options.order, SMALLEST, options.strict or source.pair)
     result = result_path(output, source.name, options.format, stack.dtype)
     check_free(result, options, source.files)
     check = records.check_pair if source.pair else records.check_stack
@@ -60,7 +61,7 @@ def plan(
             try:
                 order = by_focus(images, progress(range(len(images)), "ordering"))
             except BrokenFrame as error:
-                stack = without(stack, error, source, options)
+                stack = _without(stack, error, source, options)
                 continue
         return Plan(Stack([stack.frames[i] for i in order], stack.problems), result, needed)
     return Plan(stack, result, needed)
@@ -69,7 +70,7 @@ def plan(
 def outline(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> str:
-    """What :func:`fuse_stack` would do with a stack; nothing is written.
+    """Describe what :func:`fuse_stack` would do with a stack; nothing is written.
 
     Raises:
         UserError: the stack cannot be fused as it is asked for.
@@ -94,7 +95,7 @@ def fuse_stack(
     progress: Progress,
     observe: Callable[[Step], None] | None = None,
 ) -> dict:
-    """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
+    """Fuse a stack and write its results, all or none; returns :func:`fusion.report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
     ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`.
@@ -108,20 +109,20 @@ def fuse_stack(
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
-                watched = [outputs.observe] * (options.steps or options.preview)
-                observers = [*watched, *([observe] if observe else [])]
+                observers = [outputs.observe] * (options.steps or options.preview)
+                observers += [observe] if observe else []
                 fusion = _fuse(backend, images, source, options, observers, progress)
-                alpha = of_stack(images, fusion)
+                alpha = _common_alpha(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
             seconds = time.perf_counter() - started
             return describe(source, stack, fusion, files, seconds)
         except BrokenFrame as error:
-            stack = without(stack, error, source, options)
+            stack = _without(stack, error, source, options)
 
 
-def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """Drop a frame that cannot be decoded.
+def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
+    """The stack without a frame that cannot be decoded.
 
     Raises:
         UserError: with ``options.strict``, of a pair, or if fewer than two are left.
@@ -140,9 +141,13 @@ def _fuse(
     images: Frames,
     source: Source,
     options: Options,
-    observers: Sequence[Callable[[Step], None]],
+    observers: list[Callable[[Step], None]],
     progress: Progress,
 ) -> Fusion:
+    """Fuse the frames of a stack; a ValueError, or with ``strict`` an unused frame, is a UserError.
+
+    ``observers`` are called for each frame.
+    """
     limit = options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
@@ -169,3 +174,20 @@ def _fuse(
         if options.strict and not report.used:
             raise UserError(f"{frame}: {report.reason}")
     return replace(fusion, shuffled=fusion.shuffled and options.order != "focus")
+
+
+def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
+    """The least alpha of all frames at each pixel of the result, (h, w); None if all are opaque.
+
+    The frames are read once more.
+    """
+    if not images.transparent:
+        return None
+    common = None
+    for number, frame in enumerate(fusion.frames):
+        alpha = images.photo(number).alpha if frame.used else None
+        if alpha is not None:
+            place = Registration(np.array(frame.matrix), np.ones(3))
+            alpha = warp(widened(alpha, fusion.image.dtype), place, fusion.area)
+            common = alpha if common is None else np.minimum(common, alpha)
+    return None if common is None or common.min() == white(common.dtype) else common

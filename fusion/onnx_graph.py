@@ -1,53 +1,44 @@
-"""Steps of the cascade as graphs of their own, cut out of the one that :mod:`models.export` wrote.
+"""Cut the graph that :mod:`models.export` wrote into the steps of the cascade, and unroll them.
 
-Needs no PyTorch: ONNX Runtime computes all of a graph, even what is not asked for.
+Steps need graphs of their own, since ONNX Runtime computes all of a graph, requested or not.
 
-:func:`unrolled` rewrites a graph for any number of photographs to one for N: each photograph as a
-tensor of its own, and what is common to all once. ONNX Runtime then keeps features in the layout
-that its convolutions like best, and adds and activates in them; it also reduces very slowly over
-a short first axis. The time is halved.
+:func:`unrolled` rewrites a graph for any number of photographs to one for N, with a tensor for each
+photograph; what they have in common is computed once. ONNX Runtime then keeps features in the
+layout its convolutions prefer, and fuses additions and activations into them; it also reduces very
+slowly over a short first axis. Together this halves the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import NodeProto, helper, numpy_helper
+from onnx.utils import Extractor
 
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from fusion.backends import Part
 
 # Nodes that keep the size of features, or change it by 2.
 SMOOTH = (
     *("Squeeze", "Conv", "Sum", "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Clip"),
     *("Max", "Min", "Abs", "Neg", "Resize"),
 )
-SETS = "photographs"  # what models.export calls an axis of all photographs
-
-
-class Part(NamedTuple):
-    """A part of the graph, by the names of what goes in and what comes out."""
-
-    inputs: list[str]
-    output: str
+SETS = "photographs"  # name that models.export gives the axis of all photographs
 
 
 def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
-    """Cut parts out of an ONNX file, each serialised; parts it does not have are left out.
+    """Cut parts out of an ONNX file, each serialised; parts that it does not have are left out.
 
     Raises:
-        UserError: onnx is not installed, or the file is missing, broken or none of ours.
+        UserError: the file is missing, broken or not written by :mod:`models.export`.
     """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-        from onnx.utils import Extractor
-    except ImportError as error:
-        raise UserError(
-            f"{path} needs {error.name}: pip install onnx onnxruntime, or give safetensors weights"
-        ) from error
     try:
         model = onnx.load(path)
         outputs = {output.name for output in model.graph.output}
@@ -67,38 +58,36 @@ def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
 
 
 def unrolled(graph: bytes, count: int) -> bytes:
-    """A graph of :func:`cut` for ``count`` photographs; itself if it takes no other number.
+    """A graph of :func:`cut` for ``count`` photographs; unchanged if their number is fixed.
 
     An input with an axis of photographs becomes one for each: ``name.0``, ``name.1`` …, (1, C, H,
-    W); outputs stay as they were.
+    W); outputs stay as they are.
     """
-    import onnx
-
     model = onnx.load_from_string(graph)
     unrolling = _Unrolling(model, count)
     return unrolling.model.SerializeToString() if unrolling.pieces else graph
 
 
 class _Unrolling:
-    """Rewrite the nodes in order.
+    """Rewrites the nodes in order.
 
     Attributes:
-        pieces: of each tensor with an axis of photographs, the names of theirs.
-        sums: the sum of a set by the name of its mean.
-        layers: of two photographs, by its output: convolutions of each and of their mean, both of
-            one kernel, that are added; ``left`` are their outputs.
+        pieces: for each tensor with an axis of photographs, the name of the tensor of each.
+        sums: the name of the sum over all photographs, by the name of their mean.
+        layers: for two photographs, by output: a convolution of each and one of their mean, of one
+            kernel size, that are added; ``left`` are the outputs of the convolutions.
+        flat: tensors (N, H, W), in which photographs are the channels.
+        known: means and differences that are computed already.
     """
 
-    def __init__(self, model, count: int):
-        from onnx import numpy_helper
-
+    def __init__(self, model: onnx.ModelProto, count: int):
         self.model, self.count = model, count
         self.pieces: dict[str, list[str]] = {}
         self.sums: dict[str, str] = {}
         self.layers: dict[str, tuple[NodeProto, NodeProto]] = {}
         self.left: set[str] = set()
-        self.flat: set[str] = set()  # (N, H, W): the photographs are the channels
-        self.known: set[str] = set()  # means and differences that are computed
+        self.flat: set[str] = set()
+        self.known: set[str] = set()
         self.nodes: list[NodeProto] = []
         self.arrays = {x.name: x for x in model.graph.initializer}
         again = {  # equal weights are stored once
@@ -129,7 +118,7 @@ class _Unrolling:
         model.graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
 
     def _pairs(self, nodes: Sequence[NodeProto]) -> None:
-        """Find layers of two photographs that cost two convolutions instead of three."""
+        """Find layers that take two convolutions for two photographs instead of three."""
         made = {name: node for node in nodes for name in node.output}
         for node in nodes:
             parts = [made[name] for name in node.input if name in made]
@@ -140,13 +129,13 @@ class _Unrolling:
                 if not mean or mean.op_type != "ReduceMean" or mean.input[0] != own.input[0]:
                     continue
                 shapes = {self.array(part.input[1]).shape for part in parts}
-                if len(shapes) == 1 and shapes.pop()[-1] > 1:  # what is saved is more than added
+                if len(shapes) == 1 and shapes.pop()[-1] > 1:  # otherwise it saves nothing
                     self.layers[node.output[0]] = own, common
                     self.left |= {own.output[0], common.output[0]}
 
     def _pair(self, output: str) -> None:
-        """A layer from the sum and the difference of two photographs: the difference of what comes
-        out depends on that of what goes in alone."""
+        """Compute a layer from the sum and the difference of two photographs: the difference of
+        its outputs depends on that of its inputs alone."""
         own, common = self.layers[output]
         first, second = self.pieces[own.input[0]]
         weight, other = (self.array(node.input[1]) for node in (own, common))
@@ -165,19 +154,15 @@ class _Unrolling:
             self._plus(same, less, sign, len(weight), name)
 
     def _plus(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
-        """one + sign·two, as a convolution: what is added to that, and an activation of it, ONNX
-        Runtime does at once."""
-        import numpy as np
-
+        """one + sign·two by a convolution, into which ONNX Runtime fuses additions and
+        activations that follow."""
         weight = self._constant(f"{sign}.{channels}", np.full((channels, 1, 1, 1), sign))
         signed = self._emit("Conv", [two, weight], f"{output}.signed", group=channels)
         self._emit("Add", [signed, one], output)
 
     def _tell_sizes(self) -> None:
-        """Name heights and widths, by which ONNX Runtime knows that features are of one size and
-        adds them within a convolution."""
-        from onnx import TensorProto, helper
-
+        """Name heights and widths, to tell ONNX Runtime that features have one size and can be
+        added within a convolution."""
         del self.model.graph.value_info[:]
         level: dict[str, int] = {}
         for node in self.nodes:
@@ -192,10 +177,10 @@ class _Unrolling:
             for name in node.output:
                 level[name] = found
                 sizes = [1, None, f"rows {found}", f"columns {found}"]
-                info = helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
+                info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes)
                 self.model.graph.value_info.append(info)
 
-    def _input(self, entry) -> None:
+    def _input(self, entry: onnx.ValueInfoProto) -> None:
         self.pieces[entry.name] = [f"{entry.name}.{i}" for i in range(self.count)]
         self.model.graph.input.remove(entry)
         for name in self.pieces[entry.name]:
@@ -205,14 +190,10 @@ class _Unrolling:
             piece.type.tensor_type.shape.dim[0].dim_value = 1
 
     def _emit(self, kind: str, inputs: list[str], output: str, **attributes) -> str:
-        from onnx import helper
-
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def _constant(self, name: str, array) -> str:
-        from onnx import numpy_helper
-
+    def _constant(self, name: str, array: np.ndarray) -> str:
         if name not in self.arrays:
             self.arrays[name] = numpy_helper.from_array(array.astype("f4"), name)
         return name
@@ -228,7 +209,7 @@ class _Unrolling:
             pass
         elif not sets:
             self._common(node)
-        elif node.op_type == "Shape":  # of which height and width are used
+        elif node.op_type == "Shape":  # only height and width are used
             self._copy(node, 0, node.output)
         elif node.op_type.startswith("Reduce") and over:
             self._reduce(node)
@@ -243,7 +224,7 @@ class _Unrolling:
                     self.flat.add(name)
 
     def _copy(self, node: NodeProto, i: int, outputs: Sequence[str]) -> None:
-        """A node for photograph ``i``."""
+        """Repeat a node for photograph ``i``."""
         inputs = [self.pieces[name][i] if name in self.pieces else name for name in node.input]
         self._repeat(node, inputs, outputs)
 
@@ -261,9 +242,7 @@ class _Unrolling:
         self._emit(kind, self.pieces[node.input[0]], output)
 
     def _mean(self, name: str) -> str:
-        """A name that is computed; means are where they are asked for."""
-        import numpy as np
-
+        """Compute a mean on first use; returns the name."""
         if name in self.sums and name not in self.known:
             self.known.add(name)
             part = self._constant("one part", np.array(1 / self.count))
@@ -272,13 +251,13 @@ class _Unrolling:
 
     def _common(self, node: NodeProto) -> None:
         inputs = list(node.input)
-        if node.op_type == "Conv" and inputs[0] in self.sums:  # of the sum, with less weight
+        if node.op_type == "Conv" and inputs[0] in self.sums:  # of the sum, with smaller weights
             weight = self.array(inputs[1]) / self.count
             inputs[:2] = self.sums[inputs[0]], self._constant(f"{inputs[1]}/{self.count}", weight)
         self._repeat(node, inputs, node.output)
 
     def _together(self, node: NodeProto) -> None:
-        """A node that needs all photographs in one tensor, which it makes common."""
+        """A node that needs all photographs in one tensor."""
         inputs = [piece for name in node.input for piece in self.pieces.get(name, [name])]
         if node.op_type == "TopK":
             everything = self._emit("Concat", inputs[:-1], f"{node.output[0]}.all", axis=0)
@@ -287,7 +266,7 @@ class _Unrolling:
 
 
 def not_ours(path: str | Path) -> UserError:
-    """The error for a file that cannot be used."""
+    """The error for a file that is broken or not ours."""
     return UserError(
         f"{path} is not a whole ONNX file of ours; write it with python -m models.export"
     )

@@ -1,4 +1,4 @@
-"""Options of fusing stacks of files, and of what is written."""
+"""Options of the command line that concern fusing and the files written."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line.
+    """Options of one run.
 
     Attributes:
         order: of the frames: "name", "time" or "focus".
         align, motion, exposure, crop, memory: see :func:`fusion.fuse.fuse`.
-        strict: a frame that cannot be used stops the stack; otherwise it is left out.
+        strict: fail on a frame that cannot be used, instead of leaving it out.
         format: of the fused image, see :data:`fusion.outputs.FORMATS`; by default one that fits.
         maps: write the index of the frame that each pixel comes from, as numbers and in colours,
             and the confidence.
-        steps: write each aligned frame and what was decided on it.
+        steps: write each aligned frame with its guidance and boundary map.
         preview: write an animation of the aligned frames and the result.
     """
 

@@ -35,34 +35,29 @@ class Pair(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Files that make no pair, or a pair that cannot be fused, with the reason."""
+    """Files that are not fused, and why."""
 
     files: tuple[Path, ...]
     error: str
 
 
 def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
-    """All pairs of a folder (not of those below), in the order of their names.
+    """All pairs of a folder (not of its subfolders), in the order of their names.
 
     The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
-    …_1 and …_2, in capitals or not; the types may differ. A.png and B.png are named after
+    …_1 and …_2, in upper or lower case; the types may differ. A.png and B.png are named after
     their folder. Results of an earlier run and ground truth (…-Fusion, …-Guidance, …-Truth and so
     on) are skipped.
 
     Returns:
-        The pairs, and what else lies there: an image without its other half, several candidates
-        for one pair, a pair of a type that cannot be read.
+        The pairs; and as problems images without a partner, several candidates for one pair, and
+        pairs of a type that cannot be read.
 
     Raises:
         UserError: the folder is missing, unreadable, or holds no image.
     """
     folder = Path(folder)
-    try:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-    except FileNotFoundError as error:
-        raise UserError(f"there is no folder {folder}") from error
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
+    files = [path for path in sorted(list_folder(folder)) if path.is_file()]
     files = [path for path in files if _may_be_image(path) and not SKIPPED.fullmatch(path.stem)]
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
     problems = []
@@ -77,10 +72,12 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
         members.sort(key=lambda member: member[2])
         paths, names, marks = zip(*members, strict=True)
         if "".join(marks) in ("ab", "12"):
-            if all(_is_read(path) for path in paths):
+            try:
+                for path in paths:
+                    check_extension(path)
                 pairs.append(Pair(names[0] or _unnamed(folder, groups), *paths))
-            else:
-                problems.append(Problem(paths, _unread(paths)))
+            except UserError as error:
+                problems.append(Problem(paths, str(error)))
         elif any(_is_read(path) for path in paths):
             problems.append(Problem(paths, _unpaired(paths, marks)))
     if not pairs and not problems:
@@ -89,7 +86,7 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
 
 
 def name_pair(image1: str | Path, image2: str | Path) -> Pair:
-    """Pair two given files under the common part of their names.
+    """The pair of two given files, named after the common part of their names.
 
     ``x-A.png``, ``x-B.jpg`` give x; ``shelf-near.jpg``, ``shelf-far.jpg`` give shelf; names with
     nothing in common but letters are joined: ``IMG_0012-IMG_0013``.
@@ -113,21 +110,35 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
 
 
 def is_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, through links too; False if one is missing."""
+    """Whether two paths are one file, through links or otherwise; False if one is absent."""
     try:
         return path == other or path.samefile(other)
     except OSError:
         return False
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """The files and folders in a folder, without hidden ones.
+
+    Raises:
+        UserError: the folder is missing or unreadable.
+    """
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError as error:
+        raise UserError(f"there is no folder {folder}") from error
+    except OSError as error:
+        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
+
+
 def _may_be_image(path: Path) -> bool:
-    """Whether a file is an image, or of a type to name rather than pass over (unknown raw)."""
+    """Images and unknown types (raw formats), which are reported rather than ignored."""
     kind = mimetypes.guess_type(path.name)[0]
-    return not path.name.startswith(".") and (kind is None or kind.startswith("image/"))
+    return kind is None or kind.startswith("image/")
 
 
 def _unnamed(folder: Path, names: Collection[str] = ()) -> str:
-    """Of A.png and B.png: the name of their folder, unless another pair has it."""
+    """Name of the pair A.png and B.png: that of their folder, unless another pair has it."""
     name = folder.resolve().name
     return name if name and name.casefold() not in names else "pair"
 
@@ -142,15 +153,6 @@ def _split(path: Path) -> tuple[str, str]:
 
 def _is_read(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
-
-
-def _unread(paths: Sequence[Path]) -> str:
-    try:
-        for path in paths:
-            check_extension(path)
-    except UserError as error:
-        return str(error)
-    raise AssertionError("called for a pair that can be read")
 
 
 def _unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:

@@ -12,11 +12,11 @@ from utils.errors import UserError
 if TYPE_CHECKING:  # it is imported only where there are several processes
     import torch.distributed as dist
 
-PATIENCE = timedelta(days=7)  # a rank may wait for another that works on its last stack
+PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
 
 class Ranks:
-    """The group of processes that share the work, as a context; one without torchrun.
+    """This process among those that share the work; a context manager. Alone without torchrun.
 
     Attributes:
         rank: of this process, from 0.
@@ -40,7 +40,7 @@ class Ranks:
         return self
 
     def take(self, count: int) -> Iterator[int]:
-        """Numbers below ``count``, each to one of the processes: whoever is free gets the next."""
+        """Numbers below ``count``, each to one process: a free process takes the next."""
         if self._store is None:
             yield from range(count)
             return
@@ -48,7 +48,7 @@ class Ranks:
             yield number
 
     def gather(self, value: Any) -> list[Any]:
-        """Gather the values of all processes in each; waits for the slowest.
+        """The values of all processes, for each process; waits for the slowest.
 
         Raises:
             UserError: a process was lost.
@@ -67,7 +67,7 @@ class Ranks:
         return values
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Leave together: torchrun ends all processes as soon as one fails."""
+        """Wait for the others: torchrun ends all processes as soon as one fails."""
         if self._store is not None and kind is None:
             import torch.distributed as dist
 

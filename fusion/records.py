@@ -1,7 +1,7 @@
-"""Records of finished stacks, from which ``--resume`` knows what is left to do.
+"""Records of finished stacks, which ``--resume`` skips.
 
-A stack's record lies beside its results and is written after them. It holds the report of the
-stack and what the results were made from.
+A record is written beside the results, after them. It holds the report of the stack and what the
+results were made from.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from fusion.options import Options
 from fusion.outputs import FORMATS
 from fusion.stack_files import Source
-from utils.atomic import atomic_path, clear, partial
+from utils.atomic import clear, partial, write_json
 from utils.errors import UserError
 
 
 def made_from(source: Source, options: Options, weights: Path) -> dict:
-    """Fingerprint of a stack's results: its files, the options and the weights.
+    """What the results of a stack depend on: its files, the options and the weights.
 
     Raises:
         UserError: the weights cannot be read.
@@ -30,12 +30,12 @@ def made_from(source: Source, options: Options, weights: Path) -> dict:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     files = [_state(path) for path in source.files]
     chosen = asdict(options)
-    del chosen["memory"]  # decides whether there are results, not what they are
+    del chosen["memory"]  # does not change the results
     return {"files": files, "options": chosen, "weights": digest}
 
 
 def _state(path: Path) -> dict:
-    """State of a file, by which a change is noticed; its name alone if it is missing."""
+    """Size and time of a file, to notice changes; only the name of an absent one."""
     try:
         stat = path.stat()
     except OSError:
@@ -44,33 +44,29 @@ def _state(path: Path) -> dict:
 
 
 def save(output: Path, report: dict, origin: dict) -> None:
-    """Note that a stack is finished.
+    """Record that a stack is finished.
 
     Raises:
         UserError: the record cannot be written.
     """
     path = _path(output, report["name"])
     clear(output, path.stem)
-    with atomic_path(path) as temporary:
-        record = {"report": report, "made_from": origin}
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        # A name that is no UTF-8 has lone surrogates, which JSON writes with a backslash too.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_json(path, {"report": report, "made_from": origin})
 
 
 def finished(output: Path, name: str, origin: dict) -> dict | None:
-    """The report of a finished stack: same fingerprint, and its results exist."""
+    """The report of a stack that was finished from the same origin and whose results exist."""
     try:
         record = json.loads(_path(output, name).read_text(encoding="utf-8"))
         done = record["made_from"] == origin
         done = done and all((output / file).exists() for file in record["report"]["files"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or of other make
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not ours
         return None
     return record["report"] if done else None
 
 
 def check_stack(output: Path, name: str) -> None:
-    """Raise a :class:`UserError` if a stack's result would replace a file of another origin."""
+    """Raise a :class:`UserError` if a stack's result would replace another file."""
     results = [
         path for suffix in FORMATS.values() if (path := output / f"{name}-Fusion{suffix}").exists()
     ]

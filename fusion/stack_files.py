@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusion.pairs import Problem, is_same
+from fusion.pairs import Problem, is_same, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS, Probe, probe
 
@@ -25,13 +25,13 @@ RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
 
 
 class Source(NamedTuple):
-    """A stack by its files, not yet opened.
+    """The files of a stack, not opened yet.
 
     Attributes:
         name: of its results.
-        origin: the folder or file that it was named by.
+        origin: the folder or file given for it.
         files: in the natural order of their names; one multi-page TIFF, or a file for each frame.
-        pair: two files that were named as a pair: fused both or not at all, without a record.
+        pair: whether both files are required, and no record is written.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A frame of a stack with its header."""
+    """A frame of a stack, and its header."""
 
     path: Path
     page: int  # of a multi-page TIFF, from 0
@@ -52,7 +52,7 @@ class Frame(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """The frames of a stack in order, equally large; and files that cannot be read."""
+    """The frames of a stack in order, of one size; and files that cannot be read."""
 
     frames: list[Frame]
     problems: list[Problem]
@@ -64,7 +64,7 @@ class Stack(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """Type that holds all frames: 8-bit ones among 16-bit ones are widened."""
+        """Type of the result: 8-bit frames among 16-bit ones are widened."""
         return np.result_type(*(frame.probe.dtype for frame in self.frames))
 
     @property
@@ -74,9 +74,9 @@ class Stack(NamedTuple):
 
 
 def find_stack(inputs: Sequence[str | Path]) -> Source:
-    """Find the stack in a folder, a multi-page TIFF or a list of files.
+    """The stack of a folder, a multi-page TIFF or a list of files.
 
-    A stack of a folder or a TIFF is named after it, one of files after what their names begin with
+    A folder or a TIFF gives the name; several files are named after their common prefix
     (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder.
 
     Raises:
@@ -108,12 +108,12 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     that are named alike but for a number or letter (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
 
     Returns:
-        The stacks in the natural order of their names, and folders that cannot be read. Whether a
-        stack can be fused is said when it is looked into.
+        The stacks in the natural order of their names, and folders that cannot be read.
+        :func:`look_into` says whether a stack can be fused.
 
     Raises:
-        UserError: the folder is missing or unreadable, holds no stack, or two stacks would be
-            named alike.
+        UserError: the folder is missing or unreadable, holds no stack, or two stacks would have
+            one name.
     """
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)
@@ -153,14 +153,15 @@ def look_into(
     """Read the headers of a stack's files and sort its frames.
 
     Args:
-        order: "name" (natural: 2 before 10; the pages of a TIFF as they come) or "time" (of the
-            photograph, as EXIF has it; equal ones by name).
-        smallest: side of the smallest frame in pixels.
-        strict: raise for a file that cannot be read; otherwise it is left out.
+        order: "name" (natural: 2 before 10; the pages of a TIFF as stored) or "time" (EXIF; equal
+            times by name).
+        smallest: least side of a frame in pixels.
+        strict: raise for a file that cannot be read, instead of leaving it out.
 
     Raises:
-        UserError: fewer than two frames can be read, they differ in size, floating-point ones are
-            mixed with others, a folder has one in two types, or one has no time to be sorted by.
+        UserError: fewer than two frames can be read, they differ in size, floating-point frames
+            are mixed with others, a folder has a frame in two types, or a frame has no time to
+            sort by.
     """
     if source.origin.is_dir():
         _check_types(source)
@@ -174,7 +175,7 @@ def look_into(
                 raise
             problems.append(Problem((path,), str(error)))
             continue
-        # Of a file among others the first page counts: what follows may be a thumbnail.
+        # Of several files only the first page is taken: others may be thumbnails.
         pages = found.pages if len(source.files) == 1 else 1
         frames += [Frame(path, page, found) for page in range(pages)]
     if len(frames) < 2:
@@ -214,10 +215,10 @@ def _time(frame: Frame) -> datetime:
 
 
 def _frames_in(folder: Path) -> tuple[Path, ...]:
-    """The photographs in a folder: not what an earlier run wrote there.
+    """The photographs in a folder, without results of an earlier run.
 
-    Among them are those that cannot be read (links to nowhere, types that are not read), which
-    look_into names; a folder of these alone is no stack.
+    They include files that cannot be read (broken links, unknown types), which :func:`look_into`
+    reports; a folder of these alone is no stack.
     """
     found = [
         path
@@ -235,7 +236,7 @@ def _is_photograph(path: Path) -> bool:
 
 
 def _stack_at(path: Path) -> tuple[Path, ...]:
-    """Files of the stack that a folder or a file is; none if it is no stack."""
+    """Files of the stack in a folder or a multi-page TIFF; none if it is no stack."""
     if path.is_dir():
         return _frames_in(path)
     if path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
@@ -244,7 +245,7 @@ def _stack_at(path: Path) -> tuple[Path, ...]:
 
 
 def _check_types(source: Source) -> None:
-    """Refuse a folder that has a frame twice, like the raw and the JPEG file of a camera."""
+    """Refuse a folder that has a frame twice, like the RAW and the JPEG file of a camera."""
     by_stem: dict[str, list[str]] = defaultdict(list)
     for path in source.files:
         if path.suffix.lower() in EXTENSIONS:
@@ -258,21 +259,11 @@ def _check_types(source: Source) -> None:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """List a folder in natural order, without hidden files.
-
-    Raises:
-        UserError: the folder is missing or unreadable.
-    """
-    try:
-        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except FileNotFoundError as error:
-        raise UserError(f"there is no folder {folder}") from error
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
-    return sorted(paths, key=_natural)
+    """:func:`fusion.pairs.list_folder` in natural order."""
+    return sorted(list_folder(folder), key=_natural)
 
 
 def _natural(path: Path) -> tuple:
-    """Key of natural order: frame 2 before frame 10."""
+    """Sort key that orders numbers by value: frame 2 before frame 10."""
     parts = re.split(r"([0-9]+)", path.name.casefold())
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)

@@ -12,35 +12,23 @@ from PIL.ExifTags import IFD, Base
 
 from utils.formats.photo import Metadata
 
-# Of the first directory. The rest of it describes the file: strips, thumbnail, software.
+# Tags of the first directory. Its others describe the file: strips, thumbnail, software.
 KEPT = (
-    Base.ImageDescription,
-    Base.Make,
-    Base.Model,
-    Base.DateTime,
-    Base.Artist,
-    Base.Copyright,
+    *(Base.ImageDescription, Base.Make, Base.Model),
+    *(Base.DateTime, Base.Artist, Base.Copyright),
 )
-# Of the photograph's own directory: pointers into the source file. A maker note is full of them.
+# Tags of the photograph's directory with offsets into the source file.
 DROPPED = (Base.MakerNote, IFD.Interop)
-# What Pillow raises on broken files, and on broken EXIF, of one kind or another.
+# Raised by Pillow on broken files and broken EXIF.
 BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    struct.error,
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, struct.error),
 )
-CENTIMETRES = 3  # of ResolutionUnit
-INCHES = 2
+INCHES, CENTIMETRES = 2, 3  # of ResolutionUnit
 
 
 class Tags(NamedTuple):
-    """What the EXIF of a photograph says; the defaults where it is absent or broken."""
+    """EXIF of a photograph; the defaults where it is absent or broken."""
 
     orientation: int = 1
     taken: datetime | None = None
@@ -62,14 +50,14 @@ def read_tags(load: Callable[[], Image.Exif]) -> Tags:
 
 
 def load_bytes(data: bytes | None) -> Image.Exif:
-    """EXIF from a block of bytes, with or without the mark in front that JPEG has there."""
+    """EXIF from a block of bytes, with or without JPEG's prefix."""
     exif = Image.Exif()
     exif.load(data or b"")
     return exif
 
 
 def load_directory(file: BinaryIO, endian: str, offset: int, bigtiff: bool = False) -> Image.Exif:
-    """EXIF from the directory at ``offset`` of a file built like TIFF; the file stays in use."""
+    """EXIF from the directory at ``offset`` of a TIFF-like file, which must stay open."""
     exif = Image.Exif()
     exif.endian, exif.bigtiff = endian, bigtiff
     exif.load_from_fp(file, offset)
@@ -77,7 +65,7 @@ def load_directory(file: BinaryIO, endian: str, offset: int, bigtiff: bool = Fal
 
 
 def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None:
-    """EXIF of a result of this size, or None if there is nothing to say; texts are bytes."""
+    """EXIF of a result of this size, None if there is none; texts are bytes."""
     if metadata.exif is None and metadata.dpi is None:
         return None
     exif = load_bytes(metadata.exif)
@@ -94,7 +82,7 @@ def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None
 
 
 def _text_bytes(text: str) -> bytes:
-    """The bytes that Pillow read ``text`` from; it would write a question mark for each accent."""
+    """The bytes that Pillow read ``text`` from; it would write accents as question marks."""
     return text.encode("latin-1")
 
 
