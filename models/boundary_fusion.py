@@ -113,4 +113,5 @@ def leads(guidance: Tensor) -> Tensor:
     """Which photograph has the largest G, however little: 1 there, 0 for those behind it by half
     of ``PREFERENCE`` or more, (…, N, 1, H, W). It is to be read, not to be learned through."""
     guidance = guidance.detach()
-    return (1 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp_min(0)
+    # A little more than 1, so that rounding does not tell equals apart.
+    return (1.02 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp(0, 1)

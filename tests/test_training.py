@@ -108,12 +108,20 @@ def test_a_run_directory_explains_itself(run, tmp_path, capsys):
     looks = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
     assert [look["step"] for look in looks] == [2, 4]
     parts = [f"{row}_{part}" for row in ROWS for part in PARTS]
-    assert set(looks[0]) == {"step", "set", "guidance", "sure", *parts}
+    assert set(looks[0]) == {"step", "set", "guidance", "sure", "copied", *parts}
     assert checkpoint(folder)["best"] == max(k["fused_whole"] + k["fused_band"] for k in looks)
 
     events = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
     scalars = events.Tags()["scalars"]
-    for name in ("fusion", "boundary", "guidance", "gradient norm", "lr", "samples per second"):
+    for name in (
+        "fusion",
+        "boundary",
+        "selection",
+        "guidance",
+        "gradient norm",
+        "lr",
+        "samples per second",
+    ):
         assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4]
     assert {f"validation/pairs/{name}" for name in (*parts, "guidance")} <= set(scalars)
     image = events.Images(events.Tags()["images"][0])[0]
