@@ -34,20 +34,12 @@ Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 @dataclass(frozen=True)
 class Registration:
-    """Motion and exposure of a frame against the reference frame.
+    """Motion and exposure of a frame against the reference frame."""
 
-    Attributes:
-        matrix: 3×3, maps pixel coordinates (x, y, 1) of the reference to the frame's; None if the
-            frame is left out.
-        gain: (3,) factors on the frame's stored R, G, B values that match the median of the frames.
-        reason: why it is left out, or None.
-        warning: how it differs from the other frames, or None.
-    """
-
-    matrix: np.ndarray | None
-    gain: np.ndarray
-    reason: str | None = None
-    warning: str | None = None
+    matrix: np.ndarray | None  # 3×3, from pixels (x, y, 1) of the reference; None if left out
+    gain: np.ndarray  # (3,) factors on stored R, G, B that match the median of the frames
+    reason: str | None = None  # why it is left out
+    warning: str | None = None  # how it differs from the other frames
 
 
 @dataclass

@@ -34,32 +34,22 @@ Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are indexed alike
 
 
 class Backend(Protocol):
-    """The steps of the cascade on N photographs of one scene.
-
-    Attributes:
-        device: that computes them.
-        threads: at work in each step.
-        memory: bytes that a process needs with it before the first photograph, as measured.
-        features: bytes per pixel of each photograph at most, as measured; of no more than
-            ``AT_ONCE`` pixels, however many threads call it.
-        largest: number of photographs that it takes at once.
-    """
+    """The steps of the cascade on N photographs of one scene."""
 
     device: str
-    threads: int
-    memory: int
+    threads: int  # at work in each step
+    memory: int  # bytes that a process needs with it before the first photograph, as measured
+    # Bytes per pixel of each photograph at most, as measured; of no more than ``AT_ONCE`` pixels,
+    # however many threads call it.
     features: int
-    largest: int
+    largest: int  # number of photographs that it takes at once
 
     def load(self, photographs: Sequence[np.ndarray]) -> Planes:
         """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1] as input of the steps."""
 
     def guide(self, photographs: Planes, alone: bool = False) -> np.ndarray:
-        """The guidance map, (N, h, w) float32 of sum 1.
-
-        Args:
-            alone: whether this is the only call now, so that all threads may work on it.
-        """
+        """The guidance map, (N, h, w) float32 of sum 1; ``alone`` if this is the only call now, so
+        that all threads may work on it."""
 
     def coefficients(
         self, photographs: Planes, guidance: np.ndarray, alone: bool = False
@@ -212,11 +202,8 @@ class OnnxBackend:
         return self._session(name).run(None, _feed(self.PARTS[name].inputs, inputs))[0]
 
     def _session(self, name: str, count: int | None = None, alone: bool = False) -> Any:
-        """Of a part of the graph, perhaps for ``count`` photographs; made on first use.
-
-        Raises:
-            UserError: ONNX Runtime does not take the graph.
-        """
+        """The session of a part of the graph, perhaps for ``count`` photographs; made on first
+        use. Raises :class:`UserError` if ONNX Runtime does not take the graph."""
         from fusion.onnx_graph import not_ours, unrolled
 
         with self._making:

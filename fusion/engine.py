@@ -53,18 +53,11 @@ FRAMES = 4
 
 @dataclass(frozen=True)
 class Picture:
-    """The result of fusing photographs (H, W).
+    """The result of fusing photographs (H, W); see :class:`fusion.fuse.Fusion`."""
 
-    Attributes:
-        image: (H, W, 3) of the photographs' type.
-        index: uint16, the number of the photograph that each pixel comes from; in the band around
-            the FDB, of the one that contributes most.
-        confidence: uint8; 255 where one photograph was clearly sharp, 0 where none was.
-    """
-
-    image: np.ndarray
-    index: np.ndarray
-    confidence: np.ndarray
+    image: np.ndarray  # (H, W, 3) of the photographs' type
+    index: np.ndarray  # (H, W) uint16, number of the photograph that contributes most
+    confidence: np.ndarray  # (H, W) uint8
 
 
 def fuse_group(

@@ -47,15 +47,11 @@ class Frames(Sequence[np.ndarray]):
         return len(self.stack.frames)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """A frame, (H, W, 3) uint8, uint16 or float32.
-
-        Raises:
-            BrokenFrame: it cannot be decoded.
-        """
+        """A frame, (H, W, 3) uint8, uint16 or float32; raises BrokenFrame if it is not decoded."""
         return widened(self.photo(number).rgb, self.stack.dtype)
 
     def photo(self, number: int) -> Photo:
-        """A frame as its file has it; raises as ``[number]`` does."""
+        """A frame as its file has it; raises :class:`BrokenFrame` likewise."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         reading = self._ahead.pop(number, None) or self._read(number)

@@ -33,24 +33,15 @@ Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 @dataclass(frozen=True)
 class FrameReport:
-    """Per-frame result.
+    """Per-frame result."""
 
-    Attributes:
-        used: whether it was fused; if not, ``reason`` says why.
-        matrix: 3×3, from pixels of the reference frame to pixels of this one.
-        gain: factors on its stored R, G and B that match the median of the frames.
-        share: of the result's pixels that come from it.
-        seconds: to warp and fuse it, its share of its group's.
-        warning: how it differs from the other frames, or None.
-    """
-
-    used: bool
-    reason: str | None
-    matrix: list[list[float]] | None
-    gain: list[float]
-    share: float = 0.0
-    seconds: float = 0.0
-    warning: str | None = None
+    used: bool  # whether it was fused
+    reason: str | None  # why it was not
+    matrix: list[list[float]] | None  # 3×3, from pixels of the reference frame to those of this one
+    gain: list[float]  # factors on its stored R, G and B that match the median of the frames
+    share: float = 0.0  # of the result's pixels that come from it
+    seconds: float = 0.0  # to warp it, and its share of the time to fuse its group
+    warning: str | None = None  # how it differs from the other frames
 
 
 @dataclass(frozen=True)

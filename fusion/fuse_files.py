@@ -38,11 +38,8 @@ class Plan(NamedTuple):
 def plan(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> Plan:
-    """Check whether a stack can be fused, and order its frames; nothing is written.
-
-    Raises:
-        UserError: the stack cannot be fused as it is asked for.
-    """
+    """Order the frames of a stack, or raise a :class:`UserError` if it cannot be fused as
+    requested; nothing is written."""
     stack = look_into(source, options.order, SMALLEST, options.strict or source.pair)
     result = result_path(output, source.name, options.format, stack.dtype)
     check_free(result, options, source.files)
@@ -70,11 +67,7 @@ def plan(
 def outline(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> str:
-    """Describe what :func:`fuse_stack` would do with a stack; nothing is written.
-
-    Raises:
-        UserError: the stack cannot be fused as it is asked for.
-    """
+    """Describe what :func:`fuse_stack` would do; errors as :func:`plan`."""
     stack, result, memory = plan(backend, source, output, options, progress)
     height, width = stack.size
     return "\n".join(
@@ -122,11 +115,8 @@ def fuse_stack(
 
 
 def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """The stack without a frame that cannot be decoded.
-
-    Raises:
-        UserError: with ``options.strict``, of a pair, or if fewer than two are left.
-    """
+    """The stack without a frame that cannot be decoded; raises :class:`UserError` with
+    ``options.strict``, for a pair, or if fewer than two are left."""
     if options.strict or source.pair:
         raise UserError(str(error)) from error
     frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]

@@ -35,10 +35,7 @@ SETS = "photographs"  # name that models.export gives the axis of all photograph
 
 def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
     """Cut parts out of an ONNX file, each serialised; parts that it does not have are left out.
-
-    Raises:
-        UserError: the file is missing, broken or not written by :mod:`models.export`.
-    """
+    Raises :class:`UserError` if the file is missing, broken or not of :mod:`models.export`."""
     try:
         model = onnx.load(path)
         outputs = {output.name for output in model.graph.output}

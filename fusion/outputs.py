@@ -31,11 +31,8 @@ MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
 
 
 def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
-    """Path of the fused image, by default in a lossless format of its depth.
-
-    Raises:
-        UserError: the format does not have that depth.
-    """
+    """Path of the fused image, by default in a lossless format of its depth; raises
+    :class:`UserError` if the format does not have that depth."""
     format = format or ("tiff" if dtype == np.float32 else "png")
     path = folder / f"{name and name + '-'}Fusion{FORMATS[format]}"
     check_writable(path, dtype)
@@ -50,12 +47,8 @@ def writing_memory(options: Options, size: tuple[int, int]) -> int:
 
 
 def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
-    """Refuse to overwrite files of the user with those of a stack.
-
-    Raises:
-        UserError: a photograph or a folder has the name of a result, or the folder of steps holds
-            files that no earlier run wrote.
-    """
+    """Raise a :class:`UserError` if a photograph or a folder has the name of a result, or if the
+    folder of steps holds files that no earlier run wrote."""
     start = str(result).rpartition("-")[0]
     kinds = ["Record.json", *(f"{kind}.png" for kind in MAPS if options.maps)]
     kinds += ["Preview.webp"] * options.preview
@@ -77,18 +70,10 @@ def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
 
 @dataclass
 class Outputs:
-    """Writes the files of one stack.
-
-    Attributes:
-        folder: of the files.
-        result: name of the fused image, ``NAME-Fusion.png``; aligned frames have its type, and
-            other files names like it, ``NAME-Index.png``, ….
-        stack: its frames.
-        options: which files to write.
-    """
+    """Writes the files of one stack: ``NAME-Fusion.png``, ``NAME-Index.png`` …"""
 
     folder: Path
-    result: str
+    result: str  # file name of the fused image; aligned frames have its type
     stack: Stack
     options: Options
     _shown: list[Image.Image] = field(default_factory=list)

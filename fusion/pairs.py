@@ -118,11 +118,8 @@ def is_same(path: Path, other: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """The files and folders in a folder, without hidden ones.
-
-    Raises:
-        UserError: the folder is missing or unreadable.
-    """
+    """The files and folders in a folder, without hidden ones; raises :class:`UserError` if it is
+    missing or unreadable."""
     try:
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except FileNotFoundError as error:

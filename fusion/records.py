@@ -19,11 +19,7 @@ from utils.errors import UserError
 
 
 def made_from(source: Source, options: Options, weights: Path) -> dict:
-    """What the results of a stack depend on: its files, the options and the weights.
-
-    Raises:
-        UserError: the weights cannot be read.
-    """
+    """What the results of a stack depend on: its files, the options and the weights."""
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
@@ -44,11 +40,7 @@ def _state(path: Path) -> dict:
 
 
 def save(output: Path, report: dict, origin: dict) -> None:
-    """Record that a stack is finished.
-
-    Raises:
-        UserError: the record cannot be written.
-    """
+    """Record that a stack is finished."""
     path = _path(output, report["name"])
     clear(output, path.stem)
     write_json(path, {"report": report, "made_from": origin})

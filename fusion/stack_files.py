@@ -25,19 +25,12 @@ RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
 
 
 class Source(NamedTuple):
-    """The files of a stack, not opened yet.
+    """The files of a stack, not opened yet."""
 
-    Attributes:
-        name: of its results.
-        origin: the folder or file given for it.
-        files: in the natural order of their names; one multi-page TIFF, or a file for each frame.
-        pair: whether both files are required, and no record is written.
-    """
-
-    name: str
-    origin: Path
-    files: tuple[Path, ...]
-    pair: bool = False
+    name: str  # of its results
+    origin: Path  # the folder or file given for it
+    files: tuple[Path, ...]  # in natural order; one multi-page TIFF, or a file for each frame
+    pair: bool = False  # both files are required, and no record is written
 
 
 class Frame(NamedTuple):

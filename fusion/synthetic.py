@@ -53,25 +53,15 @@ class Motion:
 
 @dataclass(frozen=True)
 class SyntheticStack:
-    """A stack and its ground truth; H×W is the size of each frame.
+    """A stack and its ground truth; H×W is the size of each frame."""
 
-    Attributes:
-        frames: N frames (H, W, 3) uint8 or uint16, rendered at each access.
-        truth: (H, W, 3) of the same type: the reference frame with all layers in focus.
-        depth: (H, W) uint8, the layer that contributes most to a pixel, 0 the nearest.
-        band: (H, W) bool, the FDB, where no frame is sharp.
-        focus: (N,) the depth at which each frame is focused.
-        matrices: N of 3×3, from pixels (x, y, 1) of the reference to pixels of the frame.
-        gains: (N, 3) factors on R, G, B of each frame against the reference.
-    """
-
-    frames: Sequence[np.ndarray]
-    truth: np.ndarray
-    depth: np.ndarray
-    band: np.ndarray
-    focus: np.ndarray
-    matrices: list[np.ndarray]
-    gains: np.ndarray
+    frames: Sequence[np.ndarray]  # N frames (H, W, 3) uint8 or uint16, rendered at each access
+    truth: np.ndarray  # (H, W, 3) of the same type: the reference with all layers in focus
+    depth: np.ndarray  # (H, W) uint8, the layer that contributes most to a pixel, 0 the nearest
+    band: np.ndarray  # (H, W) bool, the FDB, where no frame is sharp
+    focus: np.ndarray  # (N,) the depth at which each frame is focused
+    matrices: list[np.ndarray]  # N of 3×3, from pixels (x, y, 1) of the reference to the frame's
+    gains: np.ndarray  # (N, 3) factors on R, G, B of each frame against the reference
 
     def edges(self, reach: int = HALO) -> np.ndarray:
         """(H, W) bool: within ``reach`` pixels of an edge between two layers."""
