@@ -86,8 +86,8 @@ class Outputs:
             write_photo(aligned, Photo(step.aligned, self.stack.grey))
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
-        if self.options.preview and step.frame in _spread(len(self.stack.frames), PREVIEWED):
-            self._shown.append(shrunk(step.aligned))
+        if self.options.preview and step.frame in self._previewed():
+            self._shown.append(make_thumbnail(step.aligned))
 
     def write(self, fusion: Fusion, photo: Photo) -> dict[str, str]:
         """Write the results, with ``photo`` as the fused image; returns file names by kind."""
@@ -96,7 +96,7 @@ class Outputs:
         if self.options.maps:
             maps = {
                 "index": fusion.index,
-                "depth": colored(fusion.index, len(self.stack.frames)),
+                "depth": colorize(fusion.index, len(self.stack.frames)),
                 "confidence": fusion.confidence,
             }
             if fusion.guidance is not None:
@@ -106,7 +106,7 @@ class Outputs:
                 write_png(self.folder / files[kind], image)
         if self.options.preview:
             files["preview"] = self._name("Preview.webp")
-            first, *others = [*self._shown, shrunk(fusion.image)]
+            first, *others = [*self._shown, make_thumbnail(fusion.image)]
             times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
             animation = {"save_all": True, "append_images": others, "duration": times, "loop": 0}
             first.save(self.folder / files["preview"], quality=85, **animation)
@@ -114,11 +114,16 @@ class Outputs:
             files["steps"] = self._name("Steps")
         return files
 
+    def _previewed(self) -> np.ndarray:
+        """Frames of the preview, evenly spaced from the first to the last."""
+        count = len(self.stack.frames)
+        return np.linspace(0, count - 1, min(count, PREVIEWED)).round()
+
     def _name(self, kind: str) -> str:
         return f"{self.result.rpartition('Fusion.')[0]}{kind}"
 
 
-def colored(index: np.ndarray, count: int) -> np.ndarray:
+def colorize(index: np.ndarray, count: int) -> np.ndarray:
     """Frame numbers (H, W) below ``count`` as colours (H, W, 3) uint8, from dark to bright."""
     shades = np.rint(np.arange(count) * (255 / max(1, count - 1))).astype(np.uint8)
     palette = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
@@ -128,14 +133,9 @@ def colored(index: np.ndarray, count: int) -> np.ndarray:
     return picture
 
 
-def shrunk(image: np.ndarray, side: int = PREVIEW) -> Image.Image:
+def make_thumbnail(image: np.ndarray, side: int = PREVIEW) -> Image.Image:
     """(H, W, 3) of any type as an 8-bit picture of at most ``side`` pixels."""
     image = shrink(image, side)
     return Image.fromarray(
         np.rint(np.clip(image / white(image.dtype), 0, 1) * 255).astype(np.uint8)
     )
-
-
-def _spread(count: int, most: int) -> set[int]:
-    """At most ``most`` numbers below ``count``, evenly spaced from the first to the last."""
-    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())

@@ -18,7 +18,7 @@ from utils.atomic import clear, partial, write_json
 from utils.errors import UserError
 
 
-def made_from(source: Source, options: Options, weights: Path) -> dict:
+def describe_origin(source: Source, options: Options, weights: Path) -> dict:
     """What the results of a stack depend on: its files, the options and the weights."""
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -46,7 +46,7 @@ def save(output: Path, report: dict, origin: dict) -> None:
     write_json(path, {"report": report, "made_from": origin})
 
 
-def finished(output: Path, name: str, origin: dict) -> dict | None:
+def load_finished(output: Path, name: str, origin: dict) -> dict | None:
     """The report of a stack that was finished from the same origin and whose results exist."""
     try:
         record = json.loads(_path(output, name).read_text(encoding="utf-8"))

@@ -36,7 +36,6 @@ TILE = 768  # pixels: side of the tiles that are rendered
 COVERAGE = 0.4  # wanted share of the frame that a matte covers, at most: all layers are visible
 ATTEMPTS = 8  # at a matte of that coverage
 HALO = 20  # pixels from a depth edge within which errors are halos
-
 LANCZOS = 4  # pixels: reach of the interpolation
 
 Size = tuple[int, int]
@@ -131,7 +130,7 @@ def stack(
     inside = (slice(border, border + size[0]), slice(border, border + size[1]))
     return SyntheticStack(
         Frames(scene, psfs, inside, matrices, gains, noise, dtype, seed),
-        _stored(scene.photograph([None] * layers)[inside], dtype),
+        _quantise(scene.photograph([None] * layers)[inside], dtype),
         scene.depth()[inside],
         scene.band(psfs)[inside],
         focus,
@@ -244,7 +243,7 @@ class Frames(Sequence):
             rng = np.random.default_rng([self.seed, i])
             noisy = camera.add_noise(planes, self.noise, shot=0.5, rng=rng)
             image = noisy.permute(1, 2, 0).numpy()
-        return _stored(image, self.dtype)
+        return _quantise(image, self.dtype)
 
 
 LINEAR = to_linear(torch.arange(256, dtype=torch.float32) / 255).numpy()
@@ -282,12 +281,13 @@ def _matrix(motion: Motion, size: Size, rng: np.random.Generator) -> np.ndarray:
     """A similarity about the middle of the frame, 3×3."""
     height, width = size
     length, direction = motion.shift * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
-    turn = np.radians(rng.uniform(-motion.rotation, motion.rotation))
+    turn = rng.uniform(-motion.rotation, motion.rotation)
     scale = 1 + rng.uniform(-motion.scale, motion.scale)
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    shift = length * np.array([np.cos(direction), np.sin(direction)])
-    return np.vstack([np.column_stack([linear, middle + shift - linear @ middle]), [0, 0, 1]])
+    middle = (width - 1) / 2, (height - 1) / 2
+    matrix = np.eye(3)
+    matrix[:2] = cv2.getRotationMatrix2D(middle, -turn, scale)
+    matrix[:2, 2] += length * np.cos(direction), length * np.sin(direction)
+    return matrix
 
 
 def _border(matrices: Sequence[np.ndarray], size: Size) -> int:
@@ -302,7 +302,7 @@ def _border(matrices: Sequence[np.ndarray], size: Size) -> int:
     return math.ceil(beyond)
 
 
-def _stored(image: np.ndarray, dtype: type) -> np.ndarray:
+def _quantise(image: np.ndarray, dtype: type) -> np.ndarray:
     """Quantise values in [0, 1]."""
     limit = np.iinfo(dtype).max
     return np.rint(np.clip(image, 0, 1) * np.float32(limit)).astype(dtype)

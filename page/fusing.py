@@ -13,7 +13,7 @@ from fusion.backends import Backend
 from fusion.fuse import Progress, Step
 from fusion.fuse_files import fuse_stack
 from fusion.options import Options
-from fusion.outputs import colored, shrunk
+from fusion.outputs import colorize, make_thumbnail
 from fusion.stack_files import find_stack
 from utils.atomic import atomic_path
 from utils.images import read_photo
@@ -62,7 +62,7 @@ def fuse_uploads(
 
 def _summary(report: dict, names: Sequence[str]) -> str:
     """HTML of a report of :func:`fusion.report.describe`, and the colour of each photograph."""
-    palette = colored(np.arange(len(names)), len(names)).tolist()
+    palette = colorize(np.arange(len(names)), len(names)).tolist()
     notes, legend = [], []
     for name, frame, color in zip(names, report["frames"], palette, strict=True):
         if not frame["used"]:
@@ -88,5 +88,5 @@ def _summary(report: dict, names: Sequence[str]) -> str:
 def _show(path: Path, image: np.ndarray) -> Path:
     """Write an image (H, W, 3) for the browser."""
     with atomic_path(path) as temporary:
-        shrunk(image, SHOWN).save(temporary, quality=QUALITY)
+        make_thumbnail(image, SHOWN).save(temporary, quality=QUALITY)
     return path

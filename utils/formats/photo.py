@@ -67,7 +67,7 @@ def make_photo(samples: np.ndarray, metadata: Metadata) -> Photo:
     return Photo(np.ascontiguousarray(samples[..., :3]), False, alpha, metadata)
 
 
-def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+def turn_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     """A view of (H, W, …) samples turned upright by EXIF ``orientation`` (1 to 8)."""
     if orientation > 4:
         stored = stored.swapaxes(0, 1)
@@ -88,7 +88,7 @@ def full_range(samples: np.ndarray, largest: int) -> np.ndarray:
     return np.take(scale.round().astype(np.uint16), samples, mode="clip")
 
 
-def unmultiplied(samples: np.ndarray) -> np.ndarray:
+def unmultiply(samples: np.ndarray) -> np.ndarray:
     """Divide premultiplied colours of (H, W, C) samples by alpha, the last channel."""
     most, alpha = white(samples.dtype), samples[..., -1:]
     colours = samples[..., :-1] * (np.float32(most) / np.maximum(alpha, np.float32(1e-6)))
