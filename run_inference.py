@@ -39,7 +39,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from fusion.align import MOTIONS
-from fusion.backends import chosen_weights, load_backend
+from fusion.backends import choose_weights, load_backend
 from fusion.batch import fuse_batch, outline_batch
 from fusion.options import Options
 from fusion.outputs import FORMATS
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     give_back_frames()
     if args.weights is not None:
         check_regular(args.weights)
-    weights = chosen_weights(args.weights, args.device)
+    weights = choose_weights(args.weights, args.device)
     with Ranks() as ranks:
         sources, problems = sources_of(args)
         given = vars(args).items()

@@ -34,20 +34,12 @@ Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 @dataclass(frozen=True)
 class Registration:
-    """Motion and exposure of a frame against the reference frame.
+    """Motion and exposure of a frame against the reference frame."""
 
-    Attributes:
-        matrix: 3×3, maps pixel coordinates (x, y, 1) of the reference to the frame's; None if the
-            frame is left out.
-        gain: (3,) factors on the frame's stored R, G, B values that match the median of the frames.
-        reason: why it is left out, or None.
-        warning: how it differs from the other frames, or None.
-    """
-
-    matrix: np.ndarray | None
-    gain: np.ndarray
-    reason: str | None = None
-    warning: str | None = None
+    matrix: np.ndarray | None  # 3×3, from pixels (x, y, 1) of the reference; None if left out
+    gain: np.ndarray  # (3,) factors on stored R, G, B that match the median of the frames
+    reason: str | None = None  # why it is left out
+    warning: str | None = None  # how it differs from the other frames
 
 
 @dataclass
@@ -103,10 +95,10 @@ def register(
     for i in progress(numbers, "aligning") if progress else numbers:
         frame = reduce(frames[i])
         details.append(frame.detail)
-        if not _blurred(details)[-1]:
-            reasons[i] = _place(scenes, i, frame, motion, exposure)
+        if not _find_blurred(details)[-1]:
+            reasons[i] = _add(scenes, i, frame, motion, exposure)
     # A frame can turn out to be blurred when sharper ones have come.
-    reasons |= {i: BLURRED for i, blurred in enumerate(_blurred(details)) if blurred}
+    reasons |= {i: BLURRED for i, blurred in enumerate(_find_blurred(details)) if blurred}
     scenes = [scene for scene in scenes if reference is None or reference in scene.places]
     places = max((scene.places for scene in scenes), key=len, default={})
     good = [i for i in places if reasons[i] != BLURRED]
@@ -115,7 +107,7 @@ def register(
     gains = [np.log(places[i].gain) for i in good]
     middle = np.exp(np.median(gains, axis=0)) if gains else np.ones(3)
     return [
-        _against(places[reference], places[i], middle, frame.size)
+        _register_to(places[reference], places[i], middle, frame.size)
         if i in good or i == reference
         else Registration(None, np.ones(3), reasons[i])
         for i in numbers
@@ -150,7 +142,7 @@ def warp(image: np.ndarray, registration: Registration, area: Window | None = No
             borderMode=cv2.BORDER_REPLICATE,
         )
     if np.any(registration.gain != 1):
-        image = _times(image, registration.gain)
+        image = _apply_gain(image, registration.gain)
     elif not still and image.dtype == np.float32:
         image = np.clip(image, 0, 1)
     return image
@@ -177,7 +169,7 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
     return rows, columns
 
 
-def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
+def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
     """Add a frame to the scene whose last frames it matches, or start a new one; return why it does
     not match the largest scene."""
     why = "it does not match the other frames"
@@ -187,7 +179,7 @@ def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposur
             if step is not None:
                 gain = find_gain(before, frame, step)[0] if exposure else np.ones(3)
                 place = _Place(step @ there.matrix, there.gain * gain)
-                _compare(scene, frame, place)
+                _note_differences(scene, frame, place)
                 scene.places[number] = place
                 scene.last = [*scene.last[-1:], (frame, place)]
                 return why
@@ -200,7 +192,7 @@ def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposur
     return why
 
 
-def _compare(scene: _Scene, frame: Small, place: _Place) -> None:
+def _note_differences(scene: _Scene, frame: Small, place: _Place) -> None:
     """Record how a frame and the last ones of its scene differ."""
     for before, there in scene.last:
         between = place.matrix @ np.linalg.inv(there.matrix)
@@ -210,7 +202,7 @@ def _compare(scene: _Scene, frame: Small, place: _Place) -> None:
             one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
 
 
-def _against(
+def _register_to(
     reference: _Place, place: _Place, middle: np.ndarray, size: tuple[int, int]
 ) -> Registration:
     """A frame against the reference, its gain against ``middle``; motions and gains within noise
@@ -222,10 +214,10 @@ def _against(
         matrix = np.eye(3)
     if np.abs(gain - 1).max() < SAME_EXPOSURE:
         gain = np.ones(3)
-    return Registration(matrix, gain, warning=_warning(place, gain))
+    return Registration(matrix, gain, warning=_warn(place, gain))
 
 
-def _warning(place: _Place, gain: np.ndarray) -> str | None:
+def _warn(place: _Place, gain: np.ndarray) -> str | None:
     """How a frame differs from the others, if it does."""
     said = []
     brightness = 1 / float(np.median(gain))
@@ -241,13 +233,13 @@ def _warning(place: _Place, gain: np.ndarray) -> str | None:
     return "; ".join(said) or None
 
 
-def _blurred(details: Sequence[np.ndarray]) -> list[bool]:
+def _find_blurred(details: Sequence[np.ndarray]) -> list[bool]:
     """Which frames are nowhere nearly as sharp as the sharpest frame is there."""
     sharpest = np.maximum(np.maximum.reduce(details), 1e-12)
     return [bool((detail / sharpest).max() < SHARP) for detail in details]
 
 
-def _times(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
+def _apply_gain(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
     if image.dtype == np.float32:
         return np.clip(image * gain.astype(np.float32), 0, 1)
     limit = np.iinfo(image.dtype).max

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -34,32 +34,22 @@ Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are indexed alike
 
 
 class Backend(Protocol):
-    """The steps of the cascade on N photographs of one scene.
-
-    Attributes:
-        device: that computes them.
-        threads: at work in each step.
-        memory: bytes that a process needs with it before the first photograph, as measured.
-        features: bytes per pixel of each photograph at most, as measured; of no more than
-            ``AT_ONCE`` pixels, however many threads call it.
-        largest: number of photographs that it takes at once.
-    """
+    """The steps of the cascade on N photographs of one scene."""
 
     device: str
-    threads: int
-    memory: int
+    threads: int  # at work in each step
+    memory: int  # bytes that a process needs with it before the first photograph, as measured
+    # Bytes per pixel of each photograph at most, as measured; of no more than ``AT_ONCE`` pixels,
+    # however many threads call it.
     features: int
-    largest: int
+    largest: int  # number of photographs that it takes at once
 
     def load(self, photographs: Sequence[np.ndarray]) -> Planes:
         """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1] as input of the steps."""
 
     def guide(self, photographs: Planes, alone: bool = False) -> np.ndarray:
-        """The guidance map, (N, h, w) float32 of sum 1.
-
-        Args:
-            alone: whether this is the only call now, so that all threads may work on it.
-        """
+        """The guidance map, (N, h, w) float32 of sum 1; ``alone`` if this is the only call now, so
+        that all threads may work on it."""
 
     def coefficients(
         self, photographs: Planes, guidance: np.ndarray, alone: bool = False
@@ -187,8 +177,8 @@ class OnnxBackend:
         self, photographs: np.ndarray, guidance: np.ndarray, coefficients: np.ndarray | None
     ) -> np.ndarray:
         if coefficients is None:
-            return self._run("initial", photographs, guidance[:, None])
-        return self._run("fused", photographs, guidance[:, None], coefficients)
+            return _run(self._session("initial"), photographs, guidance[:, None])
+        return _run(self._session("fused"), photographs, guidance[:, None], coefficients)
 
     def _step(self, name: str, alone: bool, *inputs: np.ndarray) -> np.ndarray:
         """Run a sub-net as soon as there is memory for it."""
@@ -199,25 +189,18 @@ class OnnxBackend:
             self._seen += pixels
         try:
             session = self._session(name, count, alone)
-            names = [entry.name for entry in session.get_inputs()]
-            if len(names) > len(inputs):  # a photograph each
+            if len(session.get_inputs()) > len(inputs):  # one for each photograph
                 inputs = [x[i : i + 1] for x in inputs for i in range(count)]
-            return session.run(None, _feed(names, inputs))[0]
+            return _run(session, *inputs)
         finally:
             with self._waiting:
                 self._seen -= pixels
                 self._waiting.notify_all()
 
-    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
-        return self._session(name).run(None, _feed(self.PARTS[name].inputs, inputs))[0]
-
     def _session(self, name: str, count: int | None = None, alone: bool = False) -> Any:
-        """Of a part of the graph, perhaps for ``count`` photographs; made on first use.
-
-        Raises:
-            UserError: ONNX Runtime does not take the graph.
-        """
-        from fusion.onnx_graph import not_ours, unrolled
+        """The session of a part of the graph, perhaps for ``count`` photographs; made on first
+        use. Raises :class:`UserError` if ONNX Runtime does not take the graph."""
+        from fusion.onnx_graph import not_ours, unroll
 
         with self._making:
             if (name, count, alone) not in self._sessions:
@@ -232,7 +215,7 @@ class OnnxBackend:
                     options.add_session_config_entry("session.use_env_allocators", "1")
                 try:
                     graph = self.graphs[name]
-                    graph = graph if count is None else unrolled(graph, count)
+                    graph = graph if count is None else unroll(graph, count)
                     self._sessions[name, count, alone] = self.runtime.InferenceSession(
                         graph, options, providers=["CPUExecutionProvider"]
                     )
@@ -241,8 +224,10 @@ class OnnxBackend:
             return self._sessions[name, count, alone]
 
 
-def _feed(names: Iterable[str], inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    return dict(zip(names, map(np.ascontiguousarray, inputs), strict=True))
+def _run(session: Any, *inputs: np.ndarray) -> np.ndarray:
+    names = [entry.name for entry in session.get_inputs()]
+    feed = zip(names, map(np.ascontiguousarray, inputs), strict=True)
+    return session.run(None, dict(feed))[0]
 
 
 @functools.cache
@@ -268,7 +253,7 @@ def load_backend(weights: str | Path | None = None, device: str | None = None) -
     Raises:
         UserError: the weights cannot be read, or the device is absent.
     """
-    weights = chosen_weights(weights, device)
+    weights = choose_weights(weights, device)
     if weights.suffix == ".onnx":
         return OnnxBackend(weights)
     from models.build import load_model
@@ -277,8 +262,8 @@ def load_backend(weights: str | Path | None = None, device: str | None = None) -
     return TorchBackend(load_model(weights).to(choose_device(device or "auto")))
 
 
-def chosen_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
-    """Choose the weights file for :func:`load_backend`.
+def choose_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
+    """The file of weights that :func:`load_backend` takes.
 
     Raises:
         UserError: an ONNX file for another device than the CPU.

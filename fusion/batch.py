@@ -14,7 +14,7 @@ from fusion.fuse_files import fuse_stack, outline
 from fusion.options import Options
 from fusion.pairs import Problem
 from fusion.ranks import Ranks
-from fusion.report import sentence
+from fusion.report import summarize
 from fusion.stack_files import Source
 from utils.errors import UserError
 
@@ -50,13 +50,13 @@ def fuse_batch(
             bar.update(number - bar.n)  # other processes took the numbers between
             source = sources[number]
             try:
-                origin = None if source.pair else records.made_from(source, options, weights)
-                report = records.finished(output, source.name, origin) if resume else None
+                origin = None if source.pair else records.describe_origin(source, options, weights)
+                report = records.load_finished(output, source.name, origin) if resume else None
                 if report is None:
                     report = fuse_stack(backend, source, output, options, frames_bar(quiet))
                     if origin:
                         records.save(output, report, origin)
-                    say(f"{output}/{sentence(report)}")
+                    say(f"{output}/{summarize(report)}")
                 else:
                     say(f"{source.name} was finished before, passed over")
                 reports[number] = report

@@ -53,18 +53,11 @@ FRAMES = 4
 
 @dataclass(frozen=True)
 class Picture:
-    """The result of fusing photographs (H, W).
+    """The result of fusing photographs (H, W); see :class:`fusion.fuse.Fusion`."""
 
-    Attributes:
-        image: (H, W, 3) of the photographs' type.
-        index: uint16, the number of the photograph that each pixel comes from; in the band around
-            the FDB, of the one that contributes most.
-        confidence: uint8; 255 where one photograph was clearly sharp, 0 where none was.
-    """
-
-    image: np.ndarray
-    index: np.ndarray
-    confidence: np.ndarray
+    image: np.ndarray  # (H, W, 3) of the photographs' type
+    index: np.ndarray  # (H, W) uint16, number of the photograph that contributes most
+    confidence: np.ndarray  # (H, W) uint8
 
 
 def fuse_group(
@@ -129,13 +122,13 @@ class _Group:
     def fuse(self, block: Window) -> None:
         """Compose a block of the result."""
         seen = around(block, self.size, 2 * NEAR if self.large else NEAR)
-        inside = within(block, seen)  # windows are relative to ``seen`` from here on
+        inside = within(block, seen)  # this and the boxes are relative to ``seen``
         known = at(self.guidance, halved(seen) if self.large else seen)
-        if (one := _settled(known)) is not None:
+        if (one := _find_settled(known)) is not None:
             self.result.image[block] = self.photographs[one][block]
             alone = np.ones((1, *self.result.index[block].shape), np.float32)
             return self._record(block, np.array([one]), alone)
-        used = np.arange(len(known)) if self.whole else _with_weight(known)
+        used = np.arange(len(known)) if self.whole else _select_weighted(known)
         known = known[used].astype(np.float32)
         known /= known.sum(0)
         x = self.loaded
@@ -150,10 +143,10 @@ class _Group:
             parts = [inside] if self.whole and touched.any() else boxes(touched, inside, SQUARE)
             coefficients = self._coefficients(None, x, guidance, parts)
 
-        def put(square: Window) -> None:
+        def compose(square: Window) -> None:
             here = within(square, seen)
             decided = at(guidance, here)
-            if (one := _settled(decided)) is not None:
+            if (one := _find_settled(decided)) is not None:
                 self.result.image[square] = self.photographs[used[one]][square]
             else:
                 found = None if coefficients is None else at(coefficients, here)
@@ -161,10 +154,10 @@ class _Group:
             self._record(square, used, decided)
 
         if self.whole:  # there is no other block for the other threads
-            _for_each(self.pool, put, squares(block, SQUARE))
+            _for_each(self.pool, compose, squares(block, SQUARE))
         else:
             for square in squares(block, SQUARE):
-                put(square)
+                compose(square)
 
     def _guide(self) -> np.ndarray:
         """The guidance map (N, h, w), at half resolution if the photographs are large."""
@@ -272,13 +265,13 @@ def boundary_map(guidance: np.ndarray) -> np.ndarray:
     return np.minimum(1, 2 * (1 - guidance.max(0)))
 
 
-def _settled(guidance: np.ndarray) -> int | None:
+def _find_settled(guidance: np.ndarray) -> int | None:
     """The photograph that alone is sharp in all of a guidance map (N, h, w), if any."""
     least = guidance.min((1, 2))
     return int(least.argmax()) if least.max() > 1 - SETTLED else None
 
 
-def _with_weight(guidance: np.ndarray) -> np.ndarray:
+def _select_weighted(guidance: np.ndarray) -> np.ndarray:
     """The photographs with weight in a guidance map (N, h, w), in order; filled up to 2, 4 or 8,
     since ONNX Runtime needs a graph for each number of photographs."""
     most = guidance.max((1, 2))
@@ -304,20 +297,16 @@ def needed_memory(
     image = 3 * np.dtype(dtype).itemsize
     # Half-size photographs and the guidance map; index, confidence and a kept guidance map.
     maps = count * (image / 4 + 2 / 4 if pixels > WHOLE else 4) + 5
-    features = backend.features * min(count * min(pixels, WHOLE), AT_ONCE)
-    if pixels > WHOLE:
-        features = backend.features * min(count * TILE, AT_ONCE)
+    seen = TILE if pixels > WHOLE else pixels
+    features = backend.features * min(count * seen, AT_ONCE)
     return int(backend.memory + features + pixels * ((count + FRAMES) * image + maps))
 
 
 def group_size(
     size: tuple[int, int], dtype: np.dtype, backend: Backend, count: int, memory: int | None = None
 ) -> int:
-    """Size of the groups in which ``count`` photographs (H, W) are fused, at least 2.
-
-    Args:
-        memory: bytes that the process may take; by default half of the available memory.
-    """
+    """How many of ``count`` photographs (H, W) are fused at once, at least 2, if the process may
+    take ``memory`` bytes, by default half of the available memory."""
     if memory is None:
         memory = available_memory() // 2
     fits = (

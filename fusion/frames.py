@@ -47,15 +47,11 @@ class Frames(Sequence[np.ndarray]):
         return len(self.stack.frames)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """A frame, (H, W, 3) uint8, uint16 or float32.
-
-        Raises:
-            BrokenFrame: it cannot be decoded.
-        """
-        return widened(self.photo(number).rgb, self.stack.dtype)
+        """A frame, (H, W, 3) uint8, uint16 or float32; raises BrokenFrame if it is not decoded."""
+        return widen(self.photo(number).rgb, self.stack.dtype)
 
     def photo(self, number: int) -> Photo:
-        """A frame as its file has it; raises as ``[number]`` does."""
+        """A frame as its file has it; raises :class:`BrokenFrame` likewise."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         reading = self._ahead.pop(number, None) or self._read(number)
@@ -77,7 +73,7 @@ class Frames(Sequence[np.ndarray]):
         return self._reader.submit(read_photo, frame.path, frame.page)
 
 
-def widened(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def widen(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """An 8-bit image as a 16-bit one of the same brightness; other images are unchanged."""
     if image.dtype == np.uint8 and dtype == np.uint16:
         return image.astype(np.uint16) * np.uint16(257)

@@ -10,13 +10,13 @@ one group are held in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fusion.align import Registration, common_area, register, warp
+from fusion.align import Progress, Registration, common_area, register, warp
 from fusion.backends import Backend, load_backend
 from fusion.engine import boundary_map, fuse_group, group_size, needed_memory
 from fusion.order import is_shuffled, sharpness
@@ -28,54 +28,34 @@ DTYPES = (np.uint8, np.uint16, np.float32)
 if TYPE_CHECKING:
     from torch import Tensor
 
-Progress = Callable[[Iterable[int], str], Iterable[int]]
-
 
 @dataclass(frozen=True)
 class FrameReport:
-    """Per-frame result.
+    """Per-frame result."""
 
-    Attributes:
-        used: whether it was fused; if not, ``reason`` says why.
-        matrix: 3×3, from pixels of the reference frame to pixels of this one.
-        gain: factors on its stored R, G and B that match the median of the frames.
-        share: of the result's pixels that come from it.
-        seconds: to warp and fuse it, its share of its group's.
-        warning: how it differs from the other frames, or None.
-    """
-
-    used: bool
-    reason: str | None
-    matrix: list[list[float]] | None
-    gain: list[float]
-    share: float = 0.0
-    seconds: float = 0.0
-    warning: str | None = None
+    used: bool  # whether it was fused
+    reason: str | None  # why it was not
+    matrix: list[list[float]] | None  # 3×3, from pixels of the reference frame to those of this one
+    gain: list[float]  # factors on its stored R, G and B that match the median of the frames
+    share: float = 0.0  # of the result's pixels that come from it
+    seconds: float = 0.0  # to warp it, and its share of the time to fuse its group
+    warning: str | None = None  # how it differs from the other frames
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Fused photographs.
+    """Fused photographs."""
 
-    Attributes:
-        image: (h, w, 3) of the frames' type.
-        index: (h, w) uint16: the frame that each pixel comes from; in the band around the FDB,
-            where none is right, the one that contributes most.
-        confidence: (h, w) uint8; 255 where one frame was clearly right, 0 where none was.
-        area: rows and columns of the reference frame that ``image`` shows.
-        frames: a report of each frame, in the order given.
-        guidance: (h, w) float16, of two frames that were fused: 1 where the first is right, 0 where
-            the second is, 0.5 where neither; otherwise None.
-        shuffled: whether frames were registered that are in no order of focus, so that neighbours
-            share less sharp detail than they could. Nothing else depends on the order.
-    """
-
-    image: np.ndarray
-    index: np.ndarray
-    confidence: np.ndarray
-    area: Window
-    frames: list[FrameReport]
+    image: np.ndarray  # (h, w, 3) of the frames' type
+    index: np.ndarray  # (h, w) uint16, number of the frame that contributes most to a pixel
+    confidence: np.ndarray  # (h, w) uint8; 255 where one frame was clearly sharp, 0 where none was
+    area: Window  # rows and columns of the reference frame that ``image`` shows
+    frames: list[FrameReport]  # in the order given
+    # (h, w) float16 if two frames were fused: 1 where the first is sharp, 0 where the second is,
+    # 0.5 where neither is.
     guidance: np.ndarray | None = None
+    # Whether frames were registered that are in no order of focus, so that neighbours share less
+    # sharp detail than they could. Nothing else depends on the order.
     shuffled: bool = False
 
     @property
@@ -89,7 +69,7 @@ class Step(NamedTuple):
 
     frame: int
     aligned: np.ndarray  # (h, w, 3)
-    guidance: np.ndarray  # (h, w) float16: 1 where the frame is right
+    guidance: np.ndarray  # (h, w) float16: 1 where the frame is sharp
     boundary: np.ndarray  # (h, w) float16: 1 where none of the group is
 
 

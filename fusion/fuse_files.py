@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +13,10 @@ from fusion import records
 from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
-from fusion.frames import BrokenFrame, Frames, widened
+from fusion.frames import BrokenFrame, Frames, widen
 from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
 from fusion.options import Options
-from fusion.order import by_focus
+from fusion.order import sort_by_focus
 from fusion.outputs import Outputs, check_free, result_path, writing_memory
 from fusion.pairs import Problem
 from fusion.report import describe
@@ -27,22 +26,11 @@ from utils.errors import UserError
 from utils.images import Photo, white
 
 
-class Plan(NamedTuple):
-    """The frames of a stack in order, the file of the result, and the bytes of memory needed."""
-
-    stack: Stack
-    result: Path
-    memory: int
-
-
 def plan(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
-) -> Plan:
-    """Check whether a stack can be fused, and order its frames; nothing is written.
-
-    Raises:
-        UserError: the stack cannot be fused as it is asked for.
-    """
+) -> tuple[Stack, Path, int]:
+    """Check and order a stack: its frames, the file of the result, the bytes of memory needed.
+    Raises :class:`UserError` if it cannot be fused as requested; nothing is written."""
     stack = look_into(source, options.order, SMALLEST, options.strict or source.pair)
     result = result_path(output, source.name, options.format, stack.dtype)
     check_free(result, options, source.files)
@@ -59,22 +47,18 @@ def plan(
     while options.order == "focus":
         with Frames(stack) as images:
             try:
-                order = by_focus(images, progress(range(len(images)), "ordering"))
+                order = sort_by_focus(images, progress(range(len(images)), "ordering"))
             except BrokenFrame as error:
                 stack = _without(stack, error, source, options)
                 continue
-        return Plan(Stack([stack.frames[i] for i in order], stack.problems), result, needed)
-    return Plan(stack, result, needed)
+        return Stack([stack.frames[i] for i in order], stack.problems), result, needed
+    return stack, result, needed
 
 
 def outline(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> str:
-    """Describe what :func:`fuse_stack` would do with a stack; nothing is written.
-
-    Raises:
-        UserError: the stack cannot be fused as it is asked for.
-    """
+    """Describe what :func:`fuse_stack` would do; errors as :func:`plan`."""
     stack, result, memory = plan(backend, source, output, options, progress)
     height, width = stack.size
     return "\n".join(
@@ -109,9 +93,7 @@ def fuse_stack(
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
-                observers = [outputs.observe] * (options.steps or options.preview)
-                observers += [observe] if observe else []
-                fusion = _fuse(backend, images, source, options, observers, progress)
+                fusion = _fuse(backend, images, source, outputs, observe, progress)
                 alpha = _common_alpha(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
@@ -122,11 +104,8 @@ def fuse_stack(
 
 
 def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """The stack without a frame that cannot be decoded.
-
-    Raises:
-        UserError: with ``options.strict``, of a pair, or if fewer than two are left.
-    """
+    """The stack without a frame that cannot be decoded; raises :class:`UserError` with
+    ``options.strict``, for a pair, or if fewer than two are left."""
     if options.strict or source.pair:
         raise UserError(str(error)) from error
     frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
@@ -140,20 +119,19 @@ def _fuse(
     backend: Backend,
     images: Frames,
     source: Source,
-    options: Options,
-    observers: list[Callable[[Step], None]],
+    outputs: Outputs,
+    observe: Callable[[Step], None] | None,
     progress: Progress,
 ) -> Fusion:
     """Fuse the frames of a stack; a ValueError, or with ``strict`` an unused frame, is a UserError.
-
-    ``observers`` are called for each frame.
-    """
-    limit = options.memory
+    ``outputs`` and ``observe`` get each frame."""
+    options, limit = outputs.options, outputs.options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
 
-    def observe_all(step: Step) -> None:
-        for observe in observers:
+    def observe_both(step: Step) -> None:
+        outputs.observe(step)
+        if observe:
             observe(step)
 
     try:
@@ -165,7 +143,7 @@ def _fuse(
             exposure=options.exposure,
             crop=options.crop,
             memory=limit,
-            observe=observe_all if observers else None,
+            observe=observe_both if observe or options.steps or options.preview else None,
             progress=progress,
         )
     except ValueError as error:
@@ -188,6 +166,6 @@ def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
         alpha = images.photo(number).alpha if frame.used else None
         if alpha is not None:
             place = Registration(np.array(frame.matrix), np.ones(3))
-            alpha = warp(widened(alpha, fusion.image.dtype), place, fusion.area)
+            alpha = warp(widen(alpha, fusion.image.dtype), place, fusion.area)
             common = alpha if common is None else np.minimum(common, alpha)
     return None if common is None or common.min() == white(common.dtype) else common

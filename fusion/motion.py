@@ -100,10 +100,10 @@ def reduce(frame: np.ndarray) -> Small:
     usable = np.where(lit, np.float32(1), np.float32(LOST))
     # Lenses blur linear light: in values as stored, blur would displace edges.
     light = cv2.cvtColor(cv2.pow(np.maximum(reduced, 0), 2.2), cv2.COLOR_RGB2GRAY)
-    levels = [_level(light, usable)]
+    levels = [_make_level(light, usable)]
     while min(light.shape) >= 2 * COARSEST:
         light, usable = cv2.pyrDown(light), cv2.pyrDown(usable)
-        levels.append(_level(light, usable))
+        levels.append(_make_level(light, usable))
     return Small(levels, color, frame.shape[:2], detail)
 
 
@@ -120,7 +120,7 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
             if not moved > STILL * 2**finest:
                 break
     zoom = one.size[1] / one.levels[0].even.shape[1]
-    matrix = _scaled(matrix, zoom)
+    matrix = _rescale(matrix, zoom)
     corners = corners_of(one.size)
     reach = np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() / max(one.size)
     correlation = compare(one, two, matrix).correlation
@@ -135,7 +135,7 @@ def compare(one: Small, two: Small, matrix: np.ndarray) -> Match:
     """How well frames match if ``matrix`` maps pixels of the first to the second."""
     first, second = (small.levels[small.judged] for small in (one, two))
     zoom = one.levels[0].even.shape[1] / one.size[1]
-    even, usable = _moved(second, _finer(_scaled(matrix, zoom), -one.judged))
+    even, usable = _warp_level(second, _rescale_level(_rescale(matrix, zoom), -one.judged))
     usable = usable * first.usable
     sums = [(usable * product).sum() for product in (first.even * even, first.even**2, even**2)]
     correlation = float(sums[0] / max(np.sqrt(sums[1] * sums[2]), 1e-9))
@@ -149,7 +149,7 @@ def find_gain(one: Small, two: Small, matrix: np.ndarray) -> tuple[np.ndarray, f
     """Factors on the second frame's channels that match the first (medians of smoothed ratios), and
     their difference between dark and bright pixels in stops, which another gamma causes."""
     height, width = one.color.shape[:2]
-    small = _scaled(matrix, width / one.size[1])
+    small = _rescale(matrix, width / one.size[1])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpPerspective(two.color, small, (width, height), flags=flags, borderValue=0)
     # Defocus spreads light locally; means of larger neighbourhoods are kept.
@@ -175,7 +175,7 @@ def corners_of(size: tuple[int, int]) -> np.ndarray:
     return np.array([[[0, 0], [right, 0], [right, bottom], [0, bottom]]], np.float64)
 
 
-def _level(light: np.ndarray, usable: np.ndarray) -> Level:
+def _make_level(light: np.ndarray, usable: np.ndarray) -> Level:
     """Band-pass an image and equalise its contrast; means are over the usable pixels, so that the
     border of a clipped area or of a round field is no edge."""
 
@@ -193,14 +193,14 @@ def _level(light: np.ndarray, usable: np.ndarray) -> Level:
     usable = usable * cv2.GaussianBlur(usable, (0, 0), BAND[1]) ** 4  # less beside clipped pixels
     border = max(1, min(4, min(usable.shape) // 16))  # values beyond it are unknown
     usable[:border] = usable[-border:] = usable[:, :border] = usable[:, -border:] = 0
-    return Level(even, usable, _slope(even))
+    return Level(even, usable, _gradient(even))
 
 
-def _slope(values: np.ndarray) -> np.ndarray:
+def _gradient(values: np.ndarray) -> np.ndarray:
     return np.dstack([cv2.Sobel(values, cv2.CV_32F, *d, scale=1 / 8) for d in ((1, 0), (0, 1))])
 
 
-def _moved(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _warp_level(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Detail and usable pixels of a level, warped onto another."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = level.even.shape[::-1]
@@ -227,20 +227,20 @@ def _step(
     pull = np.zeros(len(motions))
     for i in range(finest, len(one.levels)):
         level = one.levels[i]
-        even, usable = _moved(two.levels[i], _finer(matrix, -i))
+        even, usable = _warp_level(two.levels[i], _rescale_level(matrix, -i))
         near, _ = _correlation(level.even, even)
         near = np.maximum(near, 0)
         # A signal of correlation ρ has a share of 1 − ρ² of noise. The power discounts correlation
         # by chance.
         weight = level.usable * usable * near**TRUST / (np.float32(1.01) - near * near)
-        slope = _slope(even)
+        slope = _gradient(even)
         difference = level.even[..., None] * slope - even[..., None] * level.slope
         unit = width / 2**i
         x = ((np.arange(even.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
         y = ((np.arange(even.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
         y = y[:, None]
         mean = (level.slope + slope) * np.float32(unit / 2)
-        ways = [_along(motion, x, y) for motion in motions]
+        ways = [_velocity(motion, x, y) for motion in motions]
         asked = difference * (weight * np.float32(unit / 2))[..., None]
         pull += [float((asked[..., 0] * u + asked[..., 1] * v).sum()) for u, v in ways]
         rows = np.array([(mean[..., 0] * u + mean[..., 1] * v).ravel() for u, v in ways])
@@ -250,7 +250,7 @@ def _step(
     return np.linalg.inv(middle) @ change @ middle
 
 
-def _along(motion: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _velocity(motion: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Velocity (u, v) of points as the matrix leaves the identity along a generator."""
     u, v, w = (row[0] * x + row[1] * y + row[2] for row in motion.astype(np.float32))
     return u - x * w, v - y * w
@@ -267,13 +267,13 @@ def _shift(one: Small, two: Small) -> tuple[float, float]:
     return (x * zoom, y * zoom) if near and response > 0.02 else (0.0, 0.0)
 
 
-def _finer(matrix: np.ndarray, levels: int) -> np.ndarray:
+def _rescale_level(matrix: np.ndarray, levels: int) -> np.ndarray:
     """The same motion of images doubled ``levels`` times; centres of the first pixels coincide."""
     zoom = np.diag([2.0**levels, 2.0**levels, 1])
     return zoom @ matrix @ np.linalg.inv(zoom)
 
 
-def _scaled(matrix: np.ndarray, zoom: float) -> np.ndarray:
+def _rescale(matrix: np.ndarray, zoom: float) -> np.ndarray:
     """The same motion of images ``zoom`` times as large; their borders coincide."""
     grow = np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
     return grow @ matrix @ np.linalg.inv(grow)

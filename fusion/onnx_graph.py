@@ -2,7 +2,7 @@
 
 Steps need graphs of their own, since ONNX Runtime computes all of a graph, requested or not.
 
-:func:`unrolled` rewrites a graph for any number of photographs to one for N, with a tensor for each
+:func:`unroll` rewrites a graph for any number of photographs to one for N, with a tensor for each
 photograph; what they have in common is computed once. ONNX Runtime then keeps features in the
 layout its convolutions prefer, and fuses additions and activations into them; it also reduces very
 slowly over a short first axis. Together this halves the time.
@@ -35,10 +35,7 @@ SETS = "photographs"  # name that models.export gives the axis of all photograph
 
 def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
     """Cut parts out of an ONNX file, each serialised; parts that it does not have are left out.
-
-    Raises:
-        UserError: the file is missing, broken or not written by :mod:`models.export`.
-    """
+    Raises :class:`UserError` if the file is missing, broken or not of :mod:`models.export`."""
     try:
         model = onnx.load(path)
         outputs = {output.name for output in model.graph.output}
@@ -57,7 +54,7 @@ def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
     return graphs
 
 
-def unrolled(graph: bytes, count: int) -> bytes:
+def unroll(graph: bytes, count: int) -> bytes:
     """A graph of :func:`cut` for ``count`` photographs; unchanged if their number is fixed.
 
     An input with an axis of photographs becomes one for each: ``name.0``, ``name.1`` …, (1, C, H,

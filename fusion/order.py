@@ -23,14 +23,12 @@ DETOUR = 1.5  # ratio of path lengths, given order to best order, above which it
 ALIKE = 0.01  # frames nearer than this cannot be ordered
 
 
-def by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None) -> list[int]:
+def sort_by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None) -> list[int]:
     """Sort frames from one end of the focus range to the other; returns their numbers.
 
     The images do not tell which end is near; the direction closer to the order given is taken.
-
-    Args:
-        frames: (H, W, 3) uint8, uint16 or float32, each read once.
-        numbers: ``range(len(frames))``, perhaps wrapped in a progress bar.
+    ``frames`` are (H, W, 3) uint8, uint16 or float32, each read once; ``numbers`` is
+    ``range(len(frames))``, perhaps wrapped in a progress bar.
     """
     numbers = range(len(frames)) if numbers is None else numbers
     order = _seriate(_similarity([sharpness(frames[i]) for i in numbers]))

@@ -31,11 +31,8 @@ MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
 
 
 def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
-    """Path of the fused image, by default in a lossless format of its depth.
-
-    Raises:
-        UserError: the format does not have that depth.
-    """
+    """Path of the fused image, by default in a lossless format of its depth; raises
+    :class:`UserError` if the format does not have that depth."""
     format = format or ("tiff" if dtype == np.float32 else "png")
     path = folder / f"{name and name + '-'}Fusion{FORMATS[format]}"
     check_writable(path, dtype)
@@ -50,12 +47,8 @@ def writing_memory(options: Options, size: tuple[int, int]) -> int:
 
 
 def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
-    """Refuse to overwrite files of the user with those of a stack.
-
-    Raises:
-        UserError: a photograph or a folder has the name of a result, or the folder of steps holds
-            files that no earlier run wrote.
-    """
+    """Raise a :class:`UserError` if a photograph or a folder has the name of a result, or if the
+    folder of steps holds files that no earlier run wrote."""
     start = str(result).rpartition("-")[0]
     kinds = ["Record.json", *(f"{kind}.png" for kind in MAPS if options.maps)]
     kinds += ["Preview.webp"] * options.preview
@@ -77,18 +70,10 @@ def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
 
 @dataclass
 class Outputs:
-    """Writes the files of one stack.
-
-    Attributes:
-        folder: of the files.
-        result: name of the fused image, ``NAME-Fusion.png``; aligned frames have its type, and
-            other files names like it, ``NAME-Index.png``, ….
-        stack: its frames.
-        options: which files to write.
-    """
+    """Writes the files of one stack: ``NAME-Fusion.png``, ``NAME-Index.png`` …"""
 
     folder: Path
-    result: str
+    result: str  # file name of the fused image; aligned frames have its type
     stack: Stack
     options: Options
     _shown: list[Image.Image] = field(default_factory=list)
@@ -101,8 +86,8 @@ class Outputs:
             write_photo(aligned, Photo(step.aligned, self.stack.grey))
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
-        if self.options.preview and step.frame in _spread(len(self.stack.frames), PREVIEWED):
-            self._shown.append(shrunk(step.aligned))
+        if self.options.preview and step.frame in self._previewed():
+            self._shown.append(make_thumbnail(step.aligned))
 
     def write(self, fusion: Fusion, photo: Photo) -> dict[str, str]:
         """Write the results, with ``photo`` as the fused image; returns file names by kind."""
@@ -111,7 +96,7 @@ class Outputs:
         if self.options.maps:
             maps = {
                 "index": fusion.index,
-                "depth": colored(fusion.index, len(self.stack.frames)),
+                "depth": colorize(fusion.index, len(self.stack.frames)),
                 "confidence": fusion.confidence,
             }
             if fusion.guidance is not None:
@@ -121,7 +106,7 @@ class Outputs:
                 write_png(self.folder / files[kind], image)
         if self.options.preview:
             files["preview"] = self._name("Preview.webp")
-            first, *others = [*self._shown, shrunk(fusion.image)]
+            first, *others = [*self._shown, make_thumbnail(fusion.image)]
             times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
             animation = {"save_all": True, "append_images": others, "duration": times, "loop": 0}
             first.save(self.folder / files["preview"], quality=85, **animation)
@@ -129,11 +114,16 @@ class Outputs:
             files["steps"] = self._name("Steps")
         return files
 
+    def _previewed(self) -> np.ndarray:
+        """Frames of the preview, evenly spaced from the first to the last."""
+        count = len(self.stack.frames)
+        return np.linspace(0, count - 1, min(count, PREVIEWED)).round()
+
     def _name(self, kind: str) -> str:
         return f"{self.result.rpartition('Fusion.')[0]}{kind}"
 
 
-def colored(index: np.ndarray, count: int) -> np.ndarray:
+def colorize(index: np.ndarray, count: int) -> np.ndarray:
     """Frame numbers (H, W) below ``count`` as colours (H, W, 3) uint8, from dark to bright."""
     shades = np.rint(np.arange(count) * (255 / max(1, count - 1))).astype(np.uint8)
     palette = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
@@ -143,14 +133,9 @@ def colored(index: np.ndarray, count: int) -> np.ndarray:
     return picture
 
 
-def shrunk(image: np.ndarray, side: int = PREVIEW) -> Image.Image:
+def make_thumbnail(image: np.ndarray, side: int = PREVIEW) -> Image.Image:
     """(H, W, 3) of any type as an 8-bit picture of at most ``side`` pixels."""
     image = shrink(image, side)
     return Image.fromarray(
         np.rint(np.clip(image / white(image.dtype), 0, 1) * 255).astype(np.uint8)
     )
-
-
-def _spread(count: int, most: int) -> set[int]:
-    """At most ``most`` numbers below ``count``, evenly spaced from the first to the last."""
-    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())

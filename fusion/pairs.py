@@ -42,16 +42,12 @@ class Problem(NamedTuple):
 
 
 def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
-    """All pairs of a folder (not of its subfolders), in the order of their names.
+    """All pairs of a folder (not of its subfolders), in the order of their names, and problems:
+    images without a partner, several candidates for one pair, pairs of a type that is not read.
 
     The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
     …_1 and …_2, in upper or lower case; the types may differ. A.png and B.png are named after
-    their folder. Results of an earlier run and ground truth (…-Fusion, …-Guidance, …-Truth and so
-    on) are skipped.
-
-    Returns:
-        The pairs; and as problems images without a partner, several candidates for one pair, and
-        pairs of a type that cannot be read.
+    their folder. Results of an earlier run and ground truth (…-Fusion, …-Truth …) are skipped.
 
     Raises:
         UserError: the folder is missing, unreadable, or holds no image.
@@ -75,11 +71,11 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
             try:
                 for path in paths:
                     check_extension(path)
-                pairs.append(Pair(names[0] or _unnamed(folder, groups), *paths))
+                pairs.append(Pair(names[0] or _name_after_folder(folder, groups), *paths))
             except UserError as error:
                 problems.append(Problem(paths, str(error)))
         elif any(_is_read(path) for path in paths):
-            problems.append(Problem(paths, _unpaired(paths, marks)))
+            problems.append(Problem(paths, _explain_unpaired(paths, marks)))
     if not pairs and not problems:
         raise UserError(f"no images in {folder}; expected pairs named {FORMS}")
     return pairs, problems
@@ -101,7 +97,7 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
         raise UserError(f"{paths[0]} is given twice; a pair is of two photographs")
     (name1, mark1), (name2, mark2) = map(_split, paths)
     if mark1 and mark2 and mark1 != mark2 and name1.casefold() == name2.casefold():
-        return Pair(name1 or _unnamed(paths[0].parent), *paths)
+        return Pair(name1 or _name_after_folder(paths[0].parent), *paths)
     stems = [path.stem for path in paths]
     common = re.match(r"(.+)[-_ .]+", os.path.commonprefix(stems))
     if common and not any(stem[common.end() : common.end() + 1].isdigit() for stem in stems):
@@ -118,11 +114,8 @@ def is_same(path: Path, other: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """The files and folders in a folder, without hidden ones.
-
-    Raises:
-        UserError: the folder is missing or unreadable.
-    """
+    """The files and folders in a folder, without hidden ones; raises :class:`UserError` if it is
+    missing or unreadable."""
     try:
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except FileNotFoundError as error:
@@ -137,7 +130,7 @@ def _may_be_image(path: Path) -> bool:
     return kind is None or kind.startswith("image/")
 
 
-def _unnamed(folder: Path, names: Collection[str] = ()) -> str:
+def _name_after_folder(folder: Path, names: Collection[str] = ()) -> str:
     """Name of the pair A.png and B.png: that of their folder, unless another pair has it."""
     name = folder.resolve().name
     return name if name and name.casefold() not in names else "pair"
@@ -155,7 +148,7 @@ def _is_read(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def _unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
+def _explain_unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
     names = ", ".join(path.name for path in paths)
     if len(paths) == 1:
         other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]

@@ -16,12 +16,8 @@ PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
 
 class Ranks:
-    """This process among those that share the work; a context manager. Alone without torchrun.
-
-    Attributes:
-        rank: of this process, from 0.
-        count: of processes.
-    """
+    """Process number ``rank`` of the ``count`` that share the work; a context manager. There is one
+    process without torchrun."""
 
     def __init__(self) -> None:
         self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", 1))
@@ -29,6 +25,7 @@ class Ranks:
         if self.count > 1:
             import torch.distributed as dist
 
+            self._dist = dist
             store, self.rank, self.count = next(iter(dist.rendezvous("env://")))
             self._store = dist.PrefixStore("work", store)
             group = dist.PrefixStore("group", store)
@@ -55,11 +52,9 @@ class Ranks:
         """
         if self._store is None:
             return [value]
-        import torch.distributed as dist
-
         values: list[Any] = [None] * self.count
         try:
-            dist.all_gather_object(values, value)
+            self._dist.all_gather_object(values, value)
         except RuntimeError as error:
             raise UserError(
                 "a process was lost; run the same command again with --resume for what it left"
@@ -69,7 +64,5 @@ class Ranks:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Wait for the others: torchrun ends all processes as soon as one fails."""
         if self._store is not None and kind is None:
-            import torch.distributed as dist
-
             self.gather(None)
-            dist.destroy_process_group()
+            self._dist.destroy_process_group()

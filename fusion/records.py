@@ -18,12 +18,8 @@ from utils.atomic import clear, partial, write_json
 from utils.errors import UserError
 
 
-def made_from(source: Source, options: Options, weights: Path) -> dict:
-    """What the results of a stack depend on: its files, the options and the weights.
-
-    Raises:
-        UserError: the weights cannot be read.
-    """
+def describe_origin(source: Source, options: Options, weights: Path) -> dict:
+    """What the results of a stack depend on: its files, the options and the weights."""
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     except OSError as error:
@@ -44,17 +40,13 @@ def _state(path: Path) -> dict:
 
 
 def save(output: Path, report: dict, origin: dict) -> None:
-    """Record that a stack is finished.
-
-    Raises:
-        UserError: the record cannot be written.
-    """
+    """Record that a stack is finished."""
     path = _path(output, report["name"])
     clear(output, path.stem)
     write_json(path, {"report": report, "made_from": origin})
 
 
-def finished(output: Path, name: str, origin: dict) -> dict | None:
+def load_finished(output: Path, name: str, origin: dict) -> dict | None:
     """The report of a stack that was finished from the same origin and whose results exist."""
     try:
         record = json.loads(_path(output, name).read_text(encoding="utf-8"))

@@ -44,7 +44,7 @@ def describe(
     }
 
 
-def sentence(report: dict) -> str:
+def summarize(report: dict) -> str:
     """A line on the stack, one for each frame that was left out or has a warning, and one if the
     frames are in no order of focus."""
     used = sum(frame["used"] for frame in report["frames"])

@@ -7,7 +7,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,19 +24,12 @@ RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
 
 
 class Source(NamedTuple):
-    """The files of a stack, not opened yet.
+    """The files of a stack, not opened yet."""
 
-    Attributes:
-        name: of its results.
-        origin: the folder or file given for it.
-        files: in the natural order of their names; one multi-page TIFF, or a file for each frame.
-        pair: whether both files are required, and no record is written.
-    """
-
-    name: str
-    origin: Path
-    files: tuple[Path, ...]
-    pair: bool = False
+    name: str  # of its results
+    origin: Path  # the folder or file given for it
+    files: tuple[Path, ...]  # in natural order; one multi-page TIFF, or a file for each frame
+    pair: bool = False  # both files are required, and no record is written
 
 
 class Frame(NamedTuple):
@@ -95,7 +87,7 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
             raise UserError(f"{path} is a folder; give one folder alone, or files")
         if not path.exists():
             raise UserError(f"there is no file or folder {path}")
-    paths.sort(key=_natural)
+    paths.sort(key=_natural_key)
     name = paths[0].stem
     if len(paths) > 1:
         common = os.path.commonprefix([path.stem for path in paths])
@@ -105,11 +97,8 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
 
 def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     """All stacks of a folder: each folder in it that holds images, each multi-page TIFF, and files
-    that are named alike but for a number or letter (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
-
-    Returns:
-        The stacks in the natural order of their names, and folders that cannot be read.
-        :func:`look_into` says whether a stack can be fused.
+    whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
+    In the natural order of their names; and as problems folders that cannot be read.
 
     Raises:
         UserError: the folder is missing or unreadable, holds no stack, or two stacks would have
@@ -118,14 +107,18 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)
     problems = []
-    for path in _listed(Path(folder)):
+    for path in _list_sorted(Path(folder)):
         if RESULT.fullmatch(path.stem):
             continue
         if path.is_symlink() and not path.exists():
             problems.append(Problem((path,), f"{path} is a link to what is not there"))
             continue
+        files: tuple[Path, ...] = ()
         try:
-            files = _stack_at(path)
+            if path.is_dir():
+                files = _frames_in(path)
+            elif path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
+                files = (path,)
         except UserError as error:
             problems.append(Problem((path,), str(error)))
             continue
@@ -135,7 +128,7 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
             loose[name[1]].append(path)
     found += [Source(name, files[0], tuple(files)) for name, files in loose.items() if files[1:]]
     stacks: dict[str, Source] = {}
-    for source in sorted(found, key=lambda source: _natural(Path(source.name))):
+    for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
         other = stacks.setdefault(source.name.casefold(), source)
         if other is not source:
             raise UserError(
@@ -186,7 +179,12 @@ def look_into(
         )
     _check_alike(frames, smallest)
     if order == "time":
-        frames.sort(key=_time)
+        for frame in frames:
+            if frame.probe.taken is None:
+                raise UserError(
+                    f"{frame} does not say when it was taken; use --order name or focus"
+                )
+        frames.sort(key=lambda frame: frame.probe.taken)
     return Stack(frames, problems)
 
 
@@ -208,12 +206,6 @@ def _check_alike(frames: Sequence[Frame], smallest: int) -> None:
             )
 
 
-def _time(frame: Frame) -> datetime:
-    if frame.probe.taken is None:
-        raise UserError(f"{frame} does not say when it was taken; use --order name or focus")
-    return frame.probe.taken
-
-
 def _frames_in(folder: Path) -> tuple[Path, ...]:
     """The photographs in a folder, without results of an earlier run.
 
@@ -222,7 +214,7 @@ def _frames_in(folder: Path) -> tuple[Path, ...]:
     """
     found = [
         path
-        for path in _listed(folder)
+        for path in _list_sorted(folder)
         if _is_photograph(path) and not path.is_dir() and not RESULT.fullmatch(path.stem)
     ]
     return tuple(found) if any(path.suffix.lower() in EXTENSIONS for path in found) else ()
@@ -233,15 +225,6 @@ def _is_photograph(path: Path) -> bool:
     kind = mimetypes.guess_type(path.name)[0] or ""
     drawn = kind.endswith("xml")
     return path.suffix.lower() in EXTENSIONS or (kind.startswith("image/") and not drawn)
-
-
-def _stack_at(path: Path) -> tuple[Path, ...]:
-    """Files of the stack in a folder or a multi-page TIFF; none if it is no stack."""
-    if path.is_dir():
-        return _frames_in(path)
-    if path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
-        return (path,)
-    return ()
 
 
 def _check_types(source: Source) -> None:
@@ -258,12 +241,12 @@ def _check_types(source: Source) -> None:
             )
 
 
-def _listed(folder: Path) -> list[Path]:
+def _list_sorted(folder: Path) -> list[Path]:
     """:func:`fusion.pairs.list_folder` in natural order."""
-    return sorted(list_folder(folder), key=_natural)
+    return sorted(list_folder(folder), key=_natural_key)
 
 
-def _natural(path: Path) -> tuple:
+def _natural_key(path: Path) -> tuple:
     """Sort key that orders numbers by value: frame 2 before frame 10."""
     parts = re.split(r"([0-9]+)", path.name.casefold())
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)

@@ -36,7 +36,6 @@ TILE = 768  # pixels: side of the tiles that are rendered
 COVERAGE = 0.4  # wanted share of the frame that a matte covers, at most: all layers are visible
 ATTEMPTS = 8  # at a matte of that coverage
 HALO = 20  # pixels from a depth edge within which errors are halos
-
 LANCZOS = 4  # pixels: reach of the interpolation
 
 Size = tuple[int, int]
@@ -53,25 +52,15 @@ class Motion:
 
 @dataclass(frozen=True)
 class SyntheticStack:
-    """A stack and its ground truth; H×W is the size of each frame.
+    """A stack and its ground truth; H×W is the size of each frame."""
 
-    Attributes:
-        frames: N frames (H, W, 3) uint8 or uint16, rendered at each access.
-        truth: (H, W, 3) of the same type: the reference frame with all layers in focus.
-        depth: (H, W) uint8, the layer that contributes most to a pixel, 0 the nearest.
-        band: (H, W) bool, the FDB, where no frame is sharp.
-        focus: (N,) the depth at which each frame is focused.
-        matrices: N of 3×3, from pixels (x, y, 1) of the reference to pixels of the frame.
-        gains: (N, 3) factors on R, G, B of each frame against the reference.
-    """
-
-    frames: Sequence[np.ndarray]
-    truth: np.ndarray
-    depth: np.ndarray
-    band: np.ndarray
-    focus: np.ndarray
-    matrices: list[np.ndarray]
-    gains: np.ndarray
+    frames: Sequence[np.ndarray]  # N frames (H, W, 3) uint8 or uint16, rendered at each access
+    truth: np.ndarray  # (H, W, 3) of the same type: the reference with all layers in focus
+    depth: np.ndarray  # (H, W) uint8, the layer that contributes most to a pixel, 0 the nearest
+    band: np.ndarray  # (H, W) bool, the FDB, where no frame is sharp
+    focus: np.ndarray  # (N,) the depth at which each frame is focused
+    matrices: list[np.ndarray]  # N of 3×3, from pixels (x, y, 1) of the reference to the frame's
+    gains: np.ndarray  # (N, 3) factors on R, G, B of each frame against the reference
 
     def edges(self, reach: int = HALO) -> np.ndarray:
         """(H, W) bool: within ``reach`` pixels of an edge between two layers."""
@@ -141,7 +130,7 @@ def stack(
     inside = (slice(border, border + size[0]), slice(border, border + size[1]))
     return SyntheticStack(
         Frames(scene, psfs, inside, matrices, gains, noise, dtype, seed),
-        _stored(scene.photograph([None] * layers)[inside], dtype),
+        _quantise(scene.photograph([None] * layers)[inside], dtype),
         scene.depth()[inside],
         scene.band(psfs)[inside],
         focus,
@@ -254,7 +243,7 @@ class Frames(Sequence):
             rng = np.random.default_rng([self.seed, i])
             noisy = camera.add_noise(planes, self.noise, shot=0.5, rng=rng)
             image = noisy.permute(1, 2, 0).numpy()
-        return _stored(image, self.dtype)
+        return _quantise(image, self.dtype)
 
 
 LINEAR = to_linear(torch.arange(256, dtype=torch.float32) / 255).numpy()
@@ -292,12 +281,13 @@ def _matrix(motion: Motion, size: Size, rng: np.random.Generator) -> np.ndarray:
     """A similarity about the middle of the frame, 3×3."""
     height, width = size
     length, direction = motion.shift * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
-    turn = np.radians(rng.uniform(-motion.rotation, motion.rotation))
+    turn = rng.uniform(-motion.rotation, motion.rotation)
     scale = 1 + rng.uniform(-motion.scale, motion.scale)
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    shift = length * np.array([np.cos(direction), np.sin(direction)])
-    return np.vstack([np.column_stack([linear, middle + shift - linear @ middle]), [0, 0, 1]])
+    middle = (width - 1) / 2, (height - 1) / 2
+    matrix = np.eye(3)
+    matrix[:2] = cv2.getRotationMatrix2D(middle, -turn, scale)
+    matrix[:2, 2] += length * np.cos(direction), length * np.sin(direction)
+    return matrix
 
 
 def _border(matrices: Sequence[np.ndarray], size: Size) -> int:
@@ -312,7 +302,7 @@ def _border(matrices: Sequence[np.ndarray], size: Size) -> int:
     return math.ceil(beyond)
 
 
-def _stored(image: np.ndarray, dtype: type) -> np.ndarray:
+def _quantise(image: np.ndarray, dtype: type) -> np.ndarray:
     """Quantise values in [0, 1]."""
     limit = np.iinfo(dtype).max
     return np.rint(np.clip(image, 0, 1) * np.float32(limit)).astype(dtype)

@@ -13,7 +13,7 @@ from fusion.backends import Backend
 from fusion.fuse import Progress, Step
 from fusion.fuse_files import fuse_stack
 from fusion.options import Options
-from fusion.outputs import colored, shrunk
+from fusion.outputs import colorize, make_thumbnail
 from fusion.stack_files import find_stack
 from utils.atomic import atomic_path
 from utils.images import read_photo
@@ -25,32 +25,21 @@ DEPTHS = {"uint8": "8 bit", "uint16": "16 bit", "float32": "floating point"}
 
 @dataclass(frozen=True)
 class Result:
-    """Files of a finished fusion.
+    """Files of a finished fusion."""
 
-    Attributes:
-        fused: at full size and depth, byte for byte what the command line writes.
-        shown: the fused photograph for the browser.
-        sources: each photograph as it was fused (aligned), for the browser, and its name.
-        maps: the source of each pixel, one colour per photograph; for two photographs also the
-            guidance and the boundary map.
-        summary: HTML: size, time, warnings and the legend of the colours.
-    """
-
-    fused: Path
-    shown: Path
-    sources: list[tuple[Path, str]]
+    fused: Path  # at full size and depth, byte for byte what the command line writes
+    shown: Path  # the same for the browser
+    sources: list[tuple[Path, str]]  # each aligned photograph for the browser, and its name
+    # The source of each pixel in colours; for two photographs also guidance and boundary map.
     maps: tuple[Path, Path | None, Path | None]
-    summary: str
+    summary: str  # HTML: size, time, warnings and the legend of the colours
 
 
 def fuse_uploads(
     backend: Backend, paths: Sequence[Path], align: bool, folder: Path, progress: Progress
 ) -> Result:
-    """Fuse photographs into a folder as ``run_inference.py --stack`` does.
-
-    Raises:
-        UserError: they cannot be read or do not fit each other.
-    """
+    """Fuse photographs into a folder as ``run_inference.py --stack`` does; raises
+    :class:`UserError` if they cannot be read or do not fit each other."""
     shown = {}
 
     def observe(step: Step) -> None:
@@ -73,7 +62,7 @@ def fuse_uploads(
 
 def _summary(report: dict, names: Sequence[str]) -> str:
     """HTML of a report of :func:`fusion.report.describe`, and the colour of each photograph."""
-    palette = colored(np.arange(len(names)), len(names)).tolist()
+    palette = colorize(np.arange(len(names)), len(names)).tolist()
     notes, legend = [], []
     for name, frame, color in zip(names, report["frames"], palette, strict=True):
         if not frame["used"]:
@@ -99,5 +88,5 @@ def _summary(report: dict, names: Sequence[str]) -> str:
 def _show(path: Path, image: np.ndarray) -> Path:
     """Write an image (H, W, 3) for the browser."""
     with atomic_path(path) as temporary:
-        shrunk(image, SHOWN).save(temporary, quality=QUALITY)
+        make_thumbnail(image, SHOWN).save(temporary, quality=QUALITY)
     return path

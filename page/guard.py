@@ -71,7 +71,7 @@ class Guard:
             return await self.app(scope, receive, send)
         request = Request(scope)
         if refusal := self._refusal(request):
-            return await refusal(scope, receive, send)
+            return await PlainTextResponse(*refusal)(scope, receive, send)
         length = int(request.headers.get("Content-Length", 0))
         upload = _is_upload(request)
         if upload and not self.sessions.reserve(length, self.limits.disk_megabytes * MEGA):
@@ -96,25 +96,25 @@ class Guard:
             if upload:
                 self.sessions.release(length)
 
-    def _refusal(self, request: Request) -> PlainTextResponse | None:
-        headers = request.headers
+    def _refusal(self, request: Request) -> tuple[str, int] | None:
+        """Text and status code for a request that is refused."""
+        headers, total = request.headers, self.limits.total_megabytes
         host, origin = headers.get("Host", ""), headers.get("Origin")
         if not self._is_ours(host):
-            return PlainTextResponse("this server has another name; see --name of app.py", 421)
+            return "this server has another name; see --name of app.py", 421
         if origin is not None and origin.lower().partition("://")[2] != host.lower():
-            return PlainTextResponse("requests from other sites are not answered", 403)
+            return "requests from other sites are not answered", 403
         if request.method not in METHODS:
-            return PlainTextResponse("this is not done here", 405)
+            return "this is not done here", 405
         if not ROUTES.fullmatch(request.url.path):
-            return PlainTextResponse("there is nothing here", 404)
+            return "there is nothing here", 404
         length = headers.get("Content-Length", "0" if request.method != "POST" else "")
         if "Transfer-Encoding" in headers or not re.fullmatch(r"[0-9]{1,15}", length):
-            return PlainTextResponse("say how long the request is (Content-Length)", 411)
+            return "say how long the request is (Content-Length)", 411
         if int(length) > FRAMING and not _is_upload(request):
-            return PlainTextResponse(f"more than the {FRAMING} bytes that are taken", 413)
-        if int(length) > self.limits.total_megabytes * MEGA + FRAMING:
-            text = f"more than the {self.limits.total_megabytes} MB that are taken at once"
-            return PlainTextResponse(text, 413)
+            return f"more than the {FRAMING} bytes that are taken", 413
+        if int(length) > total * MEGA + FRAMING:
+            return f"more than the {total} MB that are taken at once", 413
         return None
 
     def _is_ours(self, host: str) -> bool:

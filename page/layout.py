@@ -33,11 +33,7 @@ DECIDED = (
 
 
 def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
-    """Build the page; :mod:`page.server` serves it.
-
-    Args:
-        samples_folder: with pairs to try; its path is visible to visitors.
-    """
+    """Build the page, with the pairs of a folder as samples; visitors see its path."""
     gr.set_static_paths([samples_folder])
     samples = [
         (near, near.with_name(near.name.replace("-A.", "-B.")))

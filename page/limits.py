@@ -39,12 +39,8 @@ class Limits:
 
 
 def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
-    """Check the types, sizes and headers of ``least`` files or more.
-
-    Raises:
-        UserError: there are too few or too many, one is of another type, broken or too large, or
-            all together are.
-    """
+    """Raise a :class:`UserError` if there are fewer than ``least`` files or too many, if one is of
+    another type, broken or too large, or if all together are too large."""
     if len(paths) < least:
         raise UserError("choose two photographs or more, each focused at another depth")
     if len(paths) > limits.files:

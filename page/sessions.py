@@ -36,7 +36,7 @@ class Sessions:
         self.root, self.seconds = root, seconds
         self._open: dict[str, _Session] = {}
         self._coming = 0  # bytes of uploads in progress
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # sweep closes sessions
 
     def note(self, name: str, uploads: Iterable[Path]) -> None:
         """Record the uploads of a session; files outside the root (samples) are not its own."""
@@ -73,25 +73,22 @@ class Sessions:
     def close(self, name: str) -> None:
         """Remove the files of a session, except those that others share."""
         with self._lock:
-            self._close(name)
-
-    def _close(self, name: str) -> None:
-        session = self._open.pop(name, _Session())
-        _remove(session.folder)
-        for path, written in session.uploads.items():
-            if any(path in other.uploads for other in self._open.values()):
-                continue
-            with contextlib.suppress(OSError):  # gone, or its folder is not empty
-                if path.stat().st_mtime_ns == written:
-                    path.unlink()
-                    path.parent.rmdir()
+            session = self._open.pop(name, _Session())
+            _remove(session.folder)
+            for path, written in session.uploads.items():
+                if any(path in other.uploads for other in self._open.values()):
+                    continue
+                with contextlib.suppress(OSError):  # gone, or its folder is not empty
+                    if path.stat().st_mtime_ns == written:
+                        path.unlink()
+                        path.parent.rmdir()
 
     def sweep(self) -> None:
         """Remove expired sessions, and old files that belong to none."""
         with self._lock:
             oldest = time.time() - self.seconds
             for name in [name for name, session in self._open.items() if session.used < oldest]:
-                self._close(name)
+                self.close(name)
             kept = {path for session in self._open.values() for path in session.uploads}
             kept |= {session.folder for session in self._open.values()}
             for path in self._paths():

@@ -79,7 +79,7 @@ def test_round_trip(folder, metadata, kind, size, grey, transparent, described, 
     assert (photo.alpha is None) == (alpha is None)
     if transparent:
         np.testing.assert_array_equal(photo.alpha, alpha)
-    assert photo.metadata.icc == given.metadata.icc
+    assert photo.metadata.icc == given.icc
     if described:
         assert photo.metadata.dpi == pytest.approx((300, 300), abs=0.01)
         tags = tags_of(photo.metadata.exif)

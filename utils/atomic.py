@@ -60,11 +60,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def clear(folder: Path, name: str = "*") -> None:
-    """Remove temporary files of :func:`atomic_path` whose process was killed.
-
-    Args:
-        name: of the files, without suffix. No other process may be writing them now.
-    """
+    """Remove temporary files of :func:`atomic_path` whose process was killed, by their name
+    without suffix. No other process may be writing them now."""
     for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*"):
         if UNFINISHED.fullmatch(path.name):
             with contextlib.suppress(OSError):
@@ -123,11 +120,8 @@ def partial(folder: Path, name: str) -> Path:
 
 
 def replaceable(path: Path) -> Path:
-    """The path to write for ``path``, with links followed.
-
-    Raises:
-        UserError: it is there and neither a regular file nor a stream, or is inaccessible.
-    """
+    """The path to write for ``path``, with links followed; raises :class:`UserError` if it is
+    neither a regular file nor a stream, or is inaccessible."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:  # or a link to a file that is not there yet

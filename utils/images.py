@@ -72,11 +72,7 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
 
 
 def probe(path: str | Path) -> Probe:
-    """Read the header of an image file; the pixels are not decoded.
-
-    Raises:
-        UserError: as :func:`read_photo`, as far as the header shows.
-    """
+    """Read the header of an image file; errors as :func:`read_photo`, as far as it shows them."""
     path = Path(path)
     with _explained(path):
         return _format(path).probe(path)

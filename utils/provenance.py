@@ -34,11 +34,9 @@ def provenance() -> dict[str, str | int]:
 
 
 def _revision() -> str:
-    command = "git describe --always --dirty --abbrev=12".split()
+    git = ["git", "-C", str(Path(__file__).parent)]
+    git += ["describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        folder = Path(__file__).parent
-        return subprocess.check_output(
-            command, cwd=folder, stderr=subprocess.DEVNULL, text=True
-        ).strip()
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

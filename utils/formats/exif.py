@@ -69,9 +69,7 @@ def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None
     if metadata.exif is None and metadata.dpi is None:
         return None
     exif = load_bytes(metadata.exif)
-    for tag in KEPT:
-        if tag in exif:
-            exif[tag] = _text_bytes(exif[tag])
+    exif.update(_texts(exif))
     if IFD.Exif in exif:
         photograph = exif.get_ifd(IFD.Exif)
         photograph[Base.ExifImageWidth], photograph[Base.ExifImageHeight] = width, height
@@ -81,9 +79,9 @@ def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None
     return exif
 
 
-def _text_bytes(text: str) -> bytes:
-    """The bytes that Pillow read ``text`` from; it would write accents as question marks."""
-    return text.encode("latin-1")
+def _texts(exif: Image.Exif) -> dict[int, bytes]:
+    """Texts to keep, as the bytes Pillow read: it would write accents as question marks."""
+    return {tag: exif[tag].encode("latin-1") for tag in KEPT if tag in exif}
 
 
 def _or_none(part: Callable, exif: Image.Exif):
@@ -112,9 +110,7 @@ def _dpi(exif: Image.Exif) -> tuple[float, float] | None:
 
 def _kept(exif: Image.Exif) -> bytes | None:
     result = Image.Exif()
-    for tag in KEPT:
-        if tag in exif:
-            result[tag] = _text_bytes(exif[tag])
+    result.update(_texts(exif))
     for directory in (IFD.Exif, IFD.GPSInfo):
         tags = {tag: v for tag, v in exif.get_ifd(directory).items() if tag not in DROPPED}
         if tags:

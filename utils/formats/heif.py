@@ -19,7 +19,7 @@ def read(path: Path, page: int) -> Photo:
     if samples.dtype == np.uint16:
         samples = photo.full_range(samples, 2 ** image.info["bit_depth"] - 1)
     if image.premultiplied_alpha:
-        samples = photo.unmultiplied(samples)
+        samples = photo.unmultiply(samples)
     tags = _tags(image)
     return photo.make_photo(samples, Metadata(image.info.get("icc_profile"), tags.kept, tags.dpi))
 

@@ -17,56 +17,34 @@ INVERSE = {6: 8, 8: 6}  # of EXIF orientations, the others are their own
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata of a file that the result keeps.
+    """Metadata of a file that the result keeps."""
 
-    Attributes:
-        icc: colour profile; None stands for sRGB.
-        exif: as Pillow's ``exif=`` takes it, with orientation 1 and without tags of the source file
-            (thumbnail, pixel size, maker note).
-        dpi: horizontal and vertical resolution in pixels per inch.
-    """
-
-    icc: bytes | None = None
+    icc: bytes | None = None  # colour profile; None stands for sRGB
+    # For Pillow's ``exif=``, upright, without thumbnail, pixel size and maker note.
     exif: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    dpi: tuple[float, float] | None = None  # horizontal, vertical
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photograph, upright.
+    """A decoded photograph, upright."""
 
-    Attributes:
-        rgb: (H, W, 3) uint8, uint16 (full range) or float32 in [0, 1]; of a grey photograph three
-            equal channels.
-        grey: whether the file is grey.
-        alpha: (H, W) of the same type, or None if the file has no transparency.
-        metadata: colour profile, EXIF, resolution.
-    """
-
-    rgb: np.ndarray
-    grey: bool = False
-    alpha: np.ndarray | None = None
+    rgb: np.ndarray  # (H, W, 3) uint8, uint16 (full range) or float32 in [0, 1]
+    grey: bool = False  # the file is grey; the channels are equal
+    alpha: np.ndarray | None = None  # (H, W) of the same type; None if there is no transparency
     metadata: Metadata = Metadata()
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The header of a file.
+    """The header of a file."""
 
-    Attributes:
-        width, height: in pixels, upright.
-        dtype: of the decoded samples: uint8, uint16 or float32.
-        grey: whether the file is grey.
-        pages: photographs in the file; more than one in a multi-page TIFF.
-        taken: time of exposure by the camera's clock.
-    """
-
-    width: int
+    width: int  # pixels, upright
     height: int
-    dtype: np.dtype
+    dtype: np.dtype  # of the decoded samples: uint8, uint16 or float32
     grey: bool
-    pages: int = 1
-    taken: datetime | None = None
+    pages: int = 1  # photographs in the file; more than one in a multi-page TIFF
+    taken: datetime | None = None  # time of exposure by the camera's clock
 
 
 def white(dtype: np.dtype) -> float:
@@ -89,7 +67,7 @@ def make_photo(samples: np.ndarray, metadata: Metadata) -> Photo:
     return Photo(np.ascontiguousarray(samples[..., :3]), False, alpha, metadata)
 
 
-def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+def turn_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     """A view of (H, W, …) samples turned upright by EXIF ``orientation`` (1 to 8)."""
     if orientation > 4:
         stored = stored.swapaxes(0, 1)
@@ -110,7 +88,7 @@ def full_range(samples: np.ndarray, largest: int) -> np.ndarray:
     return np.take(scale.round().astype(np.uint16), samples, mode="clip")
 
 
-def unmultiplied(samples: np.ndarray) -> np.ndarray:
+def unmultiply(samples: np.ndarray) -> np.ndarray:
     """Divide premultiplied colours of (H, W, C) samples by alpha, the last channel."""
     most, alpha = white(samples.dtype), samples[..., -1:]
     colours = samples[..., :-1] * (np.float32(most) / np.maximum(alpha, np.float32(1e-6)))

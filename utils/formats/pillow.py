@@ -48,7 +48,7 @@ def read(path: Path, page: int) -> Photo:
             samples = _decode(image, grey, tags.orientation)
         else:
             stored = png.read(path) if image.format == "PNG" else _read_pnm(path, image)
-            samples = photo.upright(stored, tags.orientation)
+            samples = photo.turn_upright(stored, tags.orientation)
         dpi = image.info.get("dpi") or tags.dpi
         metadata = Metadata(image.info.get("icc_profile"), tags.kept, dpi)
     return photo.make_photo(samples, metadata)
@@ -111,7 +111,7 @@ def _decode(image: Image.Image, grey: bool, orientation: int) -> np.ndarray:
     mode = ("L" if grey else "RGB") + "A" * image.has_transparency_data
     width, height = photo.upright_size(*image.size, orientation)
     samples = np.empty((height, width, len(mode)), np.uint8)
-    stored = photo.upright(samples, photo.INVERSE.get(orientation, orientation))
+    stored = photo.turn_upright(samples, photo.INVERSE.get(orientation, orientation))
     for top in range(0, image.height, BAND):
         rows = stored[top : top + BAND]
         band = image.crop((0, top, image.width, top + len(rows))).convert(mode)

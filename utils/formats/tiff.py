@@ -48,7 +48,7 @@ def read(path: Path, page: int) -> Photo:
         samples = _decode(path, opened.page, opened.dtype)
         tags = opened.tags
         metadata = Metadata(opened.page.iccprofile, tags.kept, tags.dpi)
-    return photo.make_photo(photo.upright(samples, tags.orientation), metadata)
+    return photo.make_photo(photo.turn_upright(samples, tags.orientation), metadata)
 
 
 def probe(path: Path) -> Probe:
@@ -183,7 +183,10 @@ def _decode(path: Path, page: TiffPage, dtype: np.dtype) -> np.ndarray:
     if page.axes == "SYX":
         samples = np.moveaxis(samples, 0, -1)
     samples = samples.reshape(*samples.shape[:2], -1)
-    samples = _used_channels(samples, page)
+    colours = samples.shape[2] - len(page.extrasamples)
+    alpha = [colours + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA][:1]
+    if samples.shape[2] != colours + len(alpha):  # there are other extra channels
+        samples = samples[..., [*range(colours), *alpha]]
     if page.photometric == PHOTOMETRIC.PALETTE:
         palette = (page.colormap >> 8).astype(np.uint8).T
         return np.concatenate([palette[samples[..., 0]], samples[..., 1:]], axis=2)
@@ -195,16 +198,7 @@ def _decode(path: Path, page: TiffPage, dtype: np.dtype) -> np.ndarray:
         samples = photo.full_range(samples, 2**page.bitspersample - 1)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         samples[..., 0] = photo.white(dtype) - samples[..., 0]
-    return photo.unmultiplied(samples) if EXTRASAMPLE.ASSOCALPHA in page.extrasamples else samples
-
-
-def _used_channels(samples: np.ndarray, page: TiffPage) -> np.ndarray:
-    """Colours, and alpha if one of the extra channels is declared as such."""
-    colours = samples.shape[2] - len(page.extrasamples)
-    alpha = [colours + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA]
-    if samples.shape[2] == colours + len(alpha[:1]):
-        return samples
-    return samples[..., [*range(colours), *alpha[:1]]]
+    return photo.unmultiply(samples) if EXTRASAMPLE.ASSOCALPHA in page.extrasamples else samples
 
 
 def _checked(path: Path, samples: np.ndarray) -> np.ndarray:
