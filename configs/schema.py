@@ -73,7 +73,7 @@ class TrainConfig:
     guidance_weight: float | None = None  # of the loss's guidance term, its own by default
     schedule: str = "cosine"  # or paper, trapezoid
     lr: float = 1e-3
-    optimizer: str = "adamw"  # or adam, whose weight decay is part of the gradient
+    optimizer: str = "adamw"  # muon, or adam, whose weight decay is part of the gradient
     weight_decay: float = 0.0  # on weights, never on biases
     # Share of the steps that fuse by the true guidance: while the initial fusion sub-net still
     # errs, the boundary fusion sub-net learns from it what repairs are, and not to do nothing.

@@ -1,4 +1,4 @@
-"""Fuse files to files: what the command line does with each pair and each stack."""
+"""Fuse files to files, a pair or a stack at a time."""
 
 from __future__ import annotations
 

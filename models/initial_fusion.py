@@ -17,6 +17,9 @@ from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 # map opens where nothing is to be repaired.
 SHARPNESS = 32.0
 DECIDED = 4.0  # of "none is right": its logit says 0.1 where one is right, and that mixes two
+# Where none is right, which is the less wrong: too little to be seen in the picture, enough for the
+# boundary sub-net to read (models.boundary_fusion.leads).
+PREFERENCE = 0.02
 TIE = 1e-3  # scores nearer than this are equal, so that rounding does not tell equals apart
 
 
@@ -25,7 +28,8 @@ class Guidance(NamedTuple):
 
     Attributes:
         guidance: (B, N, 1, H, W), sums to 1 over N: 1 for the photograph that is right, halves
-            for the two least wrong where none is. For two, guidance[:, 0] is the paper's G.
+            for the two least wrong where none is (0.51 and 0.49, the better one first). For two,
+            guidance[:, 0] is the paper's G.
         scores: (B, N, 1, H, W), logits of being right; None from a net without.
         neither: (B, 1, H, W), logit of none being right; None from a net without.
     """
@@ -120,7 +124,7 @@ def decide(scores: Tensor, neither: Tensor) -> Tensor:
     chosen = chosen / chosen.sum(-4, keepdim=True)
     second = scores.topk(2, -4).values.narrow(-4, 1, 1)
     best = (scores >= second - TIE).to(scores.dtype)
-    halves = best / best.sum(-4, keepdim=True)
+    halves = torch.lerp(best / best.sum(-4, keepdim=True), chosen, PREFERENCE)
     return torch.lerp(chosen, halves, (DECIDED * neither).sigmoid().unsqueeze(-4))
 
 

@@ -76,5 +76,5 @@ class MMFNet(nn.Module):
         initial = photographs.select(-4, 0) + (guidance * (photographs - first)).sum(-4)
         if coefficients is None:
             return initial, initial
-        residual = self.boundary.residual(coefficients, photographs)
+        residual = self.boundary.residual(coefficients, photographs, guidance)
         return initial, initial + boundary_map(guidance) * residual

@@ -111,7 +111,7 @@ class Sessions:
             self._coming -= size
 
     def size(self) -> int:
-        """Bytes on disk, of all sessions."""
+        """Bytes on disk of all sessions."""
         total = 0
         for path in self._paths():
             with contextlib.suppress(FileNotFoundError):

@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from configs.schema import load_config, to_dict
+from data.datasets import Batch
 from models.build import build
 from models.mmfnet import boundary_map
 from training.losses import LogLoss, PaperLoss
@@ -30,7 +31,7 @@ def test_fusion_losses_and_figures_stay_on_the_device(config):
         fusion = net(photographs)
         results = [plane for plane in fusion if plane is not None]
         for loss in (PaperLoss(), *([] if fusion.scores is None else [LogLoss()])):
-            results += loss(fusion, truth, guidance).values()
+            results += loss(fusion, Batch(photographs, truth, guidance)).values()
         results.append(oracle_selection(photographs, truth))
         results.append(psnr(fusion.fused, truth, boundary_map(guidance)))
         results.append(guidance_accuracy(fusion.guidance, guidance))

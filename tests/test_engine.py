@@ -81,7 +81,7 @@ def test_it_is_the_cascade_whole_and_in_tiles(model, backends, scheme, count):
     assert steps(*results) <= 1
     difference = np.abs(results[0].astype(int) - whole(model, photographs))
     # Looked at again, a box knows what is around its block by half resolution.
-    share, most = {"half": (0.9, 100), "again": (0.1, 40)}.get(scheme, (0, 1))
+    share, most = {"half": (0.9, 100), "again": (0.1, 60)}.get(scheme, (0, 1))
     assert (difference > 1).mean() <= share and difference.max() <= most
 
 
@@ -126,7 +126,7 @@ def test_sixteen_bits_are_as_eight_and_finer(backends):
     sixteen = fuse(wide, backends["onnx"], align=False).image
     floats = [x / np.float32(255) for x in photographs]
     exact = fuse(floats, backends["onnx"], align=False).image
-    np.testing.assert_allclose(sixteen / 65535, exact, atol=0.51 / 65535 + 2e-6)
+    np.testing.assert_allclose(sixteen / 65535, exact, atol=0.51 / 65535 + 1e-5)
     np.testing.assert_allclose(eight / 255, exact, atol=0.51 / 255)
     assert len(np.unique(sixteen)) > 300  # not 8 bits in 16
 

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from data.datasets import Batch
 from models.mmfnet import Fusion, boundary_map
 from training.losses import FLOOR, LogLoss, PaperLoss
 from training.validation import psnr
+
+
+def samples(truth: torch.Tensor, guidance: torch.Tensor) -> Batch:
+    """A batch whose photographs are all right."""
+    return Batch(truth[:, None].expand(-1, guidance.shape[1], -1, -1, -1), truth, guidance)
 
 
 def pair(plane: torch.Tensor) -> torch.Tensor:
@@ -53,7 +59,7 @@ def test_paper_loss_is_the_formula_of_the_released_code():
         "boundary": weighted / len(distances),
         "guidance": 0.2 * sum(absolute) / len(absolute),
     }
-    losses = PaperLoss()(fusion, truth, guidance)
+    losses = PaperLoss()(fusion, samples(truth, guidance))
     assert {k: v.item() for k, v in losses.items()} == pytest.approx(expected, rel=1e-5)
     assert set(np.unique(weights)) == {1.0, 5.0}  # the band counts five times
 
@@ -63,7 +69,7 @@ def test_gradients_are_finite_where_the_prediction_is_perfect(loss):
     _, truth, guidance = scene()
     fused, logits = truth.clone().requires_grad_(), (guidance[:, 0] * 400 - 200).requires_grad_()
     fusion = fusion_of(fused, logits)
-    total = sum(loss(fusion, truth, guidance).values())
+    total = sum(loss(fusion, samples(truth, guidance)).values())
     total.backward()
     assert total.isfinite()
     assert fused.grad.isfinite().all() and logits.grad.isfinite().all()
@@ -74,7 +80,7 @@ def test_log_loss_is_psnr_up_to_a_factor():
     errors = torch.tensor([32, 96]).reshape(2, 1, 1, 1) / 255
     truth = truth.mul(150).round() / 255
     fused = truth + errors
-    losses = LogLoss()(fusion_of(fused, torch.zeros(2, 1, 9, 9)), truth, guidance)
+    losses = LogLoss()(fusion_of(fused, torch.zeros(2, 1, 9, 9)), samples(truth, guidance))
     decibel = psnr(fused, truth).mean().item()
     assert decibel == pytest.approx(10 * math.log10(255**2 / (32 * 96)), abs=1e-3)
     for name in ("fusion", "boundary"):
@@ -91,12 +97,12 @@ def test_log_loss_counts_the_band_of_those_samples_that_have_one():
     fused[0, :, 3:6] += 0.1
     fused[:, :, :3] += 0.5  # outside the band
     logits = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(2))
-    loss = LogLoss(guidance=3)(fusion_of(fused, logits), truth, pair(guidance))
+    loss = LogLoss(guidance=3)(fusion_of(fused, logits), samples(truth, pair(guidance)))
     assert loss["boundary"].item() == pytest.approx(0.5 * math.log(0.01 + FLOOR), rel=1e-4)
     p, t = 1 / (1 + np.exp(-logits.double().numpy())), guidance.numpy()
     entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
     assert loss["guidance"].item() == pytest.approx(3 * entropy, rel=1e-5)
-    none = LogLoss()(fusion_of(fused, logits), truth, pair(torch.zeros(2, 1, 9, 9)))
+    none = LogLoss()(fusion_of(fused, logits), samples(truth, pair(torch.zeros(2, 1, 9, 9))))
     assert none["boundary"].item() == 0
 
 
@@ -117,14 +123,26 @@ def test_log_loss_learns_which_is_right_and_whether_any_is():
     q = 1 / (1 + np.exp(-neither.double().numpy()))
     which = -(guidance.numpy() * np.log(p)).sum(1).mean()
     whether = -(np.log(1 - q[:, :, :4]).sum() + np.log(q[:, :, 4:]).sum()) / 64
-    found = LogLoss(2.0)(fusion, truth, guidance)["guidance"].item()
+    found = LogLoss(2.0)(fusion, samples(truth, guidance))["guidance"].item()
     assert found == pytest.approx(2 * (which + whether), rel=1e-5)
+
+
+def test_log_loss_counts_what_a_wrong_choice_costs():
+    """The expected error of drawing one photograph at each pixel, written out."""
+    fusion, truth, guidance = scene()
+    photographs = torch.rand(2, 2, 3, 9, 9, generator=torch.Generator().manual_seed(5))
+    batch = Batch(photographs, truth, guidance)
+    first = 1 / (1 + np.exp(-(fusion.scores[:, 0] - fusion.scores[:, 1]).double().numpy()))
+    error = np.square((photographs - truth[:, None]).double().numpy()).mean(2, keepdims=True)
+    expected = (first * error[:, 0] + (1 - first) * error[:, 1]).mean((1, 2, 3))
+    found = LogLoss(selection=2.0)(fusion, batch)["selection"].item()
+    assert found == pytest.approx(2 * np.log(expected + FLOOR).mean(), rel=1e-5)
 
 
 def test_log_loss_needs_logits():
     fusion, truth, guidance = scene()
     with pytest.raises(ValueError, match="no logits"):
-        LogLoss()(fusion._replace(scores=None), truth, guidance)
+        LogLoss()(fusion._replace(scores=None), samples(truth, guidance))
 
 
 @pytest.mark.parametrize("loss", [PaperLoss, LogLoss])
@@ -135,7 +153,7 @@ def test_the_weight_of_the_guidance_term(loss):
     logits = torch.randn(1, 1, 8, 8)
     fusion = fusion_of(truth, logits)
     once, thrice = (
-        loss(weight)(fusion, truth, pair(guidance))["guidance"] for weight in (1.0, 3.0)
+        loss(weight)(fusion, samples(truth, pair(guidance)))["guidance"] for weight in (1.0, 3.0)
     )
     assert once > 0
     torch.testing.assert_close(thrice, 3 * once)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from configs.schema import load_config, to_dict
-from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
+from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion, leads
 from models.build import build, main
 from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide
 from models.layers import LIMIT, ResBlock, SetConv, SetResBlock
@@ -175,9 +175,18 @@ def test_guidance_sums_to_one_and_decides():
         return decide(scores, torch.full((1, 1, 1, 1), neither)).flatten()
 
     torch.testing.assert_close(guidance(-50.0), torch.tensor([1.0, 0, 0]), rtol=0, atol=1e-3)
-    torch.testing.assert_close(guidance(50.0), torch.tensor([0.5, 0.5, 0]))
+    torch.testing.assert_close(guidance(50.0), torch.tensor([0.51, 0.49, 0]))
     assert guidance(0.3).sum().item() == pytest.approx(1)
     assert torch.equal(decide(0 * scores, torch.zeros(1, 1, 1, 1)).flatten(), torch.ones(3) / 3)
+
+
+def test_the_boundary_sub_net_is_told_which_of_two_wrong_photographs_is_the_better():
+    scores = torch.tensor([1.0, 3.0, -2.0]).reshape(1, 3, 1, 1, 1)
+    for neither in (-50.0, 0.0, 50.0):
+        guidance = decide(scores, torch.full((1, 1, 1, 1), neither))
+        assert torch.equal(leads(guidance).flatten(), torch.tensor([0.0, 1, 0]))
+    equal = decide(scores[:, [0, 0, 2]], torch.full((1, 1, 1, 1), 50.0))
+    assert torch.equal(leads(equal).flatten(), torch.tensor([1.0, 1, 0]))
 
 
 def test_where_the_guidance_map_decides_the_output_is_a_copy_whatever_the_residual():

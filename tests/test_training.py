@@ -24,10 +24,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import main
 from benchmarks.faults import room
 from configs.schema import load_config, to_dict
-from data.datasets import StoredDataset, in_order
+from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
-from models.mmfnet import MMFNet
-from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr
+from models.mmfnet import Fusion, MMFNet, boundary_map
+from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr, validate
 
 ROOT = Path(__file__).parents[1]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
@@ -65,8 +65,10 @@ def flat(state, prefix: str = "") -> dict:
     return {path: leaf for part in leaves for path, leaf in part.items()}
 
 
-def test_resume_is_exact(run, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resume_is_exact(run, tmp_path, optimizer):
     quiet = ["validation.every=0", "train.schedule=paper", "train.weight_decay=0.01"]
+    quiet += [f"train.optimizer={optimizer}", "model.initial.args.widths=[16, 16]"]
     assert run("straight", *quiet, "train.steps=6") == 0
     # The first half is part of the same six steps: the schedule depends on their number.
     with pytest.MonkeyPatch.context() as patch:
@@ -106,12 +108,20 @@ def test_a_run_directory_explains_itself(run, tmp_path, capsys):
     looks = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
     assert [look["step"] for look in looks] == [2, 4]
     parts = [f"{row}_{part}" for row in ROWS for part in PARTS]
-    assert set(looks[0]) == {"step", "set", "guidance", "sure", *parts}
+    assert set(looks[0]) == {"step", "set", "guidance", "sure", "copied", *parts}
     assert checkpoint(folder)["best"] == max(k["fused_whole"] + k["fused_band"] for k in looks)
 
     events = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
     scalars = events.Tags()["scalars"]
-    for name in ("fusion", "boundary", "guidance", "gradient norm", "lr", "samples per second"):
+    for name in (
+        "fusion",
+        "boundary",
+        "selection",
+        "guidance",
+        "gradient norm",
+        "lr",
+        "samples per second",
+    ):
         assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4]
     assert {f"validation/pairs/{name}" for name in (*parts, "guidance")} <= set(scalars)
     image = events.Images(events.Tags()["images"][0])[0]
@@ -400,6 +410,24 @@ def test_guidance_accuracy_leaves_the_band_out():
     guidance = torch.cat([guidance, 1 - guidance.sum(0, keepdim=True)])
     planes = (plane.reshape(1, 3, 1, 1, 6) for plane in (guidance, truth))
     assert guidance_accuracy(*planes).item() == pytest.approx(3 / 4)
+
+
+def test_shares_of_what_is_sure_and_of_what_is_copied_leave_the_band_out():
+    truth = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    photographs = torch.stack([truth, truth.flip(-1)])
+    guidance = torch.zeros(2, 1, 8, 8)
+    guidance[0], guidance[:, :, 4:] = 1, 0.5  # the lower half is the band
+
+    def model(_: torch.Tensor) -> Fusion:
+        fused, found = truth.clone()[None], guidance.clone()[None]
+        fused[..., 0, :] += 0.9 / 255  # rounding
+        fused[..., 1, :6] -= 2 / 255
+        found[:, :, :, 0] = torch.tensor([0.9, 0.1])[:, None, None]
+        return Fusion(fused, fused, found, boundary_map(found), None, None)
+
+    figures = validate(model, [Batch(photographs, truth, guidance)], torch.device("cpu"))
+    assert figures["sure"] == pytest.approx(24 / 32)
+    assert figures["copied"] == pytest.approx(26 / 32)
 
 
 def test_no_temporary_files_are_left_beside_the_results(run, tmp_path):

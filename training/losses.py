@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.datasets import Batch
 from models.mmfnet import Fusion, boundary_map
 
 # 50 dB. The logarithm weighs a sample by the reciprocal of its error: without a floor, scenes that
@@ -25,7 +26,8 @@ class PaperLoss(nn.Module):
         super().__init__()
         self.guidance = guidance
 
-    def forward(self, fusion: Fusion, truth: Tensor, guidance: Tensor) -> dict[str, Tensor]:
+    def forward(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
+        _, truth, guidance = samples
         # The small constant keeps the gradient of the root finite at zero.
         distance = ((fusion.fused - truth).square().sum(1, keepdim=True) + 1e-12).sqrt()
         weight = 1 + 4 * boundary_map(guidance)
@@ -41,36 +43,44 @@ class LogLoss(nn.Module):
 
     It is PSNR up to a factor, so that samples that are easy (little blur, no noise) count as much
     as hard ones. Guidance is learned by cross-entropy on its logits (an L1 loss on G saturates and
-    can collapse): of each photograph being right, and of none.
+    can collapse): of each photograph being right, and of none. There all pixels count alike; the
+    selection term counts what a wrong choice costs: it is the error to be expected of one
+    photograph drawn at each pixel by its score, much on thin structure, nothing on a plain wall.
 
     Args:
         guidance: weight of the cross-entropy.
+        selection: weight of the selection term.
     """
 
-    def __init__(self, guidance: float = 8.0):
+    def __init__(self, guidance: float = 8.0, selection: float = 3.0):
         super().__init__()
-        self.guidance = guidance
+        self.guidance, self.selection = guidance, selection
 
-    def forward(self, fusion: Fusion, truth: Tensor, guidance: Tensor) -> dict[str, Tensor]:
-        """The terms, for a batch with truth (B, 3, H, W) and guidance G* (B, N, 1, H, W).
+    def forward(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
+        """The terms.
 
         Raises:
             ValueError: the network gives no logits.
         """
         if fusion.scores is None:
             raise ValueError("this network gives no logits; train it with the paper's loss")
+        photographs, truth, guidance = samples
         error = (fusion.fused.float() - truth).square().mean(1, keepdim=True)
         band = boundary_map(guidance)
         area = band.sum((1, 2, 3))
         in_band = (error * band).sum((1, 2, 3)) / area.clamp_min(1)
         present = (area > 0).float()
-        entropy = -(guidance * fusion.scores.log_softmax(1)).sum(1).mean()
+        odds = fusion.scores.log_softmax(1)
+        entropy = -(guidance * odds).sum(1).mean()
         if fusion.neither is not None:
             entropy = entropy + F.binary_cross_entropy_with_logits(fusion.neither, band)
+        errors = (photographs - truth[:, None]).square().mean(2, keepdim=True)
+        expected = (odds.exp() * errors).sum(1)
         return {
             "fusion": 0.5 * (error.mean((1, 2, 3)) + FLOOR).log().mean(),
             "boundary": 0.5
             * ((in_band + FLOOR).log() * present).sum()
             / present.sum().clamp_min(1),
+            "selection": self.selection * (expected.mean((1, 2, 3)) + FLOOR).log().mean(),
             "guidance": self.guidance * entropy,
         }

@@ -28,13 +28,14 @@ from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion, MMFNet
 from training.ema import EMA
 from training.losses import LogLoss, PaperLoss
+from training.muon import Muon
 from training.schedules import SCHEDULES
 from training.validation import line, validate
 from utils.atomic import append, atomic_path
 from utils.errors import UserError, is_full
 
 LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 WAIT = timedelta(days=1)  # for process 0, while it validates
 
@@ -221,7 +222,7 @@ class Trainer:
         dtype = AMP[train.amp]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             fusion = model(batch.photographs, batch.guidance if self._forced() else None)
-        losses = self.loss(fusion, batch.truth, batch.guidance)
+        losses = self.loss(fusion, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(sum(losses.values())).backward()
         self.scaler.unscale_(self.optimizer)

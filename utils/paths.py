@@ -1,4 +1,4 @@
-"""Checks of what a path is, before it is read or written."""
+"""Checks of paths before they are read or written."""
 
 from __future__ import annotations
 
