@@ -29,7 +29,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--name",
         action="append",
         default=[],
-        help="host name to answer to, beside this machine's own and its addresses; may be repeated",
+        help="host name to answer to, besides its own and its addresses; may be repeated",
     )
     parser.add_argument(
         "--weights", type=Path, help="safetensors, or ONNX of models.export; by default the shipped"

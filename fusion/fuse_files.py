@@ -34,8 +34,7 @@ def plan(
     stack = look_into(source, options.order, SMALLEST, options.strict or source.pair)
     result = result_path(output, source.name, options.format, stack.dtype)
     check_free(result, options, source.files)
-    check = records.check_pair if source.pair else records.check_stack
-    check(output, source.name)
+    records.check_results(output, source.name, source.pair)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:

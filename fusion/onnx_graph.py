@@ -66,46 +66,40 @@ def unroll(graph: bytes, count: int) -> bytes:
 
 
 class _Unrolling:
-    """Rewrites the nodes in order.
-
-    Attributes:
-        pieces: for each tensor with an axis of photographs, the name of the tensor of each.
-        sums: the name of the sum over all photographs, by the name of their mean.
-        layers: for two photographs, by output: a convolution of each and one of their mean, of one
-            kernel size, that are added; ``left`` are the outputs of the convolutions.
-        flat: tensors (N, H, W), in which photographs are the channels.
-        known: means and differences that are computed already.
-    """
+    """Rewrites the nodes in order."""
 
     def __init__(self, model: onnx.ModelProto, count: int):
         self.model, self.count = model, count
+        # Of each tensor with an axis of photographs, the tensors of single photographs.
         self.pieces: dict[str, list[str]] = {}
-        self.sums: dict[str, str] = {}
+        self.sums: dict[str, str] = {}  # sum over all photographs, by their mean
+        # For two photographs, by output: a convolution of each and one of their mean, of one kernel
+        # size, that are added; ``left`` has the outputs of the convolutions.
         self.layers: dict[str, tuple[NodeProto, NodeProto]] = {}
         self.left: set[str] = set()
-        self.flat: set[str] = set()
-        self.known: set[str] = set()
+        self.flat: set[str] = set()  # tensors (N, H, W), in which photographs are the channels
+        self.known: set[str] = set()  # means and differences computed already
         self.nodes: list[NodeProto] = []
         self.arrays = {x.name: x for x in model.graph.initializer}
-        again = {  # equal weights are stored once
+        aliases = {  # equal weights are stored once
             node.output[0]: node.input[0]
             for node in model.graph.node
             if node.op_type == "Identity" and node.input[0] in self.arrays
         }
-        nodes = [node for node in model.graph.node if node.output[0] not in again]
+        nodes = [node for node in model.graph.node if node.output[0] not in aliases]
         for node in nodes:
-            node.input[:] = [again.get(name, name) for name in node.input]
+            node.input[:] = [aliases.get(name, name) for name in node.input]
         self.array = lambda name: numpy_helper.to_array(self.arrays[name])
         given = list(model.graph.input)
         if any(entry.type.tensor_type.shape.dim[0].dim_param != SETS for entry in given):
             return
         for entry in given:
-            self._input(entry)
+            self._split_input(entry)
         if count == 2:
-            self._pairs(nodes)
+            self._find_layers(nodes)
         for node in nodes:
-            self._node(node)
-        self._tell_sizes()
+            self._rewrite(node)
+        self._name_sizes()
         for entry in model.graph.output:
             if entry.name in self.pieces:
                 self._emit("Concat", self.pieces[entry.name], entry.name, axis=0)
@@ -114,7 +108,7 @@ class _Unrolling:
         model.graph.node.extend(self.nodes)
         model.graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
 
-    def _pairs(self, nodes: Sequence[NodeProto]) -> None:
+    def _find_layers(self, nodes: Sequence[NodeProto]) -> None:
         """Find layers that take two convolutions for two photographs instead of three."""
         made = {name: node for node in nodes for name in node.output}
         for node in nodes:
@@ -130,7 +124,7 @@ class _Unrolling:
                     self.layers[node.output[0]] = own, common
                     self.left |= {own.output[0], common.output[0]}
 
-    def _pair(self, output: str) -> None:
+    def _emit_layer(self, output: str) -> None:
         """Compute a layer from the sum and the difference of two photographs: the difference of
         its outputs depends on that of its inputs alone."""
         own, common = self.layers[output]
@@ -139,7 +133,7 @@ class _Unrolling:
         changes = f"{own.input[0]}.difference"
         if changes not in self.known:
             self.known.add(changes)
-            self._plus(first, second, -1, weight.shape[1], changes)
+            self._emit_sum(first, second, -1, weight.shape[1], changes)
         same, less = f"{output}.same", f"{output}.less"
         for name, goes_in, w, bias in (
             (same, self.sums[common.input[0]], (weight + other) / 2, own.input[2:]),
@@ -148,16 +142,16 @@ class _Unrolling:
             self._repeat(own, [goes_in, self._constant(f"{name}.weight", w), *bias], [name])
         self.pieces[output] = [f"{output}.0", f"{output}.1"]
         for sign, name in zip((1, -1), self.pieces[output], strict=True):
-            self._plus(same, less, sign, len(weight), name)
+            self._emit_sum(same, less, sign, len(weight), name)
 
-    def _plus(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
+    def _emit_sum(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
         """one + sign·two by a convolution, into which ONNX Runtime fuses additions and
         activations that follow."""
         weight = self._constant(f"{sign}.{channels}", np.full((channels, 1, 1, 1), sign))
         signed = self._emit("Conv", [two, weight], f"{output}.signed", group=channels)
         self._emit("Add", [signed, one], output)
 
-    def _tell_sizes(self) -> None:
+    def _name_sizes(self) -> None:
         """Name heights and widths, to tell ONNX Runtime that features have one size and can be
         added within a convolution."""
         del self.model.graph.value_info[:]
@@ -177,7 +171,7 @@ class _Unrolling:
                 info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes)
                 self.model.graph.value_info.append(info)
 
-    def _input(self, entry: onnx.ValueInfoProto) -> None:
+    def _split_input(self, entry: onnx.ValueInfoProto) -> None:
         self.pieces[entry.name] = [f"{entry.name}.{i}" for i in range(self.count)]
         self.model.graph.input.remove(entry)
         for name in self.pieces[entry.name]:
@@ -195,32 +189,32 @@ class _Unrolling:
             self.arrays[name] = numpy_helper.from_array(array.astype("f4"), name)
         return name
 
-    def _node(self, node: NodeProto) -> None:
+    def _rewrite(self, node: NodeProto) -> None:
         sets = [name for name in node.input if name in self.pieces]
         axis = next((x.i for x in node.attribute if x.name == "axis"), None)
         axes = next((list(x.ints) for x in node.attribute if x.name == "axes"), None)
         over = axes in ([0], [-4]) or node.op_type == "ReduceSum"
         if node.output[0] in self.layers:
-            self._pair(node.output[0])
+            self._emit_layer(node.output[0])
         elif node.output[0] in self.left:
             pass
         elif not sets:
-            self._common(node)
+            self._repeat_common(node)
         elif node.op_type == "Shape":  # only height and width are used
-            self._copy(node, 0, node.output)
+            self._repeat_for(node, 0, node.output)
         elif node.op_type.startswith("Reduce") and over:
             self._reduce(node)
         elif node.op_type == "TopK" or (node.op_type == "Concat" and self.flat & {*sets}):
-            self._together(node)
+            self._repeat_joined(node)
         else:
             for i in range(self.count):
-                self._copy(node, i, [f"{name}.{i}" for name in node.output])
+                self._repeat_for(node, i, [f"{name}.{i}" for name in node.output])
             for name in node.output:
                 self.pieces[name] = [f"{name}.{i}" for i in range(self.count)]
                 if node.op_type in ("Gather", "Slice") and (axis in (1, -3) or self.flat & {*sets}):
                     self.flat.add(name)
 
-    def _copy(self, node: NodeProto, i: int, outputs: Sequence[str]) -> None:
+    def _repeat_for(self, node: NodeProto, i: int, outputs: Sequence[str]) -> None:
         """Repeat a node for photograph ``i``."""
         inputs = [self.pieces[name][i] if name in self.pieces else name for name in node.input]
         self._repeat(node, inputs, outputs)
@@ -228,7 +222,7 @@ class _Unrolling:
     def _repeat(self, node: NodeProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         copy = type(node)()
         copy.CopyFrom(node)
-        copy.name, copy.input[:], copy.output[:] = outputs[0], map(self._mean, inputs), outputs
+        copy.name, copy.input[:], copy.output[:] = outputs[0], map(self._need, inputs), outputs
         self.nodes.append(copy)
 
     def _reduce(self, node: NodeProto) -> None:
@@ -238,22 +232,22 @@ class _Unrolling:
             self.sums[output] = output = f"{output}.sum"
         self._emit(kind, self.pieces[node.input[0]], output)
 
-    def _mean(self, name: str) -> str:
-        """Compute a mean on first use; returns the name."""
+    def _need(self, name: str) -> str:
+        """Emit the node of a mean before its first use; returns the name."""
         if name in self.sums and name not in self.known:
             self.known.add(name)
             part = self._constant("one part", np.array(1 / self.count))
             self._emit("Mul", [self.sums[name], part], name)
         return name
 
-    def _common(self, node: NodeProto) -> None:
+    def _repeat_common(self, node: NodeProto) -> None:
         inputs = list(node.input)
         if node.op_type == "Conv" and inputs[0] in self.sums:  # of the sum, with smaller weights
             weight = self.array(inputs[1]) / self.count
             inputs[:2] = self.sums[inputs[0]], self._constant(f"{inputs[1]}/{self.count}", weight)
         self._repeat(node, inputs, node.output)
 
-    def _together(self, node: NodeProto) -> None:
+    def _repeat_joined(self, node: NodeProto) -> None:
         """A node that needs all photographs in one tensor."""
         inputs = [piece for name in node.input for piece in self.pieces.get(name, [name])]
         if node.op_type == "TopK":

@@ -40,7 +40,7 @@ def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) ->
 
 
 def writing_memory(options: Options, size: tuple[int, int]) -> int:
-    """Bytes, as measured, that the files beside the result (H, W) need in addition."""
+    """Bytes, as measured, that the files next to the result (H, W) need in addition."""
     pixels = size[0] * size[1]
     maps = 13 * options.maps + 6 * options.steps + 2 * LARGEST * (options.steps or options.preview)
     return maps * pixels + 60_000_000 * options.preview

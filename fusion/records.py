@@ -57,25 +57,25 @@ def load_finished(output: Path, name: str, origin: dict) -> dict | None:
     return record["report"] if done else None
 
 
-def check_stack(output: Path, name: str) -> None:
-    """Raise a :class:`UserError` if a stack's result would replace another file."""
+def check_results(output: Path, name: str, pair: bool) -> None:
+    """Raise a :class:`UserError` if the result of a pair would replace that of a stack, or that of
+    a stack a file that no stack gave."""
+    record = _path(output, name)
+    if pair:
+        if record.exists():
+            raise UserError(
+                f"{record} says that {name}-Fusion is a stack's result, which the pair's would "
+                "replace; give another --output"
+            )
+        return
     results = [
         path for suffix in FORMATS.values() if (path := output / f"{name}-Fusion{suffix}").exists()
     ]
     unfinished = partial(output, name).exists()  # of a stack that was killed between two files
-    if results and not unfinished and not _path(output, name).exists():
+    if results and not unfinished and not record.exists():
         raise UserError(
-            f"{results[0]} is there and no stack's, for {_path(output, name).name} is not beside "
-            "it; move it, or give another --output"
-        )
-
-
-def check_pair(output: Path, name: str) -> None:
-    """Raise a :class:`UserError` if a pair's result would replace a stack's."""
-    if (record := _path(output, name)).exists():
-        raise UserError(
-            f"{record} says that {name}-Fusion is a stack's result, which the pair's would "
-            "replace; give another --output"
+            f"{results[0]} is there and no stack's, for {record.name} is not beside it; move it, "
+            "or give another --output"
         )
 
 

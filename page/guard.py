@@ -43,7 +43,7 @@ ROUTES = re.compile(
 )
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 UPLOAD = f"{API_PREFIX}/upload"
-FRAMING = 1_000_000  # bytes: limit of an upload beside its files, and of any other request
+FRAMING = 1_000_000  # bytes: limit of an upload besides its files, and of any other request
 PATIENCE = 30  # seconds to wait for the next part of a request
 SLOWEST = 20_000  # bytes a second: least rate of a whole request, after that time
 NO_REASON = b'"error":null'  # in Gradio's message about a failed event
@@ -55,7 +55,7 @@ class Guard:
     size of whole requests (Gradio limits each file), and times out those that stall.
 
     Args:
-        names: host names of this server beside :func:`own_names` and its addresses. Others are
+        names: host names of this server besides :func:`own_names` and its addresses. Others are
             refused, against DNS rebinding: another site's name pointed at this server.
     """
 

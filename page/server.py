@@ -42,7 +42,7 @@ def serve(
 
     Args:
         port: by default the first free one from 7860 on.
-        names: host names to answer to, beside the machine's own and its addresses.
+        names: host names to answer to, besides the machine's own and its addresses.
 
     Yields:
         The running page; ``local_url`` is its address.
