@@ -70,7 +70,8 @@ def test_round_trip(folder, metadata, kind, size, grey, transparent, described, 
 
     assert photo.rgb.dtype == dtype and photo.rgb.shape == (*size, 3)
     if suffix == ".jpg":
-        assert np.abs(photo.rgb.astype(int) - rgb).mean() < (4 if grey else 10)  # of as few as four pixels
+        # Of as few as four pixels.
+        assert np.abs(photo.rgb.astype(int) - rgb).mean() < (4 if grey else 10)
     elif dtype == "float32":  # the luma of three equal channels is that of one but for rounding
         np.testing.assert_allclose(photo.rgb, rgb, atol=2e-7 if grey else 0)
     else:
