@@ -3,8 +3,8 @@
     python app.py
     python app.py --host 0.0.0.0 --port 8000 --max-files 10
 
-It serves this machine only, unless --host says otherwise, and fetches nothing from outside. The
-limits hold on the server.
+It serves this machine only, unless --host says otherwise, and fetches nothing from other servers.
+The limits are enforced on the server.
 """
 
 from __future__ import annotations
@@ -15,24 +15,21 @@ import signal
 import sys
 from pathlib import Path
 
-from page.fusing import Fuser
+from fusion.backends import load_backend
 from page.limits import Limits
 from page.server import serve
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines too")
     parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
     parser.add_argument(
         "--name",
         action="append",
         default=[],
-        help="by which browsers may ask for it, beside this machine's own and its addresses; "
-        "may be given again",
+        help="host name to answer to, besides its own and its addresses; may be repeated",
     )
     parser.add_argument(
         "--weights", type=Path, help="safetensors, or ONNX of models.export; by default the shipped"
@@ -48,15 +45,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 @cli
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    limits = Limits(
-        **{limit.name: getattr(args, limit.name) for limit in dataclasses.fields(Limits)}
-    )
-    for name, value in vars(limits).items():
+    values = {limit.name: getattr(args, limit.name) for limit in dataclasses.fields(Limits)}
+    for name, value in values.items():
         if value < 1:
             raise UserError(f"--max-{name.replace('_', '-')} {value}: at least 1")
-    fuser = Fuser(args.weights, args.device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files are removed
-    with serve(fuser, limits, args.host, args.port, args.name) as page:
+    backend = load_backend(args.weights, args.device)
+    with serve(backend, Limits(**values), args.host, args.port, args.name) as page:
         print(f"{page.local_url} (Ctrl-C ends it)", flush=True)
         page.block_thread()
     return 0

@@ -32,19 +32,21 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
 from fusion.align import MOTIONS
-from fusion.backends import chosen_weights, load_backend
+from fusion.backends import choose_weights, load_backend
 from fusion.batch import fuse_batch, outline_batch
 from fusion.options import Options
 from fusion.outputs import FORMATS
 from fusion.pairs import Problem, find_pairs, name_pair
 from fusion.ranks import Ranks
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
-from utils.atomic import atomic_path, clear, replaceable
+from utils.atomic import clear, replaceable, write_json
 from utils.errors import UserError, cli, option_parser
 from utils.images import EXTENSIONS
 from utils.malloc import give_back_frames
@@ -63,60 +65,42 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--stack", nargs="+", type=named, help="a folder, the files, or a multi-page TIFF"
     )
     what.add_argument("--batch", metavar="DIR", type=named, help="a folder of stacks")
-    parser.add_argument("--output", required=True, type=path, help="folder for the results")
-    flag = {"action": "store_true"}
-    parser.add_argument(
+    add, flag = parser.add_argument, {"action": "store_true"}
+    add("--output", required=True, type=path, help="folder for the results")
+    add(
         "--maps",
         **flag,
         help="also …-Index.png (16-bit: the photograph that each pixel comes from, from 0), "
         "…-Depth.png (the same in colours) and …-Confidence.png; of two photographs …-Guidance.png "
         "and …-Boundary.png as well",
     )
-    parser.add_argument("--format", choices=FORMATS, help="default: png; tiff for floating point")
-    parser.add_argument(
-        "--weights", type=path, help="safetensors, or ONNX from models.export; default: shipped"
-    )
-    parser.add_argument(
-        "--device", default="auto", type=named, help="cpu, cuda, cuda:N or auto (default)"
-    )
-    parser.add_argument("--json", metavar="FILE", type=named, help="report; - for standard output")
-    parser.add_argument(
+    add("--format", choices=FORMATS, help="default: png; tiff for floating point")
+    add("--weights", type=path, help="safetensors, or ONNX from models.export; default: shipped")
+    add("--device", default="auto", type=named, help="cpu, cuda, cuda:N or auto (default)")
+    add("--json", metavar="FILE", type=named, help="report; - for standard output")
+    add(
         "--align",
         action=argparse.BooleanOptionalAction,
         help="register the photographs first; default: for stacks, not for pairs",
     )
-    parser.add_argument("--motion", choices=MOTIONS, help="of alignment; default: similarity")
-    parser.add_argument(
-        "--no-exposure",
-        dest="exposure",
-        action="store_false",
-        help="do not match the exposure when aligning",
-    )
-    parser.add_argument(
-        "--keep-size",
-        dest="crop",
-        action="store_false",
-        help="do not crop to what all aligned photographs show",
-    )
-    parser.add_argument(
+    add("--motion", choices=MOTIONS, help="of alignment; default: similarity")
+    off = {"action": "store_false"}
+    add("--no-exposure", dest="exposure", **off, help="do not match the exposure when aligning")
+    size_help = "do not crop to what all aligned photographs show"
+    add("--keep-size", dest="crop", **off, help=size_help)
+    add(
         "--order",
         choices=ORDERS,
         help="of a stack's frames: name (2 before 10; the default), time (EXIF), focus (from where "
         "they are sharp)",
     )
-    parser.add_argument(
-        "--save-steps",
-        dest="steps",
-        **flag,
-        help="…-Steps/: aligned photographs, guidance and boundary maps",
-    )
-    parser.add_argument(
-        "--preview", **flag, help="…-Preview.webp: the photographs, then the result"
-    )
-    parser.add_argument("--memory", metavar="BYTES", type=amount, help="memory limit, such as 2G")
-    parser.add_argument("--strict", **flag, help="fail on a stack of which a frame cannot be used")
-    parser.add_argument("--resume", **flag, help="skip finished stacks")
-    parser.add_argument("--dry-run", **flag, help="say what would be done; write nothing")
+    steps_help = "…-Steps/: aligned photographs, guidance and boundary maps"
+    add("--save-steps", dest="steps", **flag, help=steps_help)
+    add("--preview", **flag, help="…-Preview.webp: the photographs, then the result")
+    add("--memory", metavar="BYTES", type=amount, help="memory limit, such as 2G")
+    add("--strict", **flag, help="fail on a stack of which a frame cannot be used")
+    add("--resume", **flag, help="skip finished stacks")
+    add("--dry-run", **flag, help="say what would be done; write nothing")
     args = parser.parse_args(argv)
     if args.align is None:
         args.align = not args.input
@@ -131,7 +115,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def named(text: str) -> str:
-    """A name: an empty one of a file or folder would be the folder that one is in."""
+    """Refuse an empty name, which Path would take for the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty")
     return text
@@ -155,12 +139,12 @@ def main(argv: list[str] | None = None) -> int:
     give_back_frames()
     if args.weights is not None:
         check_regular(args.weights)
-    weights = chosen_weights(args.weights, args.device)
+    weights = choose_weights(args.weights, args.device)
     with Ranks() as ranks:
         sources, problems = sources_of(args)
         given = vars(args).items()
         options = Options(**{k: v for k, v in given if k in OPTIONS and v is not None})
-        say = teller(args)
+        say = partial(say_on, sys.stderr if args.json == "-" else sys.stdout)
         backend = load_backend(weights, args.device)
         if args.dry_run:
             problems += outline_batch(backend, sources, args.output, options, say)
@@ -180,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def sources_of(args: argparse.Namespace) -> tuple[list[Source], list[Problem]]:
-    """What is to be fused, and what lies beside it and cannot be."""
+    """The pairs or stacks to fuse, and files that cannot be."""
     if args.batch:
         return find_stacks(args.batch)
     if args.stack:
@@ -197,14 +181,14 @@ def sources_of(args: argparse.Namespace) -> tuple[list[Source], list[Problem]]:
 
 
 def pairs_report(done: list[dict], output: Path, device: str, say: Callable[[str], None]) -> dict:
-    """The report of pairs, from those of :func:`fusion.report.describe`."""
+    """The report of pairs, from the reports of :func:`fusion.report.describe`."""
     pairs = []
     for stack in done:
         first, second = stack["frames"]
         files = {kind: str(output / name) for kind, name in stack["files"].items()}
         seconds = round(first["seconds"] + second["seconds"], 4)
-        about = {"image1": first["file"], "image2": second["file"], **files, "seconds": seconds}
-        pairs.append({**stack, **about})
+        images = {"image1": first["file"], "image2": second["file"]}
+        pairs.append({**stack, **images, **files, "seconds": seconds})
     mean = sum(pair["seconds"] for pair in pairs) / len(pairs) if pairs else None
     if pairs:
         say(
@@ -214,18 +198,14 @@ def pairs_report(done: list[dict], output: Path, device: str, say: Callable[[str
     return {"pairs": pairs, "mean_seconds": mean, "device": device}
 
 
-def teller(args: argparse.Namespace) -> Callable[[str], None]:
-    """Prints what happens, among bars, and not where the report goes."""
-
-    def say(text: str) -> None:
-        with contextlib.suppress(OSError):  # who reads it may have left; the work goes on
-            tqdm.write(text, sys.stderr if args.json == "-" else sys.stdout)
-
-    return say
+def say_on(stream: TextIO, text: str) -> None:
+    """Print above progress bars; a reader that has left does not stop the work."""
+    with contextlib.suppress(OSError):
+        tqdm.write(text, stream)
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Make the folders of the results and try to write there, before any work is done."""
+    """Make the folders of the results and try to write to them, before any work is done."""
     report = [] if args.json in (None, "-") else [Path(args.json)]
     for folder in (args.output, *(path.parent for path in report)):
         try:
@@ -256,7 +236,7 @@ def check_report(path: Path) -> None:
 def conclude(
     args: argparse.Namespace, report: dict, problems: list[Problem], weights: Path
 ) -> None:
-    """Name what could not be fused, and write the report."""
+    """Print what could not be fused, and write the report."""
     for problem in problems:
         print(f"error: {problem.error}", file=sys.stderr)
     if args.json is None or not report:
@@ -267,15 +247,12 @@ def conclude(
     ]
     report |= {"weights": str(weights), **provenance()}
     if args.json == "-":
-        return print(json.dumps(report, indent=2))  # whatever the terminal's letters are
-    text = json.dumps(report, indent=2, ensure_ascii=False)
+        return print(json.dumps(report, indent=2))  # in ASCII, for any terminal
     clear(Path(args.json).parent, Path(args.json).stem)
-    with atomic_path(args.json) as temporary:
-        # A name that is no UTF-8 has lone surrogates, which JSON writes with a backslash too.
-        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    write_json(args.json, report)
 
 
 if __name__ == "__main__":
-    # What torchrun or a scheduler sends is to end as Ctrl-C does, with nothing half-written.
+    # SIGTERM of torchrun or a scheduler ends like Ctrl-C, with nothing half-written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,9 +1,9 @@
 """Register the frames of a focus stack to one another, and match their exposure.
 
-Frames that are neighbours in the stack share sharp parts, distant ones may not; so each frame is
-registered to the one before (:mod:`fusion.motion`), and the motions are chained to the middle one.
-Of the frames before, only the last two are kept, reduced: memory does not depend on their number.
-The exposure of all is brought to the median of the frames: one that is wrong changes nothing.
+Neighbours in the stack share sharp parts, distant frames may not. So each frame is registered to
+the one before (:mod:`fusion.motion`), and the motions are chained to the middle one. Only the last
+two frames are kept, reduced: memory does not depend on their number. Exposure is matched to the
+median of the frames, so that a single wrong one changes nothing.
 """
 
 from __future__ import annotations
@@ -18,55 +18,44 @@ from fusion.motion import MOTIONS, Small, compare, corners_of, find_gain, find_m
 from fusion.windows import Window
 
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
-STILL = 0.02  # pixels: a frame that has moved by less stays as it is
-SHARP = 0.1  # of the stack's best detail: a frame that reaches it nowhere is blurred everywhere
+STILL = 0.02  # pixels: smaller motions are ignored
+SHARP = 0.1  # of the stack's best detail: a frame below it everywhere counts as blurred
 BLURRED = "it is blurred everywhere"
-SCENES = 3  # kept apart at most, where frames do not match one another
+SCENES = 3  # at most: groups of frames that match one another but not the other groups
 
-# What is worth a word about a frame
+# Limits beyond which a frame gets a warning
 OTHER_BRIGHTNESS = 1.25  # times as bright as the median, or that much darker
 OTHER_COLOR = 1.2  # between channels
 OTHER_CONTRAST = 0.3  # stops, between its dark and bright places, against each neighbour
-STRANGE = 0.25  # of the places with detail: no neighbour shows the same there
+STRANGE = 0.25  # share of the detail that no neighbour has
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Motion and exposure of a frame against the reference.
+    """Motion and exposure of a frame against the reference frame."""
 
-    Attributes:
-        matrix: 3×3, maps pixel coordinates (x, y, 1) of the reference to the frame's; None if the
-            frame is left out.
-        gain: (3,) factors on the frame's stored R, G, B values that match the median of the frames.
-        reason: why it is left out, or None.
-        warning: in what it differs from the other frames, or None.
-    """
-
-    matrix: np.ndarray | None
-    gain: np.ndarray
-    reason: str | None = None
-    warning: str | None = None
+    matrix: np.ndarray | None  # 3×3, from pixels (x, y, 1) of the reference; None if left out
+    gain: np.ndarray  # (3,) factors on stored R, G, B that match the median of the frames
+    reason: str | None = None  # why it is left out
+    warning: str | None = None  # how it differs from the other frames
 
 
 @dataclass
 class _Place:
-    """How a frame lies on the first one of its scene, see :class:`Registration`; and in how much
-    it differs from the most similar of its neighbours, see :mod:`fusion.motion`."""
+    """Motion and gain of a frame against the first one of its scene; and how much it differs from
+    the most similar of its neighbours, see :mod:`fusion.motion`."""
 
     matrix: np.ndarray
     gain: np.ndarray
     strange: float = 1.0
     bend: float = np.inf
 
-    def note(self, strange: float, bend: float) -> None:
-        self.strange, self.bend = min(self.strange, strange), min(self.bend, bend)
-
 
 @dataclass
 class _Scene:
-    """A scene: frames each of which matches one of the two before it."""
+    """Frames that match one another: each matches one of the two before."""
 
     last: list[tuple[Small, _Place]]
     places: dict[int, _Place]
@@ -82,14 +71,13 @@ def register(
     """Find the motion of each frame against the reference, and its exposure against the median.
 
     Args:
-        frames: (H, W, 3) uint8, uint16 or float32, equally large; each is read once, in order, and
-            only small versions are kept.
+        frames: (H, W, 3) uint8, uint16 or float32, of one size; each is read once, in order.
         motion: "translation", "similarity" (shift, rotation and scale: what a hand and focus
             breathing do), "affine" or "homography".
         exposure: match exposure and white balance by a gain for each channel.
-        reference: number of the frame that stays as it is; by default the middle one of those that
+        reference: number of the frame that is not moved; by default the middle one of those that
             match one another.
-        progress: goes through frame numbers with a bar.
+        progress: wraps the frame numbers in a progress bar.
 
     Returns:
         A registration for each frame. One that does not correlate with its neighbours, or is
@@ -107,10 +95,10 @@ def register(
     for i in progress(numbers, "aligning") if progress else numbers:
         frame = reduce(frames[i])
         details.append(frame.detail)
-        if not _blurred(details)[-1]:
-            reasons[i] = _place(scenes, i, frame, motion, exposure)
+        if not _find_blurred(details)[-1]:
+            reasons[i] = _add(scenes, i, frame, motion, exposure)
     # A frame can turn out to be blurred when sharper ones have come.
-    reasons |= {i: BLURRED for i, blurred in enumerate(_blurred(details)) if blurred}
+    reasons |= {i: BLURRED for i, blurred in enumerate(_find_blurred(details)) if blurred}
     scenes = [scene for scene in scenes if reference is None or reference in scene.places]
     places = max((scene.places for scene in scenes), key=len, default={})
     good = [i for i in places if reasons[i] != BLURRED]
@@ -119,40 +107,42 @@ def register(
     gains = [np.log(places[i].gain) for i in good]
     middle = np.exp(np.median(gains, axis=0)) if gains else np.ones(3)
     return [
-        _against(places[reference], places[i], middle, frame.size)
+        _register_to(places[reference], places[i], middle, frame.size)
         if i in good or i == reference
         else Registration(None, np.ones(3), reasons[i])
         for i in numbers
     ]
 
 
-def warp(
-    image: np.ndarray, registration: Registration, size: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Warp a frame to the reference.
+def warp(image: np.ndarray, registration: Registration, area: Window | None = None) -> np.ndarray:
+    """Warp a frame onto the reference.
 
     Args:
-        image: (H, W, 3) uint8, uint16 or float32 in [0, 1].
+        image: (H, W) or (H, W, 3) uint8, uint16 or float32 in [0, 1].
         registration: with a matrix.
-        size: (h, w) of the result, by default the frame's.
+        area: rows and columns of the reference to return, by default all.
 
     Returns:
-        (h, w, 3) of the same type; beyond the frame its edge pixels. The frame itself if there is
-        nothing to do.
+        (h, w, …) of the same type; beyond the frame its edge pixels are repeated. The frame itself
+        if there is nothing to do.
     """
-    size = image.shape[:2] if size is None else size
-    still = np.array_equal(registration.matrix, np.eye(3)) and size == image.shape[:2]
-    if not still:
-        # Lanczos keeps the finest detail, by which frames are told apart.
+    still = np.array_equal(registration.matrix, np.eye(3))
+    if still and area is not None:
+        image = np.ascontiguousarray(image[area])
+    elif not still:
+        height, width = image.shape[:2]
+        rows, columns = area or (slice(0, height), slice(0, width))
+        offset = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
+        # Lanczos keeps the finest detail, which tells frames apart.
         image = cv2.warpPerspective(
             image,
-            registration.matrix,
-            size[::-1],
+            registration.matrix @ offset,
+            (columns.stop - columns.start, rows.stop - rows.start),
             flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
     if np.any(registration.gain != 1):
-        image = _times(image, registration.gain)
+        image = _apply_gain(image, registration.gain)
     elif not still and image.dtype == np.float32:
         image = np.clip(image, 0, 1)
     return image
@@ -161,8 +151,8 @@ def warp(
 def common_area(registrations: Sequence[Registration], size: tuple[int, int]) -> Window:
     """Rows and columns of the reference that every registered frame shows.
 
-    The rectangle is the largest about the middle of what is shown: borders are cut by whole
-    rows and columns until each of its corners lies in all frames. It can be empty.
+    Borders are cut by whole rows and columns until each corner lies in all frames. The area can be
+    empty.
     """
     height, width = size
     top, left, bottom, right = 0.0, 0.0, height - 1.0, width - 1.0
@@ -173,15 +163,15 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
         (x0, y0), (x1, y1), (x2, y2), (x3, y3) = cv2.perspectiveTransform(corners_of(size), back)[0]
         top, bottom = max(top, y0, y1), min(bottom, y2, y3)
         left, right = max(left, x0, x3), min(right, x1, x2)
-    margin = 1e-3  # a still frame shows all of the reference, but for rounding
+    margin = 1e-3  # for rounding errors
     rows = slice(int(np.ceil(top - margin)), int(np.floor(bottom + margin)) + 1)
     columns = slice(int(np.ceil(left - margin)), int(np.floor(right + margin)) + 1)
     return rows, columns
 
 
-def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
-    """Add a frame to the scene whose last frame it matches, or else to the scenes as a new one;
-    and say why it does not match the largest."""
+def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
+    """Add a frame to the scene whose last frames it matches, or start a new one; return why it does
+    not match the largest scene."""
     why = "it does not match the other frames"
     for scene in sorted(scenes, key=lambda scene: -len(scene.places)):
         for before, there in reversed(scene.last):
@@ -189,7 +179,7 @@ def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposur
             if step is not None:
                 gain = find_gain(before, frame, step)[0] if exposure else np.ones(3)
                 place = _Place(step @ there.matrix, there.gain * gain)
-                _compare(scene, frame, place)
+                _note_differences(scene, frame, place)
                 scene.places[number] = place
                 scene.last = [*scene.last[-1:], (frame, place)]
                 return why
@@ -202,21 +192,21 @@ def _place(scenes: list[_Scene], number: int, frame: Small, motion: str, exposur
     return why
 
 
-def _compare(scene: _Scene, frame: Small, place: _Place) -> None:
-    """Note how a frame differs from the last ones of its scene, and they from it."""
+def _note_differences(scene: _Scene, frame: Small, place: _Place) -> None:
+    """Record how a frame and the last ones of its scene differ."""
     for before, there in scene.last:
         between = place.matrix @ np.linalg.inv(there.matrix)
         strange = compare(before, frame, between).strange
         bend = find_gain(before, frame, between)[1]
-        place.note(strange, bend)
-        there.note(strange, bend)
+        for one in (place, there):
+            one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
 
 
-def _against(
+def _register_to(
     reference: _Place, place: _Place, middle: np.ndarray, size: tuple[int, int]
 ) -> Registration:
-    """A frame against the reference, its gain against ``middle``; motions and gains that are none
-    but for noise become none."""
+    """A frame against the reference, its gain against ``middle``; motions and gains within noise
+    are dropped."""
     matrix = place.matrix @ np.linalg.inv(reference.matrix)
     gain = place.gain / middle
     corners = corners_of(size)
@@ -224,11 +214,11 @@ def _against(
         matrix = np.eye(3)
     if np.abs(gain - 1).max() < SAME_EXPOSURE:
         gain = np.ones(3)
-    return Registration(matrix, gain, warning=_warning(place, gain))
+    return Registration(matrix, gain, warning=_warn(place, gain))
 
 
-def _warning(place: _Place, gain: np.ndarray) -> str | None:
-    """Warn how a frame differs from the others."""
+def _warn(place: _Place, gain: np.ndarray) -> str | None:
+    """How a frame differs from the others, if it does."""
     said = []
     brightness = 1 / float(np.median(gain))
     if max(brightness, 1 / brightness) > OTHER_BRIGHTNESS:
@@ -243,13 +233,13 @@ def _warning(place: _Place, gain: np.ndarray) -> str | None:
     return "; ".join(said) or None
 
 
-def _blurred(details: Sequence[np.ndarray]) -> list[bool]:
-    """Whether each frame is nowhere nearly as sharp as the sharpest of them."""
+def _find_blurred(details: Sequence[np.ndarray]) -> list[bool]:
+    """Which frames are nowhere nearly as sharp as the sharpest frame is there."""
     sharpest = np.maximum(np.maximum.reduce(details), 1e-12)
     return [bool((detail / sharpest).max() < SHARP) for detail in details]
 
 
-def _times(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
+def _apply_gain(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
     if image.dtype == np.float32:
         return np.clip(image * gain.astype(np.float32), 0, 1)
     limit = np.iinfo(image.dtype).max

@@ -1,23 +1,23 @@
-"""PyTorch and ONNX Runtime back ends of the engine.
+"""The steps of the cascade, computed by PyTorch or ONNX Runtime.
 
-On the CPU ONNX Runtime is as fast as PyTorch, loads ten times faster and needs a fifth of the
-memory.
+On the CPU, ONNX Runtime is as fast as PyTorch, starts in a tenth of the time and needs a fifth of
+the memory.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
-from fusion.onnx_graph import Part, cut, not_ours, unrolled
 from utils.cores import cores
 from utils.errors import UserError
+from utils.images import white
 
 if TYPE_CHECKING:  # PyTorch is imported only where it computes
     from torch import Tensor
@@ -26,45 +26,35 @@ if TYPE_CHECKING:  # PyTorch is imported only where it computes
 
 WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 ONNX = WEIGHTS.with_suffix(".onnx")
-HAS_GPU = Path("/dev/nvidia0").exists()  # without the seconds it takes to ask PyTorch
+HAS_GPU = Path("/dev/nvidia0").exists()  # asking PyTorch would take seconds
 
 LARGEST = 8  # photographs at once
-AT_ONCE = 2_000_000  # pixels of all photographs together that the sub-nets see at once
-Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are cut alike
+AT_ONCE = 2_000_000  # pixels in all photographs together that the sub-nets process at once
+Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are indexed alike
 
 
 class Backend(Protocol):
-    """The steps of the cascade on N photographs of one scene.
-
-    Attributes:
-        device: that computes.
-        threads: of each step.
-        memory: bytes of a process before its first photograph, measured.
-        features: peak bytes per pixel and photograph, measured, for at most ``AT_ONCE`` pixels
-            however many threads call.
-        largest: number of photographs it takes at once.
-    """
+    """The steps of the cascade on N photographs of one scene."""
 
     device: str
-    threads: int
-    memory: int
+    threads: int  # at work in each step
+    memory: int  # bytes that a process needs with it before the first photograph, as measured
+    # Bytes per pixel of each photograph at most, as measured; of no more than ``AT_ONCE`` pixels,
+    # however many threads call it.
     features: int
-    largest: int
+    largest: int  # number of photographs that it takes at once
 
     def load(self, photographs: Sequence[np.ndarray]) -> Planes:
-        """Move photographs (h, w, 3) uint8, uint16 or float32 in [0, 1] to the device."""
+        """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1] as input of the steps."""
 
     def guide(self, photographs: Planes, alone: bool = False) -> np.ndarray:
-        """The guidance map, (N, h, w) float32 of sum 1.
-
-        Args:
-            alone: whether all threads may work on it; no other call runs meanwhile.
-        """
+        """The guidance map, (N, h, w) float32 of sum 1; ``alone`` if this is the only call now, so
+        that all threads may work on it."""
 
     def coefficients(
         self, photographs: Planes, guidance: np.ndarray, alone: bool = False
     ) -> np.ndarray | None:
-        """(C, h, w) float32, of the residual, see :mod:`models.boundary_fusion`; None from a
+        """Of the residual, (C, h, w) float32, see :mod:`models.boundary_fusion`; None from a
         cascade of initial fusion alone."""
 
     def blend(
@@ -74,43 +64,36 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """PyTorch, on the model's device; on CUDA the sub-nets run in half precision."""
+    """PyTorch, on the device of the model; on CUDA the sub-nets compute in half precision."""
 
     memory, features = 750_000_000, 250
 
     def __init__(self, model: MMFNet):
         import torch
 
-        self.model = model
+        self.model, self.torch = model, torch
         place = next(model.parameters())
         kind = torch.float16 if place.is_cuda else torch.float32
         model.to(dtype=kind, memory_format=torch.channels_last)
         self.device, self.threads = str(place.device), torch.get_num_threads()
         self.largest = model.initial.largest or LARGEST
-        self._one = threading.Lock()  # PyTorch keeps a team of threads for each that calls it
+        self._lock = threading.Lock()  # PyTorch keeps a thread pool for each calling thread
 
     def load(self, photographs: Sequence[np.ndarray]) -> Tensor:
-        import torch
-
-        x = torch.from_numpy(np.stack(photographs)).to(self.device)
-        x = x.permute(0, 3, 1, 2)
-        return x if x.is_floating_point() else x.float() / torch.iinfo(x.dtype).max
+        x = self._place(np.stack(photographs)).permute(0, 3, 1, 2)
+        return x if x.is_floating_point() else x.float() / white(photographs[0].dtype)
 
     def guide(self, photographs: Tensor, alone: bool = False) -> np.ndarray:
-        import torch
-
-        with self._one, torch.inference_mode():
+        with self._lock, self.torch.inference_mode():
             found = self.model.initial(photographs[None]).guidance
             return found[0, :, 0].float().cpu().numpy()
 
     def coefficients(
         self, photographs: Tensor, guidance: np.ndarray, alone: bool = False
     ) -> np.ndarray | None:
-        import torch
-
         if self.model.boundary is None:
             return None
-        with self._one, torch.inference_mode():
+        with self._lock, self.torch.inference_mode():
             maps = self._place(guidance)[None, :, None]
             found = self.model.boundary(photographs[None], maps)
             return found[0].float().cpu().numpy()
@@ -118,24 +101,27 @@ class TorchBackend:
     def blend(
         self, photographs: Tensor, guidance: np.ndarray, coefficients: np.ndarray | None
     ) -> np.ndarray:
-        import torch
-
-        with self._one, torch.inference_mode():
+        with self._lock, self.torch.inference_mode():
             coefficients = None if coefficients is None else self._place(coefficients)[None]
             maps = self._place(guidance)[None, :, None]
             return self.model.blend(photographs[None], maps, coefficients)[1][0].cpu().numpy()
 
     def _place(self, array: np.ndarray) -> Tensor:
-        import torch
+        return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+class Part(NamedTuple):
+    """A part of the ONNX graph, by the names of its inputs and its output."""
+
+    inputs: list[str]
+    output: str
 
 
 class OnnxBackend:
-    """ONNX Runtime on the CPU, from a file written by :mod:`models.export`.
+    """ONNX Runtime on the CPU, with a file that :mod:`models.export` wrote.
 
-    Each call runs on the thread that makes it, which scales better than several threads on one
-    call. Calls wait for memory.
+    Each call runs in the calling thread, which scales better than several threads for one call.
+    Calls wait until there is memory for them.
 
     Args:
         path: of the file.
@@ -154,8 +140,16 @@ class OnnxBackend:
     }
 
     def __init__(self, path: str | Path, threads: int | None = None):
-        self.path, self.graphs, self.runtime = path, cut(path, self.PARTS), _runtime(path)
-        self.threads = threads or cores()
+        try:
+            from fusion.onnx_graph import cut
+
+            self.runtime = _runtime()
+        except ImportError as error:
+            raise UserError(
+                f"{path} needs {error.name}: pip install onnx onnxruntime, or give safetensors "
+                "weights"
+            ) from error
+        self.path, self.graphs, self.threads = path, cut(path, self.PARTS), threads or cores()
         self._sessions: dict[tuple[str, int | None, bool], Any] = {}
         self._making = threading.Lock()
         self._waiting, self._seen = threading.Condition(), 0
@@ -165,9 +159,8 @@ class OnnxBackend:
     def load(self, photographs: Sequence[np.ndarray]) -> np.ndarray:
         planes = np.empty((len(photographs), 3, *photographs[0].shape[:2]), np.float32)
         for image, target in zip(photographs, planes, strict=True):
-            scale = 1 if image.dtype == np.float32 else 1 / np.iinfo(image.dtype).max
             for plane, goal in zip(cv2.split(image), target, strict=True):
-                np.multiply(plane, np.float32(scale), out=goal)
+                np.multiply(plane, np.float32(1 / white(image.dtype)), out=goal)
         return planes
 
     def guide(self, photographs: np.ndarray, alone: bool = False) -> np.ndarray:
@@ -184,11 +177,11 @@ class OnnxBackend:
         self, photographs: np.ndarray, guidance: np.ndarray, coefficients: np.ndarray | None
     ) -> np.ndarray:
         if coefficients is None:
-            return self._run("initial", photographs, guidance[:, None])
-        return self._run("fused", photographs, guidance[:, None], coefficients)
+            return _run(self._session("initial"), photographs, guidance[:, None])
+        return _run(self._session("fused"), photographs, guidance[:, None], coefficients)
 
     def _step(self, name: str, alone: bool, *inputs: np.ndarray) -> np.ndarray:
-        """Run a sub-net once there is memory for it."""
+        """Run a sub-net as soon as there is memory for it."""
         count, _, height, width = inputs[0].shape
         pixels = count * height * width
         with self._waiting:
@@ -196,38 +189,33 @@ class OnnxBackend:
             self._seen += pixels
         try:
             session = self._session(name, count, alone)
-            names = [entry.name for entry in session.get_inputs()]
-            if len(names) > len(inputs):  # a photograph each
+            if len(session.get_inputs()) > len(inputs):  # one for each photograph
                 inputs = [x[i : i + 1] for x in inputs for i in range(count)]
-            return session.run(None, _feed(names, inputs))[0]
+            return _run(session, *inputs)
         finally:
             with self._waiting:
                 self._seen -= pixels
                 self._waiting.notify_all()
 
-    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
-        return self._session(name).run(None, _feed(self.PARTS[name].inputs, inputs))[0]
-
     def _session(self, name: str, count: int | None = None, alone: bool = False) -> Any:
-        """Session of a part, for ``count`` photographs if given; made on first use.
+        """The session of a part of the graph, perhaps for ``count`` photographs; made on first
+        use. Raises :class:`UserError` if ONNX Runtime does not take the graph."""
+        from fusion.onnx_graph import not_ours, unroll
 
-        Raises:
-            UserError: it is no graph of ours.
-        """
         with self._making:
             if (name, count, alone) not in self._sessions:
                 options = self.runtime.SessionOptions()
                 options.intra_op_num_threads = self.threads if alone else 1
-                options.enable_mem_pattern = False  # a store for each size that is met
-                options.log_severity_level = 3  # not that a cut graph has weights it does not use
+                options.enable_mem_pattern = False  # it keeps memory for each size met
+                options.log_severity_level = 3  # no warnings of unused weights in the parts
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                # A store of memory would keep what each size of boxes took.
+                # An arena would keep the memory of each size of box.
                 options.enable_cpu_mem_arena = alone
                 if alone:
                     options.add_session_config_entry("session.use_env_allocators", "1")
                 try:
                     graph = self.graphs[name]
-                    graph = graph if count is None else unrolled(graph, count)
+                    graph = graph if count is None else unroll(graph, count)
                     self._sessions[name, count, alone] = self.runtime.InferenceSession(
                         graph, options, providers=["CPUExecutionProvider"]
                     )
@@ -236,32 +224,26 @@ class OnnxBackend:
             return self._sessions[name, count, alone]
 
 
-def _feed(names: Iterable[str], inputs: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    return dict(zip(names, map(np.ascontiguousarray, inputs), strict=True))
+def _run(session: Any, *inputs: np.ndarray) -> np.ndarray:
+    names = [entry.name for entry in session.get_inputs()]
+    feed = zip(names, map(np.ascontiguousarray, inputs), strict=True)
+    return session.run(None, dict(feed))[0]
 
 
 @functools.cache
-def _runtime(path: str | Path) -> Any:
-    """ONNX Runtime, its sessions sharing one memory arena."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(
-            f"{path} needs onnxruntime: pip install onnxruntime, or give safetensors weights"
-        ) from error
-    _share_memory(onnxruntime)
-    return onnxruntime
+def _runtime() -> Any:
+    """ONNX Runtime, with a memory arena that sessions can share."""
+    import onnxruntime as ort
 
-
-@functools.cache
-def _share_memory(runtime: Any) -> None:
-    kinds = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
-    place = runtime.OrtMemoryInfo("Cpu", *kinds)
-    runtime.create_and_register_allocator(place, runtime.OrtArenaCfg(0, 0, -1, -1))
+    kinds = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    ort.create_and_register_allocator(
+        ort.OrtMemoryInfo("Cpu", *kinds), ort.OrtArenaCfg(0, 0, -1, -1)
+    )
+    return ort
 
 
 def load_backend(weights: str | Path | None = None, device: str | None = None) -> Backend:
-    """Load weights as a back end.
+    """Load weights into a back end.
 
     Args:
         weights: ``.onnx`` for ONNX Runtime, ``.safetensors`` for PyTorch; by default those
@@ -269,9 +251,9 @@ def load_backend(weights: str | Path | None = None, device: str | None = None) -
         device: of PyTorch, see :func:`utils.device.choose_device`.
 
     Raises:
-        UserError: the weights cannot be read, or the device is not there.
+        UserError: the weights cannot be read, or the device is absent.
     """
-    weights = chosen_weights(weights, device)
+    weights = choose_weights(weights, device)
     if weights.suffix == ".onnx":
         return OnnxBackend(weights)
     from models.build import load_model
@@ -280,11 +262,11 @@ def load_backend(weights: str | Path | None = None, device: str | None = None) -
     return TorchBackend(load_model(weights).to(choose_device(device or "auto")))
 
 
-def chosen_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
-    """Choose the weights file for :func:`load_backend`.
+def choose_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
+    """The file of weights that :func:`load_backend` takes.
 
     Raises:
-        UserError: ONNX Runtime, which runs on the CPU, is to run on something else.
+        UserError: an ONNX file for another device than the CPU.
     """
     on_cpu = device in (None, "auto", "cpu")
     if weights is None:

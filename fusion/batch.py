@@ -14,7 +14,7 @@ from fusion.fuse_files import fuse_stack, outline
 from fusion.options import Options
 from fusion.pairs import Problem
 from fusion.ranks import Ranks
-from fusion.report import sentence
+from fusion.report import summarize
 from fusion.stack_files import Source
 from utils.errors import UserError
 
@@ -32,39 +32,38 @@ def fuse_batch(
     """Fuse pairs or the stacks of a batch, shared among ``ranks``.
 
     Args:
-        weights: the file that ``backend`` comes from.
+        weights: the file of ``backend``.
         say: called with the result of each stack.
-        resume: pass over stacks that an earlier run finished, from the same files and options.
+        resume: skip stacks that an earlier run finished, from the same files and options.
 
     Returns:
-        The reports of all stacks that are fused, in order, and what could not be; the same in
-        each of the processes.
+        The reports of all fused stacks, in order, and the failures; the same in each process.
 
     Raises:
         UserError: a process was lost.
     """
     reports: dict[int, dict] = {}
     problems: list[Problem] = []
-    quiet = ranks.rank > 0  # the bars of several would write over one another
+    quiet = ranks.rank > 0  # bars of several processes would overwrite one another
     with tqdm(total=len(sources), unit="stack", disable=quiet or len(sources) < 2) as bar:
         for number in ranks.take(len(sources)):
-            bar.update(number - bar.n)  # others took what is between
+            bar.update(number - bar.n)  # other processes took the numbers between
             source = sources[number]
             try:
-                origin = None if source.pair else records.made_from(source, options, weights)
-                report = records.finished(output, source.name, origin) if resume else None
+                origin = None if source.pair else records.describe_origin(source, options, weights)
+                report = records.load_finished(output, source.name, origin) if resume else None
                 if report is None:
                     report = fuse_stack(backend, source, output, options, frames_bar(quiet))
                     if origin:
                         records.save(output, report, origin)
-                    say(f"{output}/{sentence(report)}")
+                    say(f"{output}/{summarize(report)}")
                 else:
                     say(f"{source.name} was finished before, passed over")
                 reports[number] = report
             except UserError as error:
                 files = source.files if source.pair else (source.origin,)
                 problems.append(Problem(files, str(error)))
-            except Exception as error:  # of a library, which is not to lose the other stacks
+            except Exception as error:  # of a library; the other stacks go on
                 if len(sources) < 2:
                     raise
                 reason = f"{source.origin}: {type(error).__name__} {error}".strip()
@@ -87,7 +86,7 @@ def outline_batch(
     options: Options,
     say: Callable[[str], None],
 ) -> list[Problem]:
-    """Print what :func:`fuse_batch` would do and write nothing; returns the problems."""
+    """Say what :func:`fuse_batch` would do, and return what it could not fuse; writes nothing."""
     problems = []
     for source in sources:
         try:
@@ -98,5 +97,5 @@ def outline_batch(
 
 
 def frames_bar(quiet: bool = False) -> Progress:
-    """Iterate over the frames of a stack with a progress bar that vanishes."""
+    """A progress bar for the frames of a stack, erased at the end."""
     return lambda numbers, stage: tqdm(numbers, stage, unit="frame", leave=False, disable=quiet)

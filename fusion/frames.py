@@ -1,4 +1,4 @@
-"""Frames of a stack from their files, one at a time, the next one read while one is worked on."""
+"""Frames of a stack read from their files, one at a time, with one frame of read-ahead."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class BrokenFrame(UserError):
 
 
 class Frames(Sequence[np.ndarray]):
-    """The frames of a stack as :func:`fusion.fuse.fuse` takes them; to be used in a ``with``.
+    """The frames of a stack for :func:`fusion.fuse.fuse`; a context manager.
 
-    Asking for one starts a thread that reads the next. No other is kept.
+    Each access starts reading the next frame in a thread. No other frame is kept.
 
     Attributes:
         metadata: of the first frame, None until it is read.
@@ -47,19 +47,11 @@ class Frames(Sequence[np.ndarray]):
         return len(self.stack.frames)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """A frame, (H, W, 3) uint8, uint16 or float32.
-
-        Raises:
-            BrokenFrame: it cannot be decoded.
-        """
-        return widened(self.photo(number).rgb, self.stack.dtype)
+        """A frame, (H, W, 3) uint8, uint16 or float32; raises BrokenFrame if it is not decoded."""
+        return widen(self.photo(number).rgb, self.stack.dtype)
 
     def photo(self, number: int) -> Photo:
-        """Read a frame.
-
-        Raises:
-            BrokenFrame: it cannot be decoded.
-        """
+        """A frame as its file has it; raises :class:`BrokenFrame` likewise."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         reading = self._ahead.pop(number, None) or self._read(number)
@@ -81,8 +73,8 @@ class Frames(Sequence[np.ndarray]):
         return self._reader.submit(read_photo, frame.path, frame.page)
 
 
-def widened(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Widen an 8-bit image to 16 bits of the same brightness; leave others as they are."""
+def widen(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """An 8-bit image as a 16-bit one of the same brightness; other images are unchanged."""
     if image.dtype == np.uint8 and dtype == np.uint16:
         return image.astype(np.uint16) * np.uint16(257)
     return image

@@ -3,93 +3,73 @@
 >>> fusion = fuse([frame1, frame2, frame3])
 >>> fusion.image, fusion.index
 
-Frames are read one at a time, twice if they are to be aligned (to register them, then to fuse
-them), and those of a group are held.
+Frames are read one at a time, twice with alignment (to register, then to fuse them); only those of
+one group are held in memory.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fusion.align import Registration, common_area, register, warp
+from fusion.align import Progress, Registration, common_area, register, warp
 from fusion.backends import Backend, load_backend
-from fusion.engine import fuse_group, group_size, needed_memory
+from fusion.engine import boundary_map, fuse_group, group_size, needed_memory
 from fusion.order import is_shuffled, sharpness
 from fusion.windows import Window
 
-SMALLEST = 16  # pixels: side of a frame, and of what frames have in common
+SMALLEST = 16  # pixels: side of a frame, and of the area that all frames show
 DTYPES = (np.uint8, np.uint16, np.float32)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Progress = Callable[[Iterable[int], str], Iterable[int]]
-
 
 @dataclass(frozen=True)
 class FrameReport:
-    """Per-frame result.
+    """Per-frame result."""
 
-    Attributes:
-        used: whether it was fused; if not, ``reason`` says why.
-        matrix: 3×3, from pixels of the reference frame to pixels of this one.
-        gain: factors on its stored R, G and B that match the median of the frames.
-        share: of the result's pixels that come from it.
-        seconds: to warp and fuse it, its share of its group's.
-        warning: in what it differs from the other frames, or None.
-    """
-
-    used: bool
-    reason: str | None
-    matrix: list[list[float]] | None
-    gain: list[float]
-    share: float = 0.0
-    seconds: float = 0.0
-    warning: str | None = None
+    used: bool  # whether it was fused
+    reason: str | None  # why it was not
+    matrix: list[list[float]] | None  # 3×3, from pixels of the reference frame to those of this one
+    gain: list[float]  # factors on its stored R, G and B that match the median of the frames
+    share: float = 0.0  # of the result's pixels that come from it
+    seconds: float = 0.0  # to warp it, and its share of the time to fuse its group
+    warning: str | None = None  # how it differs from the other frames
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Fused photographs.
+    """Fused photographs."""
 
-    Attributes:
-        image: (h, w, 3) of the frames' type.
-        index: (h, w) uint16: the frame that each pixel comes from; in the band around the FDB,
-            where none is right, the one that contributes most.
-        confidence: (h, w) uint8; 255 where one frame was clearly right, 0 where none was.
-        area: rows and columns of the reference frame that ``image`` shows.
-        frames: a report of each frame, in the order given.
-        guidance: (h, w) float16, of two frames that were fused: 1 where the first is right, 0 where
-            the second is, 0.5 where neither; otherwise None.
-        shuffled: whether frames had to be registered that follow one another in no order of focus:
-            neighbours share less that is sharp than they could. Nothing else depends on the order.
-    """
-
-    image: np.ndarray
-    index: np.ndarray
-    confidence: np.ndarray
-    area: Window
-    frames: list[FrameReport]
+    image: np.ndarray  # (h, w, 3) of the frames' type
+    index: np.ndarray  # (h, w) uint16, number of the frame that contributes most to a pixel
+    confidence: np.ndarray  # (h, w) uint8; 255 where one frame was clearly sharp, 0 where none was
+    area: Window  # rows and columns of the reference frame that ``image`` shows
+    frames: list[FrameReport]  # in the order given
+    # (h, w) float16 if two frames were fused: 1 where the first is sharp, 0 where the second is,
+    # 0.5 where neither is.
     guidance: np.ndarray | None = None
+    # Whether frames were registered that are in no order of focus, so that neighbours share less
+    # sharp detail than they could. Nothing else depends on the order.
     shuffled: bool = False
 
     @property
     def boundary(self) -> np.ndarray | None:
-        """(h, w) float16, of two frames: 1 − 2·|G − 0.5|, where the residual acts."""
+        """(h, w) float16, of two frames: 1 − 2·|G − 0.5|, 1 where the residual acts."""
         return None if self.guidance is None else 1 - np.abs(2 * self.guidance - 1)
 
 
 class Step(NamedTuple):
-    """A frame and its share of its group's guidance map, as ``observe`` gets them."""
+    """A frame and the maps of its group, as ``observe`` gets them."""
 
     frame: int
     aligned: np.ndarray  # (h, w, 3)
-    guidance: np.ndarray  # (h, w) float16: 1 where the frame is right
+    guidance: np.ndarray  # (h, w) float16: 1 where the frame is sharp
     boundary: np.ndarray  # (h, w) float16: 1 where none of the group is
 
 
@@ -108,31 +88,28 @@ def fuse(
     """Fuse photographs of one scene, each focused at another depth.
 
     Args:
-        images: a sequence of at least two equally large (H, W, 3) frames, RGB: uint8, uint16 or
-            float32 in [0, 1], arrays or tensors. It may read its frames from files when it is
-            asked for them; none is kept.
+        images: two or more (H, W, 3) RGB frames of one size: uint8, uint16 or float32 in [0, 1],
+            arrays or tensors. The sequence may read them from files on access; none is kept.
         backend: of :func:`fusion.backends.load_backend`; by default with the shipped weights.
-        align: register the frames to one another; leave it out for tripod and microscope stacks
-            that are registered already.
+        align: register the frames; not needed for tripod and microscope stacks.
         motion, exposure: see :func:`fusion.align.register`.
-        crop: keep the area that all frames show; otherwise the reference frame's, where what a
-            frame does not show is continued from its edge.
-        memory: bytes that the process may take, by which so many frames are fused at once; by
+        crop: keep only the area that all frames show; otherwise that of the reference frame, with
+            the edge pixels of frames repeated beyond them.
+        memory: bytes that the process may take, which limits how many frames are fused at once; by
             default half of what the machine has left.
         observe: called with each frame after its group was fused.
-        progress: goes through frame numbers with a bar, like
-            ``lambda numbers, stage: tqdm(numbers, stage)``.
+        progress: wraps the frame numbers in a bar: ``lambda numbers, stage: tqdm(numbers, stage)``.
 
     Raises:
         ValueError: fewer than two frames can be used, they differ in size or type, are smaller than
             16×16, have less than that in common, or ``memory`` is too little.
     """
     progress = progress or (lambda numbers, stage: numbers)
+    if len(images) < 2:
+        raise ValueError(f"a stack has at least 2 frames, not {len(images)}")
     frames = _Arrays(images)
-    if len(frames) < 2:
-        raise ValueError(f"a stack has at least 2 frames, not {len(frames)}")
     backend = backend or load_backend()
-    size, dtype = frames.size()
+    size, dtype = frames.size, frames.dtype
     if memory is not None and (needed := needed_memory(size, dtype, backend, 2)) > memory:
         raise ValueError(
             f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB, more than the limit "
@@ -141,7 +118,7 @@ def fuse(
     if align:
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
     else:
-        registrations = [Registration(np.eye(3), np.ones(3), None) for _ in range(len(frames))]
+        registrations = [Registration(np.eye(3), np.ones(3))] * len(frames)
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
@@ -164,7 +141,7 @@ def fuse(
     picture, kept, seconds, waiting, maps = None, None, {}, {}, []
     for i in progress(used, "fusing"):
         started = time.perf_counter()
-        waiting[i] = _aligned(frames[i], registrations[i], area)
+        waiting[i] = warp(frames[i], registrations[i], area)
         seconds[i] = time.perf_counter() - started
         if moved:
             maps.append(sharpness(waiting[i]))
@@ -177,13 +154,12 @@ def fuse(
         for number in waiting:
             seconds[number] += (time.perf_counter() - started) / len(waiting)
         if observe:
-            boundary = np.minimum(1, 2 * (1 - kept.max(0)))
-            for guidance, (number, aligned) in zip(
-                kept[-len(waiting) :], waiting.items(), strict=True
-            ):
+            boundary, maps_kept = boundary_map(kept), kept[-len(waiting) :]
+            for (number, aligned), guidance in zip(waiting.items(), maps_kept, strict=True):
                 observe(Step(number, aligned, guidance, boundary))
         waiting.clear()
-    rows = (np.bincount(row, minlength=len(frames)) for row in picture.index)  # it widens its input
+    # Row by row, since bincount widens its input.
+    rows = (np.bincount(row, minlength=len(frames)) for row in picture.index)
     share = sum(rows) / picture.index.size
     reports = [
         FrameReport(
@@ -201,31 +177,31 @@ def fuse(
     return Fusion(*vars(picture).values(), area, reports, guidance, is_shuffled(maps))
 
 
-def _aligned(frame: np.ndarray, found: Registration, area: Window) -> np.ndarray:
-    """Warp a frame to the reference, cropped to ``area``."""
-    rows, columns = area
-    identity = np.array_equal(found.matrix, np.eye(3)) and np.all(found.gain == 1)
-    if identity:
-        return np.ascontiguousarray(frame[area])
-    offset = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
-    size = (rows.stop - rows.start, columns.stop - columns.start)
-    return warp(frame, replace(found, matrix=found.matrix @ offset), size)
-
-
 class _Arrays(Sequence):
-    """Frames as arrays, checked as they come."""
+    """Frames as arrays, checked on access; the first one, read for its size, is kept until then."""
 
     def __init__(self, images: Sequence[np.ndarray | Tensor]):
         self.images = images
-        self.first: tuple[tuple[int, int], np.dtype] | None = None
-        self.ahead: dict[int, np.ndarray] = {}
+        self.first: np.ndarray | None = self._read(0)
+        self.size, self.dtype = self.first.shape[:2], self.first.dtype
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        if i in self.ahead:
-            return self.ahead.pop(i)
+        if i == 0 and self.first is not None:
+            frame, self.first = self.first, None
+            return frame
+        frame = self._read(i)
+        if (frame.shape[:2], frame.dtype) != (self.size, self.dtype):
+            raise ValueError(
+                f"frame {i + 1} is {frame.shape[1]}×{frame.shape[0]} {frame.dtype}, the frames "
+                f"before {self.size[1]}×{self.size[0]} {self.dtype}; frames are equally large and "
+                "of one type"
+            )
+        return frame
+
+    def _read(self, i: int) -> np.ndarray:
         image = self.images[i]
         frame = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
@@ -238,19 +214,4 @@ class _Arrays(Sequence):
                 f"frame {i + 1} has {frame.shape[1]}×{frame.shape[0]} pixels, "
                 f"{SMALLEST}×{SMALLEST} is the least"
             )
-        form = frame.shape[:2], frame.dtype
-        if self.first is None:
-            self.first = form
-        if form != self.first:
-            (height, width), dtype = self.first
-            raise ValueError(
-                f"frame {i + 1} is {frame.shape[1]}×{frame.shape[0]} {frame.dtype}, the frames "
-                f"before {width}×{height} {dtype}; frames are equally large and of one type"
-            )
         return frame
-
-    def size(self) -> tuple[tuple[int, int], np.dtype]:
-        """(H, W) and type of the frames; reads the first, which is kept until it is asked for."""
-        if self.first is None:
-            self.ahead[0] = self[0]
-        return self.first

@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
 
 from fusion import records
-from fusion.alpha import of_stack
+from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
-from fusion.frames import BrokenFrame, Frames
+from fusion.frames import BrokenFrame, Frames, widen
 from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
 from fusion.options import Options
-from fusion.order import by_focus
+from fusion.order import sort_by_focus
 from fusion.outputs import Outputs, check_free, result_path, writing_memory
 from fusion.pairs import Problem
 from fusion.report import describe
 from fusion.stack_files import Source, Stack, look_into
 from utils.atomic import atomic_files
 from utils.errors import UserError
-from utils.images import Photo
-
-
-class Plan(NamedTuple):
-    """The frames of a stack in order, the file of the result, and the bytes of memory it takes."""
-
-    stack: Stack
-    result: Path
-    memory: int
+from utils.images import Photo, white
 
 
 def plan(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
-) -> Plan:
-    """Plan a stack; nothing is written.
-
-    Raises:
-        UserError: the stack cannot be fused as it is asked for.
-    """
-    strict = options.strict or source.pair
-    stack = look_into(source, options.order, SMALLEST, strict)
+) -> tuple[Stack, Path, int]:
+    """Check and order a stack: its frames, the file of the result, the bytes of memory needed.
+    Raises :class:`UserError` if it cannot be fused as requested; nothing is written."""
+    stack = look_into(source, options.order, SMALLEST, options.strict or source.pair)
     result = result_path(output, source.name, options.format, stack.dtype)
     check_free(result, options, source.files)
-    check = records.check_pair if source.pair else records.check_stack
-    check(output, source.name)
+    records.check_results(output, source.name, source.pair)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
@@ -58,22 +46,18 @@ def plan(
     while options.order == "focus":
         with Frames(stack) as images:
             try:
-                order = by_focus(images, progress(range(len(images)), "ordering"))
+                order = sort_by_focus(images, progress(range(len(images)), "ordering"))
             except BrokenFrame as error:
-                stack = without(stack, error, source, options)
+                stack = _without(stack, error, source, options)
                 continue
-        return Plan(Stack([stack.frames[i] for i in order], stack.problems), result, needed)
-    return Plan(stack, result, needed)
+        return Stack([stack.frames[i] for i in order], stack.problems), result, needed
+    return stack, result, needed
 
 
 def outline(
     backend: Backend, source: Source, output: Path, options: Options, progress: Progress
 ) -> str:
-    """What :func:`fuse_stack` would do with a stack; nothing is written.
-
-    Raises:
-        UserError: the stack cannot be fused as it is asked for.
-    """
+    """Describe what :func:`fuse_stack` would do; errors as :func:`plan`."""
     stack, result, memory = plan(backend, source, output, options, progress)
     height, width = stack.size
     return "\n".join(
@@ -94,7 +78,7 @@ def fuse_stack(
     progress: Progress,
     observe: Callable[[Step], None] | None = None,
 ) -> dict:
-    """Fuse a stack and write its results, all or none; the report of :func:`report.describe`.
+    """Fuse a stack and write its results, all or none; returns :func:`fusion.report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
     ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`.
@@ -108,24 +92,19 @@ def fuse_stack(
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
                 outputs = Outputs(folder, result.name, stack, options)
-                watched = [outputs.observe] * (options.steps or options.preview)
-                observers = [*watched, *([observe] if observe else [])]
-                fusion = _fuse(backend, images, source, options, observers, progress)
-                alpha = of_stack(images, fusion)
+                fusion = _fuse(backend, images, source, outputs, observe, progress)
+                alpha = _common_alpha(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
             seconds = time.perf_counter() - started
             return describe(source, stack, fusion, files, seconds)
         except BrokenFrame as error:
-            stack = without(stack, error, source, options)
+            stack = _without(stack, error, source, options)
 
 
-def without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """Drop a frame that cannot be decoded.
-
-    Raises:
-        UserError: with ``options.strict``, of a pair, or if fewer than two are left.
-    """
+def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
+    """The stack without a frame that cannot be decoded; raises :class:`UserError` with
+    ``options.strict``, for a pair, or if fewer than two are left."""
     if options.strict or source.pair:
         raise UserError(str(error)) from error
     frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
@@ -139,16 +118,19 @@ def _fuse(
     backend: Backend,
     images: Frames,
     source: Source,
-    options: Options,
-    observers: Sequence[Callable[[Step], None]],
+    outputs: Outputs,
+    observe: Callable[[Step], None] | None,
     progress: Progress,
 ) -> Fusion:
-    limit = options.memory
+    """Fuse the frames of a stack; a ValueError, or with ``strict`` an unused frame, is a UserError.
+    ``outputs`` and ``observe`` get each frame."""
+    options, limit = outputs.options, outputs.options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
 
-    def observe_all(step: Step) -> None:
-        for observe in observers:
+    def observe_both(step: Step) -> None:
+        outputs.observe(step)
+        if observe:
             observe(step)
 
     try:
@@ -160,7 +142,7 @@ def _fuse(
             exposure=options.exposure,
             crop=options.crop,
             memory=limit,
-            observe=observe_all if observers else None,
+            observe=observe_both if observe or options.steps or options.preview else None,
             progress=progress,
         )
     except ValueError as error:
@@ -169,3 +151,20 @@ def _fuse(
         if options.strict and not report.used:
             raise UserError(f"{frame}: {report.reason}")
     return replace(fusion, shuffled=fusion.shuffled and options.order != "focus")
+
+
+def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
+    """The least alpha of all frames at each pixel of the result, (h, w); None if all are opaque.
+
+    The frames are read once more.
+    """
+    if not images.transparent:
+        return None
+    common = None
+    for number, frame in enumerate(fusion.frames):
+        alpha = images.photo(number).alpha if frame.used else None
+        if alpha is not None:
+            place = Registration(np.array(frame.matrix), np.ones(3))
+            alpha = warp(widen(alpha, fusion.image.dtype), place, fusion.area)
+            common = alpha if common is None else np.minimum(common, alpha)
+    return None if common is None or common.min() == white(common.dtype) else common

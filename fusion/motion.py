@@ -1,13 +1,12 @@
 """The motion and the exposure between two frames of a focus stack.
 
-A blurred picture lies where the sharp one does: PSFs are nearly symmetric, in linear light. What
-blur changes is contrast, differently at each frequency. So frames are compared band by band, in
-bands of a few octaves with contrast made even, by the antisymmetric part of the gradient of their
-correlation, e₁∇e₂ − e₂∇e₁: it is 0 for two signals of one phase and any contrasts, as the local
-phase of Fleet and Jepson (IJCV 5, 1990) is. Places count by how well the two correlate around them,
-so that each band is used where blur has left it in both frames. The equations of all bands are
-solved together, coarse to fine, by Gauss–Newton steps on the group of motions (Baker and Matthews,
-IJCV 56, 2004).
+Blur does not displace an image, as PSFs are nearly symmetric in linear light; it changes contrast,
+differently at each frequency. So frames are compared in bands of a few octaves with equalised
+contrast, by the antisymmetric part of the gradient of their correlation, e₁∇e₂ − e₂∇e₁: like the
+local phase of Fleet and Jepson (IJCV 5, 1990) it is 0 for two signals of one phase and any
+contrasts. Pixels are weighted by the local correlation, so that each band is used where blur has
+left it in both frames. All bands are solved together, coarse to fine, by Gauss–Newton steps on the
+group of motions (Baker and Matthews, IJCV 56, 2004).
 """
 
 from __future__ import annotations
@@ -18,22 +17,25 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-SIDE = 1280  # pixels, long side of what is registered: motion is found to a fraction of a pixel
-COARSEST = 48  # pixels, short side below which pictures are not halved any further
-STEPS = 8  # at most, for each of the pictures
-STILL = 0.01  # pixels: steps below that are the last
-JUDGED = 160  # pixels, long side of the picture by which it is judged whether frames match
-BAND = (1.4, 2.8)  # pixels, standard deviations: of the difference of Gaussians that are compared
-AROUND = 21  # pixels: contrast is made even, and correlation looked at, over so many
-FAINT = 0.01  # contrast below this times the root of the brightness (as noise grows) is noise
-BLACK, WHITE = 0.02, 0.98  # of the full range: what is beyond has lost its light
-LOST = 0.01  # weight of such places
-TRUST = 8  # power of the correlation by which places count
-CORRELATION = 0.4  # least, of frames that show the same scene
-STRANGE = 0.3  # correlation around a place below which frames show different things there
+from fusion.scaling import shrink
+from utils.images import white
+
+SIDE = 1280  # pixels, long side of the images registered: motion is subpixel
+COARSEST = 48  # pixels, least short side of a level
+STEPS = 8  # at most, at each level
+STILL = 0.01  # pixels: a step below this is the last of its level
+JUDGED = 160  # pixels, long side of the level that decides whether frames match
+BAND = (1.4, 2.8)  # pixels, standard deviations of the difference of Gaussians
+AROUND = 21  # pixels: window of contrast equalisation and local correlation
+FAINT = 0.01  # contrast below this, times the root of the brightness, is noise
+BLACK, WHITE = 0.02, 0.98  # of the full range: values beyond are clipped
+LOST = 0.01  # weight of clipped pixels
+TRUST = 8  # power of the correlation in the weight of a pixel
+CORRELATION = 0.4  # least, between frames of one scene
+STRANGE = 0.3  # local correlation below which frames show different things
 LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
-CELLS = 12  # the frame is divided into so many rows and columns to judge where it is sharp
+CELLS = 12  # rows and columns of the map of detail
 
 
 def _unit(row: int, column: int) -> np.ndarray:
@@ -42,7 +44,7 @@ def _unit(row: int, column: int) -> np.ndarray:
 
 _SHIFTS = [_unit(0, 2), _unit(1, 2)]
 _LINEAR = [_unit(row, column) for row in (0, 1) for column in (0, 1)]
-# Directions in which a 3×3 matrix near the identity can change, of coordinates about the middle.
+# Generators of the motions: derivatives of 3×3 matrices at the identity, about the image centre.
 MOTIONS = {
     "translation": _SHIFTS,
     "similarity": [*_SHIFTS, _LINEAR[0] + _LINEAR[3], _LINEAR[2] - _LINEAR[1]],
@@ -52,28 +54,23 @@ MOTIONS = {
 
 
 class Level(NamedTuple):
-    """A frame at one resolution, each half the one before; pixel centres are at whole numbers."""
+    """A level of a frame's pyramid; pixel centres have integer coordinates."""
 
-    even: np.ndarray  # (h, w) float32, a band of its detail with even contrast
-    usable: np.ndarray  # (h, w) float32, 1 where light is neither clipped nor lost
+    even: np.ndarray  # (h, w) float32, band-pass detail with equalised contrast
+    usable: np.ndarray  # (h, w) float32, 1 where values are not clipped
     slope: np.ndarray  # (h, w, 2) float32, d even / d(x, y)
 
 
 class Match(NamedTuple):
-    """Quality of a match of two frames.
+    """How well two frames match."""
 
-    Attributes:
-        correlation: of all they both show.
-        strange: share of the places with detail in which they show different things.
-    """
-
-    correlation: float
-    strange: float
+    correlation: float  # over all that both show
+    strange: float  # share of the pixels with detail where they show different things
 
 
 @dataclass(frozen=True)
 class Small:
-    """Image pyramid of a frame."""
+    """A reduced frame, to compare others with."""
 
     levels: list[Level]  # the finest first
     color: np.ndarray  # (h, w, 3) float32
@@ -82,37 +79,36 @@ class Small:
 
     @property
     def judged(self) -> int:
-        """The pyramid level that judges whether frames match."""
+        """Number of the level that decides whether frames match."""
         sides = [max(level.even.shape) for level in self.levels]
         return next((i for i, side in enumerate(sides) if side <= JUDGED), len(sides) - 1)
 
 
 def reduce(frame: np.ndarray) -> Small:
-    """Build the pyramid of a frame (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
-    full = 1.0 if frame.dtype == np.float32 else float(np.iinfo(frame.dtype).max)
-    reduced = _smaller(frame, SIDE).astype(np.float32) / np.float32(full)
+    """Reduce a frame (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
+    reduced = shrink(frame, SIDE).astype(np.float32) / white(frame.dtype)
     height, width = reduced.shape[:2]
     color = cv2.resize(
         reduced, (max(4, width // 8), max(4, height // 8)), interpolation=cv2.INTER_AREA
     )
     grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
-    # Of the picture a little smoothed: noise is everywhere alike and would pass for detail.
+    # Smoothed a little, since noise would pass for detail.
     laplacian = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)
     detail = cv2.resize(np.square(laplacian), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
     brightest = reduced.max(2)
     lit = (brightest > BLACK) & (brightest < WHITE)
     usable = np.where(lit, np.float32(1), np.float32(LOST))
-    # Light is what lenses blur: in values as stored, blur would displace edges.
+    # Lenses blur linear light: in values as stored, blur would displace edges.
     light = cv2.cvtColor(cv2.pow(np.maximum(reduced, 0), 2.2), cv2.COLOR_RGB2GRAY)
-    levels = [_level(light, usable)]
+    levels = [_make_level(light, usable)]
     while min(light.shape) >= 2 * COARSEST:
         light, usable = cv2.pyrDown(light), cv2.pyrDown(usable)
-        levels.append(_level(light, usable))
+        levels.append(_make_level(light, usable))
     return Small(levels, color, frame.shape[:2], detail)
 
 
 def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None, str | None]:
-    """The matrix from pixels of one frame to another's; or why there is none."""
+    """The matrix from pixels of one frame to those of another, or why there is none."""
     matrix = np.eye(3)
     matrix[:2, 2] = _shift(one, two)
     for finest in reversed(range(len(one.levels))):
@@ -124,7 +120,7 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
             if not moved > STILL * 2**finest:
                 break
     zoom = one.size[1] / one.levels[0].even.shape[1]
-    matrix = _scaled(matrix, zoom)
+    matrix = _rescale(matrix, zoom)
     corners = corners_of(one.size)
     reach = np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() / max(one.size)
     correlation = compare(one, two, matrix).correlation
@@ -136,10 +132,10 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
 
 
 def compare(one: Small, two: Small, matrix: np.ndarray) -> Match:
-    """How well frames match, the second as ``matrix`` maps pixels of the first to it."""
+    """How well frames match if ``matrix`` maps pixels of the first to the second."""
     first, second = (small.levels[small.judged] for small in (one, two))
     zoom = one.levels[0].even.shape[1] / one.size[1]
-    even, usable = _moved(second, _finer(_scaled(matrix, zoom), -one.judged))
+    even, usable = _warp_level(second, _rescale_level(_rescale(matrix, zoom), -one.judged))
     usable = usable * first.usable
     sums = [(usable * product).sum() for product in (first.even * even, first.even**2, even**2)]
     correlation = float(sums[0] / max(np.sqrt(sums[1] * sums[2]), 1e-9))
@@ -150,13 +146,13 @@ def compare(one: Small, two: Small, matrix: np.ndarray) -> Match:
 
 
 def find_gain(one: Small, two: Small, matrix: np.ndarray) -> tuple[np.ndarray, float]:
-    """Factors on the second frame's channels that match the first, medians of smoothed ratios; and
-    how much they differ between dark and bright places, in stops: frames of another gamma do."""
+    """Factors on the second frame's channels that match the first (medians of smoothed ratios), and
+    their difference between dark and bright pixels in stops, which another gamma causes."""
     height, width = one.color.shape[:2]
-    small = _scaled(matrix, width / one.size[1])
+    small = _rescale(matrix, width / one.size[1])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpPerspective(two.color, small, (width, height), flags=flags, borderValue=0)
-    # Defocus moves light about; over a larger neighbourhood it keeps it.
+    # Defocus spreads light locally; means of larger neighbourhoods are kept.
     smooth = [cv2.GaussianBlur(x, (0, 0), max(2, width / 40)) for x in (one.color, moved)]
     clipped = [cv2.dilate(x.max(2), np.ones((5, 5))) > WHITE for x in (one.color, moved)]
     usable = ~(clipped[0] | clipped[1]) & (np.minimum(*smooth).min(2) > BLACK)
@@ -179,16 +175,9 @@ def corners_of(size: tuple[int, int]) -> np.ndarray:
     return np.array([[[0, 0], [right, 0], [right, bottom], [0, bottom]]], np.float64)
 
 
-def _smaller(image: np.ndarray, side: int) -> np.ndarray:
-    """Reduce a picture to a long side; leave smaller ones."""
-    scale = min(1.0, side / max(image.shape[:2]))
-    height, width = (max(8, round(n * scale)) for n in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _level(light: np.ndarray, usable: np.ndarray) -> Level:
-    """A band of a picture, divided by its local contrast; means are over the usable pixels, so that
-    the border of a plain or clipped area, or of a round field, is no edge."""
+def _make_level(light: np.ndarray, usable: np.ndarray) -> Level:
+    """Band-pass an image and equalise its contrast; means are over the usable pixels, so that the
+    border of a clipped area or of a round field is no edge."""
 
     def mean(values: np.ndarray, sigma: float) -> np.ndarray:
         weights = cv2.GaussianBlur(usable, (0, 0), sigma)
@@ -197,29 +186,29 @@ def _level(light: np.ndarray, usable: np.ndarray) -> Level:
     fine, local = (mean(light, sigma) for sigma in BAND)
     detail = (fine - local) * usable
     around = (AROUND, AROUND)
-    # Sums of rounded values can come out below 0.
+    # Rounding can make a mean negative.
     contrast = np.sqrt(np.maximum(cv2.blur(np.square(detail), around), 0))
     faint = FAINT * np.sqrt(np.maximum(local, 0)) + FAINT / 20
     even = detail / (contrast + faint)
-    usable = usable * cv2.GaussianBlur(usable, (0, 0), BAND[1]) ** 4  # less beside what is lost
-    border = max(1, min(4, min(usable.shape) // 16))  # what lies beyond is not known
+    usable = usable * cv2.GaussianBlur(usable, (0, 0), BAND[1]) ** 4  # less beside clipped pixels
+    border = max(1, min(4, min(usable.shape) // 16))  # values beyond it are unknown
     usable[:border] = usable[-border:] = usable[:, :border] = usable[:, -border:] = 0
-    return Level(even, usable, _slope(even))
+    return Level(even, usable, _gradient(even))
 
 
-def _slope(values: np.ndarray) -> np.ndarray:
+def _gradient(values: np.ndarray) -> np.ndarray:
     return np.dstack([cv2.Sobel(values, cv2.CV_32F, *d, scale=1 / 8) for d in ((1, 0), (0, 1))])
 
 
-def _moved(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Detail and usable places of a level as another sees it."""
+def _warp_level(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Detail and usable pixels of a level, warped onto another."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = level.even.shape[::-1]
     return tuple(cv2.warpPerspective(plane, matrix, size, flags=flags) for plane in level[:2])
 
 
 def _correlation(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The correlation of two pictures around each pixel, and the root of their power there."""
+    """Local correlation of two images around each pixel, and the root of their power."""
     product, first, second = (
         cv2.blur(x, (AROUND, AROUND)) for x in (one * two, one * one, two * two)
     )
@@ -230,27 +219,28 @@ def _correlation(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _step(
     one: Small, two: Small, matrix: np.ndarray, motions: list[np.ndarray], finest: int
 ) -> np.ndarray:
-    """The change (3, 3) of a motion between the finest pictures that the levels from ``finest`` on
-    ask for."""
+    """A Gauss–Newton step (3, 3) of a motion in pixels of the finest level, from the equations of
+    the levels from ``finest`` on."""
     height, width = one.levels[0].even.shape
     middle = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, width]]) / width
     normal = np.full((len(motions),) * 2, 0.0)
     pull = np.zeros(len(motions))
     for i in range(finest, len(one.levels)):
         level = one.levels[i]
-        even, usable = _moved(two.levels[i], _finer(matrix, -i))
+        even, usable = _warp_level(two.levels[i], _rescale_level(matrix, -i))
         near, _ = _correlation(level.even, even)
         near = np.maximum(near, 0)
-        # Of a signal with correlation ρ, 1 − ρ² is noise. The power: some correlation is by chance.
+        # A signal of correlation ρ has a share of 1 − ρ² of noise. The power discounts correlation
+        # by chance.
         weight = level.usable * usable * near**TRUST / (np.float32(1.01) - near * near)
-        slope = _slope(even)
+        slope = _gradient(even)
         difference = level.even[..., None] * slope - even[..., None] * level.slope
         unit = width / 2**i
         x = ((np.arange(even.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
         y = ((np.arange(even.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
         y = y[:, None]
         mean = (level.slope + slope) * np.float32(unit / 2)
-        ways = [_along(motion, x, y) for motion in motions]
+        ways = [_velocity(motion, x, y) for motion in motions]
         asked = difference * (weight * np.float32(unit / 2))[..., None]
         pull += [float((asked[..., 0] * u + asked[..., 1] * v).sum()) for u, v in ways]
         rows = np.array([(mean[..., 0] * u + mean[..., 1] * v).ravel() for u, v in ways])
@@ -260,14 +250,14 @@ def _step(
     return np.linalg.inv(middle) @ change @ middle
 
 
-def _along(motion: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How a point moves where a matrix starts to change from the identity."""
+def _velocity(motion: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Velocity (u, v) of points as the matrix leaves the identity along a generator."""
     u, v, w = (row[0] * x + row[1] * y + row[2] for row in motion.astype(np.float32))
     return u - x * w, v - y * w
 
 
 def _shift(one: Small, two: Small) -> tuple[float, float]:
-    """(x, y) from one finest picture to the other, by phase correlation of the level judged by."""
+    """Shift (x, y) in pixels of the finest level, by phase correlation of the judged level."""
     pictures = [small.levels[small.judged] for small in (one, two)]
     planes = [level.even * level.usable for level in pictures]
     window = cv2.createHanningWindow(planes[0].shape[::-1], cv2.CV_32F)
@@ -277,13 +267,13 @@ def _shift(one: Small, two: Small) -> tuple[float, float]:
     return (x * zoom, y * zoom) if near and response > 0.02 else (0.0, 0.0)
 
 
-def _finer(matrix: np.ndarray, levels: int) -> np.ndarray:
-    """The same motion of pictures so many times doubled; the first pixels' centres coincide."""
+def _rescale_level(matrix: np.ndarray, levels: int) -> np.ndarray:
+    """The same motion of images doubled ``levels`` times; centres of the first pixels coincide."""
     zoom = np.diag([2.0**levels, 2.0**levels, 1])
     return zoom @ matrix @ np.linalg.inv(zoom)
 
 
-def _scaled(matrix: np.ndarray, zoom: float) -> np.ndarray:
-    """The same motion of pictures ``zoom`` times as large, whose borders coincide."""
+def _rescale(matrix: np.ndarray, zoom: float) -> np.ndarray:
+    """The same motion of images ``zoom`` times as large; their borders coincide."""
     grow = np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
     return grow @ matrix @ np.linalg.inv(grow)

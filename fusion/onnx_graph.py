@@ -1,53 +1,41 @@
-"""Steps of the cascade as graphs of their own, cut out of the one that :mod:`models.export` wrote.
+"""Cut the graph that :mod:`models.export` wrote into the steps of the cascade, and unroll them.
 
-Needs no PyTorch: ONNX Runtime computes all of a graph, even what is not asked for.
+Steps need graphs of their own, since ONNX Runtime computes all of a graph, requested or not.
 
-:func:`unrolled` rewrites a graph for any number of photographs to one for N: each photograph as a
-tensor of its own, and what is common to all once. ONNX Runtime then keeps features in the layout
-that its convolutions like best, and adds and activates in them; it also reduces very slowly over
-a short first axis. The time is halved.
+:func:`unroll` rewrites a graph for any number of photographs to one for N, with a tensor for each
+photograph; what they have in common is computed once. ONNX Runtime then keeps features in the
+layout its convolutions prefer, and fuses additions and activations into them; it also reduces very
+slowly over a short first axis. Together this halves the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import NodeProto, helper, numpy_helper
+from onnx.utils import Extractor
 
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from fusion.backends import Part
 
 # Nodes that keep the size of features, or change it by 2.
 SMOOTH = (
     *("Squeeze", "Conv", "Sum", "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Clip"),
     *("Max", "Min", "Abs", "Neg", "Resize"),
 )
-SETS = "photographs"  # what models.export calls an axis of all photographs
-
-
-class Part(NamedTuple):
-    """A part of the graph, by the names of what goes in and what comes out."""
-
-    inputs: list[str]
-    output: str
+SETS = "photographs"  # name that models.export gives the axis of all photographs
 
 
 def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
-    """Cut parts out of an ONNX file, each serialised; parts it does not have are left out.
-
-    Raises:
-        UserError: onnx is not installed, or the file is missing, broken or none of ours.
-    """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-        from onnx.utils import Extractor
-    except ImportError as error:
-        raise UserError(
-            f"{path} needs {error.name}: pip install onnx onnxruntime, or give safetensors weights"
-        ) from error
+    """Cut parts out of an ONNX file, each serialised; parts that it does not have are left out.
+    Raises :class:`UserError` if the file is missing, broken or not of :mod:`models.export`."""
     try:
         model = onnx.load(path)
         outputs = {output.name for output in model.graph.output}
@@ -66,60 +54,52 @@ def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
     return graphs
 
 
-def unrolled(graph: bytes, count: int) -> bytes:
-    """A graph of :func:`cut` for ``count`` photographs; itself if it takes no other number.
+def unroll(graph: bytes, count: int) -> bytes:
+    """A graph of :func:`cut` for ``count`` photographs; unchanged if their number is fixed.
 
     An input with an axis of photographs becomes one for each: ``name.0``, ``name.1`` …, (1, C, H,
-    W); outputs stay as they were.
+    W); outputs stay as they are.
     """
-    import onnx
-
     model = onnx.load_from_string(graph)
     unrolling = _Unrolling(model, count)
     return unrolling.model.SerializeToString() if unrolling.pieces else graph
 
 
 class _Unrolling:
-    """Rewrite the nodes in order.
+    """Rewrites the nodes in order."""
 
-    Attributes:
-        pieces: of each tensor with an axis of photographs, the names of theirs.
-        sums: the sum of a set by the name of its mean.
-        layers: of two photographs, by its output: convolutions of each and of their mean, both of
-            one kernel, that are added; ``left`` are their outputs.
-    """
-
-    def __init__(self, model, count: int):
-        from onnx import numpy_helper
-
+    def __init__(self, model: onnx.ModelProto, count: int):
         self.model, self.count = model, count
+        # Of each tensor with an axis of photographs, the tensors of single photographs.
         self.pieces: dict[str, list[str]] = {}
-        self.sums: dict[str, str] = {}
+        self.sums: dict[str, str] = {}  # sum over all photographs, by their mean
+        # For two photographs, by output: a convolution of each and one of their mean, of one kernel
+        # size, that are added; ``left`` has the outputs of the convolutions.
         self.layers: dict[str, tuple[NodeProto, NodeProto]] = {}
         self.left: set[str] = set()
-        self.flat: set[str] = set()  # (N, H, W): the photographs are the channels
-        self.known: set[str] = set()  # means and differences that are computed
+        self.flat: set[str] = set()  # tensors (N, H, W), in which photographs are the channels
+        self.known: set[str] = set()  # means and differences computed already
         self.nodes: list[NodeProto] = []
         self.arrays = {x.name: x for x in model.graph.initializer}
-        again = {  # equal weights are stored once
+        aliases = {  # equal weights are stored once
             node.output[0]: node.input[0]
             for node in model.graph.node
             if node.op_type == "Identity" and node.input[0] in self.arrays
         }
-        nodes = [node for node in model.graph.node if node.output[0] not in again]
+        nodes = [node for node in model.graph.node if node.output[0] not in aliases]
         for node in nodes:
-            node.input[:] = [again.get(name, name) for name in node.input]
+            node.input[:] = [aliases.get(name, name) for name in node.input]
         self.array = lambda name: numpy_helper.to_array(self.arrays[name])
         given = list(model.graph.input)
         if any(entry.type.tensor_type.shape.dim[0].dim_param != SETS for entry in given):
             return
         for entry in given:
-            self._input(entry)
+            self._split_input(entry)
         if count == 2:
-            self._pairs(nodes)
+            self._find_layers(nodes)
         for node in nodes:
-            self._node(node)
-        self._tell_sizes()
+            self._rewrite(node)
+        self._name_sizes()
         for entry in model.graph.output:
             if entry.name in self.pieces:
                 self._emit("Concat", self.pieces[entry.name], entry.name, axis=0)
@@ -128,8 +108,8 @@ class _Unrolling:
         model.graph.node.extend(self.nodes)
         model.graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
 
-    def _pairs(self, nodes: Sequence[NodeProto]) -> None:
-        """Find layers of two photographs that cost two convolutions instead of three."""
+    def _find_layers(self, nodes: Sequence[NodeProto]) -> None:
+        """Find layers that take two convolutions for two photographs instead of three."""
         made = {name: node for node in nodes for name in node.output}
         for node in nodes:
             parts = [made[name] for name in node.input if name in made]
@@ -140,20 +120,20 @@ class _Unrolling:
                 if not mean or mean.op_type != "ReduceMean" or mean.input[0] != own.input[0]:
                     continue
                 shapes = {self.array(part.input[1]).shape for part in parts}
-                if len(shapes) == 1 and shapes.pop()[-1] > 1:  # what is saved is more than added
+                if len(shapes) == 1 and shapes.pop()[-1] > 1:  # otherwise it saves nothing
                     self.layers[node.output[0]] = own, common
                     self.left |= {own.output[0], common.output[0]}
 
-    def _pair(self, output: str) -> None:
-        """A layer from the sum and the difference of two photographs: the difference of what comes
-        out depends on that of what goes in alone."""
+    def _emit_layer(self, output: str) -> None:
+        """Compute a layer from the sum and the difference of two photographs: the difference of
+        its outputs depends on that of its inputs alone."""
         own, common = self.layers[output]
         first, second = self.pieces[own.input[0]]
         weight, other = (self.array(node.input[1]) for node in (own, common))
         changes = f"{own.input[0]}.difference"
         if changes not in self.known:
             self.known.add(changes)
-            self._plus(first, second, -1, weight.shape[1], changes)
+            self._emit_sum(first, second, -1, weight.shape[1], changes)
         same, less = f"{output}.same", f"{output}.less"
         for name, goes_in, w, bias in (
             (same, self.sums[common.input[0]], (weight + other) / 2, own.input[2:]),
@@ -162,22 +142,18 @@ class _Unrolling:
             self._repeat(own, [goes_in, self._constant(f"{name}.weight", w), *bias], [name])
         self.pieces[output] = [f"{output}.0", f"{output}.1"]
         for sign, name in zip((1, -1), self.pieces[output], strict=True):
-            self._plus(same, less, sign, len(weight), name)
+            self._emit_sum(same, less, sign, len(weight), name)
 
-    def _plus(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
-        """one + sign·two, as a convolution: what is added to that, and an activation of it, ONNX
-        Runtime does at once."""
-        import numpy as np
-
+    def _emit_sum(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
+        """one + sign·two by a convolution, into which ONNX Runtime fuses additions and
+        activations that follow."""
         weight = self._constant(f"{sign}.{channels}", np.full((channels, 1, 1, 1), sign))
         signed = self._emit("Conv", [two, weight], f"{output}.signed", group=channels)
         self._emit("Add", [signed, one], output)
 
-    def _tell_sizes(self) -> None:
-        """Name heights and widths, by which ONNX Runtime knows that features are of one size and
-        adds them within a convolution."""
-        from onnx import TensorProto, helper
-
+    def _name_sizes(self) -> None:
+        """Name heights and widths, to tell ONNX Runtime that features have one size and can be
+        added within a convolution."""
         del self.model.graph.value_info[:]
         level: dict[str, int] = {}
         for node in self.nodes:
@@ -192,10 +168,10 @@ class _Unrolling:
             for name in node.output:
                 level[name] = found
                 sizes = [1, None, f"rows {found}", f"columns {found}"]
-                info = helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)
+                info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes)
                 self.model.graph.value_info.append(info)
 
-    def _input(self, entry) -> None:
+    def _split_input(self, entry: onnx.ValueInfoProto) -> None:
         self.pieces[entry.name] = [f"{entry.name}.{i}" for i in range(self.count)]
         self.model.graph.input.remove(entry)
         for name in self.pieces[entry.name]:
@@ -205,52 +181,48 @@ class _Unrolling:
             piece.type.tensor_type.shape.dim[0].dim_value = 1
 
     def _emit(self, kind: str, inputs: list[str], output: str, **attributes) -> str:
-        from onnx import helper
-
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def _constant(self, name: str, array) -> str:
-        from onnx import numpy_helper
-
+    def _constant(self, name: str, array: np.ndarray) -> str:
         if name not in self.arrays:
             self.arrays[name] = numpy_helper.from_array(array.astype("f4"), name)
         return name
 
-    def _node(self, node: NodeProto) -> None:
+    def _rewrite(self, node: NodeProto) -> None:
         sets = [name for name in node.input if name in self.pieces]
         axis = next((x.i for x in node.attribute if x.name == "axis"), None)
         axes = next((list(x.ints) for x in node.attribute if x.name == "axes"), None)
         over = axes in ([0], [-4]) or node.op_type == "ReduceSum"
         if node.output[0] in self.layers:
-            self._pair(node.output[0])
+            self._emit_layer(node.output[0])
         elif node.output[0] in self.left:
             pass
         elif not sets:
-            self._common(node)
-        elif node.op_type == "Shape":  # of which height and width are used
-            self._copy(node, 0, node.output)
+            self._repeat_common(node)
+        elif node.op_type == "Shape":  # only height and width are used
+            self._repeat_for(node, 0, node.output)
         elif node.op_type.startswith("Reduce") and over:
             self._reduce(node)
         elif node.op_type == "TopK" or (node.op_type == "Concat" and self.flat & {*sets}):
-            self._together(node)
+            self._repeat_joined(node)
         else:
             for i in range(self.count):
-                self._copy(node, i, [f"{name}.{i}" for name in node.output])
+                self._repeat_for(node, i, [f"{name}.{i}" for name in node.output])
             for name in node.output:
                 self.pieces[name] = [f"{name}.{i}" for i in range(self.count)]
                 if node.op_type in ("Gather", "Slice") and (axis in (1, -3) or self.flat & {*sets}):
                     self.flat.add(name)
 
-    def _copy(self, node: NodeProto, i: int, outputs: Sequence[str]) -> None:
-        """A node for photograph ``i``."""
+    def _repeat_for(self, node: NodeProto, i: int, outputs: Sequence[str]) -> None:
+        """Repeat a node for photograph ``i``."""
         inputs = [self.pieces[name][i] if name in self.pieces else name for name in node.input]
         self._repeat(node, inputs, outputs)
 
     def _repeat(self, node: NodeProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         copy = type(node)()
         copy.CopyFrom(node)
-        copy.name, copy.input[:], copy.output[:] = outputs[0], map(self._mean, inputs), outputs
+        copy.name, copy.input[:], copy.output[:] = outputs[0], map(self._need, inputs), outputs
         self.nodes.append(copy)
 
     def _reduce(self, node: NodeProto) -> None:
@@ -260,25 +232,23 @@ class _Unrolling:
             self.sums[output] = output = f"{output}.sum"
         self._emit(kind, self.pieces[node.input[0]], output)
 
-    def _mean(self, name: str) -> str:
-        """A name that is computed; means are where they are asked for."""
-        import numpy as np
-
+    def _need(self, name: str) -> str:
+        """Emit the node of a mean before its first use; returns the name."""
         if name in self.sums and name not in self.known:
             self.known.add(name)
             part = self._constant("one part", np.array(1 / self.count))
             self._emit("Mul", [self.sums[name], part], name)
         return name
 
-    def _common(self, node: NodeProto) -> None:
+    def _repeat_common(self, node: NodeProto) -> None:
         inputs = list(node.input)
-        if node.op_type == "Conv" and inputs[0] in self.sums:  # of the sum, with less weight
+        if node.op_type == "Conv" and inputs[0] in self.sums:  # of the sum, with smaller weights
             weight = self.array(inputs[1]) / self.count
             inputs[:2] = self.sums[inputs[0]], self._constant(f"{inputs[1]}/{self.count}", weight)
         self._repeat(node, inputs, node.output)
 
-    def _together(self, node: NodeProto) -> None:
-        """A node that needs all photographs in one tensor, which it makes common."""
+    def _repeat_joined(self, node: NodeProto) -> None:
+        """A node that needs all photographs in one tensor."""
         inputs = [piece for name in node.input for piece in self.pieces.get(name, [name])]
         if node.op_type == "TopK":
             everything = self._emit("Concat", inputs[:-1], f"{node.output[0]}.all", axis=0)
@@ -287,7 +257,7 @@ class _Unrolling:
 
 
 def not_ours(path: str | Path) -> UserError:
-    """The error for a file that cannot be used."""
+    """The error for a file that is broken or not ours."""
     return UserError(
         f"{path} is not a whole ONNX file of ours; write it with python -m models.export"
     )

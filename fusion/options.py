@@ -1,4 +1,4 @@
-"""Options of fusing stacks of files, and of what is written."""
+"""Options of the command line that concern fusing and the files written."""
 
 from __future__ import annotations
 
@@ -7,27 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line.
+    """Options of one run; ``align`` to ``memory`` as in :func:`fusion.fuse.fuse`."""
 
-    Attributes:
-        order: of the frames: "name", "time" or "focus".
-        align, motion, exposure, crop, memory: see :func:`fusion.fuse.fuse`.
-        strict: a frame that cannot be used stops the stack; otherwise it is left out.
-        format: of the fused image, see :data:`fusion.outputs.FORMATS`; by default one that fits.
-        maps: write the index of the frame that each pixel comes from, as numbers and in colours,
-            and the confidence.
-        steps: write each aligned frame and what was decided on it.
-        preview: write an animation of the aligned frames and the result.
-    """
-
-    order: str = "name"
+    order: str = "name"  # of the frames: "name", "time" or "focus"
     align: bool = True
     motion: str = "similarity"
     exposure: bool = True
     crop: bool = True
     memory: int | None = None
-    strict: bool = False
-    format: str | None = None
-    maps: bool = False
-    steps: bool = False
-    preview: bool = False
+    strict: bool = False  # fail on a frame that cannot be used, instead of leaving it out
+    format: str | None = None  # of :data:`fusion.outputs.FORMATS`; by default a lossless one
+    maps: bool = False  # write index and confidence of each pixel
+    steps: bool = False  # write each aligned frame with its guidance and boundary map
+    preview: bool = False  # write an animation of the aligned frames and the result

@@ -1,10 +1,10 @@
-"""Files of a result: the fused image, maps of where it comes from, steps, a preview."""
+"""Files of a result: the fused image, maps, steps, a preview."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from fusion.backends import LARGEST
 from fusion.fuse import Fusion, Step
 from fusion.options import Options
 from fusion.pairs import is_same
+from fusion.scaling import shrink
 from fusion.stack_files import Stack
 from utils.atomic import replaceable
 from utils.errors import UserError
-from utils.images import Photo, check_writable, write_photo, write_png
+from utils.images import Photo, check_writable, white, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
 PREVIEW = 800  # pixels: long side at most
@@ -30,11 +31,8 @@ MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
 
 
 def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
-    """File of the fused image: by default of a type that holds its pixels exactly.
-
-    Raises:
-        UserError: the format cannot hold them.
-    """
+    """Path of the fused image, by default in a lossless format of its depth; raises
+    :class:`UserError` if the format does not have that depth."""
     format = format or ("tiff" if dtype == np.float32 else "png")
     path = folder / f"{name and name + '-'}Fusion{FORMATS[format]}"
     check_writable(path, dtype)
@@ -42,23 +40,22 @@ def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) ->
 
 
 def writing_memory(options: Options, size: tuple[int, int]) -> int:
-    """Bytes that what is written beside the result (H, W) takes beyond merging, as measured."""
+    """Bytes, as measured, that the files next to the result (H, W) need in addition."""
     pixels = size[0] * size[1]
     maps = 13 * options.maps + 6 * options.steps + 2 * LARGEST * (options.steps or options.preview)
     return maps * pixels + 60_000_000 * options.preview
 
 
 def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
-    """Refuse to overwrite the user's files with a stack's results.
-
-    Raises:
-        UserError: a photograph that is fused has the name of a result, or a folder has, or the
-            folder of steps holds what no earlier run wrote.
-    """
+    """Raise a :class:`UserError` if a photograph or a folder has the name of a result, or if the
+    folder of steps holds files that no earlier run wrote."""
     start = str(result).rpartition("-")[0]
     kinds = ["Record.json", *(f"{kind}.png" for kind in MAPS if options.maps)]
     kinds += ["Preview.webp"] * options.preview
-    check_files([result, *(Path(f"{start}-{kind}") for kind in kinds)], sources)
+    for path in [result, *(Path(f"{start}-{kind}") for kind in kinds)]:
+        if any(is_same(path, source) for source in sources):
+            raise UserError(f"{path} is both a photograph and the result; give another --output")
+        replaceable(path)
     steps = Path(f"{start}-Steps")
     if not options.steps or not os.path.lexists(steps):
         return
@@ -71,59 +68,35 @@ def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
         raise UserError(f"{steps} {what}; rename it, or give another --output")
 
 
-def check_files(results: Iterable[Path], sources: Sequence[Path]) -> None:
-    """Check that files can be written, and that none of them is an input.
-
-    Raises:
-        UserError: one is, or a folder has its name.
-    """
-    for result in results:
-        if any(is_same(result, path) for path in sources):
-            raise UserError(f"{result} is both a photograph and the result; give another --output")
-        replaceable(result)
-
-
 @dataclass
 class Outputs:
-    """Writes the files of one stack.
-
-    Attributes:
-        folder: where to.
-        result: name of the fused image, ``NAME-Fusion.png``; aligned frames are of its type, and
-            other files named likewise, ``NAME-Index.png``, ….
-        stack: its frames.
-        options: what is to be written.
-    """
+    """Writes the files of one stack: ``NAME-Fusion.png``, ``NAME-Index.png`` …"""
 
     folder: Path
-    result: str
+    result: str  # file name of the fused image; aligned frames have its type
     stack: Stack
     options: Options
     _shown: list[Image.Image] = field(default_factory=list)
 
     def observe(self, step: Step) -> None:
-        """Observe a frame, as :func:`fusion.fuse.fuse` reports it."""
+        """Write the steps of a frame and keep its preview, called by :func:`fusion.fuse.fuse`."""
         if self.options.steps:
             start = self.folder / self._name("Steps") / f"{step.frame:03}"
             aligned = Path(f"{start}-Aligned").with_suffix(Path(self.result).suffix)
             write_photo(aligned, Photo(step.aligned, self.stack.grey))
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
-        if self.options.preview and step.frame in _spread(len(self.stack.frames), PREVIEWED):
-            self._shown.append(small(step.aligned))
+        if self.options.preview and step.frame in self._previewed():
+            self._shown.append(make_thumbnail(step.aligned))
 
     def write(self, fusion: Fusion, photo: Photo) -> dict[str, str]:
-        """Write the results; ``photo`` is the fused image with what belongs to its file.
-
-        Returns:
-            The name of each kind of file.
-        """
+        """Write the results, with ``photo`` as the fused image; returns file names by kind."""
         files = {"fused": self.result}
         write_photo(self.folder / self.result, photo)
         if self.options.maps:
             maps = {
                 "index": fusion.index,
-                "depth": colored(fusion.index, len(self.stack.frames)),
+                "depth": colorize(fusion.index, len(self.stack.frames)),
                 "confidence": fusion.confidence,
             }
             if fusion.guidance is not None:
@@ -133,22 +106,24 @@ class Outputs:
                 write_png(self.folder / files[kind], image)
         if self.options.preview:
             files["preview"] = self._name("Preview.webp")
-            self._animate(self.folder / files["preview"], small(fusion.image))
+            first, *others = [*self._shown, make_thumbnail(fusion.image)]
+            times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
+            animation = {"save_all": True, "append_images": others, "duration": times, "loop": 0}
+            first.save(self.folder / files["preview"], quality=85, **animation)
         if self.options.steps:
             files["steps"] = self._name("Steps")
         return files
 
+    def _previewed(self) -> np.ndarray:
+        """Frames of the preview, evenly spaced from the first to the last."""
+        count = len(self.stack.frames)
+        return np.linspace(0, count - 1, min(count, PREVIEWED)).round()
+
     def _name(self, kind: str) -> str:
         return f"{self.result.rpartition('Fusion.')[0]}{kind}"
 
-    def _animate(self, path: Path, result: Image.Image) -> None:
-        """An animation: the frames one after another, then the result for a while, in a loop."""
-        times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
-        first, *others = [*self._shown, result]
-        first.save(path, save_all=True, append_images=others, duration=times, loop=0, quality=85)
 
-
-def colored(index: np.ndarray, count: int) -> np.ndarray:
+def colorize(index: np.ndarray, count: int) -> np.ndarray:
     """Frame numbers (H, W) below ``count`` as colours (H, W, 3) uint8, from dark to bright."""
     shades = np.rint(np.arange(count) * (255 / max(1, count - 1))).astype(np.uint8)
     palette = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
@@ -158,16 +133,9 @@ def colored(index: np.ndarray, count: int) -> np.ndarray:
     return picture
 
 
-def small(image: np.ndarray) -> Image.Image:
-    """(H, W, 3) of any type as a picture of at most :data:`PREVIEW` pixels, 8-bit."""
-    height, width = image.shape[:2]
-    scale = min(1.0, PREVIEW / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    full = 1.0 if image.dtype == np.float32 else float(np.iinfo(image.dtype).max)
-    return Image.fromarray(np.rint(np.clip(image / full, 0, 1) * 255).astype(np.uint8))
-
-
-def _spread(count: int, most: int) -> set[int]:
-    """Choose numbers below ``count``, evenly spread, with the first and the last."""
-    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())
+def make_thumbnail(image: np.ndarray, side: int = PREVIEW) -> Image.Image:
+    """(H, W, 3) of any type as an 8-bit picture of at most ``side`` pixels."""
+    image = shrink(image, side)
+    return Image.fromarray(
+        np.rint(np.clip(image / white(image.dtype), 0, 1) * 255).astype(np.uint8)
+    )

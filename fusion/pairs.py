@@ -35,34 +35,25 @@ class Pair(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Files that make no pair, or a pair that cannot be fused, with the reason."""
+    """Files that are not fused, and why."""
 
     files: tuple[Path, ...]
     error: str
 
 
 def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
-    """All pairs of a folder (not of those below), in the order of their names.
+    """All pairs of a folder (not of its subfolders), in the order of their names, and problems:
+    images without a partner, several candidates for one pair, pairs of a type that is not read.
 
     The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
-    …_1 and …_2, in capitals or not; the types may differ. A.png and B.png are named after
-    their folder. Results of an earlier run and ground truth (…-Fusion, …-Guidance, …-Truth and so
-    on) are skipped.
-
-    Returns:
-        The pairs, and what else lies there: an image without its other half, several candidates
-        for one pair, a pair of a type that cannot be read.
+    …_1 and …_2, in upper or lower case; the types may differ. A.png and B.png are named after
+    their folder. Results of an earlier run and ground truth (…-Fusion, …-Truth …) are skipped.
 
     Raises:
         UserError: the folder is missing, unreadable, or holds no image.
     """
     folder = Path(folder)
-    try:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-    except FileNotFoundError as error:
-        raise UserError(f"there is no folder {folder}") from error
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
+    files = [path for path in sorted(list_folder(folder)) if path.is_file()]
     files = [path for path in files if _may_be_image(path) and not SKIPPED.fullmatch(path.stem)]
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
     problems = []
@@ -77,19 +68,21 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
         members.sort(key=lambda member: member[2])
         paths, names, marks = zip(*members, strict=True)
         if "".join(marks) in ("ab", "12"):
-            if all(_is_read(path) for path in paths):
-                pairs.append(Pair(names[0] or _unnamed(folder, groups), *paths))
-            else:
-                problems.append(Problem(paths, _unread(paths)))
+            try:
+                for path in paths:
+                    check_extension(path)
+                pairs.append(Pair(names[0] or _name_after_folder(folder, groups), *paths))
+            except UserError as error:
+                problems.append(Problem(paths, str(error)))
         elif any(_is_read(path) for path in paths):
-            problems.append(Problem(paths, _unpaired(paths, marks)))
+            problems.append(Problem(paths, _explain_unpaired(paths, marks)))
     if not pairs and not problems:
         raise UserError(f"no images in {folder}; expected pairs named {FORMS}")
     return pairs, problems
 
 
 def name_pair(image1: str | Path, image2: str | Path) -> Pair:
-    """Pair two given files under the common part of their names.
+    """The pair of two given files, named after the common part of their names.
 
     ``x-A.png``, ``x-B.jpg`` give x; ``shelf-near.jpg``, ``shelf-far.jpg`` give shelf; names with
     nothing in common but letters are joined: ``IMG_0012-IMG_0013``.
@@ -104,7 +97,7 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
         raise UserError(f"{paths[0]} is given twice; a pair is of two photographs")
     (name1, mark1), (name2, mark2) = map(_split, paths)
     if mark1 and mark2 and mark1 != mark2 and name1.casefold() == name2.casefold():
-        return Pair(name1 or _unnamed(paths[0].parent), *paths)
+        return Pair(name1 or _name_after_folder(paths[0].parent), *paths)
     stems = [path.stem for path in paths]
     common = re.match(r"(.+)[-_ .]+", os.path.commonprefix(stems))
     if common and not any(stem[common.end() : common.end() + 1].isdigit() for stem in stems):
@@ -113,21 +106,32 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
 
 
 def is_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, through links too; False if one is missing."""
+    """Whether two paths are one file, through links or otherwise; False if one is absent."""
     try:
         return path == other or path.samefile(other)
     except OSError:
         return False
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """The files and folders in a folder, without hidden ones; raises :class:`UserError` if it is
+    missing or unreadable."""
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError as error:
+        raise UserError(f"there is no folder {folder}") from error
+    except OSError as error:
+        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
+
+
 def _may_be_image(path: Path) -> bool:
-    """Whether a file is an image, or of a type to name rather than pass over (unknown raw)."""
+    """Images and unknown types (raw formats), which are reported rather than ignored."""
     kind = mimetypes.guess_type(path.name)[0]
-    return not path.name.startswith(".") and (kind is None or kind.startswith("image/"))
+    return kind is None or kind.startswith("image/")
 
 
-def _unnamed(folder: Path, names: Collection[str] = ()) -> str:
-    """Of A.png and B.png: the name of their folder, unless another pair has it."""
+def _name_after_folder(folder: Path, names: Collection[str] = ()) -> str:
+    """Name of the pair A.png and B.png: that of their folder, unless another pair has it."""
     name = folder.resolve().name
     return name if name and name.casefold() not in names else "pair"
 
@@ -144,16 +148,7 @@ def _is_read(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def _unread(paths: Sequence[Path]) -> str:
-    try:
-        for path in paths:
-            check_extension(path)
-    except UserError as error:
-        return str(error)
-    raise AssertionError("called for a pair that can be read")
-
-
-def _unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
+def _explain_unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
     names = ", ".join(path.name for path in paths)
     if len(paths) == 1:
         other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]

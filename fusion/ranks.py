@@ -12,16 +12,12 @@ from utils.errors import UserError
 if TYPE_CHECKING:  # it is imported only where there are several processes
     import torch.distributed as dist
 
-PATIENCE = timedelta(days=7)  # a rank may wait for another that works on its last stack
+PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
 
 class Ranks:
-    """The group of processes that share the work, as a context; one without torchrun.
-
-    Attributes:
-        rank: of this process, from 0.
-        count: of processes.
-    """
+    """Process number ``rank`` of the ``count`` that share the work; a context manager. There is one
+    process without torchrun."""
 
     def __init__(self) -> None:
         self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", 1))
@@ -29,6 +25,7 @@ class Ranks:
         if self.count > 1:
             import torch.distributed as dist
 
+            self._dist = dist
             store, self.rank, self.count = next(iter(dist.rendezvous("env://")))
             self._store = dist.PrefixStore("work", store)
             group = dist.PrefixStore("group", store)
@@ -40,7 +37,7 @@ class Ranks:
         return self
 
     def take(self, count: int) -> Iterator[int]:
-        """Numbers below ``count``, each to one of the processes: whoever is free gets the next."""
+        """Numbers below ``count``, each to one process: a free process takes the next."""
         if self._store is None:
             yield from range(count)
             return
@@ -48,18 +45,16 @@ class Ranks:
             yield number
 
     def gather(self, value: Any) -> list[Any]:
-        """Gather the values of all processes in each; waits for the slowest.
+        """The values of all processes, for each process; waits for the slowest.
 
         Raises:
             UserError: a process was lost.
         """
         if self._store is None:
             return [value]
-        import torch.distributed as dist
-
         values: list[Any] = [None] * self.count
         try:
-            dist.all_gather_object(values, value)
+            self._dist.all_gather_object(values, value)
         except RuntimeError as error:
             raise UserError(
                 "a process was lost; run the same command again with --resume for what it left"
@@ -67,9 +62,7 @@ class Ranks:
         return values
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Leave together: torchrun ends all processes as soon as one fails."""
+        """Wait for the others: torchrun ends all processes as soon as one fails."""
         if self._store is not None and kind is None:
-            import torch.distributed as dist
-
             self.gather(None)
-            dist.destroy_process_group()
+            self._dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Per-stack report: for JSON and for the screen."""
+"""The report of a fused stack."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ def describe(
 ) -> dict:
     """The report of a stack: plain values for JSON.
 
-    ``frames`` are in the order in which they were fused, and the index map counts them so, from 0;
-    ``unread`` are files that could not be decoded. A ``matrix`` maps pixels of the reference frame
-    to those of its frame; the result's first pixel is the reference's at ``left``, ``top``.
-    ``shuffled``: see :class:`fusion.fuse.Fusion`.
+    ``frames`` has a per-frame result, see :class:`fusion.fuse.FrameReport`, in the order of fusing;
+    the index map refers to this order, from 0. ``unread`` lists files that could not be decoded.
+    The first pixel of the result is the reference frame's at ``left``, ``top``.
     """
     rows, columns = fusion.area
     frames = [
@@ -45,27 +44,19 @@ def describe(
     }
 
 
-def sentence(report: dict) -> str:
-    """One line per stack, one per frame left out or warned of, and one if they are shuffled."""
+def summarize(report: dict) -> str:
+    """A line on the stack, one for each frame that was left out or has a warning, and one if the
+    frames are in no order of focus."""
     used = sum(frame["used"] for frame in report["frames"])
+    count = len(report["frames"]) + len(report["unread"])
     lines = [
-        "{fused}: {used} of {count} frames, {width}×{height}, {seconds:.2f} s".format(
-            fused=report["files"]["fused"],
-            used=used,
-            count=len(report["frames"]) + len(report["unread"]),
-            **{key: report[key] for key in ("width", "height", "seconds")},
-        )
+        f"{report['files']['fused']}: {used} of {count} frames, "
+        f"{report['width']}×{report['height']}, {report['seconds']:.2f} s"
     ]
-    lines += [
-        f"  {Path(frame['file']).name} left out: {frame['reason']}"
-        for frame in report["frames"]
-        if not frame["used"]
-    ]
-    lines += [
-        f"  {Path(frame['file']).name}: {frame['warning']}"
-        for frame in report["frames"]
-        if frame.get("warning")
-    ]
+    names = [Path(frame["file"]).name for frame in report["frames"]]
+    named = list(zip(names, report["frames"], strict=True))
+    lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
+    lines += [f"  {name}: {x['warning']}" for name, x in named if x.get("warning")]
     if report.get("shuffled"):
         lines.append(
             "  the frames are in no order of focus, which harms alignment; see --order focus"
@@ -74,9 +65,9 @@ def sentence(report: dict) -> str:
 
 
 def peak_memory() -> int | None:
-    """Peak memory of this process in bytes; None where unknown."""
+    """Peak memory of this process in bytes; None where that is not known."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, whose getrusage starts from what the parent process had
+    if status.exists():  # Linux, whose getrusage includes the parent process
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
     try:
         import resource

@@ -7,13 +7,12 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from fusion.pairs import Problem, is_same
+from fusion.pairs import Problem, is_same, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS, Probe, probe
 
@@ -25,23 +24,16 @@ RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
 
 
 class Source(NamedTuple):
-    """A stack by its files, not yet opened.
+    """The files of a stack, not opened yet."""
 
-    Attributes:
-        name: of its results.
-        origin: the folder or file that it was named by.
-        files: in the natural order of their names; one multi-page TIFF, or a file for each frame.
-        pair: two files that were named as a pair: fused both or not at all, without a record.
-    """
-
-    name: str
-    origin: Path
-    files: tuple[Path, ...]
-    pair: bool = False
+    name: str  # of its results
+    origin: Path  # the folder or file given for it
+    files: tuple[Path, ...]  # in natural order; one multi-page TIFF, or a file for each frame
+    pair: bool = False  # both files are required, and no record is written
 
 
 class Frame(NamedTuple):
-    """A frame of a stack with its header."""
+    """A frame of a stack, and its header."""
 
     path: Path
     page: int  # of a multi-page TIFF, from 0
@@ -52,7 +44,7 @@ class Frame(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """The frames of a stack in order, equally large; and files that cannot be read."""
+    """The frames of a stack in order, of one size; and files that cannot be read."""
 
     frames: list[Frame]
     problems: list[Problem]
@@ -64,7 +56,7 @@ class Stack(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """Type that holds all frames: 8-bit ones among 16-bit ones are widened."""
+        """Type of the result: 8-bit frames among 16-bit ones are widened."""
         return np.result_type(*(frame.probe.dtype for frame in self.frames))
 
     @property
@@ -74,9 +66,9 @@ class Stack(NamedTuple):
 
 
 def find_stack(inputs: Sequence[str | Path]) -> Source:
-    """Find the stack in a folder, a multi-page TIFF or a list of files.
+    """The stack of a folder, a multi-page TIFF or a list of files.
 
-    A stack of a folder or a TIFF is named after it, one of files after what their names begin with
+    A folder or a TIFF gives the name; several files are named after their common prefix
     (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder.
 
     Raises:
@@ -95,7 +87,7 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
             raise UserError(f"{path} is a folder; give one folder alone, or files")
         if not path.exists():
             raise UserError(f"there is no file or folder {path}")
-    paths.sort(key=_natural)
+    paths.sort(key=_natural_key)
     name = paths[0].stem
     if len(paths) > 1:
         common = os.path.commonprefix([path.stem for path in paths])
@@ -105,27 +97,28 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
 
 def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     """All stacks of a folder: each folder in it that holds images, each multi-page TIFF, and files
-    that are named alike but for a number or letter (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
-
-    Returns:
-        The stacks in the natural order of their names, and folders that cannot be read. Whether a
-        stack can be fused is said when it is looked into.
+    whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
+    In the natural order of their names; and as problems folders that cannot be read.
 
     Raises:
-        UserError: the folder is missing or unreadable, holds no stack, or two stacks would be
-            named alike.
+        UserError: the folder is missing or unreadable, holds no stack, or two stacks would have
+            one name.
     """
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)
     problems = []
-    for path in _listed(Path(folder)):
+    for path in _list_sorted(Path(folder)):
         if RESULT.fullmatch(path.stem):
             continue
         if path.is_symlink() and not path.exists():
             problems.append(Problem((path,), f"{path} is a link to what is not there"))
             continue
+        files: tuple[Path, ...] = ()
         try:
-            files = _stack_at(path)
+            if path.is_dir():
+                files = _frames_in(path)
+            elif path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
+                files = (path,)
         except UserError as error:
             problems.append(Problem((path,), str(error)))
             continue
@@ -135,7 +128,7 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
             loose[name[1]].append(path)
     found += [Source(name, files[0], tuple(files)) for name, files in loose.items() if files[1:]]
     stacks: dict[str, Source] = {}
-    for source in sorted(found, key=lambda source: _natural(Path(source.name))):
+    for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
         other = stacks.setdefault(source.name.casefold(), source)
         if other is not source:
             raise UserError(
@@ -153,14 +146,15 @@ def look_into(
     """Read the headers of a stack's files and sort its frames.
 
     Args:
-        order: "name" (natural: 2 before 10; the pages of a TIFF as they come) or "time" (of the
-            photograph, as EXIF has it; equal ones by name).
-        smallest: side of the smallest frame in pixels.
-        strict: raise for a file that cannot be read; otherwise it is left out.
+        order: "name" (natural: 2 before 10; the pages of a TIFF as stored) or "time" (EXIF; equal
+            times by name).
+        smallest: least side of a frame in pixels.
+        strict: raise for a file that cannot be read, instead of leaving it out.
 
     Raises:
-        UserError: fewer than two frames can be read, they differ in size, floating-point ones are
-            mixed with others, a folder has one in two types, or one has no time to be sorted by.
+        UserError: fewer than two frames can be read, they differ in size, floating-point frames
+            are mixed with others, a folder has a frame in two types, or a frame has no time to
+            sort by.
     """
     if source.origin.is_dir():
         _check_types(source)
@@ -174,7 +168,7 @@ def look_into(
                 raise
             problems.append(Problem((path,), str(error)))
             continue
-        # Of a file among others the first page counts: what follows may be a thumbnail.
+        # Of several files only the first page is taken: others may be thumbnails.
         pages = found.pages if len(source.files) == 1 else 1
         frames += [Frame(path, page, found) for page in range(pages)]
     if len(frames) < 2:
@@ -185,7 +179,12 @@ def look_into(
         )
     _check_alike(frames, smallest)
     if order == "time":
-        frames.sort(key=_time)
+        for frame in frames:
+            if frame.probe.taken is None:
+                raise UserError(
+                    f"{frame} does not say when it was taken; use --order name or focus"
+                )
+        frames.sort(key=lambda frame: frame.probe.taken)
     return Stack(frames, problems)
 
 
@@ -207,21 +206,15 @@ def _check_alike(frames: Sequence[Frame], smallest: int) -> None:
             )
 
 
-def _time(frame: Frame) -> datetime:
-    if frame.probe.taken is None:
-        raise UserError(f"{frame} does not say when it was taken; use --order name or focus")
-    return frame.probe.taken
-
-
 def _frames_in(folder: Path) -> tuple[Path, ...]:
-    """The photographs in a folder: not what an earlier run wrote there.
+    """The photographs in a folder, without results of an earlier run.
 
-    Among them are those that cannot be read (links to nowhere, types that are not read), which
-    look_into names; a folder of these alone is no stack.
+    They include files that cannot be read (broken links, unknown types), which :func:`look_into`
+    reports; a folder of these alone is no stack.
     """
     found = [
         path
-        for path in _listed(folder)
+        for path in _list_sorted(folder)
         if _is_photograph(path) and not path.is_dir() and not RESULT.fullmatch(path.stem)
     ]
     return tuple(found) if any(path.suffix.lower() in EXTENSIONS for path in found) else ()
@@ -234,17 +227,8 @@ def _is_photograph(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS or (kind.startswith("image/") and not drawn)
 
 
-def _stack_at(path: Path) -> tuple[Path, ...]:
-    """Files of the stack that a folder or a file is; none if it is no stack."""
-    if path.is_dir():
-        return _frames_in(path)
-    if path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
-        return (path,)
-    return ()
-
-
 def _check_types(source: Source) -> None:
-    """Refuse a folder that has a frame twice, like the raw and the JPEG file of a camera."""
+    """Refuse a folder that has a frame twice, like the RAW and the JPEG file of a camera."""
     by_stem: dict[str, list[str]] = defaultdict(list)
     for path in source.files:
         if path.suffix.lower() in EXTENSIONS:
@@ -257,22 +241,12 @@ def _check_types(source: Source) -> None:
             )
 
 
-def _listed(folder: Path) -> list[Path]:
-    """List a folder in natural order, without hidden files.
-
-    Raises:
-        UserError: the folder is missing or unreadable.
-    """
-    try:
-        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except FileNotFoundError as error:
-        raise UserError(f"there is no folder {folder}") from error
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
-    return sorted(paths, key=_natural)
+def _list_sorted(folder: Path) -> list[Path]:
+    """:func:`fusion.pairs.list_folder` in natural order."""
+    return sorted(list_folder(folder), key=_natural_key)
 
 
-def _natural(path: Path) -> tuple:
-    """Key of natural order: frame 2 before frame 10."""
+def _natural_key(path: Path) -> tuple:
+    """Sort key that orders numbers by value: frame 2 before frame 10."""
     parts = re.split(r"([0-9]+)", path.name.casefold())
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)

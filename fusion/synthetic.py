@@ -1,12 +1,12 @@
 """Generated focus stacks with exact ground truth: K depth layers, any number of frames.
 
-A scene is K layers, each a picture with a matte over the next, the farthest opaque. Frame i is
+A scene is K layers, each an image with a matte over the next, the farthest opaque. Frame i is
 focused at depth fᵢ between 0 (the nearest layer) and K − 1; layer k is blurred by a disk of radius
 ``spread`` · |k − fᵢ|, by the α-matte model (:mod:`defocus.models`) in linear light. Each layer is
-in focus in one frame, so the truth is what a perfect fusion can reach, but for the FDB.
+in focus in one frame, so a perfect fusion reaches the truth, except in the FDB.
 
-Pictures are mosaics of photographs at their own resolution, so that a stack of 12 megapixels is as
-sharp as a small one. Frames are rendered when they are asked for, tile by tile.
+Layers are mosaics of photographs at their own resolution, so that a stack of 12 megapixels is as
+sharp as a small one. Frames are rendered on access, tile by tile.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from defocus.guidance import INVISIBLE, defocused_share
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
 from defocus.sources import Photographs
+from fusion.motion import corners_of
 from fusion.windows import Window, squares
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
-TILE = 768  # pixels: side of what is rendered at once
-COVERAGE = 0.4  # most of the frame that the matte of one layer covers, so that all layers are seen
-ATTEMPTS = 8
+TILE = 768  # pixels: side of the tiles that are rendered
+COVERAGE = 0.4  # wanted share of the frame that a matte covers, at most: all layers are visible
+ATTEMPTS = 8  # at a matte of that coverage
 HALO = 20  # pixels from a depth edge within which errors are halos
-
 LANCZOS = 4  # pixels: reach of the interpolation
 
 Size = tuple[int, int]
@@ -43,34 +43,24 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Motion:
-    """Greatest motion of a frame against the reference: pixels, degrees, relative."""
+    """Greatest motion of a frame against the reference."""
 
-    shift: float = 20.0
-    rotation: float = 1.0
-    scale: float = 0.03
+    shift: float = 20.0  # pixels
+    rotation: float = 1.0  # degrees
+    scale: float = 0.03  # relative
 
 
 @dataclass(frozen=True)
 class SyntheticStack:
-    """A stack with its ground truth; H×W is the size of each frame.
+    """A stack and its ground truth; H×W is the size of each frame."""
 
-    Attributes:
-        frames: N frames (H, W, 3) uint8 or uint16, each rendered anew at each access.
-        truth: (H, W, 3) of the same type: all in focus, as the reference frame sees it.
-        depth: (H, W) uint8, the layer that contributes most to a pixel, 0 the nearest.
-        band: (H, W) bool, the FDB: no frame is right there.
-        focus: (N,) the depth at which each frame is focused.
-        matrices: N of 3×3, from pixels (x, y, 1) of the reference to pixels of the frame.
-        gains: (N, 3) factors on R, G, B that the frame's values have against the reference's.
-    """
-
-    frames: Sequence[np.ndarray]
-    truth: np.ndarray
-    depth: np.ndarray
-    band: np.ndarray
-    focus: np.ndarray
-    matrices: list[np.ndarray]
-    gains: np.ndarray
+    frames: Sequence[np.ndarray]  # N frames (H, W, 3) uint8 or uint16, rendered at each access
+    truth: np.ndarray  # (H, W, 3) of the same type: the reference with all layers in focus
+    depth: np.ndarray  # (H, W) uint8, the layer that contributes most to a pixel, 0 the nearest
+    band: np.ndarray  # (H, W) bool, the FDB, where no frame is sharp
+    focus: np.ndarray  # (N,) the depth at which each frame is focused
+    matrices: list[np.ndarray]  # N of 3×3, from pixels (x, y, 1) of the reference to the frame's
+    gains: np.ndarray  # (N, 3) factors on R, G, B of each frame against the reference
 
     def edges(self, reach: int = HALO) -> np.ndarray:
         """(H, W) bool: within ``reach`` pixels of an edge between two layers."""
@@ -103,15 +93,14 @@ def stack(
     """Generate a stack; equal arguments give equal stacks.
 
     Args:
-        seed: of all that is random.
+        seed: of all random draws.
         size: (H, W) of the frames.
         layers: K ≥ 2.
         frames: N ≥ K. Each layer is in focus in one frame; the others are focused in between.
-        photographs: for the layers' pictures; by default those of ``data/samples``.
+        photographs: for the layers; by default those of ``data/samples``.
         mattes: kinds of :data:`defocus.mattes.KINDS`, all by default.
         spread: radius in pixels of the circle of confusion of a layer next to the one in focus.
-        motion: greatest motion of the frames; None keeps them still. The reference, frame N // 2,
-            always is.
+        motion: greatest motion of the frames, none by default. The reference is frame N // 2.
         exposure: greatest change of a channel's values against the reference, in stops.
         noise: standard deviation at middle grey, in units of the full range.
         dtype: np.uint8 or np.uint16.
@@ -136,11 +125,12 @@ def stack(
         [_matte(canvas, rng, mattes) for _ in range(layers - 1)],
         reach,
     )
-    psfs = [[_disk(spread * abs(k - depth)) for k in range(layers)] for depth in focus]
+    radii = spread * np.abs(np.arange(layers) - focus[:, None])
+    psfs = [[psf.disk(radius) if radius else None for radius in row] for row in radii.tolist()]
     inside = (slice(border, border + size[0]), slice(border, border + size[1]))
     return SyntheticStack(
         Frames(scene, psfs, inside, matrices, gains, noise, dtype, seed),
-        _stored(scene.photograph([None] * layers)[inside], dtype),
+        _quantise(scene.photograph([None] * layers)[inside], dtype),
         scene.depth()[inside],
         scene.band(psfs)[inside],
         focus,
@@ -151,26 +141,20 @@ def stack(
 
 @dataclass(frozen=True)
 class Scene:
-    """K layers on a canvas larger than what is rendered by ``reach`` at each border.
+    """K layers on a canvas that exceeds the rendered area by ``reach`` pixels on each side."""
 
-    Attributes:
-        colors: K pictures (H, W, 3) uint8 sRGB, nearest first.
-        mattes: K − 1 mattes (H, W) uint8; the farthest layer is opaque.
-        reach: of the largest PSF, pixels.
-    """
-
-    colors: list[np.ndarray]
-    mattes: list[np.ndarray]
-    reach: int
+    colors: list[np.ndarray]  # K images (H, W, 3) uint8 sRGB, nearest first
+    mattes: list[np.ndarray]  # K − 1 mattes (H, W) uint8; the farthest layer is opaque
+    reach: int  # of the largest PSF, pixels
 
     @property
     def size(self) -> Size:
-        """(h, w) of what is rendered."""
+        """(h, w) of the rendered area."""
         height, width = self.colors[0].shape[:2]
         return height - 2 * self.reach, width - 2 * self.reach
 
     def photograph(self, psfs: Sequence[Tensor | None]) -> np.ndarray:
-        """Through K PSFs, None for a layer in focus: (h, w, 3) float32 sRGB in [0, 1]."""
+        """Render with K PSFs, None for a layer in focus: (h, w, 3) float32 sRGB in [0, 1]."""
         image = np.empty((*self.size, 3), np.float32)
         for tile, seen in self._tiles():
             layers, mattes = self._visible(seen)
@@ -181,9 +165,9 @@ class Scene:
         return image
 
     def band(self, photographs: Sequence[Sequence[Tensor | None]]) -> np.ndarray:
-        """(h, w) bool: where none of the photographs, each given by its K PSFs, is right."""
+        """(h, w) bool: where none of the photographs, each given by its K PSFs, is sharp."""
         band = np.zeros(self.size, bool)
-        focused = [psfs for psfs in photographs if None in psfs]  # others are right nowhere
+        focused = [psfs for psfs in photographs if None in psfs]  # others are sharp nowhere
         for tile, seen in self._tiles():
             layers, mattes = self._visible(seen)
             if mattes:
@@ -206,14 +190,14 @@ class Scene:
         return depth[inside, inside]
 
     def _tiles(self) -> Iterator[tuple[Window, Window]]:
-        """Tiles of the rendering, and the window of the canvas that each needs."""
+        """Tiles of the rendered area, and the window of the canvas that each needs."""
         height, width = self.size
         for tile in squares((slice(0, height), slice(0, width)), TILE):
             yield tile, tuple(slice(s.start, s.stop + 2 * self.reach) for s in tile)
 
     def _visible(self, seen: Window) -> tuple[list[int], list[Tensor]]:
-        """The layers that can be seen in a window, and the mattes of all but the farthest, which
-        is opaque there."""
+        """The layers visible in a window, and the mattes of all but the farthest of them, which is
+        opaque there."""
         layers, mattes = [], []
         for k, matte in enumerate(self.mattes):
             part = matte[seen]
@@ -227,19 +211,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Frames(Sequence):
-    """The photographs of a scene, each rendered on demand.
+    """The photographs of a scene, rendered on access; see :class:`SyntheticStack`."""
 
-    Attributes:
-        scene: on a canvas with room for the motions.
-        psfs: N lists of K.
-        inside: what the reference shows of the rendered scene.
-        matrices, gains: as in :class:`SyntheticStack`.
-        noise, dtype, seed: as in :func:`stack`.
-    """
-
-    scene: Scene
-    psfs: list[list[Tensor | None]]
-    inside: Window
+    scene: Scene  # with room for the motions
+    psfs: list[list[Tensor | None]]  # N lists of K
+    inside: Window  # of the rendered scene that the reference shows
     matrices: list[np.ndarray]
     gains: np.ndarray
     noise: float
@@ -256,9 +232,9 @@ class Frames(Sequence):
         if np.array_equal(self.matrices[i], np.eye(3)):
             image = image[self.inside]
         else:
-            place = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
+            offset = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
             size = (columns.stop - columns.start, rows.stop - rows.start)
-            matrix = place @ np.linalg.inv(self.matrices[i])
+            matrix = offset @ np.linalg.inv(self.matrices[i])
             flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
             image = cv2.warpPerspective(image, matrix, size, flags=flags)
         image = image * self.gains[i].astype(np.float32)
@@ -267,14 +243,14 @@ class Frames(Sequence):
             rng = np.random.default_rng([self.seed, i])
             noisy = camera.add_noise(planes, self.noise, shot=0.5, rng=rng)
             image = noisy.permute(1, 2, 0).numpy()
-        return _stored(image, self.dtype)
+        return _quantise(image, self.dtype)
 
 
 LINEAR = to_linear(torch.arange(256, dtype=torch.float32) / 255).numpy()
 
 
 def _mosaic(photographs: Photographs, size: Size, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 of square parts of photographs at their own resolution."""
+    """(H, W, 3) uint8 of square crops of photographs at their own resolution."""
     height, width = size
     side = min(min(photo.shape[:2]) for photo in photographs)
     image = np.empty((height, width, 3), np.uint8)
@@ -292,7 +268,7 @@ def _mosaic(photographs: Photographs, size: Size, rng: np.random.Generator) -> n
 
 
 def _matte(size: Size, rng: np.random.Generator, kinds: Sequence[str] | None) -> np.ndarray:
-    """(H, W) uint8 that leaves most of the layers behind it to be seen."""
+    """(H, W) uint8 of at most :data:`COVERAGE` if :data:`ATTEMPTS` draws suffice."""
     drawn = []
     for _ in range(ATTEMPTS):
         drawn.append(procedural_matte(size, rng, kinds))
@@ -305,32 +281,28 @@ def _matrix(motion: Motion, size: Size, rng: np.random.Generator) -> np.ndarray:
     """A similarity about the middle of the frame, 3×3."""
     height, width = size
     length, direction = motion.shift * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
-    turn = np.radians(rng.uniform(-motion.rotation, motion.rotation))
+    turn = rng.uniform(-motion.rotation, motion.rotation)
     scale = 1 + rng.uniform(-motion.scale, motion.scale)
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    shift = length * np.array([np.cos(direction), np.sin(direction)])
-    return np.vstack([np.column_stack([linear, middle + shift - linear @ middle]), [0, 0, 1]])
+    middle = (width - 1) / 2, (height - 1) / 2
+    matrix = np.eye(3)
+    matrix[:2] = cv2.getRotationMatrix2D(middle, -turn, scale)
+    matrix[:2, 2] += length * np.cos(direction), length * np.sin(direction)
+    return matrix
 
 
 def _border(matrices: Sequence[np.ndarray], size: Size) -> int:
-    """How far frames look beyond the reference, pixels; 0 if none moves."""
+    """Pixels that frames show beyond the reference at most; 0 if none moves."""
     height, width = size
-    corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], float)
     beyond = 0.0
     for matrix in matrices:
         if not np.array_equal(matrix, np.eye(3)):
-            seen = cv2.perspectiveTransform(corners[None], np.linalg.inv(matrix))[0]
+            seen = cv2.perspectiveTransform(corners_of(size), np.linalg.inv(matrix))[0]
             past = np.maximum(-seen, seen - (width - 1, height - 1)).max()
             beyond = max(beyond, past + LANCZOS)
     return math.ceil(beyond)
 
 
-def _disk(radius: float) -> Tensor | None:
-    return psf.disk(radius) if radius else None
-
-
-def _stored(image: np.ndarray, dtype: type) -> np.ndarray:
-    """Quantise values in [0, 1] as a file does."""
+def _quantise(image: np.ndarray, dtype: type) -> np.ndarray:
+    """Quantise values in [0, 1]."""
     limit = np.iinfo(dtype).max
     return np.rint(np.clip(image, 0, 1) * np.float32(limit)).astype(dtype)

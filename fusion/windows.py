@@ -1,4 +1,4 @@
-"""Windows of pictures: rows and columns, as a pair of slices."""
+"""Windows of images: rows and columns, as a pair of slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Window = tuple[slice, slice]
 
 
 def squares(window: Window, side: int) -> list[Window]:
-    """Squares that cover a window, those at its far borders cut off."""
+    """Squares that cover a window, cut at its far borders."""
     rows, columns = window
     return [
         (slice(y, min(y + side, rows.stop)), slice(x, min(x + side, columns.stop)))
@@ -23,7 +23,7 @@ def squares(window: Window, side: int) -> list[Window]:
 
 
 def tiles(size: tuple[int, int], side: int) -> list[Window]:
-    """Tiles on the grid that cover a picture (H, W), of about the same size, at most ``side``."""
+    """Tiles on the grid that cover an image (H, W), of about equal size, at most ``side``."""
 
     def cut(length: int) -> list[slice]:
         cells = -(-length // GRID)
@@ -41,20 +41,19 @@ def at(planes: Any, window: Window) -> Any:
 
 
 def boxes(mask: np.ndarray, window: Window, side: int) -> list[Window]:
-    """For each square of a window, the smallest box on the grid that has all of a mask (h, w) in
-    it, if there is any."""
+    """For each square of a window that a mask (h, w) touches, the bounding box of the mask in it,
+    enlarged to the grid."""
+
+    def on_grid(line: slice, start: int, length: int) -> slice:
+        first, last = start // GRID * GRID, -(-(start + length) // GRID) * GRID
+        return slice(line.start + first, min(line.start + last, line.stop))
+
     found = []
     for rows, columns in squares(window, side):
         left, top, width, height = cv2.boundingRect(mask[rows, columns].astype(np.uint8))
         if width:
-            found.append((_on_grid(rows, top, height), _on_grid(columns, left, width)))
+            found.append((on_grid(rows, top, height), on_grid(columns, left, width)))
     return found
-
-
-def _on_grid(line: slice, start: int, length: int) -> slice:
-    """Part of a line, enlarged to the grid."""
-    first, last = start // GRID * GRID, -(-(start + length) // GRID) * GRID
-    return slice(line.start + first, min(line.start + last, line.stop))
 
 
 def halved(window: Window) -> Window:
@@ -68,7 +67,7 @@ def doubled(window: Window) -> Window:
 
 
 def around(window: Window, size: tuple[int, int], view: int) -> Window:
-    """A window and what is seen around it in a picture (H, W)."""
+    """A window of an image (H, W) enlarged by ``view`` pixels on each side, where there are any."""
     return tuple(
         slice(max(s.start - view, 0), min(s.stop + view, n))
         for s, n in zip(window, size, strict=True)
@@ -76,7 +75,7 @@ def around(window: Window, size: tuple[int, int], view: int) -> Window:
 
 
 def within(window: Window, outer: Window) -> Window:
-    """Where a window lies within one around it."""
+    """A window relative to an outer one."""
     return tuple(
         slice(s.start - o.start, s.stop - o.start) for s, o in zip(window, outer, strict=True)
     )

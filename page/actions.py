@@ -1,4 +1,4 @@
-"""Event handlers: choose files, fuse, compare, leave."""
+"""Handlers of the page's events: files chosen, fuse, compare, page closed."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from pathlib import Path
 import gradio as gr
 from gradio_client.utils import is_http_url_like
 
-from page.fusing import Fuser, Progress
+from fusion.backends import Backend
+from fusion.fuse import Progress
+from page.fusing import fuse_uploads
 from page.limits import FULL_DISK, Limits, check
 from page.sessions import Sessions
 from utils.errors import UserError, is_full
 
 
 class Actions:
-    """Handlers of the page's events; a mistake of the visitor is a :class:`gradio.Error`."""
+    """The handlers; a mistake of the visitor is a :class:`gradio.Error`."""
 
-    def __init__(self, fuser: Fuser, limits: Limits, sessions: Sessions):
-        self.fuser, self.limits, self.sessions = fuser, limits, sessions
-        # All in one thread, for PyTorch keeps a team of threads for each that calls it.
+    def __init__(self, backend: Backend, limits: Limits, sessions: Sessions):
+        self.backend, self.limits, self.sessions = backend, limits, sessions
+        # One thread only: PyTorch keeps a thread pool for each caller.
         self._worker = ThreadPoolExecutor(1, "fusion")
 
     def note(self, files: list[dict] | None, request: gr.Request) -> None:
-        """Assign chosen files to their visitor's session."""
+        """Record which session the chosen files belong to."""
         self.sessions.note(request.session_hash, _paths(files))
 
-    def look(self, files: list[dict] | None) -> None:
-        """Check chosen files at once."""
+    def check(self, files: list[dict] | None) -> None:
+        """Report at once what is wrong with the chosen files."""
         paths = _paths(files)
-        with _plainly(paths):
+        with _reported(paths):
             check(paths, self.limits, least=0)
 
     def fuse(
@@ -43,16 +45,15 @@ class Actions:
         request: gr.Request,
         bar: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> tuple:
-        """Fuse files; returns the values of the page's outputs."""
+        """Fuse files; returns a value for each output of the page."""
         paths, session = _paths(files), request.session_hash
         self.sessions.note(session, paths)
-        with _plainly(paths):
+        with _reported(paths):
             check(paths, self.limits)
             folder = self.sessions.begin(session)
-            context = contextvars.copy_context()  # knows whose bar it is
-            result = self._worker.submit(
-                context.run, self.fuser.fuse, paths, bool(align), folder, _steps(bar)
-            ).result()
+            context = contextvars.copy_context()  # Gradio looks up the visitor's bar in it
+            arguments = self.backend, paths, bool(align), folder, _progress(bar)
+            result = self._worker.submit(context.run, fuse_uploads, *arguments).result()
         if not self.sessions.finish(session, folder, result):
             raise _error("The page was closed meanwhile.")
         origin, guidance, boundary = result.maps
@@ -70,7 +71,7 @@ class Actions:
         )
 
     def compare(self, chosen: gr.SelectData, request: gr.Request) -> tuple[Path, Path]:
-        """The photograph that was clicked, beside the fused one."""
+        """The photograph that was clicked, and the fused one."""
         result = self.sessions.result(request.session_hash)
         if result is None:
             raise _error("These results were removed; fuse the photographs again.")
@@ -80,17 +81,17 @@ class Actions:
         """Remove the files of a visitor who closed the page."""
         self.sessions.close(request.session_hash)
 
-    @staticmethod
-    def only_uploads(component: gr.File) -> None:
-        """Let a component take files that were uploaded, not URLs that the server would fetch."""
-        take = component.async_move_resource_to_block_cache
 
-        async def take_upload(path: str | Path | None) -> str | None:
-            if is_http_url_like(str(path)):
-                raise _error("Addresses are not fetched; choose files.")
-            return await take(path)
+def refuse_urls(component: gr.File) -> None:
+    """Have a component accept uploaded files only, not URLs that the server would fetch."""
+    take = component.async_move_resource_to_block_cache
 
-        component.async_move_resource_to_block_cache = take_upload
+    async def take_upload(path: str | Path | None) -> str | None:
+        if is_http_url_like(str(path)):
+            raise _error("Addresses are not fetched; choose files.")
+        return await take(path)
+
+    component.async_move_resource_to_block_cache = take_upload
 
 
 def _paths(files: list[dict] | None) -> list[Path]:
@@ -98,8 +99,8 @@ def _paths(files: list[dict] | None) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _plainly(paths: Sequence[Path]) -> Iterator[None]:
-    """Name files in errors as the visitor does, without server paths."""
+def _reported(paths: Sequence[Path]) -> Iterator[None]:
+    """Show errors to the visitor, with file names instead of paths on the server."""
     try:
         yield
     except (UserError, OSError) as error:
@@ -120,8 +121,8 @@ def _error(message: str) -> gr.Error:
     return gr.Error(html.escape(message, quote=False), duration=20, print_exception=False)
 
 
-def _steps(bar: gr.Progress) -> Progress:
-    """The page's bar as the parts below it take one."""
+def _progress(bar: gr.Progress) -> Progress:
+    """Gradio's progress bar in the form :func:`fusion.fuse.fuse` takes."""
 
     def progress(numbers: Iterable[int], stage: str) -> Iterator[int]:
         numbers = list(numbers)

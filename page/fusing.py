@@ -1,4 +1,4 @@
-"""Fuse uploads as the command line does, and make previews for the browser."""
+"""Fuse uploads as the command line does, and draw the result for the browser."""
 
 from __future__ import annotations
 
@@ -8,128 +8,85 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from fusion.backends import load_backend
+from fusion.backends import Backend
 from fusion.fuse import Progress, Step
 from fusion.fuse_files import fuse_stack
 from fusion.options import Options
-from fusion.outputs import colored
+from fusion.outputs import colorize, make_thumbnail
 from fusion.stack_files import find_stack
 from utils.atomic import atomic_path
 from utils.images import read_photo
 
-SHOWN = 2000  # pixels: long side of a picture on the page; the download has them all
+SHOWN = 2000  # pixels: long side of a picture on the page; the download has full size
 QUALITY = 92  # of JPEG
 DEPTHS = {"uint8": "8 bit", "uint16": "16 bit", "float32": "floating point"}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Files of a finished fusion.
+    """Files of a finished fusion."""
 
-    Attributes:
-        fused: at full size and depth, byte for byte what the command line writes.
-        shown: the fused photograph for the browser.
-        sources: likewise each photograph as it was fused (aligned), with its name.
-        maps: where each pixel comes from, in one colour for each photograph; and of two
-            photographs the guidance and the boundary map.
-        summary: HTML: what was done, and whose colour is which.
-    """
-
-    fused: Path
-    shown: Path
-    sources: list[tuple[Path, str]]
+    fused: Path  # at full size and depth, byte for byte what the command line writes
+    shown: Path  # the same for the browser
+    sources: list[tuple[Path, str]]  # each aligned photograph for the browser, and its name
+    # The source of each pixel in colours; for two photographs also guidance and boundary map.
     maps: tuple[Path, Path | None, Path | None]
-    summary: str
+    summary: str  # HTML: size, time, warnings and the legend of the colours
 
 
-class Fuser:
-    """The trained cascade, the same as the command line's.
+def fuse_uploads(
+    backend: Backend, paths: Sequence[Path], align: bool, folder: Path, progress: Progress
+) -> Result:
+    """Fuse photographs into a folder as ``run_inference.py --stack`` does; raises
+    :class:`UserError` if they cannot be read or do not fit each other."""
+    shown = {}
 
-    Args:
-        weights, device: as the command line has them.
-    """
+    def observe(step: Step) -> None:
+        shown[step.frame] = _show(folder / f"shown-{step.frame}.jpg", step.aligned)
 
-    def __init__(self, weights: Path | None = None, device: str = "auto"):
-        self.backend = load_backend(weights, device)
-
-    def fuse(self, paths: Sequence[Path], align: bool, folder: Path, progress: Progress) -> Result:
-        """Fuse photographs into a folder as ``run_inference.py --stack`` does.
-
-        Raises:
-            UserError: they cannot be read or do not fit each other.
-        """
-        shown = {}
-
-        def observe(step: Step) -> None:
-            shown[step.frame] = _show(folder / f"shown-{step.frame}.jpg", step.aligned)
-
-        source, options = find_stack(paths), Options(align=align, maps=True)
-        report = fuse_stack(self.backend, source, folder, options, progress, observe)
-        used, notes = {}, []
-        for i, frame in enumerate(report["frames"]):
-            name = Path(frame["file"]).name
-            if frame["used"]:
-                used[i] = name
-                if frame["warning"]:
-                    notes.append(f"{name}: {frame['warning']}.")
-            else:
-                notes.append(f"{name} was left out: {frame['reason']}.")
-        if report["shuffled"]:
-            notes.append(
-                "By their names, the photographs are in no order of focus, which harms alignment: "
-                "name them in the order in which they were taken."
-            )
-        files = {kind: folder / name for kind, name in report["files"].items()}
-        image = read_photo(files["fused"]).rgb
-        return Result(
-            files["fused"],
-            _show(folder / "shown.jpg", image),
-            [(shown[i], name) for i, name in used.items()],
-            (
-                _show(folder / "origin.png", read_photo(files["depth"]).rgb),
-                files.get("guidance"),
-                files.get("boundary"),
-            ),
-            _summary(image, report["seconds"], used, len(report["frames"]), notes),
-        )
-
-
-def _summary(
-    fused: np.ndarray,
-    seconds: float,
-    names: dict[int, str],
-    count: int,
-    notes: Sequence[str] = (),
-) -> str:
-    """The outcome and its message; ``names`` are of the photographs that were used
-    of ``count``."""
-    height, width = fused.shape[:2]
-    palette = colored(np.arange(count), count).tolist()
-    marks = "".join(
-        f'<span><i style="background: rgb{tuple(palette[i])}"></i>{html.escape(name)}</span>'
-        for i, name in names.items()
+    options = Options(align=align, maps=True)
+    report = fuse_stack(backend, find_stack(paths), folder, options, progress, observe)
+    names = [Path(frame["file"]).name for frame in report["frames"]]
+    files = {kind: folder / name for kind, name in report["files"].items()}
+    image = read_photo(files["fused"]).rgb
+    origin = _show(folder / "origin.png", read_photo(files["depth"]).rgb)
+    return Result(
+        files["fused"],
+        _show(folder / "shown.jpg", image),
+        [(shown[i], names[i]) for i in sorted(shown)],
+        (origin, files.get("guidance"), files.get("boundary")),
+        _summary(report, names),
     )
-    lines = [
-        f"{len(names)} photographs fused in {seconds:.2f} s: {width}×{height} pixels, "
-        f"{DEPTHS[str(fused.dtype)]}.",
-        *map(html.escape, notes),
-    ]
-    return "".join(f"<p>{line}</p>" for line in lines) + f'<p class="legend">{marks}</p>'
+
+
+def _summary(report: dict, names: Sequence[str]) -> str:
+    """HTML of a report of :func:`fusion.report.describe`, and the colour of each photograph."""
+    palette = colorize(np.arange(len(names)), len(names)).tolist()
+    notes, legend = [], []
+    for name, frame, color in zip(names, report["frames"], palette, strict=True):
+        if not frame["used"]:
+            notes.append(f"{name} was left out: {frame['reason']}.")
+            continue
+        mark = f'<i style="background: rgb{tuple(color)}"></i>'
+        legend.append(f"<span>{mark}{html.escape(name)}</span>")
+        if frame["warning"]:
+            notes.append(f"{name}: {frame['warning']}.")
+    if report["shuffled"]:
+        notes.append(
+            "By their names, the photographs are in no order of focus, which harms alignment: "
+            "name them in the order in which they were taken."
+        )
+    fused = (
+        f"{len(legend)} photographs fused in {report['seconds']:.2f} s: "
+        f"{report['width']}×{report['height']} pixels, {DEPTHS[report['type']]}."
+    )
+    lines = "".join(f"<p>{html.escape(line)}</p>" for line in [fused, *notes])
+    return f'{lines}<p class="legend">{"".join(legend)}</p>'
 
 
 def _show(path: Path, image: np.ndarray) -> Path:
-    """Write a preview: 8 bits, no larger than shown.
-
-    Args:
-        image: (H, W, 3) or (H, W), uint8, uint16 or floating point in [0, 1].
-    """
-    if image.dtype != np.uint8:
-        full = np.iinfo(image.dtype).max if image.dtype == np.uint16 else 1
-        image = np.rint(np.clip(image / np.float32(full), 0, 1) * 255).astype(np.uint8)
-    picture = Image.fromarray(image)
-    picture.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
+    """Write an image (H, W, 3) for the browser."""
     with atomic_path(path) as temporary:
-        picture.save(temporary, quality=QUALITY)
+        make_thumbnail(image, SHOWN).save(temporary, quality=QUALITY)
     return path

@@ -1,4 +1,4 @@
-"""Requests refused before Gradio sees them, and security headers."""
+"""Middleware in front of Gradio: refuses requests and sets security headers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from page.limits import FULL_DISK, MEGA, Limits
 from page.sessions import Sessions
 from utils.errors import is_full
 
-# The page fetches nothing from other servers: it works offline, and telemetry is disabled.
+# The page loads nothing from other servers: it works offline and does not give visitors away.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -32,8 +32,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# Of all that Gradio serves, what the page and its clients ask for. The rest fetches from other
-# servers, edits the page, records or measures.
+# The routes of Gradio that the page and its clients need. The others fetch from other servers, edit
+# the page, record or measure.
 ROUTES = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)/?"
     r"|/(assets|static|svelte)/.*"
@@ -43,20 +43,20 @@ ROUTES = re.compile(
 )
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 UPLOAD = f"{API_PREFIX}/upload"
-FRAMING = 1_000_000  # bytes of an upload that are no file content, and of any other request
-PATIENCE = 30  # seconds until more of a request has to come
-SLOWEST = 20_000  # bytes a second that a request has to come with, beyond that
-NAMELESS = b'"error":null'  # in what Gradio tells of an event
-UNTOLD = b'"error":"this cannot be done; choose the photographs again"'
+FRAMING = 1_000_000  # bytes: limit of an upload besides its files, and of any other request
+PATIENCE = 30  # seconds to wait for the next part of a request
+SLOWEST = 20_000  # bytes a second: least rate of a whole request, after that time
+NO_REASON = b'"error":null'  # in Gradio's message about a failed event
+REASON = b'"error":"this cannot be done; choose the photographs again"'
 
 
 class Guard:
-    """ASGI middleware: refuses foreign hosts and origins and what the page does not need, bounds
-    requests as a whole, where Gradio bounds each file, and ends those that do not go on.
+    """ASGI middleware: refuses foreign hosts and origins and all routes but the page's, limits the
+    size of whole requests (Gradio limits each file), and times out those that stall.
 
     Args:
-        names: of this server beside its own and its addresses, see :func:`own_names`. A page of
-            another site, under whose name somebody's browser was led here, is not among them.
+        names: host names of this server besides :func:`own_names` and its addresses. Others are
+            refused, against DNS rebinding: another site's name pointed at this server.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class Guard:
             return await self.app(scope, receive, send)
         request = Request(scope)
         if refusal := self._refusal(request):
-            return await refusal(scope, receive, send)
+            return await PlainTextResponse(*refusal)(scope, receive, send)
         length = int(request.headers.get("Content-Length", 0))
         upload = _is_upload(request)
         if upload and not self.sessions.reserve(length, self.limits.disk_megabytes * MEGA):
             busy = PlainTextResponse("the server is busy; try again in a few minutes", 503)
             return await busy(scope, receive, send)
-        answer = _Answer(send)
+        answer = _Response(send)
         try:
-            await self.app(scope, _Patient(receive, length), answer)
-        except Exception as error:  # of Gradio's, about what somebody made up
+            await self.app(scope, _TimedReceive(receive, length), answer)
+        except Exception as error:  # Gradio's, on crafted requests
             if answer.started:
                 raise
             print(f"{request.method} {scope['path']}: {error!r}", file=sys.stderr)
@@ -96,31 +96,29 @@ class Guard:
             if upload:
                 self.sessions.release(length)
 
-    def _refusal(self, request: Request) -> PlainTextResponse | None:
-        headers = request.headers
-        host = headers.get("Host", "")
+    def _refusal(self, request: Request) -> tuple[str, int] | None:
+        """Text and status code for a request that is refused."""
+        headers, total = request.headers, self.limits.total_megabytes
+        host, origin = headers.get("Host", ""), headers.get("Origin")
         if not self._is_ours(host):
-            text = "this server has another name; see --name of app.py"
-            return PlainTextResponse(text, 421)
-        origin = headers.get("Origin")
+            return "this server has another name; see --name of app.py", 421
         if origin is not None and origin.lower().partition("://")[2] != host.lower():
-            return PlainTextResponse("requests from other sites are not answered", 403)
+            return "requests from other sites are not answered", 403
         if request.method not in METHODS:
-            return PlainTextResponse("this is not done here", 405)
+            return "this is not done here", 405
         if not ROUTES.fullmatch(request.url.path):
-            return PlainTextResponse("there is nothing here", 404)
+            return "there is nothing here", 404
         length = headers.get("Content-Length", "0" if request.method != "POST" else "")
         if "Transfer-Encoding" in headers or not re.fullmatch(r"[0-9]{1,15}", length):
-            return PlainTextResponse("say how long the request is (Content-Length)", 411)
+            return "say how long the request is (Content-Length)", 411
         if int(length) > FRAMING and not _is_upload(request):
-            return PlainTextResponse(f"more than the {FRAMING} bytes that are taken", 413)
-        if int(length) > self.limits.total_megabytes * MEGA + FRAMING:
-            text = f"more than the {self.limits.total_megabytes} MB that are taken at once"
-            return PlainTextResponse(text, 413)
+            return f"more than the {FRAMING} bytes that are taken", 413
+        if int(length) > total * MEGA + FRAMING:
+            return f"more than the {total} MB that are taken at once", 413
         return None
 
     def _is_ours(self, host: str) -> bool:
-        """An address cannot be made to lead elsewhere, a name can."""
+        """Accept any address, and known names: only a name can be pointed at another server."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -133,7 +131,7 @@ class Guard:
 
 
 def own_names() -> set[str]:
-    """Names of this machine in lower case."""
+    """Host names of this machine, in lower case."""
     name = socket.gethostname().lower()
     return {"localhost", name, f"{name}.local"}
 
@@ -142,19 +140,15 @@ def _is_upload(request: Request) -> bool:
     return request.method == "POST" and request.url.path.rstrip("/") == UPLOAD
 
 
-class _Patient:
-    """Receive a request with time-outs.
-
-    Raises:
-        asyncio.TimeoutError: they do not.
-    """
+class _TimedReceive:
+    """Receives a request; raises asyncio.TimeoutError if its parts do not arrive in time."""
 
     def __init__(self, receive: Receive, length: int):
         self.receive, self.more = receive, length > 0
         self.end = asyncio.get_running_loop().time() + PATIENCE + length / SLOWEST
 
     async def __call__(self) -> Message:
-        if not self.more:  # what comes now is that the client leaves
+        if not self.more:  # the next message says that the client has disconnected
             return await self.receive()
         left = self.end - asyncio.get_running_loop().time()
         message = await asyncio.wait_for(self.receive(), min(left, PATIENCE))
@@ -162,8 +156,8 @@ class _Patient:
         return message
 
 
-class _Answer:
-    """Send a response with security headers, and a reason where Gradio gives none."""
+class _Response:
+    """Sends a response with security headers, and a reason where Gradio gives none."""
 
     def __init__(self, send: Send):
         self.send, self.started, self.events = send, False, False
@@ -172,9 +166,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers[name] = value
+            headers.update(HEADERS)
             self.events = "text/event-stream" in headers.get("Content-Type", "")
         elif self.events:
-            message = {**message, "body": message.get("body", b"").replace(NAMELESS, UNTOLD)}
+            message = {**message, "body": message.get("body", b"").replace(NO_REASON, REASON)}
         await self.send(message)

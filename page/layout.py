@@ -1,4 +1,4 @@
-"""Layout of the page."""
+"""The components of the page and their events."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from page.actions import Actions
+from page.actions import Actions, refuse_urls
 from page.limits import Limits
 
 STYLE = Path(__file__).with_name("style.css")
-THEME = gr.themes.Default(  # with fonts that the visitor has: none is fetched
+THEME = gr.themes.Default(  # with system fonts: none is fetched
     primary_hue=gr.themes.colors.blue,
     neutral_hue=gr.themes.colors.slate,
     font=("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"),
@@ -20,24 +20,20 @@ THEME = gr.themes.Default(  # with fonts that the visitor has: none is fetched
 INTRO = """# One photograph, sharp everywhere
 
 Give photographs of one scene, each focused at another depth. For every pixel the network (MMF-Net)
-decides which of them is right; along the edges of what lies in front, where none of them is, it
-works out what the lens spread over the background.
+decides which of them is sharp; along the edges of foreground objects, where none is, it repairs the
+blur that the lens spread over the background.
 """
-ALIGN = "For photographs from the hand. Not needed with a tripod or for pairs that fit already."
+ALIGN = "For handheld photographs. Not needed with a tripod or if they are registered already."
 PRIVACY = "They are removed when you close the page."
 EMPTY = "<p>The fused photograph appears here.</p>"
 DECIDED = (
-    "White in the guidance map: the first photograph is right; black: the second; grey: neither. "
-    "There the boundary map is white, and the network repairs."
+    "White in the guidance map: the first photograph is sharp; black: the second; grey: neither. "
+    "There the boundary map is white, and the network repairs the result."
 )
 
 
 def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
-    """Build the page; :mod:`page.server` serves it.
-
-    Args:
-        samples_folder: pairs to try; the page shows its path.
-    """
+    """Build the page, with the pairs of a folder as samples; visitors see its path."""
     gr.set_static_paths([samples_folder])
     samples = [
         (near, near.with_name(near.name.replace("-A.", "-B.")))
@@ -45,7 +41,7 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
     ]
 
     def pick(chosen: gr.SelectData) -> tuple[list[str], bool]:
-        """Take the files of a sample; they fit without being aligned."""
+        """Choose the files of a sample, which are registered already."""
         return [str(path) for path in samples[chosen.index]], False
 
     with gr.Blocks(title="MMF-Net", analytics_enabled=False) as page:
@@ -53,10 +49,7 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 files = gr.File(
-                    label="Your photographs",
-                    file_count="multiple",
-                    height=150,
-                    elem_id="files",
+                    label="Your photographs", file_count="multiple", height=150, elem_id="files"
                 )
                 gr.Markdown("… or a sample:", elem_classes="caption")
                 gallery = _thumbnails([near for near, _ in samples], 3, "samples")
@@ -97,24 +90,24 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
             "show_progress_on": status,
             "concurrency_limit": 1,
             "concurrency_id": "fusion",
-            "preprocess": False,  # files are checked by us, and taken as they lie
+            "preprocess": False,  # Actions checks the files, and takes them without a copy
         }
         button.click(**fusion, api_name="fuse")
         quick = {"api_visibility": "private", "show_progress": "hidden"}
         picked = gallery.select(pick, None, [files, align], **quick, queue=False)
         picked.then(**fusion, api_visibility="private")
         files.upload(actions.note, files, None, **quick, queue=False, preprocess=False)
-        # Errors are shown of queued events only; these do not wait.
+        # Gradio shows errors of queued events only; these do not wait.
         quick["concurrency_limit"] = None
-        files.upload(actions.look, files, None, **quick, preprocess=False)
+        files.upload(actions.check, files, None, **quick, preprocess=False)
         sources.select(actions.compare, None, slider, **quick)
         page.unload(actions.leave)
-    actions.only_uploads(files)
+    refuse_urls(files)
     return page
 
 
 def _thumbnails(pictures: Sequence[Path], columns: int, name: str) -> gr.Gallery:
-    """Small pictures to click on."""
+    """Clickable thumbnails."""
     return gr.Gallery(
         pictures,
         columns=columns,

@@ -1,4 +1,4 @@
-"""Limits of uploads, checked on the server before a pixel is decoded."""
+"""Limits of the page, checked on the server before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _limit(default: int, meaning: str) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """Each is also an option of ``app.py``."""
+    """Each is an option of ``app.py`` too."""
 
     files: int = _limit(40, "photographs at once")
     megapixels: int = _limit(64, "megapixels of a photograph")
@@ -39,12 +39,8 @@ class Limits:
 
 
 def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
-    """Check number, names, sizes and headers of files.
-
-    Raises:
-        UserError: there are too few or too many, one is of another type, broken or too large, or
-            they are too large together.
-    """
+    """Raise a :class:`UserError` if there are fewer than ``least`` files or too many, if one is of
+    another type, broken or too large, or if all together are too large."""
     if len(paths) < least:
         raise UserError("choose two photographs or more, each focused at another depth")
     if len(paths) > limits.files:
@@ -62,8 +58,7 @@ def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
                 f"{path} has {head.width}×{head.height} pixels, more than the "
                 f"{limits.megapixels} megapixels that are taken"
             )
-        pixels += head.width * head.height
-        size += path.stat().st_size
+        pixels, size = pixels + head.width * head.height, size + path.stat().st_size
     if pixels > limits.total_megapixels * MEGA:
         raise UserError(
             f"these are {pixels / MEGA:.0f} megapixels in total, {limits.total_megapixels} are "

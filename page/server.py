@@ -1,4 +1,4 @@
-"""Serve the page: its folder, limits, start and end."""
+"""Start and stop the server of the page, with its temporary folders and cleaning threads."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ import gradio as gr
 import uvicorn
 from starlette.middleware import Middleware
 
+from fusion.backends import Backend
 from page.actions import Actions
-from page.fusing import Fuser
 from page.guard import Guard
 from page.layout import STYLE, THEME, build
 from page.limits import MEGA, Limits
 from page.sessions import Sessions
 from utils.errors import UserError
 
-SESSIONS = 64  # whose state Gradio keeps in memory
-SWEEP = 60  # seconds between looks for old files
-HALF_OPEN = 20  # seconds in which a connection has to ask for something
+SESSIONS = 64  # sessions whose state Gradio keeps in memory
+SWEEP = 60  # seconds between searches for old files
+HALF_OPEN = 20  # seconds until a connection without a request is closed
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 
 
 @contextlib.contextmanager
 def serve(
-    fuser: Fuser,
+    backend: Backend,
     limits: Limits,
     host: str = "127.0.0.1",
     port: int | None = None,
     names: Collection[str] = (),
 ) -> Iterator[gr.Blocks]:
-    """Serve the page until the end of the ``with``; then all files of visitors are gone.
+    """Serve the page until the end of the ``with``, and remove all files of visitors then.
 
     Args:
-        port: by default the first that is free from 7860 on.
-        names: by which browsers may ask for it, beside the machine's own and its addresses.
+        port: by default the first free one from 7860 on.
+        names: host names to answer to, besides the machine's own and its addresses.
 
     Yields:
         The running page; ``local_url`` is its address.
 
     Raises:
-        UserError: host or port cannot be had.
+        UserError: the host or port is not available.
     """
     try:
         socket.create_server((host, port or 0)).close()
@@ -61,9 +61,9 @@ def serve(
         _gradio_folder(folder),
     ):
         sessions = Sessions(Path(folder).resolve(), 60 * limits.minutes)
-        # The page tells where they lie, which is not to be where this is installed.
+        # Copied, since visitors see their path, which is not to show where this is installed.
         shutil.copytree(SAMPLES, samples, dirs_exist_ok=True)
-        page = build(Actions(fuser, limits, sessions), limits, Path(samples).resolve())
+        page = build(Actions(backend, limits, sessions), limits, Path(samples).resolve())
         guard = Middleware(
             Guard, limits=limits, sessions=sessions, names={name.lower() for name in (host, *names)}
         )
@@ -95,21 +95,21 @@ def serve(
 
 
 def _sweep(sessions: Sessions, ended: threading.Event) -> None:
-    """Gradio would do it (``delete_cache``), but ends when somebody uploads at that moment."""
+    """Remove old files; Gradio's ``delete_cache`` crashes if somebody uploads meanwhile."""
     while not ended.wait(SWEEP):
         sessions.sweep()
 
 
 def _hang_up(server: uvicorn.Server, ended: threading.Event) -> None:
-    """Close connections that send no request or never finish one; uvicorn waits for ever."""
-    since: dict = {}  # of those that are not being answered, the time
+    """Close connections that never complete a request; uvicorn has no time limit for them."""
+    since: dict = {}  # idle connections, since when, and their last request
     while not ended.wait(HALF_OPEN / 4):
         now, connections = time.monotonic(), list(server.server_state.connections)
-        cycles = {c: getattr(c, "cycle", None) for c in connections}  # of request and answer
+        cycles = {c: getattr(c, "cycle", None) for c in connections}  # last request and response
         idle = {c: cycle for c, cycle in cycles.items() if not cycle or cycle.response_complete}
         since = {c: since.get(c, (now, cycle)) for c, cycle in idle.items()}
         for connection, (start, cycle) in since.items():
-            if idle[connection] is not cycle:  # it has asked meanwhile
+            if idle[connection] is not cycle:  # another request came meanwhile
                 since[connection] = now, idle[connection]
             elif now - start > HALF_OPEN:
                 with contextlib.suppress(RuntimeError):  # the server has ended
@@ -118,7 +118,7 @@ def _hang_up(server: uvicorn.Server, ended: threading.Event) -> None:
 
 @contextlib.contextmanager
 def _gradio_folder(folder: str) -> Iterator[None]:
-    """Have Gradio keep uploads in a folder; it looks at the variable all the time."""
+    """Have Gradio keep uploads in a folder; it reads the variable at each upload."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(Path(folder).resolve())
     try:

@@ -1,4 +1,4 @@
-"""Visitors' files on disk: their quota and their removal."""
+"""The files that each open page keeps on disk, and their removal."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from page.fusing import Result
 
 @dataclass
 class _Session:
-    uploads: dict[Path, int] = field(default_factory=dict)  # and when they were written, ns
-    folder: Path | None = None  # of the last results, or those to come
+    uploads: dict[Path, int] = field(default_factory=dict)  # and modification times, ns
+    folder: Path | None = None  # of the last or the coming results
     result: Result | None = None
     used: float = field(default_factory=time.time)
 
 
 class Sessions:
-    """Files of the visitors; a session is a page that is open in somebody's browser.
+    """Files of the visitors; a session is a page open in a browser.
 
     Args:
         root: folder of uploads and results. An upload is named after its content, so sessions may
-            share it: it goes with the last of them, and not if it was uploaded again since.
-        seconds: until what a session has goes although nobody closed it; see :meth:`sweep`.
+            share it: it is removed with the last of them, unless it was uploaded again since.
+        seconds: until a session that nobody closed expires, see :meth:`sweep`.
     """
 
     def __init__(self, root: Path, seconds: float):
         self.root, self.seconds = root, seconds
         self._open: dict[str, _Session] = {}
-        self._coming = 0  # bytes of uploads that are on their way
-        self._lock = threading.Lock()
+        self._coming = 0  # bytes of uploads in progress
+        self._lock = threading.RLock()  # sweep closes sessions
 
     def note(self, name: str, uploads: Iterable[Path]) -> None:
-        """Remember what a session has uploaded; files outside of the root (samples) stay."""
+        """Record the uploads of a session; files outside the root (samples) are not its own."""
         with self._lock:
             session = self._open.setdefault(name, _Session())
             for path in uploads:
@@ -47,7 +47,7 @@ class Sessions:
                     session.uploads[path] = path.stat().st_mtime_ns
 
     def begin(self, name: str) -> Path:
-        """Make an empty folder for a session's next results; remove the last ones."""
+        """Make a folder for the next results of a session; its last ones are removed."""
         with self._lock:
             session = self._open.setdefault(name, _Session())
             _remove(session.folder)
@@ -56,7 +56,7 @@ class Sessions:
             return session.folder
 
     def finish(self, name: str, folder: Path, result: Result) -> bool:
-        """Keep a result; False if the session was closed meanwhile: then it is removed."""
+        """Keep a result; if the session was closed meanwhile, remove it and return False."""
         with self._lock:
             session = self._open.get(name)
             if session is None or session.folder != folder:
@@ -71,27 +71,24 @@ class Sessions:
             return self._open.get(name, _Session()).result
 
     def close(self, name: str) -> None:
-        """Remove all that a session has, but for what others have too."""
+        """Remove the files of a session, except those that others share."""
         with self._lock:
-            self._close(name)
-
-    def _close(self, name: str) -> None:
-        session = self._open.pop(name, _Session())
-        _remove(session.folder)
-        for path, written in session.uploads.items():
-            if any(path in other.uploads for other in self._open.values()):
-                continue
-            with contextlib.suppress(OSError):  # absent, or something else is in its folder
-                if path.stat().st_mtime_ns == written:
-                    path.unlink()
-                    path.parent.rmdir()
+            session = self._open.pop(name, _Session())
+            _remove(session.folder)
+            for path, written in session.uploads.items():
+                if any(path in other.uploads for other in self._open.values()):
+                    continue
+                with contextlib.suppress(OSError):  # gone, or its folder is not empty
+                    if path.stat().st_mtime_ns == written:
+                        path.unlink()
+                        path.parent.rmdir()
 
     def sweep(self) -> None:
-        """Remove what is old: of sessions, and files that belong to none."""
+        """Remove expired sessions, and old files that belong to none."""
         with self._lock:
             oldest = time.time() - self.seconds
             for name in [name for name, session in self._open.items() if session.used < oldest]:
-                self._close(name)
+                self.close(name)
             kept = {path for session in self._open.values() for path in session.uploads}
             kept |= {session.folder for session in self._open.values()}
             for path in self._paths():
@@ -101,7 +98,7 @@ class Sessions:
                             path.rmdir() if path.is_dir() else path.unlink()
 
     def reserve(self, size: int, limit: int) -> bool:
-        """Reserve room for an upload; False if there is not enough."""
+        """Reserve disk space for an upload of ``size`` bytes; False if there is too little."""
         with self._lock:
             if self.size() + self._coming + size > limit:
                 return False
@@ -109,7 +106,7 @@ class Sessions:
             return True
 
     def release(self, size: int) -> None:
-        """Release the room reserved for an upload."""
+        """Release the reserved space of an upload that has ended."""
         with self._lock:
             self._coming -= size
 
@@ -122,7 +119,7 @@ class Sessions:
         return total
 
     def _paths(self) -> Iterator[Path]:
-        """All files and folders, contents first; any may have vanished."""
+        """All files and folders, a folder after its content; any may be gone by now."""
         for folder, folders, files in os.walk(self.root, topdown=False):
             yield from (Path(folder, name) for name in (*files, *folders))
 

@@ -24,7 +24,8 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 import app  # noqa: E402
 from benchmarks.faults import room  # noqa: E402
-from page.fusing import Fuser  # noqa: E402
+from fusion.backends import Backend, load_backend  # noqa: E402
+from page import actions  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
 from page.sessions import Sessions  # noqa: E402
@@ -52,13 +53,13 @@ def fast_heartbeat() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def fuser(weights) -> Fuser:
-    return Fuser(Path(weights))
+def backend(weights) -> Backend:
+    return load_backend(weights)
 
 
 @pytest.fixture(scope="module")
-def address(fuser) -> Iterator[str]:
-    with serve(fuser, LIMITS) as page:
+def address(backend) -> Iterator[str]:
+    with serve(backend, LIMITS) as page:
         yield page.local_url
 
 
@@ -232,8 +233,8 @@ def test_refuses_too_many_bytes_before_they_are_kept(address):
     assert size_of(files_below(root())) <= before + 3_000_000
 
 
-def test_disk_is_bounded(fuser):
-    with serve(fuser, Limits(disk_megabytes=1)) as page:
+def test_disk_is_bounded(backend):
+    with serve(backend, Limits(disk_megabytes=1)) as page:
         files = [("files", ("a.png", os.urandom(700_000), "image/png"))]
         url = f"{page.local_url}gradio_api/upload"
         assert httpx.post(url, files=files).status_code == 200
@@ -304,19 +305,17 @@ def test_what_nobody_removes_is_swept(tmp_path):
     assert (SAMPLES / "cat-A.png").exists()
 
 
-def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(fuser):
+def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(backend, monkeypatch):
     started, go_on = threading.Event(), threading.Event()
+    fuse_uploads = actions.fuse_uploads
 
-    class Slow(Fuser):
-        def __init__(self):
-            pass
+    def slow(*args):
+        started.set()
+        assert go_on.wait(20)
+        return fuse_uploads(*args)
 
-        def fuse(self, *args):
-            started.set()
-            assert go_on.wait(20)
-            return fuser.fuse(*args)
-
-    with serve(Slow(), LIMITS) as page:
+    monkeypatch.setattr(actions, "fuse_uploads", slow)
+    with serve(backend, LIMITS) as page:
         folder = root()
         clients = [Client(page.local_url, verbose=False) for _ in range(3)]
         pair = [handle_file(SAMPLES / f"cat-{x}.png") for x in "AB"]
@@ -368,13 +367,13 @@ def test_a_full_disk_is_said(client, address, stack, monkeypatch):
         photograph = {"files": ("new.png", bytes(5000))}
         answer = httpx.post(f"{address}gradio_api/upload", files=photograph)
     assert answer.status_code == 507 and "disk of the server is full" in answer.text
-    fuse_files = Fuser.fuse
+    fuse_uploads = actions.fuse_uploads
 
     def without_room(*args):
         with room(2000):
-            return fuse_files(*args)
+            return fuse_uploads(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Fuser, "fuse", without_room)
+        patch.setattr(actions, "fuse_uploads", without_room)
         assert "disk of the server is full" in refused(client, *stack)
     assert fused_file(fuse(client, *stack)).exists()

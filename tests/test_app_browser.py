@@ -22,7 +22,7 @@ if CHROMIUM is None:
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
-from page.fusing import Fuser  # noqa: E402
+from fusion.backends import load_backend  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
 from run_inference import main as run_inference  # noqa: E402
@@ -38,7 +38,7 @@ PATIENCE = 60_000  # ms, for a busy machine
 
 @pytest.fixture(scope="module")
 def address(weights) -> Iterator[str]:
-    with serve(Fuser(Path(weights)), Limits()) as page:
+    with serve(load_backend(weights), Limits()) as page:
         yield page.local_url
 
 

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import backends
 from fusion.backends import ONNX, OnnxBackend, TorchBackend
-from fusion.onnx_graph import cut, unrolled
+from fusion.onnx_graph import cut, unroll
 from models import export
 from models.build import build, load_model, save_weights
 from utils.errors import UserError
@@ -86,14 +86,14 @@ def test_unrolled_graphs_compute_the_same(exported, name, count):
         feed = {key: given[key] for key in OnnxBackend.PARTS[part].inputs}
         expected = onnxruntime.InferenceSession(graph).run(None, feed)[0]
         each = {f"{key}.{i}": x[i : i + 1] for key, x in feed.items() for i in range(count)}
-        found = onnxruntime.InferenceSession(unrolled(graph, count)).run(None, each)[0]
+        found = onnxruntime.InferenceSession(unroll(graph, count)).run(None, each)[0]
         assert found.shape == expected.shape and np.ptp(expected) > 1e-3
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_graphs_for_two_alone_stay_as_they_are(exported):
     for graph in cut(exported["paper"][2], OnnxBackend.PARTS).values():
-        assert unrolled(graph, 2) == graph
+        assert unroll(graph, 2) == graph
 
 
 def test_the_shipped_file_is_of_the_shipped_weights():

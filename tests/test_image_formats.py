@@ -139,7 +139,7 @@ def test_heic(tmp_path, mode, channels, bits):
     np.testing.assert_allclose(photo.rgb[20, 20], np.resize(colour[:3], 3), atol=1.6 * step)
     if channels == 4:
         np.testing.assert_allclose(photo.alpha, colour[3], atol=1.6 * step)
-    assert photo.icc == SRGB and head.taken == TAKEN
+    assert photo.metadata.icc == SRGB and head.taken == TAKEN
     (tmp_path / "phone.jpg").write_bytes((tmp_path / "x.heic").read_bytes())  # misnamed
     np.testing.assert_array_equal(read_photo(tmp_path / "phone.jpg").rgb, photo.rgb)
 

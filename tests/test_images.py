@@ -70,7 +70,8 @@ def test_round_trip(folder, metadata, kind, size, grey, transparent, described, 
 
     assert photo.rgb.dtype == dtype and photo.rgb.shape == (*size, 3)
     if suffix == ".jpg":
-        assert np.abs(photo.rgb.astype(int) - rgb).mean() < (2 if grey else 4)
+        # Of as few as four pixels.
+        assert np.abs(photo.rgb.astype(int) - rgb).mean() < (4 if grey else 10)
     elif dtype == "float32":  # the luma of three equal channels is that of one but for rounding
         np.testing.assert_allclose(photo.rgb, rgb, atol=2e-7 if grey else 0)
     else:
@@ -79,7 +80,7 @@ def test_round_trip(folder, metadata, kind, size, grey, transparent, described, 
     assert (photo.alpha is None) == (alpha is None)
     if transparent:
         np.testing.assert_array_equal(photo.alpha, alpha)
-    assert photo.icc == given.icc
+    assert photo.metadata.icc == given.icc
     if described:
         assert photo.metadata.dpi == pytest.approx((300, 300), abs=0.01)
         tags = tags_of(photo.metadata.exif)

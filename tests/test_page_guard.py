@@ -18,7 +18,6 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs gradio")
 
 from page import guard, server  # noqa: E402
-from page.fusing import Fuser  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
 from page.sessions import Sessions  # noqa: E402
@@ -28,19 +27,12 @@ LIMITS = Limits(disk_megabytes=4, total_megabytes=3, megabytes=3)
 API = "gradio_api/"
 
 
-class NoFuser(Fuser):
-    """Loads nothing: these requests do not come so far."""
-
-    def __init__(self) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "HALF_OPEN", 1.0)
         patch.setattr(guard, "PATIENCE", 1.0)
-        with serve(NoFuser(), LIMITS, names=["Photos.example.org"]) as page:
+        with serve(None, LIMITS, names=["Photos.example.org"]) as page:
             yield page.local_url
 
 
@@ -261,7 +253,7 @@ def test_a_websocket_is_not_opened(address):
 
 def test_threads_of_the_page_end_with_it():
     before = set(threading.enumerate())
-    with serve(NoFuser(), LIMITS) as page:
+    with serve(None, LIMITS) as page:
         assert httpx.get(page.local_url).status_code == 200
         ours = [
             t for t in set(threading.enumerate()) - before if re.search("_sweep|_hang_up", t.name)

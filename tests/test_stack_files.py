@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fusion.frames import BrokenFrame, Frames, widened
-from fusion.order import by_focus
+from fusion.frames import BrokenFrame, Frames, widen
+from fusion.order import sort_by_focus
 from fusion.stack_files import find_stack, find_stacks, look_into
 from utils.errors import UserError
 
@@ -79,15 +79,15 @@ def test_order_by_time(tmp_path):
 @given(st.permutations(range(6)))
 def test_order_by_focus_is_found_from_any_order(shuffled):
     frames = focus_stack(6, 120, 160)
-    found = [shuffled[i] for i in by_focus([frames[i] for i in shuffled])]
+    found = [shuffled[i] for i in sort_by_focus([frames[i] for i in shuffled])]
     assert found in (list(range(6)), list(range(5, -1, -1)))
 
 
 def test_of_both_directions_of_focus_the_given_one_is_kept():
     frames = focus_stack(6, 120, 160)
-    assert by_focus(frames) == by_focus(frames[::-1]) == list(range(6))
-    assert by_focus(frames[:2]) == [0, 1]
-    assert sorted(by_focus([np.zeros_like(frames[0])] * 3)) == [0, 1, 2]  # nothing to go by
+    assert sort_by_focus(frames) == sort_by_focus(frames[::-1]) == list(range(6))
+    assert sort_by_focus(frames[:2]) == [0, 1]
+    assert sorted(sort_by_focus([np.zeros_like(frames[0])] * 3)) == [0, 1, 2]  # nothing to go by
 
 
 def test_a_batch(tmp_path):
@@ -136,7 +136,7 @@ def test_reading_ahead_gives_any_frame_and_names_a_broken_one(tmp_path):
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 255))
 def test_widening_keeps_the_brightness(value):
-    wide = widened(np.full((2, 2, 3), value, np.uint8), np.dtype(np.uint16))
+    wide = widen(np.full((2, 2, 3), value, np.uint8), np.dtype(np.uint16))
     assert wide.dtype == np.uint16 and np.all(wide / 65535 == value / 255)
 
 

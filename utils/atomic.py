@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import re
 import secrets
@@ -20,73 +21,74 @@ UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)  # of atomic_
 
 
 @contextlib.contextmanager
+def _writing(what: str | Path) -> Iterator[None]:
+    """Turn an OSError into a UserError that says what cannot be written and why."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {what}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` (same suffix); rename it to ``path`` on success.
 
-    On any exception the temporary file is deleted and ``path`` is left as it was. A symbolic link
-    stays one: what it leads to is replaced. A stream, such as ``/dev/null`` or a pipe, is written
-    to when all is there.
+    On any exception the temporary file is deleted and ``path`` is unchanged. A symbolic link is
+    kept and its target replaced. A stream, such as ``/dev/null`` or a pipe, is written at the end.
 
     Raises:
         UserError: if the folder cannot be made or written to, or ``path`` is a folder, a socket or
             a disk.
     """
     path = Path(path)
-    if is_stream(path):
-        try:
+    with _writing(path):
+        if is_stream(path):
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, path.name)
                 yield temporary
                 _pour(temporary, path)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-        return
-    target = replaceable(path)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{path.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, target)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # the folder may not be one
-            temporary.unlink(missing_ok=True)
+            return
+        target = replaceable(path)
+        temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{path.suffix}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, target)
+        finally:
+            with contextlib.suppress(OSError):  # the folder may not be one
+                temporary.unlink(missing_ok=True)
 
 
 def clear(folder: Path, name: str = "*") -> None:
-    """Remove what :func:`atomic_path` had not finished in a folder when its process was killed.
-
-    Args:
-        name: of the files, without suffix. No other process is writing them now.
-    """
+    """Remove temporary files of :func:`atomic_path` whose process was killed, by their name
+    without suffix. No other process may be writing them now."""
     for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*"):
         if UNFINISHED.fullmatch(path.name):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def append(path: Path, line: str) -> None:
-    """Add a line to a text file.
+def write_json(path: str | Path, value: dict) -> None:
+    """Write JSON as UTF-8, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with atomic_path(path) as temporary:
+        # Names that are not UTF-8 have lone surrogates; JSON escapes them with a backslash too.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
-    Raises:
-        UserError: it cannot be written to.
-    """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            print(line, file=file)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a text file; raises :class:`UserError` if it cannot be written."""
+    with _writing(path), path.open("a", encoding="utf-8") as file:
+        print(line, file=file)
 
 
 @contextlib.contextmanager
 def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
-    """Yield a temporary folder; on success, what was written there moves to ``folder``.
+    """Yield a temporary folder; on success, its content moves to ``folder``.
 
-    On any exception it is deleted and ``folder`` is left as it was. Another run under the same
-    ``name`` replaces what a process that was killed left. A folder that was written replaces one of
-    its name: that nothing of somebody else's is in it, the caller has seen before. A file never
-    replaces a folder.
+    On any exception it is deleted and ``folder`` is unchanged. The next run under the same ``name``
+    removes what a killed process left. A written folder replaces one of its name, which the caller
+    has checked for files of others. A file never replaces a folder.
 
     Raises:
         UserError: if the folder cannot be made or written to.
@@ -94,17 +96,16 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
     folder = Path(folder)
     temporary = partial(folder, name)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        written = list(temporary.iterdir())
-        for path in written:
-            if not path.is_dir():
-                replaceable(folder / path.name)
-        for path in written:
-            _move(path, folder / path.name)
-    except OSError as error:
-        raise UserError(f"cannot write to folder {folder}: {error.strerror or error}") from error
+        with _writing(f"to folder {folder}"):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            written = list(temporary.iterdir())
+            for path in written:
+                if not path.is_dir():
+                    replaceable(folder / path.name)
+            for path in written:
+                _move(path, folder / path.name)
     except UserError as error:
         if str(temporary) not in str(error):
             raise
@@ -114,19 +115,16 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def partial(folder: Path, name: str) -> Path:
-    """Where :func:`atomic_files` keeps what is not finished."""
+    """The temporary folder of :func:`atomic_files`."""
     return folder / f".{name}.partial"
 
 
 def replaceable(path: Path) -> Path:
-    """The path that a new file is to have so that ``path`` leads to it: links are followed.
-
-    Raises:
-        UserError: what is there is neither a regular file nor a stream, or cannot be looked at.
-    """
+    """The path to write for ``path``, with links followed; raises :class:`UserError` if it is
+    neither a regular file nor a stream, or is inaccessible."""
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:  # or a link to what is not there yet
+    except FileNotFoundError:  # or a link to a file that is not there yet
         mode = stat.S_IFREG
     except OSError as error:  # links in a circle, a file where a folder should be
         raise UserError(f"cannot write {path}: {error.strerror}") from error
@@ -138,7 +136,7 @@ def replaceable(path: Path) -> Path:
 
 
 def _move(path: Path, target: Path) -> None:
-    """Give a file or folder that was written its place."""
+    """Move a written file or folder to its place."""
     if path.is_dir():
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)

@@ -6,7 +6,7 @@ import os
 
 
 def cores() -> int:
-    """Those that the scheduler grants it; all of the machine where it cannot be asked (macOS)."""
+    """Those granted by the scheduler; all of the machine where that is unknown (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What scripts share: their options, and clean exits on user errors."""
+"""What scripts share: their option parser, and how they end on errors of the user."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no more room for a file
-SIGPIPE = 128 + 13  # what a shell says of a program whose reader has left
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space for a file
+SIGPIPE = 128 + 13  # exit code of a shell for a program whose reader has left
 
 
 class UserError(Exception):
@@ -25,12 +25,12 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
-    """Of some known names the one most like ``name``, for "did you mean …?"."""
+    """The known name most similar to ``name``, for "did you mean …?"."""
     return difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0)[0]
 
 
 def option_parser(description: str) -> argparse.ArgumentParser:
-    """A parser of a script's options; its help shows the description as it stands."""
+    """A parser of a script's options; its help shows the description verbatim."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return argparse.ArgumentParser(
         prog=spec and f"python -m {spec.name.removesuffix('.__main__')}",
@@ -75,10 +75,10 @@ def _say(error: object) -> int:
 
 @contextlib.contextmanager
 def _any_output() -> Iterator[list[OSError]]:
-    """Print what the terminal cannot show as escapes; do without a closed output.
+    """Escape characters that the terminal cannot show; work without a closed output.
 
     Yields:
-        A list that holds, at the end, why the output could not be written, unless its reader left.
+        A list that holds at the end why the output could not be written, unless its reader left.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

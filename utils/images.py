@@ -1,7 +1,6 @@
-"""Photographs from files and to files: the boundary where arrays are (H, W, C) at the file's depth.
+"""Read and write photographs, as arrays (H, W, C) at the depth of the file.
 
-Each type of file is decoded and encoded in ``utils/formats``, whose libraries load when the first
-file of the type does.
+Each type of file has a module in ``utils/formats``, which is imported on first use.
 """
 
 from __future__ import annotations
@@ -20,21 +19,11 @@ from PIL import Image, UnidentifiedImageError
 from utils.atomic import atomic_path
 from utils.errors import UserError
 from utils.formats.exif import BROKEN
-from utils.formats.photo import LARGEST, Metadata, Photo, Probe
+from utils.formats.photo import LARGEST, Metadata, Photo, Probe, white
 from utils.paths import check_regular
 
-__all__ = [
-    "EXTENSIONS",
-    "Metadata",
-    "Photo",
-    "Probe",
-    "check_extension",
-    "check_writable",
-    "probe",
-    "read_photo",
-    "write_photo",
-    "write_png",
-]
+__all__ = ["EXTENSIONS", "Metadata", "Photo", "Probe", "check_extension", "check_writable"]
+__all__ += ["probe", "read_photo", "white", "write_photo", "write_png"]
 
 PLAIN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm")
 HEIF = (".heic", ".heif", ".hif")
@@ -60,20 +49,20 @@ DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "floating-point"}
 def read_photo(path: str | Path, page: int = 0) -> Photo:
     """Decode an image file at its full depth; the EXIF orientation is applied.
 
-    - 8 bits give uint8; 9 to 16 bits give uint16, stretched to the full range where the file says
-      what white is (12-bit TIFF and HEIC, the largest value of a PGM).
-    - Floating-point TIFF gives float32. Its values must lie in [0, 1]: those of a TIFF that runs to
-      255, 65535 or, as HDR does, beyond 1 have no white that could be known here.
+    - 8 bits give uint8; 9 to 16 bits give uint16, stretched to the full range where the file gives
+      the white level (12-bit TIFF and HEIC, the largest value of a PGM).
+    - Floating-point TIFF gives float32. Its values must lie in [0, 1]: the white level of others
+      (255, 65535, HDR) is unknown.
     - RAW gives uint16 sRGB with the camera's white balance and no automatic brightening, so that
       frames of a stack stay alike.
-    - Palettes and 1-bit images give 8 bits; colours stored multiplied by alpha are divided again.
+    - Palettes and 1-bit images give 8 bits; premultiplied colours are divided by alpha.
 
     Args:
         path: of a file of a type in :data:`EXTENSIONS`; its content decides how it is read.
         page: of a multi-page TIFF, counted from 0.
 
     Raises:
-        UserError: file missing, no regular one, empty, cut short, of an unknown type, CMYK or of
+        UserError: file missing, not regular, empty, cut short, of an unknown type, CMYK or of
             integers beyond 16 bits; NaN or values outside [0, 1]; more than 179 megapixels; no such
             page; or the library that decodes it is not installed.
     """
@@ -83,11 +72,7 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
 
 
 def probe(path: str | Path) -> Probe:
-    """What the head of an image file says; the pixels are not decoded.
-
-    Raises:
-        UserError: as :func:`read_photo`, where the head shows it.
-    """
+    """Read the header of an image file; errors as :func:`read_photo`, as far as it shows them."""
     path = Path(path)
     with _explained(path):
         return _format(path).probe(path)
@@ -96,9 +81,9 @@ def probe(path: str | Path) -> Probe:
 def write_photo(path: str | Path, photo: Photo) -> None:
     """Write a photograph with its profile, EXIF and resolution, whole or not at all.
 
-    The extension decides the type: .png (8 and 16 bits), .tif (those and float32), .jpg (8 bits,
-    quality 95, no transparency), .webp (8 bits, lossless; has no grey). A colour profile that does
-    not fit, such as one of colours on a grey photograph, is left out.
+    The extension gives the type: .png (8 and 16 bits), .tif (those and float32), .jpg (8 bits,
+    quality 95, no transparency), .webp (8 bits, lossless; no grey). A colour profile of another
+    colour space, such as RGB for a grey photograph, is left out.
 
     Raises:
         UserError: the type is not written or does not hold the photograph's depth, transparency
@@ -107,7 +92,11 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     path = Path(path)
     check_writable(path, photo.rgb.dtype, photo.alpha is not None)
     grey = photo.grey and path.suffix.lower() != ".webp"
-    samples = _luma(photo.rgb) if grey else photo.rgb
+    samples = photo.rgb
+    if grey:
+        import cv2
+
+        samples = cv2.cvtColor(np.ascontiguousarray(samples), cv2.COLOR_RGB2GRAY)
     if photo.alpha is not None:
         samples = np.dstack([samples, photo.alpha])
     icc, space = photo.metadata.icc, b"GRAY" if grey else b"RGB "
@@ -165,7 +154,7 @@ def check_writable(path: Path, dtype: np.dtype | type = np.uint8, alpha: bool = 
 
 
 def _format(path: Path) -> ModuleType:
-    """The module that reads the file, by what is in it; RAW is told from TIFF by its name."""
+    """The module that reads the file, by its content; RAW is told from TIFF by its name."""
     check_extension(path)
     check_regular(path)
     with path.open("rb") as file:
@@ -195,11 +184,11 @@ def _not_installed(path: str | Path, error: ModuleNotFoundError) -> UserError:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what the decoders raise on bad files into sentences."""
+    """Turn the exceptions of decoders on bad files into a :class:`UserError`."""
     try:
         with warnings.catch_warnings():
-            # Of broken tags, and of sizes from 89 megapixels on: cameras reach that, and from
-            # twice as many Pillow refuses.
+            # Of broken tags, and of 89 megapixels and more, which cameras reach; Pillow refuses
+            # twice as many.
             warnings.simplefilter("ignore")
             yield
     except Image.DecompressionBombError as error:
@@ -214,10 +203,3 @@ def _explained(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} is broken or cut short ({str(error) or 'a part is missing'})"
         ) from error
-
-
-def _luma(rgb: np.ndarray) -> np.ndarray:
-    """(H, W) of (H, W, 3), of the same type."""
-    import cv2
-
-    return cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)

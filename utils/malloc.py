@@ -7,7 +7,7 @@ import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 LARGEST = 2**31 - 1  # mallopt takes an int
-FRAME = 8_000_000  # bytes: larger is a frame, or a map of one, and not a block's features
+FRAME = 8_000_000  # bytes: larger blocks are frames or their maps, smaller ones features
 
 
 def keep_freed_memory() -> None:
@@ -21,11 +21,11 @@ def keep_freed_memory() -> None:
 
 
 def give_back_frames() -> None:
-    """Tell glibc to give the memory of freed frames back, and to keep one heap for all threads;
+    """Tell glibc to return the memory of freed frames, and to use one heap for all threads;
     elsewhere do nothing.
 
-    By default it learns to keep what is of a frame's size, which it then cannot use for frames
-    that are a little larger: a sixth of the memory of a stack.
+    By default it starts to keep blocks of a frame's size, which do not fit frames that are a little
+    larger: a sixth of the memory of a stack.
     """
     _set(M_MMAP_THRESHOLD, FRAME)
     _set(M_ARENA_MAX, 1)

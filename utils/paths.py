@@ -13,19 +13,19 @@ DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def check_regular(path: str | Path) -> None:
-    """Raise a :class:`UserError` for what is there but no regular file: reading from a named pipe
-    or a device may wait for ever, or never end. What is absent is left to whoever opens it."""
+    """Raise a :class:`UserError` for a pipe, socket or device: reading it may never end. Absent
+    files and folders are left to whoever opens them."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # that a folder is one, opening it says
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UserError(f"{path} is no regular file but a pipe, socket or device; give a file")
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether a path leads to what is written to piece by piece: a terminal, ``/dev/null``, a pipe,
-    or an open file of this process (``/dev/stdout``)."""
+    """Whether a path is a terminal, ``/dev/null``, a pipe, or an open file of this process
+    (``/dev/stdout``)."""
     if Path(path).parent in DESCRIPTORS or str(path) in STANDARD:
         return True
     try:

@@ -12,35 +12,23 @@ from PIL.ExifTags import IFD, Base
 
 from utils.formats.photo import Metadata
 
-# Of the first directory. The rest of it describes the file: strips, thumbnail, software.
+# Tags of the first directory. Its others describe the file: strips, thumbnail, software.
 KEPT = (
-    Base.ImageDescription,
-    Base.Make,
-    Base.Model,
-    Base.DateTime,
-    Base.Artist,
-    Base.Copyright,
+    *(Base.ImageDescription, Base.Make, Base.Model),
+    *(Base.DateTime, Base.Artist, Base.Copyright),
 )
-# Of the photograph's own directory: pointers into the source file. A maker note is full of them.
+# Tags of the photograph's directory with offsets into the source file.
 DROPPED = (Base.MakerNote, IFD.Interop)
-# What Pillow raises on broken files, and on broken EXIF, of one kind or another.
+# Raised by Pillow on broken files and broken EXIF.
 BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    struct.error,
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, struct.error),
 )
-CENTIMETRES = 3  # of ResolutionUnit
-INCHES = 2
+INCHES, CENTIMETRES = 2, 3  # of ResolutionUnit
 
 
 class Tags(NamedTuple):
-    """What the EXIF of a photograph says; the defaults where it is absent or broken."""
+    """EXIF of a photograph; the defaults where it is absent or broken."""
 
     orientation: int = 1
     taken: datetime | None = None
@@ -62,14 +50,14 @@ def read_tags(load: Callable[[], Image.Exif]) -> Tags:
 
 
 def load_bytes(data: bytes | None) -> Image.Exif:
-    """EXIF from a block of bytes, with or without the mark in front that JPEG has there."""
+    """EXIF from a block of bytes, with or without JPEG's prefix."""
     exif = Image.Exif()
     exif.load(data or b"")
     return exif
 
 
 def load_directory(file: BinaryIO, endian: str, offset: int, bigtiff: bool = False) -> Image.Exif:
-    """EXIF from the directory at ``offset`` of a file built like TIFF; the file stays in use."""
+    """EXIF from the directory at ``offset`` of a TIFF-like file, which must stay open."""
     exif = Image.Exif()
     exif.endian, exif.bigtiff = endian, bigtiff
     exif.load_from_fp(file, offset)
@@ -77,13 +65,11 @@ def load_directory(file: BinaryIO, endian: str, offset: int, bigtiff: bool = Fal
 
 
 def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None:
-    """EXIF of a result of this size, or None if there is nothing to say; texts are bytes."""
+    """EXIF of a result of this size, None if there is none; texts are bytes."""
     if metadata.exif is None and metadata.dpi is None:
         return None
     exif = load_bytes(metadata.exif)
-    for tag in KEPT:
-        if tag in exif:
-            exif[tag] = _text_bytes(exif[tag])
+    exif.update(_texts(exif))
     if IFD.Exif in exif:
         photograph = exif.get_ifd(IFD.Exif)
         photograph[Base.ExifImageWidth], photograph[Base.ExifImageHeight] = width, height
@@ -93,9 +79,9 @@ def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None
     return exif
 
 
-def _text_bytes(text: str) -> bytes:
-    """The bytes that Pillow read ``text`` from; it would write a question mark for each accent."""
-    return text.encode("latin-1")
+def _texts(exif: Image.Exif) -> dict[int, bytes]:
+    """Texts to keep, as the bytes Pillow read: it would write accents as question marks."""
+    return {tag: exif[tag].encode("latin-1") for tag in KEPT if tag in exif}
 
 
 def _or_none(part: Callable, exif: Image.Exif):
@@ -124,9 +110,7 @@ def _dpi(exif: Image.Exif) -> tuple[float, float] | None:
 
 def _kept(exif: Image.Exif) -> bytes | None:
     result = Image.Exif()
-    for tag in KEPT:
-        if tag in exif:
-            result[tag] = _text_bytes(exif[tag])
+    result.update(_texts(exif))
     for directory in (IFD.Exif, IFD.GPSInfo):
         tags = {tag: v for tag, v in exif.get_ifd(directory).items() if tag not in DROPPED}
         if tags:

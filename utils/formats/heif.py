@@ -7,29 +7,21 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 
+from utils.formats import photo
 from utils.formats.exif import Tags, load_bytes, read_tags
-from utils.formats.photo import (
-    Metadata,
-    Photo,
-    Probe,
-    check_page,
-    check_size,
-    full_range,
-    make_photo,
-    unmultiplied,
-)
+from utils.formats.photo import Metadata, Photo, Probe
 
 
 def read(path: Path, page: int) -> Photo:
-    check_page(path, page)
+    photo.check_page(path, page)
     image = _open(path)
     samples = np.asarray(image)  # libheif turns it upright itself
     if samples.dtype == np.uint16:
-        samples = full_range(samples, 2 ** image.info["bit_depth"] - 1)
+        samples = photo.full_range(samples, 2 ** image.info["bit_depth"] - 1)
     if image.premultiplied_alpha:
-        samples = unmultiplied(samples)
+        samples = photo.unmultiply(samples)
     tags = _tags(image)
-    return make_photo(samples, Metadata(image.info.get("icc_profile"), tags.kept, tags.dpi))
+    return photo.make_photo(samples, Metadata(image.info.get("icc_profile"), tags.kept, tags.dpi))
 
 
 def probe(path: Path) -> Probe:
@@ -40,7 +32,7 @@ def probe(path: Path) -> Probe:
 
 def _open(path: Path) -> pillow_heif.HeifFile:
     image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
-    check_size(path, *image.size)
+    photo.check_size(path, *image.size)
     return image
 
 

@@ -1,4 +1,4 @@
-"""What a decoded photograph is, and how decoded samples become one."""
+"""Photographs and their metadata, and conversions of decoded samples."""
 
 from __future__ import annotations
 
@@ -17,64 +17,43 @@ INVERSE = {6: 8, 8: 6}  # of EXIF orientations, the others are their own
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says beside its pixels, for the result to say too.
+    """Metadata of a file that the result keeps."""
 
-    Attributes:
-        icc: colour profile; None stands for sRGB.
-        exif: as Pillow's ``exif=`` takes it, with orientation 1 and without what describes the
-            source file rather than the photograph (thumbnail, pixel size, maker note).
-        dpi: horizontal and vertical resolution in pixels per inch.
-    """
-
-    icc: bytes | None = None
+    icc: bytes | None = None  # colour profile; None stands for sRGB
+    # For Pillow's ``exif=``, upright, without thumbnail, pixel size and maker note.
     exif: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    dpi: tuple[float, float] | None = None  # horizontal, vertical
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photograph, upright.
+    """A decoded photograph, upright."""
 
-    Attributes:
-        rgb: (H, W, 3) uint8, uint16 (full range) or float32 in [0, 1]; of a grey photograph three
-            equal channels.
-        grey: whether the file is grey.
-        alpha: (H, W) of the same type, or None if the file has no transparency.
-        metadata: colour profile, EXIF, resolution.
-    """
-
-    rgb: np.ndarray
-    grey: bool = False
-    alpha: np.ndarray | None = None
+    rgb: np.ndarray  # (H, W, 3) uint8, uint16 (full range) or float32 in [0, 1]
+    grey: bool = False  # the file is grey; the channels are equal
+    alpha: np.ndarray | None = None  # (H, W) of the same type; None if there is no transparency
     metadata: Metadata = Metadata()
-
-    @property
-    def icc(self) -> bytes | None:
-        return self.metadata.icc
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the head of a file says about the photograph in it.
+    """The header of a file."""
 
-    Attributes:
-        width, height: in pixels, upright.
-        dtype: of the decoded samples: uint8, uint16 or float32.
-        grey: whether the file is grey.
-        pages: photographs in the file; more than one in a multi-page TIFF.
-        taken: when the shutter opened, as the camera's clock had it.
-    """
-
-    width: int
+    width: int  # pixels, upright
     height: int
-    dtype: np.dtype
+    dtype: np.dtype  # of the decoded samples: uint8, uint16 or float32
     grey: bool
-    pages: int = 1
-    taken: datetime | None = None
+    pages: int = 1  # photographs in the file; more than one in a multi-page TIFF
+    taken: datetime | None = None  # time of exposure by the camera's clock
+
+
+def white(dtype: np.dtype) -> float:
+    """The value of white: 1 of floating point, otherwise the largest of the type."""
+    return 1.0 if np.issubdtype(dtype, np.floating) else float(np.iinfo(dtype).max)
 
 
 def make_photo(samples: np.ndarray, metadata: Metadata) -> Photo:
-    """Tell colours and transparency apart; nothing is copied that is in place already.
+    """Split colours and transparency, without a copy where possible.
 
     Args:
         samples: (H, W) or (H, W, C), upright: grey, grey and alpha, RGB, or RGBA.
@@ -88,8 +67,8 @@ def make_photo(samples: np.ndarray, metadata: Metadata) -> Photo:
     return Photo(np.ascontiguousarray(samples[..., :3]), False, alpha, metadata)
 
 
-def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of (H, W, …) samples as EXIF ``orientation`` (1 to 8) says they are to be seen."""
+def turn_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of (H, W, …) samples turned upright by EXIF ``orientation`` (1 to 8)."""
     if orientation > 4:
         stored = stored.swapaxes(0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1
@@ -102,19 +81,18 @@ def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 
 def full_range(samples: np.ndarray, largest: int) -> np.ndarray:
-    """uint16 samples from [0, ``largest``] to [0, 65535], rounded; themselves if they span it."""
+    """uint16 samples scaled from [0, ``largest``] to [0, 65535] and rounded."""
     if largest == 65535:
         return samples
     scale = np.arange(largest + 1) * (65535 / largest)
     return np.take(scale.round().astype(np.uint16), samples, mode="clip")
 
 
-def unmultiplied(samples: np.ndarray) -> np.ndarray:
-    """Colours of (H, W, C) samples that are stored multiplied by their last channel, alpha."""
-    white = 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
-    alpha = samples[..., -1:]
-    colours = samples[..., :-1] * (np.float32(white) / np.maximum(alpha, np.float32(1e-6)))
-    colours = np.clip(colours, 0, white)
+def unmultiply(samples: np.ndarray) -> np.ndarray:
+    """Divide premultiplied colours of (H, W, C) samples by alpha, the last channel."""
+    most, alpha = white(samples.dtype), samples[..., -1:]
+    colours = samples[..., :-1] * (np.float32(most) / np.maximum(alpha, np.float32(1e-6)))
+    colours = np.clip(colours, 0, most)
     if samples.dtype.kind == "u":
         colours = colours.round()
     return np.concatenate([colours.astype(samples.dtype), alpha], axis=2)

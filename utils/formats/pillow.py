@@ -1,4 +1,4 @@
-"""JPEG, PNG, WebP, BMP, PPM and PGM, through Pillow; of 16 bits Pillow reads the head only."""
+"""JPEG, PNG, WebP, BMP, PPM and PGM, through Pillow; of 16-bit files it reads only the header."""
 
 from __future__ import annotations
 
@@ -9,31 +9,21 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import UserError
-from utils.formats import png
+from utils.formats import photo, png
 from utils.formats.exif import Tags, for_result, load_bytes, read_tags
-from utils.formats.photo import (
-    INVERSE,
-    Metadata,
-    Photo,
-    Probe,
-    check_page,
-    full_range,
-    make_photo,
-    upright,
-    upright_size,
-)
+from utils.formats.photo import Metadata, Photo, Probe
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 GREY = ("1", "L", "LA", "La")
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
-PARTS, PART = 100_000, 1000  # of a file, and one more for each so many bytes
-SCAN, SCANS = b"\xff\xda", 200  # of a progressive JPEG: each goes over all pixels
-BAND = 64  # rows that are converted at a time, so that no second copy of the image is held
+PARTS, PART = 100_000, 1000  # reads allowed of a file, and bytes for each one more
+SCAN, SCANS = b"\xff\xda", 200  # marker and limit of the scans of a progressive JPEG
+BAND = 64  # rows converted at a time, to avoid a second copy of the image
 
 
 class _Parts(io.BufferedReader):
-    """A file that is not read in more parts than a photograph has: Pillow goes through chunks,
-    markers and comments one by one, of which a small file may hold millions."""
+    """A file with a limited number of reads: Pillow reads chunks, markers and comments one by one,
+    of which a small file may hold millions."""
 
     def __init__(self, path: Path):
         super().__init__(io.FileIO(path))
@@ -48,7 +38,7 @@ class _Parts(io.BufferedReader):
 
 
 def read(path: Path, page: int) -> Photo:
-    check_page(path, page)
+    photo.check_page(path, page)
     with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
         tags = _tags(file, image)
@@ -58,17 +48,17 @@ def read(path: Path, page: int) -> Photo:
             samples = _decode(image, grey, tags.orientation)
         else:
             stored = png.read(path) if image.format == "PNG" else _read_pnm(path, image)
-            samples = upright(stored, tags.orientation)
+            samples = photo.turn_upright(stored, tags.orientation)
         dpi = image.info.get("dpi") or tags.dpi
         metadata = Metadata(image.info.get("icc_profile"), tags.kept, dpi)
-    return make_photo(samples, metadata)
+    return photo.make_photo(samples, metadata)
 
 
 def probe(path: Path) -> Probe:
     with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
         tags = _tags(file, image)
-        size = upright_size(*image.size, tags.orientation)
+        size = photo.upright_size(*image.size, tags.orientation)
         return Probe(*size, dtype, grey, taken=tags.taken)
 
 
@@ -91,17 +81,15 @@ def _write(path: Path, samples: np.ndarray, metadata: Metadata, kind: str, **opt
     exif = for_result(metadata, *image.size)
     if exif is not None:
         options["exif"] = exif
-    # By way of memory: Pillow itself takes a disk that is full in the midst of a file for success.
+    # Through memory: Pillow does not notice a disk that fills up while it writes.
     data = io.BytesIO()
     image.save(data, kind, icc_profile=metadata.icc, **options)
     path.write_bytes(data.getbuffer())
 
 
 def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
-    """(type of the samples, grey) of what is in the file, which Pillow's mode does not always tell.
-
-    Pillow would cut 16-bit colour to 8 bits without a word.
-    """
+    """(type of the samples, grey) of a file. Pillow's mode does not tell: it reduces 16-bit colour
+    to 8 bits silently."""
     codec = image.tile[0] if image.tile else None
     raw_mode = str(codec.args if codec else "")
     if ";16" in raw_mode or _pnm_largest(image) > 255:
@@ -113,17 +101,17 @@ def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
 
 def _tags(file: _Parts, image: Image.Image) -> Tags:
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
-        # Behind the pixels, perhaps, where Pillow would find it by decoding them all.
+        # It may follow the pixels, where Pillow would find it only by decoding them.
         return read_tags(lambda: load_bytes(png.find(file, b"eXIf")))
     return read_tags(image.getexif)
 
 
 def _decode(image: Image.Image, grey: bool, orientation: int) -> np.ndarray:
-    """(H, W, C) uint8, upright; it is filled band by band, by way of a view that lies as stored."""
+    """(H, W, C) uint8, upright; filled in bands, through a view in the stored orientation."""
     mode = ("L" if grey else "RGB") + "A" * image.has_transparency_data
-    width, height = upright_size(*image.size, orientation)
+    width, height = photo.upright_size(*image.size, orientation)
     samples = np.empty((height, width, len(mode)), np.uint8)
-    stored = upright(samples, INVERSE.get(orientation, orientation))
+    stored = photo.turn_upright(samples, photo.INVERSE.get(orientation, orientation))
     for top in range(0, image.height, BAND):
         rows = stored[top : top + BAND]
         band = image.crop((0, top, image.width, top + len(rows))).convert(mode)
@@ -153,4 +141,4 @@ def _read_pnm(path: Path, image: Image.Image) -> np.ndarray:
         samples = samples.clip(0, 65535).astype(np.uint16)
     else:
         samples = np.frombuffer(data, ">u2", np.prod(shape)).astype(np.uint16)
-    return full_range(samples.reshape(shape), _pnm_largest(image))
+    return photo.full_range(samples.reshape(shape), _pnm_largest(image))

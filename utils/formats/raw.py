@@ -1,4 +1,4 @@
-"""RAW files of cameras, developed alike for all frames of a stack, through rawpy (LibRaw)."""
+"""RAW files of cameras, developed equally for all frames of a stack, through rawpy (LibRaw)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,12 @@ from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from utils.errors import UserError
+from utils.formats import photo
 from utils.formats.exif import Tags, load_directory, read_tags
-from utils.formats.photo import (
-    Metadata,
-    Photo,
-    Probe,
-    check_page,
-    check_size,
-    make_photo,
-    upright_size,
-)
+from utils.formats.photo import Metadata, Photo, Probe
 
-# 16-bit sRGB with the camera's white balance. LibRaw's other defaults look at the content: they
-# brighten until 1 % of the pixels are white, and take for white level what the brightest pixel has.
+# 16-bit sRGB with the camera's white balance. LibRaw's other defaults depend on the content: they
+# brighten until 1 % of the pixels are white, and take the brightest pixel for the white level.
 DEVELOP = {
     "use_camera_wb": True,
     "output_bps": 16,
@@ -38,17 +31,17 @@ ENDIAN = {b"II": "<", b"MM": ">"}
 
 
 def read(path: Path, page: int) -> Photo:
-    check_page(path, page)
+    photo.check_page(path, page)
     with _open(path) as raw:
         samples = raw.postprocess(**DEVELOP)  # upright
         tags = _tags(path, raw)
-    return make_photo(samples, Metadata(None, tags.kept, tags.dpi))
+    return photo.make_photo(samples, Metadata(None, tags.kept, tags.dpi))
 
 
 def probe(path: Path) -> Probe:
     with _open(path) as raw:
         flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
-        size = upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
+        size = photo.upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
         return Probe(*size, np.dtype(np.uint16), raw.num_colors == 1, taken=_tags(path, raw).taken)
 
 
@@ -56,7 +49,7 @@ def probe(path: Path) -> Probe:
 def _open(path: Path) -> Iterator[rawpy.RawPy]:
     try:
         with rawpy.imread(str(path)) as raw:
-            check_size(path, raw.sizes.width, raw.sizes.height)
+            photo.check_size(path, raw.sizes.width, raw.sizes.height)
             yield raw
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         message = error.args[0].decode() if isinstance(error.args[0], bytes) else error
@@ -64,7 +57,7 @@ def _open(path: Path) -> Iterator[rawpy.RawPy]:
 
 
 def _tags(path: Path, raw: rawpy.RawPy) -> Tags:
-    """EXIF of the file if it is built like TIFF, as most are; else what LibRaw knows of it."""
+    """EXIF of the file if it is TIFF-like, as most are; otherwise from LibRaw."""
     with path.open("rb") as file:
         head = file.read(8)
         if head[:2] in ENDIAN:

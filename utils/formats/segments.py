@@ -1,7 +1,7 @@
 """Size limits on the strips and tiles of a TIFF, checked before they are decoded.
 
-The page tells its size, and so does the picture that a codec such as JPEG makes of each segment;
-the decoder goes by the latter, whatever it is.
+Each segment that a codec such as JPEG compressed has a size in its header, besides that of the
+page; decoders trust the former, whatever it is.
 """
 
 from __future__ import annotations
@@ -15,40 +15,30 @@ from tifffile import COMPRESSION, TiffPage
 
 from utils.errors import UserError
 
-BLOCK = 16  # pixels that a picture may be larger than its segment: codecs work in blocks
-SLACK = 1024  # pixels that a tile may be larger than its page
-# Codecs of bytes: tifffile has them stop at what a segment is to hold.
+BLOCK = 16  # pixels by which an image may exceed its segment: codecs work in blocks
+SLACK = 1024  # pixels by which a tile may exceed its page
+# Codecs of bytes: tifffile limits their output to the size of the segment.
 BYTES = (
-    COMPRESSION.NONE,
-    COMPRESSION.CCITTRLE,
-    COMPRESSION.CCITTFAX3,
-    COMPRESSION.CCITTFAX4,
-    COMPRESSION.LZW,
-    COMPRESSION.ADOBE_DEFLATE,
-    COMPRESSION.DEFLATE,
-    COMPRESSION.PACKBITS,
-    COMPRESSION.LZMA,
-    COMPRESSION.ZSTD,
+    *(COMPRESSION.NONE, COMPRESSION.CCITTRLE, COMPRESSION.CCITTFAX3, COMPRESSION.CCITTFAX4),
+    *(COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE, COMPRESSION.PACKBITS),
+    *(COMPRESSION.LZMA, COMPRESSION.ZSTD),
 )
-# Codecs of pictures, with Pillow's name of what they write. The others, JPEG XL among them, have
-# parts that are larger than their heads say.
-PICTURES = {
-    COMPRESSION.OJPEG: "JPEG",
-    COMPRESSION.JPEG: "JPEG",
-    COMPRESSION.JPEG_LOSSY: "JPEG",
+# Codecs of images, and Pillow's name of the format. Others, such as JPEG XL, have parts that exceed
+# the size in their header.
+IMAGES = {
+    **dict.fromkeys((COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY), "JPEG"),
+    **dict.fromkeys((COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY), "JPEG2000"),
+    COMPRESSION.APERIO_JP2000_YCBC: "JPEG2000",
+    COMPRESSION.APERIO_JP2000_RGB: "JPEG2000",
     COMPRESSION.PNG: "PNG",
     COMPRESSION.WEBP: "WEBP",
-    COMPRESSION.JPEG2000: "JPEG2000",
-    COMPRESSION.APERIO_JP2000_YCBC: "JPEG2000",
-    COMPRESSION.JPEG_2000_LOSSY: "JPEG2000",
-    COMPRESSION.APERIO_JP2000_RGB: "JPEG2000",
 }
-COMPONENTS = 5  # of a pixel at most, one of them unused perhaps
-CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000, whose box around it may say anything
+COMPONENTS = 5  # of a pixel at most, one of them perhaps unused
+CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000; the box around it is not trusted
 
 
 def check_segments(path: Path, page: TiffPage) -> None:
-    """Raise a :class:`UserError` if decoding a page would take more than its size tells."""
+    """Raise a :class:`UserError` if decoding a page would take more memory than its size."""
     sides = (page.imagewidth, page.imagelength)
     if page.is_tiled:
         tile = (page.tilewidth, page.tilelength)
@@ -61,10 +51,10 @@ def check_segments(path: Path, page: TiffPage) -> None:
         tile = (page.imagewidth, min(page.rowsperstrip, page.imagelength))
     if page.compression in BYTES:
         return
-    if page.compression not in PICTURES:
+    if page.compression not in IMAGES:
         name = getattr(page.compression, "name", page.compression)
         raise UserError(f"{path} is compressed by {name}, which is not read; use deflate or none")
-    kind = PICTURES[page.compression]
+    kind = IMAGES[page.compression]
     handle = page.parent.filehandle
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         handle.seek(offset)
@@ -77,7 +67,7 @@ def check_segments(path: Path, page: TiffPage) -> None:
 
 
 def _size(data: bytes, kind: str) -> tuple[int, int]:
-    """(width, height) that a codec will decode; of an empty segment 0×0."""
+    """(width, height) that a codec will decode, 0×0 of an empty segment."""
     if not data:
         return 0, 0
     if kind == "JPEG2000":
@@ -90,8 +80,8 @@ def _size(data: bytes, kind: str) -> tuple[int, int]:
 
 
 def _size_of_codestream(data: bytes) -> tuple[int, int]:
-    """The largest that any mark of a beginning claims; more components than colours and
-    transparency count as width."""
+    """The largest size after any start marker; more components than colours and transparency
+    count as width."""
     width = height = 0
     at = data.find(CODESTREAM)
     while at >= 0:

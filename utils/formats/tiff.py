@@ -17,32 +17,22 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from utils.errors import UserError
+from utils.formats import photo
 from utils.formats.exif import KEPT, Tags, for_result, load_directory, read_tags
-from utils.formats.photo import (
-    Metadata,
-    Photo,
-    Probe,
-    check_page,
-    check_size,
-    full_range,
-    make_photo,
-    unmultiplied,
-    upright,
-    upright_size,
-)
+from utils.formats.photo import Metadata, Photo, Probe
 from utils.formats.segments import check_segments
 
 GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
 MODES = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)
 ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
-OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped rather than refused: rounding, sharpening
-# Descriptions that tell other programs how the pages of the source belong together.
+OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped, not refused: rounding, sharpening
+# Beginnings of descriptions that other programs use for the structure of the pages.
 STRUCTURE = ("ImageJ=", "<?xml", "{")
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
 PAGES = 10_000  # of a file
-LONG = 4  # TIFF's name for an unsigned 32-bit number
+LONG = 4  # TIFF's type of unsigned 32-bit numbers
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of tags that are not to standard
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of non-standard tags
 
 
 class _Opened(NamedTuple):
@@ -58,22 +48,20 @@ def read(path: Path, page: int) -> Photo:
         samples = _decode(path, opened.page, opened.dtype)
         tags = opened.tags
         metadata = Metadata(opened.page.iccprofile, tags.kept, tags.dpi)
-    return make_photo(upright(samples, tags.orientation), metadata)
+    return photo.make_photo(photo.turn_upright(samples, tags.orientation), metadata)
 
 
 def probe(path: Path) -> Probe:
     with _open(path, 0) as opened:
         page, tags = opened.page, opened.tags
-        size = upright_size(page.imagewidth, page.imagelength, tags.orientation)
+        size = photo.upright_size(page.imagewidth, page.imagelength, tags.orientation)
         grey = page.photometric in GREY
         return Probe(*size, opened.dtype, grey, len(opened.pages), tags.taken)
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
-    """Write (H, W) or (H, W, C) samples of any depth: grey, grey and alpha, RGB or RGBA.
-
-    Deflate with a predictor, which all of libtiff's readers know.
-    """
+    """Write (H, W) or (H, W, C) samples of any depth: grey, grey and alpha, RGB or RGBA; with
+    deflate and a predictor, which all readers based on libtiff know."""
     channels = samples.shape[2] if samples.ndim == 3 else 1
     exif = for_result(metadata, samples.shape[1], samples.shape[0])
     texts = [tag for tag in KEPT if exif is not None and tag in exif]
@@ -101,8 +89,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
 def add_directories(path: Path, directories: dict[int, dict]) -> None:
     """Add EXIF and GPS directories, which tifffile does not write, to a little-endian TIFF.
 
-    They go to the end of the file, and behind them a copy of the first page's directory that
-    points to them.
+    They are appended, followed by a copy of the first page's directory that points to them.
 
     Args:
         directories: by the tag that points to each, its tags and their values.
@@ -138,15 +125,15 @@ def _end(file: BinaryIO) -> int:
 def _open(path: Path, page: int) -> Iterator[_Opened]:
     with TiffFile(path) as file:
         pages = _photographs(path, file)
-        check_page(path, page, len(pages))
+        photo.check_page(path, page, len(pages))
         chosen = pages[page]
-        check_size(path, chosen.imagewidth, chosen.imagelength)
+        photo.check_size(path, chosen.imagewidth, chosen.imagelength)
         dtype = _check(path, chosen)
         yield _Opened(file, pages, chosen, dtype, read_tags(lambda: _exif(file, chosen)))
 
 
 def _photographs(path: Path, file: TiffFile) -> list[TiffPage]:
-    """The pages but for thumbnails; a chain that returns to a page it has passed ends there."""
+    """The pages except thumbnails; a circular chain ends where it returns."""
     pages, passed = [], set()
     for page in file.pages:
         if page.offset in passed:
@@ -167,7 +154,7 @@ def _exif(file: TiffFile, page: TiffPage):
 
 
 def _check(path: Path, page: TiffPage) -> np.dtype:
-    """The type that the page's samples decode to; refuse what is no photograph."""
+    """The type that the page's samples decode to; refuses what is not a photograph."""
     if page.photometric not in MODES and not (
         page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
     ):
@@ -196,38 +183,26 @@ def _decode(path: Path, page: TiffPage, dtype: np.dtype) -> np.ndarray:
     if page.axes == "SYX":
         samples = np.moveaxis(samples, 0, -1)
     samples = samples.reshape(*samples.shape[:2], -1)
-    samples = _used_channels(samples, page)
+    colours = samples.shape[2] - len(page.extrasamples)
+    alpha = [colours + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA][:1]
+    if samples.shape[2] != colours + len(alpha):  # there are other extra channels
+        samples = samples[..., [*range(colours), *alpha]]
     if page.photometric == PHOTOMETRIC.PALETTE:
-        return _colours(samples, page)
+        palette = (page.colormap >> 8).astype(np.uint8).T
+        return np.concatenate([palette[samples[..., 0]], samples[..., 1:]], axis=2)
     if dtype == np.float32:
         samples = _checked(path, samples.astype(np.float32, copy=False))
     elif page.bitspersample < 8:
         samples = (samples * np.uint16(255 // (2**page.bitspersample - 1))).astype(np.uint8)
     elif page.bitspersample > 8:
-        samples = full_range(samples, 2**page.bitspersample - 1)
+        samples = photo.full_range(samples, 2**page.bitspersample - 1)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
-        white = 1 if dtype == np.float32 else np.iinfo(dtype).max
-        samples[..., 0] = white - samples[..., 0]
-    return unmultiplied(samples) if EXTRASAMPLE.ASSOCALPHA in page.extrasamples else samples
-
-
-def _used_channels(samples: np.ndarray, page: TiffPage) -> np.ndarray:
-    """Colours, and alpha if one of the channels beyond them is declared to be that."""
-    colours = samples.shape[2] - len(page.extrasamples)
-    alpha = [colours + i for i, kind in enumerate(page.extrasamples) if kind in ALPHA]
-    if samples.shape[2] == colours + len(alpha[:1]):
-        return samples
-    return samples[..., [*range(colours), *alpha[:1]]]
-
-
-def _colours(samples: np.ndarray, page: TiffPage) -> np.ndarray:
-    """(H, W, 3 or 4) uint8 of (H, W, 1 or 2) indices into the page's palette."""
-    palette = (page.colormap >> 8).astype(np.uint8).T
-    return np.concatenate([palette[samples[..., 0]], samples[..., 1:]], axis=2)
+        samples[..., 0] = photo.white(dtype) - samples[..., 0]
+    return photo.unmultiply(samples) if EXTRASAMPLE.ASSOCALPHA in page.extrasamples else samples
 
 
 def _checked(path: Path, samples: np.ndarray) -> np.ndarray:
-    """float32 samples in [0, 1]; they are overwritten where rounding has carried them beyond."""
+    """float32 samples in [0, 1]; values slightly beyond are clipped in place."""
     low, high = float(samples.min()), float(samples.max())
     if not np.isfinite([low, high]).all():
         raise UserError(f"{path} holds values that are no numbers (NaN or infinity)")
