@@ -53,9 +53,10 @@ def fuse_batch(
                 origin = None if source.pair else records.describe_origin(source, options, weights)
                 report = records.load_finished(output, source.name, origin) if resume else None
                 if report is None:
-                    report = fuse_stack(backend, source, output, options, frames_bar(quiet))
-                    if origin:
-                        records.save(output, report, origin)
+                    bar_of_frames = frames_bar(quiet)
+                    report = fuse_stack(
+                        backend, source, output, options, bar_of_frames, origin=origin
+                    )
                     say(f"{output}/{summarize(report)}")
                 else:
                     say(f"{source.name} was finished before, passed over")

@@ -77,11 +77,13 @@ def fuse_stack(
     options: Options,
     progress: Progress,
     observe: Callable[[Step], None] | None = None,
+    origin: dict | None = None,
 ) -> dict:
     """Fuse a stack and write its results, all or none; returns :func:`fusion.report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`.
+    ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`. With an ``origin`` the
+    results have a record, see :mod:`fusion.records`.
 
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.
@@ -96,8 +98,11 @@ def fuse_stack(
                 alpha = _common_alpha(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
-            seconds = time.perf_counter() - started
-            return describe(source, stack, fusion, files, seconds)
+                seconds = time.perf_counter() - started
+                report = describe(source, stack, fusion, files, seconds)
+                if origin:  # written last, so moved last: no result is ever without its record
+                    records.save(folder, report, origin)
+            return report
         except BrokenFrame as error:
             stack = _without(stack, error, source, options)
 

@@ -84,7 +84,7 @@ def append(path: Path, line: str) -> None:
 
 @contextlib.contextmanager
 def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
-    """Yield a temporary folder; on success, its content moves to ``folder``.
+    """Yield a temporary folder; on success, its content moves to ``folder``, the oldest first.
 
     On any exception it is deleted and ``folder`` is unchanged. The next run under the same ``name``
     removes what a killed process left. A written folder replaces one of its name, which the caller
@@ -100,7 +100,7 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
-            written = list(temporary.iterdir())
+            written = sorted(temporary.iterdir(), key=lambda path: path.stat().st_mtime_ns)
             for path in written:
                 if not path.is_dir():
                     replaceable(folder / path.name)
