@@ -18,6 +18,7 @@ from focus_stacks import focus_stack, save_stack
 from test_inference import files, pixels
 
 from run_inference import main
+from utils import atomic
 
 COUNT = 8  # stacks that two processes share
 
@@ -80,6 +81,15 @@ def test_resume_does_what_is_left_and_what_has_changed(tmp_path, run, capsys):
     report = tmp_path / "r.json"
     assert run("--resume", "--maps", "--json", str(report)) == 0
     assert [stack["name"] for stack in json.loads(report.read_text())["stacks"]] == names
+
+
+def test_the_record_of_a_stack_comes_after_all_its_results(tmp_path, run, monkeypatch):
+    """Killed before it, a stack is unfinished; results without a record would be refused."""
+    moved, move = [], atomic._move
+    monkeypatch.setattr(atomic, "_move", lambda path, to: (moved.append(to.name), move(path, to)))
+    save_batch(tmp_path / "in", 1)
+    assert run("--maps", "--preview", "--save-steps") == 0
+    assert moved[-1] == "s0-Record.json" and {"s0-Fusion.png", "s0-Steps"} <= set(moved)
 
 
 def test_dry_run_of_a_batch(tmp_path, run, capsys):
