@@ -197,9 +197,9 @@ def test_what_a_library_raises_does_not_end_a_batch(tmp_path, run, monkeypatch):
         save_stack(tmp_path / "in" / name, FRAMES)
     fuse = batch.fuse_stack
 
-    def broken(cascade, source, *args):
+    def broken(cascade, source, *args, **options):
         assert source.name != "b", "deep in a library"
-        return fuse(cascade, source, *args)
+        return fuse(cascade, source, *args, **options)
 
     monkeypatch.setattr(batch, "fuse_stack", broken)
     code, said = run("--batch", tmp_path / "in")
