@@ -40,14 +40,12 @@ from tqdm import tqdm
 
 from fusion.align import MOTIONS
 from fusion.backends import choose_weights, load_backend
-from fusion.batch import fuse_batch, outline_batch
-from fusion.options import Options
-from fusion.outputs import FORMATS
+from fusion.batch import Ranks, fuse_batch, outline_batch
+from fusion.outputs import FORMATS, Options
 from fusion.pairs import Problem, find_pairs, name_pair
-from fusion.ranks import Ranks
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
 from utils.atomic import clear, replaceable, write_json
-from utils.errors import UserError, cli, option_parser
+from utils.errors import UserError, cli, option_parser, os_errors
 from utils.images import EXTENSIONS
 from utils.malloc import give_back_frames
 from utils.paths import check_regular, is_stream
@@ -208,12 +206,9 @@ def check_folders(args: argparse.Namespace) -> None:
     """Make the folders of the results and try to write to them, before any work is done."""
     report = [] if args.json in (None, "-") else [Path(args.json)]
     for folder in (args.output, *(path.parent for path in report)):
-        try:
+        with os_errors(f"write to folder {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise UserError(f"cannot write to folder {folder}: {error.strerror}") from error
+            tempfile.TemporaryFile(dir=folder).close()
     for path in report:
         check_report(path)
 
@@ -224,11 +219,8 @@ def check_report(path: Path) -> None:
         raise UserError(f"--json {path} has the name of a photograph; give one that ends in .json")
     if is_stream(path) or not replaceable(path).exists():
         return
-    try:
-        with path.open("rb") as file:
-            start = file.read(1)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    with os_errors(f"read {path}"), path.open("rb") as file:
+        start = file.read(1)
     if start not in (b"", b"{"):
         raise UserError(f"--json {path} is there and no report, refused; give another name")
 

@@ -196,8 +196,8 @@ def _note_differences(scene: _Scene, frame: Small, place: _Place) -> None:
     """Record how a frame and the last ones of its scene differ."""
     for before, there in scene.last:
         between = place.matrix @ np.linalg.inv(there.matrix)
-        strange = compare(before, frame, between).strange
-        bend = find_gain(before, frame, between)[1]
+        _, strange = compare(before, frame, between)
+        _, bend = find_gain(before, frame, between)
         for one in (place, there):
             one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
 

@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -110,13 +110,6 @@ class TorchBackend:
         return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-class Part(NamedTuple):
-    """A part of the ONNX graph, by the names of its inputs and its output."""
-
-    inputs: list[str]
-    output: str
-
-
 class OnnxBackend:
     """ONNX Runtime on the CPU, with a file that :mod:`models.export` wrote.
 
@@ -132,11 +125,11 @@ class OnnxBackend:
     """
 
     device, memory, features = "cpu", 160_000_000, 140
-    PARTS = {
-        "guidance": Part(["photographs"], "guidance"),
-        "coefficients": Part(["photographs", "guidance"], "coefficients"),
-        "initial": Part(["photographs", "guidance"], "initial"),
-        "fused": Part(["photographs", "guidance", "coefficients"], "fused"),
+    PARTS = {  # outputs of the graph, and the inputs that each is computed from
+        "guidance": ["photographs"],
+        "coefficients": ["photographs", "guidance"],
+        "initial": ["photographs", "guidance"],
+        "fused": ["photographs", "guidance", "coefficients"],
     }
 
     def __init__(self, path: str | Path, threads: int | None = None):

@@ -1,22 +1,82 @@
-"""Fuse many pairs or stacks: failures are isolated, finished stacks are skipped."""
+"""Fuse many pairs or stacks: failures are isolated, finished stacks are skipped, and the processes
+that torchrun starts, on one machine or several, share the work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from fusion import records
 from fusion.backends import Backend
 from fusion.fuse import Progress
-from fusion.fuse_files import fuse_stack, outline
-from fusion.options import Options
+from fusion.fuse_files import fuse_stack, plan
+from fusion.outputs import Options
 from fusion.pairs import Problem
-from fusion.ranks import Ranks
-from fusion.report import summarize
+from fusion.report import describe_origin, load_finished, summarize
 from fusion.stack_files import Source
 from utils.errors import UserError
+
+if TYPE_CHECKING:  # it is imported only where there are several processes
+    import torch.distributed as dist
+
+PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
+
+
+class Ranks:
+    """Process number ``rank`` of the ``count`` that share the work; a context manager. There is one
+    process without torchrun."""
+
+    def __init__(self) -> None:
+        self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", 1))
+        self._store: dist.Store | None = None
+        if self.count > 1:
+            import torch.distributed as dist
+
+            self._dist = dist
+            store, self.rank, self.count = next(iter(dist.rendezvous("env://")))
+            self._store = dist.PrefixStore("work", store)
+            group = dist.PrefixStore("group", store)
+            dist.init_process_group(
+                "gloo", store=group, rank=self.rank, world_size=self.count, timeout=PATIENCE
+            )
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def take(self, count: int) -> Iterator[int]:
+        """Numbers below ``count``, each to one process: a free process takes the next."""
+        if self._store is None:
+            yield from range(count)
+            return
+        while (number := self._store.add("taken", 1) - 1) < count:
+            yield number
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, for each process; waits for the slowest.
+
+        Raises:
+            UserError: a process was lost.
+        """
+        if self._store is None:
+            return [value]
+        values: list[Any] = [None] * self.count
+        try:
+            self._dist.all_gather_object(values, value)
+        except RuntimeError as error:
+            raise UserError(
+                "a process was lost; run the same command again with --resume for what it left"
+            ) from error
+        return values
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Wait for the others: torchrun ends all processes as soon as one fails."""
+        if self._store is not None and kind is None:
+            self.gather(None)
+            self._dist.destroy_process_group()
 
 
 def fuse_batch(
@@ -50,13 +110,11 @@ def fuse_batch(
             bar.update(number - bar.n)  # other processes took the numbers between
             source = sources[number]
             try:
-                origin = None if source.pair else records.describe_origin(source, options, weights)
-                report = records.load_finished(output, source.name, origin) if resume else None
+                origin = None if source.pair else describe_origin(source, options, weights)
+                report = load_finished(output, source.name, origin) if resume else None
                 if report is None:
-                    bar_of_frames = frames_bar(quiet)
-                    report = fuse_stack(
-                        backend, source, output, options, bar_of_frames, origin=origin
-                    )
+                    frames = frames_bar(quiet)
+                    report = fuse_stack(backend, source, output, options, frames, origin=origin)
                     say(f"{output}/{summarize(report)}")
                 else:
                     say(f"{source.name} was finished before, passed over")
@@ -91,9 +149,18 @@ def outline_batch(
     problems = []
     for source in sources:
         try:
-            say(outline(backend, source, output, options, frames_bar()))
+            stack, result, memory = plan(backend, source, output, options, frames_bar())
         except UserError as error:
             problems.append(Problem((source.origin,), str(error)))
+            continue
+        height, width = stack.size
+        lines = [
+            f"{source.origin}: {len(stack.frames)} frames of {width}×{height} pixels, "
+            f"{stack.dtype}, give {result}; {memory / 1e9:.2f} GB of memory will do",
+            *(f"  {number} {frame}" for number, frame in enumerate(stack.frames)),
+            *(f"  left out: {problem.error}" for problem in stack.problems),
+        ]
+        say("\n".join(lines))
     return problems
 
 

@@ -9,18 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion import records
 from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
-from fusion.frames import BrokenFrame, Frames, widen
-from fusion.fuse import SMALLEST, Fusion, Progress, Step, fuse
-from fusion.options import Options
+from fusion.fuse import Fusion, Progress, Step, fuse
 from fusion.order import sort_by_focus
-from fusion.outputs import Outputs, check_free, result_path, writing_memory
+from fusion.outputs import Options, Outputs, check_free, result_path, writing_memory
 from fusion.pairs import Problem
-from fusion.report import describe
-from fusion.stack_files import Source, Stack, look_into
+from fusion.report import check_results, describe, save_record
+from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
 from utils.atomic import atomic_files
 from utils.errors import UserError
 from utils.images import Photo, white
@@ -31,10 +28,10 @@ def plan(
 ) -> tuple[Stack, Path, int]:
     """Check and order a stack: its frames, the file of the result, the bytes of memory needed.
     Raises :class:`UserError` if it cannot be fused as requested; nothing is written."""
-    stack = look_into(source, options.order, SMALLEST, options.strict or source.pair)
+    stack = look_into(source, options.order, options.strict or source.pair)
     result = result_path(output, source.name, options.format, stack.dtype)
     check_free(result, options, source.files)
-    records.check_results(output, source.name, source.pair)
+    check_results(output, source.name, source.pair)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
@@ -54,22 +51,6 @@ def plan(
     return stack, result, needed
 
 
-def outline(
-    backend: Backend, source: Source, output: Path, options: Options, progress: Progress
-) -> str:
-    """Describe what :func:`fuse_stack` would do; errors as :func:`plan`."""
-    stack, result, memory = plan(backend, source, output, options, progress)
-    height, width = stack.size
-    return "\n".join(
-        [
-            f"{source.origin}: {len(stack.frames)} frames of {width}×{height} pixels, "
-            f"{stack.dtype}, give {result}; {memory / 1e9:.2f} GB of memory will do",
-            *(f"  {number} {frame}" for number, frame in enumerate(stack.frames)),
-            *(f"  left out: {problem.error}" for problem in stack.problems),
-        ]
-    )
-
-
 def fuse_stack(
     backend: Backend,
     source: Source,
@@ -83,7 +64,7 @@ def fuse_stack(
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
     ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`. With an ``origin`` the
-    results have a record, see :mod:`fusion.records`.
+    results have a record, see :mod:`fusion.report`.
 
     Raises:
         UserError: the stack cannot be fused, or the results cannot be written.
@@ -101,7 +82,7 @@ def fuse_stack(
                 seconds = time.perf_counter() - started
                 report = describe(source, stack, fusion, files, seconds)
                 if origin:  # written last, so moved last: no result is ever without its record
-                    records.save(folder, report, origin)
+                    save_record(folder, report, origin)
             return report
         except BrokenFrame as error:
             stack = _without(stack, error, source, options)

@@ -61,13 +61,6 @@ class Level(NamedTuple):
     slope: np.ndarray  # (h, w, 2) float32, d even / d(x, y)
 
 
-class Match(NamedTuple):
-    """How well two frames match."""
-
-    correlation: float  # over all that both show
-    strange: float  # share of the pixels with detail where they show different things
-
-
 @dataclass(frozen=True)
 class Small:
     """A reduced frame, to compare others with."""
@@ -123,7 +116,7 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
     matrix = _rescale(matrix, zoom)
     corners = corners_of(one.size)
     reach = np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() / max(one.size)
-    correlation = compare(one, two, matrix).correlation
+    correlation, _ = compare(one, two, matrix)
     if not correlation >= CORRELATION:
         return None, f"it does not match its neighbours (correlation {correlation:.2f})"
     if reach > LARGEST_SHIFT or abs(np.linalg.det(matrix[:2, :2]) ** 0.5 - 1) > LARGEST_SCALE:
@@ -131,8 +124,9 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
     return matrix, None
 
 
-def compare(one: Small, two: Small, matrix: np.ndarray) -> Match:
-    """How well frames match if ``matrix`` maps pixels of the first to the second."""
+def compare(one: Small, two: Small, matrix: np.ndarray) -> tuple[float, float]:
+    """How well frames match if ``matrix`` maps pixels of the first to the second: the correlation
+    over all that both show, and the share of the detail that differs."""
     first, second = (small.levels[small.judged] for small in (one, two))
     zoom = one.levels[0].even.shape[1] / one.size[1]
     even, usable = _warp_level(second, _rescale_level(_rescale(matrix, zoom), -one.judged))
@@ -142,7 +136,7 @@ def compare(one: Small, two: Small, matrix: np.ndarray) -> Match:
     near, power = _correlation(first.even, even)
     detailed = (usable > 0.5) & (power > 0.1)
     strange = float((near[detailed] < STRANGE).mean()) if detailed.any() else 0.0
-    return Match(correlation, strange)
+    return correlation, strange
 
 
 def find_gain(one: Small, two: Small, matrix: np.ndarray) -> tuple[np.ndarray, float]:

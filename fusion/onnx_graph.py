@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -20,10 +19,7 @@ from google.protobuf.message import DecodeError
 from onnx import NodeProto, helper, numpy_helper
 from onnx.utils import Extractor
 
-from utils.errors import UserError
-
-if TYPE_CHECKING:
-    from fusion.backends import Part
+from utils.errors import UserError, os_errors
 
 # Nodes that keep the size of features, or change it by 2.
 SMOOTH = (
@@ -33,20 +29,20 @@ SMOOTH = (
 SETS = "photographs"  # name that models.export gives the axis of all photographs
 
 
-def cut(path: str | Path, parts: Mapping[str, Part]) -> dict[str, bytes]:
-    """Cut parts out of an ONNX file, each serialised; parts that it does not have are left out.
-    Raises :class:`UserError` if the file is missing, broken or not of :mod:`models.export`."""
+def cut(path: str | Path, parts: Mapping[str, list[str]]) -> dict[str, bytes]:
+    """Cut parts out of an ONNX file, each serialised, by output and inputs; parts that it does not
+    have are left out. Raises :class:`UserError` if the file is missing, broken or not of
+    :mod:`models.export`."""
     try:
-        model = onnx.load(path)
+        with os_errors(f"read weights {path}"):
+            model = onnx.load(path)
         outputs = {output.name for output in model.graph.output}
         extractor = Extractor(model)
         graphs = {
-            name: extractor.extract_model(part.inputs, [part.output]).SerializeToString()
-            for name, part in parts.items()
-            if outputs >= {part.output, *part.inputs[1:]}
+            name: extractor.extract_model(inputs, [name]).SerializeToString()
+            for name, inputs in parts.items()
+            if outputs >= {name, *inputs[1:]}
         }
-    except OSError as error:
-        raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
     except (DecodeError, ValueError) as error:
         raise not_ours(path) from error
     if "initial" not in graphs:

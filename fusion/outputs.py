@@ -14,12 +14,11 @@ from PIL import Image
 
 from fusion.backends import LARGEST
 from fusion.fuse import Fusion, Step
-from fusion.options import Options
 from fusion.pairs import is_same
 from fusion.scaling import shrink
 from fusion.stack_files import Stack
 from utils.atomic import replaceable
-from utils.errors import UserError
+from utils.errors import UserError, os_errors
 from utils.images import Photo, check_writable, white, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
@@ -28,6 +27,23 @@ PREVIEWED = 24  # frames at most: a preview of any stack stays small
 FRAME_TIME, RESULT_TIME = 150, 2000  # ms
 STEP = re.compile(r"\d+-(Aligned|Guidance|Boundary)\.\w+")  # a file of --save-steps
 MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of one run; ``align`` to ``memory`` as in :func:`fusion.fuse.fuse`."""
+
+    order: str = "name"  # of the frames: "name", "time" or "focus"
+    align: bool = True
+    motion: str = "similarity"
+    exposure: bool = True
+    crop: bool = True
+    memory: int | None = None
+    strict: bool = False  # fail on a frame that cannot be used, instead of leaving it out
+    format: str | None = None  # of :data:`FORMATS`; by default a lossless one
+    maps: bool = False  # write index and confidence of each pixel
+    steps: bool = False  # write each aligned frame with its guidance and boundary map
+    preview: bool = False  # write an animation of the aligned frames and the result
 
 
 def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
@@ -59,10 +75,8 @@ def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
     steps = Path(f"{start}-Steps")
     if not options.steps or not os.path.lexists(steps):
         return
-    try:
+    with os_errors(f"write {steps}"):
         foreign = [name for name in sorted(os.listdir(steps)) if not STEP.fullmatch(name)]
-    except OSError as error:
-        raise UserError(f"cannot write {steps}: {error.strerror}") from error
     if foreign or steps.is_symlink():
         what = f"holds {foreign[0]}, which no earlier run wrote" if foreign else "is a link"
         raise UserError(f"{steps} {what}; rename it, or give another --output")
@@ -86,7 +100,9 @@ class Outputs:
             write_photo(aligned, Photo(step.aligned, self.stack.grey))
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
-        if self.options.preview and step.frame in self._previewed():
+        count = len(self.stack.frames)  # those of the preview are evenly spaced from first to last
+        previewed = np.linspace(0, count - 1, min(count, PREVIEWED)).round()
+        if self.options.preview and step.frame in previewed:
             self._shown.append(make_thumbnail(step.aligned))
 
     def write(self, fusion: Fusion, photo: Photo) -> dict[str, str]:
@@ -113,11 +129,6 @@ class Outputs:
         if self.options.steps:
             files["steps"] = self._name("Steps")
         return files
-
-    def _previewed(self) -> np.ndarray:
-        """Frames of the preview, evenly spaced from the first to the last."""
-        count = len(self.stack.frames)
-        return np.linspace(0, count - 1, min(count, PREVIEWED)).round()
 
     def _name(self, kind: str) -> str:
         return f"{self.result.rpartition('Fusion.')[0]}{kind}"

@@ -1,4 +1,4 @@
-"""Which files make a focus stack, and in which order."""
+"""Which files make a focus stack, in which order, and how its frames are read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from fusion.fuse import SMALLEST
 from fusion.pairs import Problem, is_same, list_folder
 from utils.errors import UserError
-from utils.images import EXTENSIONS, Probe, probe
+from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo
 
 ORDERS = ("name", "time", "focus")
 MULTI_PAGE = (".tif", ".tiff")
@@ -140,21 +142,18 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     return list(stacks.values()), problems
 
 
-def look_into(
-    source: Source, order: str = "name", smallest: int = 1, strict: bool = False
-) -> Stack:
+def look_into(source: Source, order: str = "name", strict: bool = False) -> Stack:
     """Read the headers of a stack's files and sort its frames.
 
     Args:
         order: "name" (natural: 2 before 10; the pages of a TIFF as stored) or "time" (EXIF; equal
             times by name).
-        smallest: least side of a frame in pixels.
         strict: raise for a file that cannot be read, instead of leaving it out.
 
     Raises:
-        UserError: fewer than two frames can be read, they differ in size, floating-point frames
-            are mixed with others, a folder has a frame in two types, or a frame has no time to
-            sort by.
+        UserError: fewer than two frames can be read, they differ in size or are smaller than 16×16,
+            floating-point frames are mixed with others, a folder has a frame in two types, or a
+            frame has no time to sort by.
     """
     if source.origin.is_dir():
         _check_types(source)
@@ -177,7 +176,7 @@ def look_into(
             f"{source.origin}: {len(frames)} frame{'s' * (not frames)} can be read, a stack has at "
             f"least 2{reasons}"
         )
-    _check_alike(frames, smallest)
+    _check_alike(frames)
     if order == "time":
         for frame in frames:
             if frame.probe.taken is None:
@@ -188,11 +187,79 @@ def look_into(
     return Stack(frames, problems)
 
 
-def _check_alike(frames: Sequence[Frame], smallest: int) -> None:
+class BrokenFrame(UserError):
+    """A frame that cannot be decoded."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.number = number
+
+
+class Frames(Sequence[np.ndarray]):
+    """The frames of a stack for :func:`fusion.fuse.fuse`; a context manager.
+
+    Each access starts reading the next frame in a thread. No other frame is kept.
+
+    Attributes:
+        metadata: of the first frame, None until it is read.
+        transparent: whether any frame read so far has an alpha plane.
+    """
+
+    def __init__(self, stack: Stack):
+        self.stack = stack
+        self.metadata: Metadata | None = None
+        self.transparent = False
+        self._reader = ThreadPoolExecutor(1, "reader")
+        self._ahead: dict[int, Future[Photo]] = {}
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._reader.shutdown(cancel_futures=True)
+
+    def __len__(self) -> int:
+        return len(self.stack.frames)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """A frame, (H, W, 3) uint8, uint16 or float32; raises BrokenFrame if it is not decoded."""
+        return widen(self.photo(number).rgb, self.stack.dtype)
+
+    def photo(self, number: int) -> Photo:
+        """A frame as its file has it; raises :class:`BrokenFrame` likewise."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        reading = self._ahead.pop(number, None) or self._read(number)
+        try:
+            photo = reading.result()
+        except UserError as error:
+            raise BrokenFrame(number, str(error)) from error
+        following = number + 1
+        self._ahead = {i: future for i, future in self._ahead.items() if i == following}
+        if following < len(self) and not self._ahead:
+            self._ahead[following] = self._read(following)
+        self.transparent |= photo.alpha is not None
+        if number == 0:
+            self.metadata = photo.metadata
+        return photo
+
+    def _read(self, number: int) -> Future[Photo]:
+        frame = self.stack.frames[number]
+        return self._reader.submit(read_photo, frame.path, frame.page)
+
+
+def widen(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """An 8-bit image as a 16-bit one of the same brightness; other images are unchanged."""
+    if image.dtype == np.uint8 and dtype == np.uint16:
+        return image.astype(np.uint16) * np.uint16(257)
+    return image
+
+
+def _check_alike(frames: Sequence[Frame]) -> None:
     first = frames[0]
     size = f"{first.probe.width}×{first.probe.height}"
-    if min(first.probe.width, first.probe.height) < smallest:
-        raise UserError(f"{first} has {size} pixels, {smallest}×{smallest} is the least")
+    if min(first.probe.width, first.probe.height) < SMALLEST:
+        raise UserError(f"{first} has {size} pixels, {SMALLEST}×{SMALLEST} is the least")
     for frame in frames:
         if (frame.probe.width, frame.probe.height) != (first.probe.width, first.probe.height):
             raise UserError(

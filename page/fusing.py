@@ -12,8 +12,7 @@ import numpy as np
 from fusion.backends import Backend
 from fusion.fuse import Progress, Step
 from fusion.fuse_files import fuse_stack
-from fusion.options import Options
-from fusion.outputs import colorize, make_thumbnail
+from fusion.outputs import Options, colorize, make_thumbnail
 from fusion.stack_files import find_stack
 from utils.atomic import atomic_path
 from utils.images import read_photo

@@ -83,7 +83,7 @@ def test_unrolled_graphs_compute_the_same(exported, name, count):
     for part, graph in cut(exported[name][2], OnnxBackend.PARTS).items():
         if part not in ("guidance", "coefficients"):
             continue
-        feed = {key: given[key] for key in OnnxBackend.PARTS[part].inputs}
+        feed = {key: given[key] for key in OnnxBackend.PARTS[part]}
         expected = onnxruntime.InferenceSession(graph).run(None, feed)[0]
         each = {f"{key}.{i}": x[i : i + 1] for key, x in feed.items() for i in range(count)}
         found = onnxruntime.InferenceSession(unroll(graph, count)).run(None, each)[0]
@@ -157,7 +157,7 @@ def test_each_part_holds_its_own_weights_only(exported):
     """Cut apart, the graphs together take no more than the whole."""
     _, _, path = exported["set"]
     extractor = onnx.utils.Extractor(onnx.load(path))
-    parts = [extractor.extract_model(i, [o]).ByteSize() for i, o in OnnxBackend.PARTS.values()]
+    parts = [extractor.extract_model(i, [o]).ByteSize() for o, i in OnnxBackend.PARTS.items()]
     assert sum(parts) < 1.1 * path.stat().st_size
 
 

@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fusion.frames import BrokenFrame, Frames, widen
 from fusion.order import sort_by_focus
-from fusion.stack_files import find_stack, find_stacks, look_into
+from fusion.stack_files import (
+    BrokenFrame,
+    Frames,
+    find_stack,
+    find_stacks,
+    look_into,
+    widen,
+)
 from utils.errors import UserError
 
 FRAMES = focus_stack()

@@ -14,19 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, os_errors
 from utils.paths import is_stream
 
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)  # of atomic_path
-
-
-@contextlib.contextmanager
-def _writing(what: str | Path) -> Iterator[None]:
-    """Turn an OSError into a UserError that says what cannot be written and why."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {what}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -41,7 +32,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             a disk.
     """
     path = Path(path)
-    with _writing(path):
+    with os_errors(f"write {path}"):
         if is_stream(path):
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, path.name)
@@ -78,7 +69,7 @@ def write_json(path: str | Path, value: dict) -> None:
 
 def append(path: Path, line: str) -> None:
     """Add a line to a text file; raises :class:`UserError` if it cannot be written."""
-    with _writing(path), path.open("a", encoding="utf-8") as file:
+    with os_errors(f"write {path}"), path.open("a", encoding="utf-8") as file:
         print(line, file=file)
 
 
@@ -96,7 +87,7 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
     folder = Path(folder)
     temporary = partial(folder, name)
     try:
-        with _writing(f"to folder {folder}"):
+        with os_errors(f"write to folder {folder}"):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
@@ -122,12 +113,10 @@ def partial(folder: Path, name: str) -> Path:
 def replaceable(path: Path) -> Path:
     """The path to write for ``path``, with links followed; raises :class:`UserError` if it is
     neither a regular file nor a stream, or is inaccessible."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:  # or a link to a file that is not there yet
-        mode = stat.S_IFREG
-    except OSError as error:  # links in a circle, a file where a folder should be
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    mode = stat.S_IFREG
+    with os_errors(f"write {path}"):  # links in a circle, a file where a folder should be
+        with contextlib.suppress(FileNotFoundError):  # or a link to a file that is not there yet
+            mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
     if not stat.S_ISREG(mode) and not is_stream(path):

@@ -29,6 +29,15 @@ def nearest(name: object, known: Iterable[object]) -> str:
     return difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0)[0]
 
 
+@contextlib.contextmanager
+def os_errors(cannot: str) -> Iterator[None]:
+    """Turn an OSError into a :class:`UserError`: "cannot read x: no such file"."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot {cannot}: {error.strerror or error}") from error
+
+
 def option_parser(description: str) -> argparse.ArgumentParser:
     """A parser of a script's options; its help shows the description verbatim."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)

@@ -10,6 +10,7 @@ import importlib
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from utils.atomic import atomic_path
 from utils.errors import UserError
 from utils.formats.exif import BROKEN
-from utils.formats.photo import LARGEST, Metadata, Photo, Probe, white
+from utils.formats.photo import LARGEST, Metadata, Opened, Photo, Probe, make_photo, white
 from utils.paths import check_regular
 
 __all__ = ["EXTENSIONS", "Metadata", "Photo", "Probe", "check_extension", "check_writable"]
@@ -34,14 +35,14 @@ RAW = tuple(
 EXTENSIONS = (*PLAIN, *HEIF, *RAW)
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# By extension: module and function that write it, depths that it holds, transparency.
+# By extension: module that writes it, depths that it holds, transparency.
 WRITERS = {
-    ".png": ("png", "write", ("uint8", "uint16"), True),
-    ".tif": ("tiff", "write", ("uint8", "uint16", "float32"), True),
-    ".tiff": ("tiff", "write", ("uint8", "uint16", "float32"), True),
-    ".jpg": ("pillow", "write_jpeg", ("uint8",), False),
-    ".jpeg": ("pillow", "write_jpeg", ("uint8",), False),
-    ".webp": ("pillow", "write_webp", ("uint8",), True),
+    ".png": ("png", ("uint8", "uint16"), True),
+    ".tif": ("tiff", ("uint8", "uint16", "float32"), True),
+    ".tiff": ("tiff", ("uint8", "uint16", "float32"), True),
+    ".jpg": ("pillow", ("uint8",), False),
+    ".jpeg": ("pillow", ("uint8",), False),
+    ".webp": ("pillow", ("uint8",), True),
 }
 DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "floating-point"}
 
@@ -66,16 +67,14 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
             integers beyond 16 bits; NaN or values outside [0, 1]; more than 179 megapixels; no such
             page; or the library that decodes it is not installed.
     """
-    path = Path(path)
-    with _explained(path):
-        return _format(path).read(path, page)
+    with _opened(Path(path), page) as file:
+        return make_photo(file.decode(), file.metadata)
 
 
 def probe(path: str | Path) -> Probe:
     """Read the header of an image file; errors as :func:`read_photo`, as far as it shows them."""
-    path = Path(path)
-    with _explained(path):
-        return _format(path).probe(path)
+    with _opened(Path(path)) as file:
+        return file.head
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
@@ -99,14 +98,13 @@ def write_photo(path: str | Path, photo: Photo) -> None:
         samples = cv2.cvtColor(np.ascontiguousarray(samples), cv2.COLOR_RGB2GRAY)
     if photo.alpha is not None:
         samples = np.dstack([samples, photo.alpha])
-    icc, space = photo.metadata.icc, b"GRAY" if grey else b"RGB "
-    fits = icc is not None and icc[16:20] == space  # ICC.1, 7.2: the profile's colour space
-    metadata = Metadata(icc if fits else None, photo.metadata.exif, photo.metadata.dpi)
-    module, function, *_ = WRITERS[path.suffix.lower()]
+    metadata = photo.metadata
+    if (metadata.icc or b"")[16:20] != (b"GRAY" if grey else b"RGB "):  # ICC.1, 7.2: colour space
+        metadata = replace(metadata, icc=None)
     with atomic_path(path) as temporary:
-        write = getattr(_load(path, module), function)
+        writer = _load(path, WRITERS[path.suffix.lower()][0])
         try:
-            write(temporary, samples, metadata)
+            writer.write(temporary, samples, metadata)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"cannot write {path}: {error}") from error
 
@@ -143,9 +141,9 @@ def check_writable(path: Path, dtype: np.dtype | type = np.uint8, alpha: bool = 
         raise UserError(
             f"{path}: files of type {suffix or '(none)'} are not written, use {' '.join(WRITERS)}"
         )
-    _, _, depths, transparent = WRITERS[suffix]
+    _, depths, transparent = WRITERS[suffix]
     if name not in depths:
-        able = " or ".join(s for s, (_, _, held, _) in WRITERS.items() if name in held)
+        able = " or ".join(s for s, (_, held, _) in WRITERS.items() if name in held)
         raise UserError(
             f"{path}: a {suffix} file holds no {DEPTHS.get(name, name)} image; write {able}"
         )
@@ -174,27 +172,24 @@ def _load(path: str | Path, module: str) -> ModuleType:
     try:
         return importlib.import_module(f"utils.formats.{module}")
     except ModuleNotFoundError as error:
-        raise _not_installed(path, error) from error
-
-
-def _not_installed(path: str | Path, error: ModuleNotFoundError) -> UserError:
-    package = {"pillow_heif": "pillow-heif"}.get(error.name, error.name)
-    return UserError(f"{path} needs a package that is not installed: pip install {package}")
+        package = {"pillow_heif": "pillow-heif"}.get(error.name, error.name)
+        raise UserError(
+            f"{path} needs a package that is not installed: pip install {package}"
+        ) from error
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the exceptions of decoders on bad files into a :class:`UserError`."""
+def _opened(path: Path, page: int = 0) -> Iterator[Opened]:
+    """Open an image file; exceptions of decoders on bad files become a :class:`UserError`."""
     try:
         with warnings.catch_warnings():
             # Of broken tags, and of 89 megapixels and more, which cameras reach; Pillow refuses
             # twice as many.
             warnings.simplefilter("ignore")
-            yield
+            with _format(path).opened(path, page) as file:
+                yield file
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} has more than {LARGEST / 1e6:.0f} megapixels, refused") from error
-    except ModuleNotFoundError as error:
-        raise _not_installed(path, error) from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is no image that can be read, or its head is broken") from error
     except (*BROKEN, RuntimeError, AssertionError, zlib.error) as error:

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pillow_heif
 
 from utils.formats import photo
-from utils.formats.exif import Tags, load_bytes, read_tags
-from utils.formats.photo import Metadata, Photo, Probe
+from utils.formats.exif import load_bytes, read_tags
+from utils.formats.photo import Metadata, Opened, Probe
 
 
-def read(path: Path, page: int) -> Photo:
+@contextlib.contextmanager
+def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
-    image = _open(path)
-    samples = np.asarray(image)  # libheif turns it upright itself
-    if samples.dtype == np.uint16:
-        samples = photo.full_range(samples, 2 ** image.info["bit_depth"] - 1)
-    if image.premultiplied_alpha:
-        samples = photo.unmultiply(samples)
-    tags = _tags(image)
-    return photo.make_photo(samples, Metadata(image.info.get("icc_profile"), tags.kept, tags.dpi))
-
-
-def probe(path: Path) -> Probe:
-    image = _open(path)
-    dtype = np.dtype(np.uint8 if image.info["bit_depth"] == 8 else np.uint16)
-    return Probe(*image.size, dtype, image.mode[0] in "IL", taken=_tags(image).taken)
-
-
-def _open(path: Path) -> pillow_heif.HeifFile:
     image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     photo.check_size(path, *image.size)
-    return image
+    tags = read_tags(lambda: load_bytes(image.info.get("exif")))
+    bits = image.info["bit_depth"]
 
+    def decode() -> np.ndarray:
+        samples = np.asarray(image)  # libheif turns it upright itself
+        if samples.dtype == np.uint16:
+            samples = photo.full_range(samples, 2**bits - 1)
+        return photo.unmultiply(samples) if image.premultiplied_alpha else samples
 
-def _tags(image: pillow_heif.HeifFile) -> Tags:
-    return read_tags(lambda: load_bytes(image.info.get("exif")))
+    dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
+    yield Opened(
+        Probe(*image.size, dtype, image.mode[0] in "IL", taken=tags.taken),
+        Metadata(image.info.get("icc_profile"), tags.kept, tags.dpi),
+        decode,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -45,6 +47,14 @@ class Probe:
     grey: bool
     pages: int = 1  # photographs in the file; more than one in a multi-page TIFF
     taken: datetime | None = None  # time of exposure by the camera's clock
+
+
+class Opened(NamedTuple):
+    """An open image file, as the ``opened`` of each format yields it."""
+
+    head: Probe
+    metadata: Metadata
+    decode: Callable[[], np.ndarray]  # (H, W) or (H, W, C) samples, upright
 
 
 def white(dtype: np.dtype) -> float:

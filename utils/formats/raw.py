@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import IFDRational
 from utils.errors import UserError
 from utils.formats import photo
 from utils.formats.exif import Tags, load_directory, read_tags
-from utils.formats.photo import Metadata, Photo, Probe
+from utils.formats.photo import Metadata, Opened, Probe
 
 # 16-bit sRGB with the camera's white balance. LibRaw's other defaults depend on the content: they
 # brighten until 1 % of the pixels are white, and take the brightest pixel for the white level.
@@ -30,27 +30,20 @@ DEVELOP = {
 ENDIAN = {b"II": "<", b"MM": ">"}
 
 
-def read(path: Path, page: int) -> Photo:
-    photo.check_page(path, page)
-    with _open(path) as raw:
-        samples = raw.postprocess(**DEVELOP)  # upright
-        tags = _tags(path, raw)
-    return photo.make_photo(samples, Metadata(None, tags.kept, tags.dpi))
-
-
-def probe(path: Path) -> Probe:
-    with _open(path) as raw:
-        flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
-        size = photo.upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
-        return Probe(*size, np.dtype(np.uint16), raw.num_colors == 1, taken=_tags(path, raw).taken)
-
-
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[rawpy.RawPy]:
+def opened(path: Path, page: int) -> Iterator[Opened]:
+    photo.check_page(path, page)
     try:
         with rawpy.imread(str(path)) as raw:
             photo.check_size(path, raw.sizes.width, raw.sizes.height)
-            yield raw
+            tags = _tags(path, raw)
+            flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
+            size = photo.upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
+            yield Opened(
+                Probe(*size, np.dtype(np.uint16), raw.num_colors == 1, taken=tags.taken),
+                Metadata(None, tags.kept, tags.dpi),
+                lambda: raw.postprocess(**DEVELOP),  # upright
+            )
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         message = error.args[0].decode() if isinstance(error.args[0], bytes) else error
         raise UserError(f"{path} is no RAW file that can be read, or broken ({message})") from error

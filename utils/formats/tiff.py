@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
@@ -18,8 +18,8 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from utils.errors import UserError
 from utils.formats import photo
-from utils.formats.exif import KEPT, Tags, for_result, load_directory, read_tags
-from utils.formats.photo import Metadata, Photo, Probe
+from utils.formats.exif import KEPT, for_result, load_directory, read_tags
+from utils.formats.photo import Metadata, Opened, Probe
 from utils.formats.segments import check_segments
 
 GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
@@ -35,28 +35,21 @@ LONG = 4  # TIFF's type of unsigned 32-bit numbers
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of non-standard tags
 
 
-class _Opened(NamedTuple):
-    file: TiffFile
-    pages: list[TiffPage]
-    page: TiffPage
-    dtype: np.dtype
-    tags: Tags
-
-
-def read(path: Path, page: int) -> Photo:
-    with _open(path, page) as opened:
-        samples = _decode(path, opened.page, opened.dtype)
-        tags = opened.tags
-        metadata = Metadata(opened.page.iccprofile, tags.kept, tags.dpi)
-    return photo.make_photo(photo.turn_upright(samples, tags.orientation), metadata)
-
-
-def probe(path: Path) -> Probe:
-    with _open(path, 0) as opened:
-        page, tags = opened.page, opened.tags
+@contextlib.contextmanager
+def opened(path: Path, number: int) -> Iterator[Opened]:
+    with TiffFile(path) as file:
+        pages = _photographs(path, file)
+        photo.check_page(path, number, len(pages))
+        page = pages[number]
+        photo.check_size(path, page.imagewidth, page.imagelength)
+        dtype = _check(path, page)
+        tags = read_tags(lambda: _exif(file, page))
         size = photo.upright_size(page.imagewidth, page.imagelength, tags.orientation)
-        grey = page.photometric in GREY
-        return Probe(*size, opened.dtype, grey, len(opened.pages), tags.taken)
+        yield Opened(
+            Probe(*size, dtype, page.photometric in GREY, len(pages), tags.taken),
+            Metadata(page.iccprofile, tags.kept, tags.dpi),
+            lambda: photo.turn_upright(_decode(path, page, dtype), tags.orientation),
+        )
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
@@ -119,17 +112,6 @@ def _end(file: BinaryIO) -> int:
     if file.seek(0, os.SEEK_END) % 2:
         file.write(b"\0")
     return file.tell()
-
-
-@contextlib.contextmanager
-def _open(path: Path, page: int) -> Iterator[_Opened]:
-    with TiffFile(path) as file:
-        pages = _photographs(path, file)
-        photo.check_page(path, page, len(pages))
-        chosen = pages[page]
-        photo.check_size(path, chosen.imagewidth, chosen.imagelength)
-        dtype = _check(path, chosen)
-        yield _Opened(file, pages, chosen, dtype, read_tags(lambda: _exif(file, chosen)))
 
 
 def _photographs(path: Path, file: TiffFile) -> list[TiffPage]:
