@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-import socket
 import sys
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -55,13 +54,11 @@ class Guard:
     size of whole requests (Gradio limits each file), and times out those that stall.
 
     Args:
-        names: host names of this server besides :func:`own_names` and its addresses. Others are
-            refused, against DNS rebinding: another site's name pointed at this server.
+        names: host names of this server, in lower case. Others are refused, against DNS rebinding:
+            another site's name pointed at this server.
     """
 
-    def __init__(
-        self, app: ASGIApp, limits: Limits, sessions: Sessions, names: Collection[str] = ()
-    ):
+    def __init__(self, app: ASGIApp, limits: Limits, sessions: Sessions, names: Collection[str]):
         self.app, self.limits, self.sessions, self.names = app, limits, sessions, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,14 +123,8 @@ class Guard:
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return name in own_names() or name in self.names
+            return name in self.names
         return True
-
-
-def own_names() -> set[str]:
-    """Host names of this machine, in lower case."""
-    name = socket.gethostname().lower()
-    return {"localhost", name, f"{name}.local"}
 
 
 def _is_upload(request: Request) -> bool:

@@ -64,9 +64,9 @@ def serve(
         # Copied, since visitors see their path, which is not to show where this is installed.
         shutil.copytree(SAMPLES, samples, dirs_exist_ok=True)
         page = build(Actions(backend, limits, sessions), limits, Path(samples).resolve())
-        guard = Middleware(
-            Guard, limits=limits, sessions=sessions, names={name.lower() for name in (host, *names)}
-        )
+        own = socket.gethostname()
+        accepted = {name.lower() for name in ("localhost", own, f"{own}.local", host, *names)}
+        guard = Middleware(Guard, limits=limits, sessions=sessions, names=accepted)
         page.queue(max_size=limits.waiting)
         page.launch(
             server_name=host,
