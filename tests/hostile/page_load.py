@@ -1,6 +1,6 @@
 """Load the page: many visitors at once, again and again; watch its answers and its memory.
 
-    python -m benchmarks.page_load
+    python -m tests.hostile.page_load
 
 Starts ``app.py`` on a free port and speaks to it as a browser does. Each visitor uploads a pair of
 photographs never seen before, fuses it, downloads the result and leaves. Exit code 1 if the page
@@ -31,7 +31,7 @@ import numpy as np
 
 from utils.errors import UserError, cli, option_parser
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OPENS = 15  # seconds, at most
 GROWS = 0.05  # of memory in the second half of the rounds, at most
 PATIENCE = httpx.Timeout(30, read=900)  # seconds: the last in the queue waits long

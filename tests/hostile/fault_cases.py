@@ -1,4 +1,4 @@
-"""The cases of ``benchmarks.faults``: what a user did, and the exit code to expect.
+"""The cases of ``tests.hostile.faults``: what a user did, and the exit code to expect.
 
 A case lays out files in a folder of its own and gives a command line. Stacks are of two frames, so
 that one that cannot be read ends them; of a batch the others are fused.
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import fault_files as files
+from tests.hostile import fault_files as files
 
 WRONG = (2,)
 RIGHT = (0,)
@@ -289,7 +289,7 @@ SOURCES = ("--stack", "--batch", "--input")
 
 def options() -> Iterator[Case]:
     """One value of an option that cannot be."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
 
     def lay_out(option: str, value: str, folder: Path) -> list[str]:
         path = frames(folder)
@@ -418,7 +418,7 @@ CHECKED = {
 
 
 def configs() -> Iterator[Case]:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     empty = "data.photographs="  # ends what passes the checks: there are no photographs
 
     def lay_out(key: str, value: str, folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Kill training, generating and a batch at random moments, and let the same command go on.
 
-    python -m benchmarks.kills
-    python -m benchmarks.kills --only batch --kills 3
+    python -m tests.hostile.kills
+    python -m tests.hostile.kills --only batch --kills 3
 
 Each is run once undisturbed, then killed (kill -9) so many times, each time in a folder of its own.
 No process and, after the same command has gone on to its end, no temporary file may be left, and
@@ -32,7 +32,7 @@ from tqdm import tqdm
 from data import prepare
 from utils.errors import UserError, cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECONDS = 10  # until processes that lost their parent have ended
 STACKS = 8
 

@@ -1,7 +1,7 @@
 """What happens when something is wrong: a table of many cases, with what has to come of each.
 
-    python -m benchmarks.faults
-    python -m benchmarks.faults --only names "full disk" --out faults.md
+    python -m tests.hostile.faults
+    python -m tests.hostile.faults --only names "full disk" --out faults.md
 
 Each case is a command with files that are damaged, hostile, missing or in the way. It has to end in
 its exit code, within 20 seconds and a limit of memory, without a traceback, with one line for the
@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.fault_cases import Case, cases
+from tests.hostile.fault_cases import Case, cases
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli
 from utils.images import EXTENSIONS, read_photo
