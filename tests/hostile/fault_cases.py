@@ -101,9 +101,9 @@ def oversized() -> Iterator[Case]:
 
 
 def unfit() -> Iterator[Case]:
-    for name, make in files.UNFIT.items():
-        yield Case("no photographs", name, with_file(make(), name))
-        yield Case("no photographs", f"{name} strict", with_file(make(), name, "--strict"))
+    for name, data in files.unfit().items():
+        yield Case("no photographs", name, with_file(data, name))
+        yield Case("no photographs", f"{name} strict", with_file(data, name, "--strict"))
 
 
 def places() -> Iterator[Case]:
@@ -153,7 +153,7 @@ def batches() -> Iterator[Case]:
         (path / f"x-{name}").write_bytes(data)
 
     expected = ("out/good1-Fusion.png", "out/good2-Fusion.png", "out/good1-Record.json")
-    bad = {name: make() for name, make in files.UNFIT.items()} | files.lying()
+    bad = files.unfit() | files.lying()
     for number, (name, data) in enumerate(bad.items()):
         where = ("a", "good1b", "z")[number % 3]
         make = partial(lay_out, where, partial(stack_of, data, name))
