@@ -13,16 +13,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from defocus.sources import Photographs
+from evaluation.tables import write_text
 from fusion.synthetic import stack
-from utils.atomic import atomic_path
 from utils.images import read_photo, write_png
 from utils.metrics.reference import psnr
 
-VISIBLE = 10  # of 255: an error larger than this beside a depth edge is seen as a halo
+VISIBLE = 10  # of 255: a larger error beside a depth edge is seen as a halo
 
 
 class Truth(NamedTuple):
-    """What is true about a generated stack, see :class:`fusion.synthetic.SyntheticStack`."""
+    """The ground truth of a generated stack, see :class:`fusion.synthetic.SyntheticStack`."""
 
     image: np.ndarray
     band: np.ndarray
@@ -30,22 +30,15 @@ class Truth(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """How near a fused picture is to the truth.
+    """How near a fused image is to the truth."""
 
-    Attributes:
-        psnr: dB, of the whole picture.
-        band: dB, of the FDB.
-        halo: share of the pixels within 20 px of a depth edge in which a channel is wrong by more
-            than 10/255.
-    """
-
-    psnr: float
-    band: float
-    halo: float
+    psnr: float  # dB, of the whole image
+    band: float  # dB, of the FDB
+    halo: float  # share of the pixels within 20 px of a depth edge with an error above 10/255
 
 
 def quality(fused: np.ndarray, truth: Truth) -> Quality:
-    """Compare a fused picture (H, W, 3) uint8 with the truth of the same size."""
+    """Compare a fused image (H, W, 3) uint8 with the truth of the same size."""
     error = np.abs(fused.astype(np.int16) - truth.image).max(axis=2)
     halo = float((error[truth.edges] > VISIBLE).mean())
     whole, band = (float(psnr(truth.image, fused, mask)) for mask in (None, truth.band))
@@ -55,8 +48,8 @@ def quality(fused: np.ndarray, truth: Truth) -> Quality:
 def generated(
     folder: Path, seed: int, size: tuple[int, int], layers: int, frames: int, photographs: Path
 ) -> Path:
-    """A stack in ``folder/SEED-WxH-LAYERS-FRAMES``, made unless it is there: its frames are in
-    ``frames``, beside them the truth."""
+    """Generate a stack into ``folder/SEED-WxH-LAYERS-FRAMES`` unless it exists: the frames in
+    ``frames``, the truth beside them."""
     height, width = size
     home = folder / f"{seed}-{width}x{height}-{layers}-{frames}"
     about = {"photographs": str(photographs)}
@@ -64,13 +57,12 @@ def generated(
         return home
     shutil.rmtree(home, ignore_errors=True)
     made = stack(seed, size, layers, frames, photographs=Photographs(photographs))
-    for i, frame in enumerate(tqdm(made.frames, desc=home.name, unit="frame", disable=None)):
-        write_png(home / "frames" / f"{i + 1:03d}.png", frame)
-    planes = {"truth": made.truth, "band": made.band, "edges": made.edges()}
-    for name, plane in planes.items():
-        write_png(home / f"{name}.png", plane.astype(np.float32) if plane.ndim == 2 else plane)
-    with atomic_path(home / "about.json") as temporary:
-        temporary.write_text(json.dumps(about))
+    for i, frame in enumerate(tqdm(made.frames, desc=home.name, unit="frame", disable=None), 1):
+        write_png(home / "frames" / f"{i:03d}.png", frame)
+    write_png(home / "truth.png", made.truth)
+    write_png(home / "band.png", made.band.astype(np.float32))
+    write_png(home / "edges.png", made.edges().astype(np.float32))
+    write_text(home / "about.json", json.dumps(about))
     return home
 
 
@@ -85,6 +77,6 @@ def choose_frames(home: Path, numbers: Sequence[int], folder: Path) -> Path:
     frames = sorted((home / "frames").iterdir())
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for place, number in enumerate(numbers):
-        (folder / f"{place + 1:03d}{frames[number].suffix}").symlink_to(frames[number].resolve())
+    for place, number in enumerate(numbers, 1):
+        (folder / f"{place:03d}{frames[number].suffix}").symlink_to(frames[number].resolve())
     return folder

@@ -1,7 +1,7 @@
-"""Run command lines and say what they took: wall time, CPU time, greatest memory.
+"""Run command lines and measure wall time, CPU time and peak memory.
 
-A process that was forked counts the memory of its parent until it has become its own program. So
-programs are started from a process of its own that is small: this module, which imports little.
+A forked process counts its parent's memory as its own until it executes another program. So
+programs are started from a small process: this module, which imports little.
 
     python -m benchmarks.measure RESULT.json LOG PROGRAM ARGUMENTS…
 """
@@ -22,25 +22,19 @@ ROOT = Path(__file__).parents[1]
 
 
 class Cost(NamedTuple):
-    """What programs took that ran one after another.
+    """The cost of programs that ran one after another."""
 
-    Attributes:
-        seconds: on the clock.
-        cpu: seconds of all cores together.
-        megabytes: resident at most (10⁶ bytes), of the largest process.
-    """
-
-    seconds: float
-    cpu: float
-    megabytes: float
+    seconds: float  # on the clock
+    cpu: float  # seconds of all cores together
+    megabytes: float  # peak resident memory (10⁶ bytes) of the largest process
 
 
 class Failed(Exception):
     """A program ended with an error; says which and why."""
 
 
-def measure(commands: Sequence[Sequence[str]], folder: Path | None = None) -> Cost:
-    """Run command lines one after another in a folder.
+def measure(commands: Sequence[Sequence[str]]) -> Cost:
+    """Run command lines one after another.
 
     Raises:
         Failed: one ends with an exit code other than 0.
@@ -49,8 +43,8 @@ def measure(commands: Sequence[Sequence[str]], folder: Path | None = None) -> Co
     for command in commands:
         with tempfile.TemporaryDirectory(prefix="measure-") as temporary:
             result, log = Path(temporary) / "cost.json", Path(temporary) / "log.txt"
-            own = [sys.executable, str(Path(__file__)), str(result), str(log)]
-            subprocess.run([*own, *map(str, command)], cwd=folder, check=True)
+            own = [sys.executable, __file__, str(result), str(log)]
+            subprocess.run([*own, *map(str, command)], check=True)
             code, *cost = json.loads(result.read_text())
             if code:
                 said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
@@ -72,13 +66,8 @@ def main(result: str, log: str, *command: str) -> None:
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
-    row = [
-        os.waitstatus_to_exitcode(status),
-        seconds,
-        usage.ru_utime + usage.ru_stime,
-        usage.ru_maxrss * unit / 1e6,
-    ]
-    Path(result).write_text(json.dumps(row))
+    cost = Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
+    Path(result).write_text(json.dumps([os.waitstatus_to_exitcode(status), *cost]))
 
 
 if __name__ == "__main__":

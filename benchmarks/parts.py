@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from benchmarks.folding import FOLDS, Fold
 from benchmarks.generated import Quality, Truth, choose_frames, generated, quality, read_truth
-from benchmarks.measure import Failed, measure
+from benchmarks.measure import Failed
 from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Row, Rows
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, result
+from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, fuse_with
 from evaluation.peers import Peer
 from utils.images import read_photo
 
@@ -48,49 +48,41 @@ class Setting:
 
 
 def run(tool: Peer, frames: Path, align: bool, truth: Truth | None = None) -> Row:
-    """What a tool took to fuse a folder of frames, and how near the truth it came."""
-    with tempfile.TemporaryDirectory(prefix="stacks-") as output:
-        try:
-            cost = measure(tool.command_lines([frames], Path(output), align))
-        except Failed as reason:
-            return {"failed": str(reason)}
-        row = {"version": tool.version(), **cost._asdict()}
-        if truth:
-            row |= quality(read_photo(result(Path(output))).rgb, truth)._asdict()
-        return row
+    """Fuse a folder of frames with a tool: its cost, and how near it came to the truth."""
+    try:
+        fused, cost = fuse_with(tool, frames, align)
+    except Failed as reason:
+        return {"failed": str(reason)}
+    row = {"version": tool.version(), **cost._asdict()}
+    return row | quality(fused, truth)._asdict() if truth else row
 
 
 def pcb(setting: Setting, rows: Rows) -> None:
     for tool in setting.tools:
         if tool.name in ALIGNING:
-            rows.add(tool.name, lambda tool=tool: run(tool, setting.pcb, align=True))
+            rows.add(tool.name, partial(run, tool, setting.pcb, align=True))
 
 
 def truth(setting: Setting, rows: Rows) -> None:
     home = setting.stack(1, setting.large, 5, setting.large_frames)
     true = read_truth(home)
     for tool in setting.tools:
-        rows.add(tool.name, lambda tool=tool: run(tool, home / "frames", align=False, truth=true))
+        rows.add(tool.name, partial(run, tool, home / "frames", False, true))
     rows.add("oracle selection", lambda: quality(oracle(true.image, read(home)), true)._asdict())
 
 
 def truth_bars(rows: Mapping[str, Row]) -> list[Bar]:
+    """Nearer to the truth than FocusWeave, enfuse and the best method of OpenFocus."""
     ours, bars = rows.get(OURS.name, {}), []
     measured = {name: row for name, row in rows.items() if "band" in row}
     methods = [name for name in measured if name.startswith("OpenFocus")]
     best = max(methods, key=lambda name: measured[name]["band"], default=None)
     for name in filter(measured.get, (best, "FocusWeave", "enfuse")):
-        other = measured[name]
-        bars += [
-            Bar(
-                f"FDB PSNR {ours['band']:.2f} dB, above {name}'s {other['band']:.2f} dB",
-                ours["band"] > other["band"],
-            ),
-            Bar(
-                f"halo pixels {ours['halo']:.2%}, fewer than {name}'s {other['halo']:.2%}",
-                ours["halo"] < other["halo"],
-            ),
-        ]
+        band, halo = measured[name]["band"], measured[name]["halo"]
+        text = f"FDB PSNR {ours['band']:.2f} dB, above {name}'s {band:.2f} dB"
+        bars.append(Bar(text, ours["band"] > band))
+        text = f"halo pixels {ours['halo']:.2%}, fewer than {name}'s {halo:.2%}"
+        bars.append(Bar(text, ours["halo"] < halo))
     return bars + ratio_bars(rows)
 
 
@@ -108,31 +100,25 @@ def ratio_bars(rows: Mapping[str, Row]) -> list[Bar]:
 
 
 def memory(setting: Setting, rows: Rows) -> None:
-    """Frames of a few sizes; and of the second size, ever more of them."""
+    """Five frames of several sizes, and more frames of the second size."""
+
+    def one(size: tuple[int, int], count: int) -> Row:
+        numbers = [i % 3 for i in range(count)]
+        frames = choose_frames(setting.stack(2, size, 2, 3), numbers, setting.work / "chosen")
+        row, megapixels = run(OURS, frames, align=True), math.prod(size) / 1e6
+        each = row["megabytes"] / megapixels if "megabytes" in row else None
+        return {**row, "megapixels": megapixels, "frames": count, "each": each}
+
     plans = [(size, 5) for size in setting.sizes]
     plans += [(setting.sizes[1], count) for count in setting.counts]
     for size, count in plans:
-        megapixels = size[0] * size[1] / 1e6
-
-        def one(size=size, count=count, megapixels=megapixels) -> Row:
-            home = setting.stack(2, size, 2, 3)
-            frames = choose_frames(home, [i % 3 for i in range(count)], setting.work / "chosen")
-            row = run(OURS, frames, align=True)
-            each = row["megabytes"] / megapixels if "megabytes" in row else None
-            return {**row, "megapixels": megapixels, "frames": count, "each": each}
-
-        rows.add(f"{count} of {size[1]}×{size[0]}", one)
+        rows.add(f"{count} of {size[1]}×{size[0]}", partial(one, size, count))
 
 
 def memory_bars(rows: Mapping[str, Row]) -> list[Bar]:
-    return [
-        Bar(
-            f"{name}: {row['each']:.0f} MB per megapixel of frame size, at most 60",
-            row["each"] <= 60,
-        )
-        for name, row in rows.items()
-        if row.get("each")
-    ]
+    each = {name: row["each"] for name, row in rows.items() if row.get("each")}
+    text = "{}: {:.0f} MB per megapixel of frame size, at most 60"
+    return [Bar(text.format(name, value), value <= 60) for name, value in each.items()]
 
 
 def sweep(setting: Setting, rows: Rows) -> None:
@@ -140,26 +126,26 @@ def sweep(setting: Setting, rows: Rows) -> None:
     positions = min(setting.sweep_frames)
     home = setting.stack(3, setting.sweep, 5, positions)
     period = 2 * (positions - 1)
-    before: Row = {}
-    for count in setting.sweep_frames:
 
-        def one(count=count, before=before) -> Row:
-            numbers = [min(i % period, period - i % period) for i in range(count)]
-            chosen = choose_frames(home, numbers, setting.work / "chosen")
-            rounds = [run(OURS, chosen, align=True) for _ in range(setting.sweep_rounds)]
-            row = min(rounds, key=lambda row: row.get("seconds", math.inf)) | {"frames": count}
-            if "seconds" in row:
-                row["each"] = row["seconds"] / count
-            if "seconds" in row and "seconds" in before:
+    def one(count: int, before: Row) -> Row:
+        numbers = [min(i % period, period - i % period) for i in range(count)]
+        chosen = choose_frames(home, numbers, setting.work / "chosen")
+        rounds = [run(OURS, chosen, align=True) for _ in range(setting.sweep_rounds)]
+        row = min(rounds, key=lambda row: row.get("seconds", math.inf)) | {"frames": count}
+        if "seconds" in row:
+            row["each"] = row["seconds"] / count
+            if "seconds" in before:
                 more = count - before["frames"]
                 row["further"] = (row["seconds"] - before["seconds"]) / more
-            return row
+        return row
 
-        before = rows.add(f"{count} frames", one)
+    before: Row = {}
+    for count in setting.sweep_frames:
+        before = rows.add(f"{count} frames", partial(one, count, before))
 
 
 def sweep_bars(rows: Mapping[str, Row]) -> list[Bar]:
-    """Beyond what a process takes to start and to write, and with it."""
+    """Time a frame does not depend on their number, without and with a process's start."""
     bars = []
     for key, what in (("further", "time of a further frame"), ("each", "time a frame in all")):
         values = [row[key] for row in rows.values() if row.get(key)]
@@ -170,10 +156,10 @@ def sweep_bars(rows: Mapping[str, Row]) -> list[Bar]:
 
 
 def folding(setting: Setting, rows: Rows) -> None:
-    """Generated stacks of 5 layers through each way of folding the cascade."""
+    """Generated stacks of 5 layers, by each way to fold the cascade."""
     homes = [setting.stack(100 + i, setting.folds, 5, 5) for i in range(setting.fold_stacks)]
 
-    def one(fuse: Fold, name: str) -> Row:
+    def one(name: str, fuse: Fold) -> Row:
         scores, seconds = [], 0.0
         for home in tqdm(homes, desc=name, unit="stack", disable=None):
             frames, start = list(read(home)), time.perf_counter()
@@ -184,10 +170,11 @@ def folding(setting: Setting, rows: Rows) -> None:
         return {**means._asdict(), "seconds": seconds / len(homes), "stacks": len(homes)}
 
     for name, fuse in FOLDS.items():
-        rows.add(name, lambda fuse=fuse, name=name: one(fuse, name))
+        rows.add(name, partial(one, name, fuse))
 
 
 def folding_bars(rows: Mapping[str, Row]) -> list[Bar]:
+    """No worse than plain folding."""
     ours, *others = rows
     return [
         Bar(

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.measure import Failed, measure
-from benchmarks.tools import result
+from benchmarks.measure import Failed
+from benchmarks.tools import fuse_with
 from drawing.canvas import save
 from evaluation.figures import choose_insets, comparison
 from evaluation.peers import Peer, choose_peers
@@ -54,22 +54,17 @@ def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> dict[str, np
         aligned: list[Path] = []
 
         def keep(step: Step) -> None:
-            aligned.append(Path(folder) / "frames" / f"{step.frame:03d}.png")
+            aligned.append(Path(folder) / f"{step.frame:03d}.png")
             write_png(aligned[-1], step.aligned)
 
-        fusion = fuse(frames, observe=keep)
+        ours = fuse(frames, observe=keep).image
         places = sorted({0, len(aligned) // 2, len(aligned) - 1})
-        shown = {f"frame {i + 1}": aligned[i] for i in places}
-        images = {name: read_photo(path).rgb for name, path in shown.items()}
-        images["ours"] = fusion.image
+        images = {f"frame {i + 1}": read_photo(aligned[i]).rgb for i in places} | {"ours": ours}
         for tool in peers:
-            output = Path(folder) / tool.name
-            output.mkdir()
             try:
-                measure(tool.command_lines([Path(folder) / "frames"], output, False))
+                images[tool.name], _ = fuse_with(tool, Path(folder), align=False)
             except Failed as reason:
                 raise UserError(str(reason)) from reason
-            images[tool.name] = read_photo(result(output)).rgb
     return images
 
 
@@ -81,8 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures/stacks"))
     options = parser.parse_args(arguments)
     peers, notes = choose_peers(PEERS)
-    for note in notes:
-        print(note)
+    print(*notes, sep="\n", end="\n" if notes else "")
     stacks = {k: v for folder in options.stacks for k, v in series(folder).items()}
     for name, paths in tqdm(stacks.items(), unit="stack", disable=None):
         images = results([read_photo(path).rgb for path in paths], peers)

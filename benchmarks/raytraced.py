@@ -1,20 +1,18 @@
-"""Ray-traced focus stacks: nearness to a truth that no defocus model made.
+"""Ray-traced focus stacks: PSNR against a truth that no defocus model made.
 
     python -m benchmarks.raytraced
     python -m benchmarks.raytraced --only 0.4 --scenes 3 --tools ours --resume
     python -m benchmarks.raytraced --only 1.2 --render
 
 Scenes of cards, balls, stems, a ground and a wall, textured with photographs that training never
-sees, are rendered through a thin lens (benchmarks/raytracing), once, into --work; a render that was
-stopped goes on. Then each program fuses all frames of a stack, its first and last, and two
+sees, are rendered through a thin lens (benchmarks/raytracing), once, into --work; an interrupted
+render resumes. Then each program fuses all frames of a stack, its first and last, and two
 neighbours. Scores go to --out: scores.json with each value, README.md with the tables, and
 pictures of where ours is worst.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -27,18 +25,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.generated import choose_frames
-from benchmarks.measure import Failed, measure
+from benchmarks.measure import Failed
 from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_all, stacks
 from benchmarks.raytracing.pictures import worst_place, worst_places
 from benchmarks.raytracing.scores import beside_edges, oracle, score
-from benchmarks.report import Bar, Row, Rows, table, verdicts
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, result
+from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
+from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
 from drawing.canvas import save
 from evaluation.peers import Peer, choose_peers
-from evaluation.tables import write_text
 from utils.errors import UserError, cli, option_parser
 from utils.images import read_photo, write_png
-from utils.provenance import provenance
 
 ORACLE = "oracle selection"
 SETS = {"stack": "All frames", "ends": "First and last frame", "neighbours": "Two neighbours"}
@@ -67,7 +63,7 @@ is nearest to the truth, and with many frames is flattered by what noise the ray
 """
 
 
-def numbers(kind: Class, name: str) -> list[int]:
+def frames_of(kind: Class, name: str) -> list[int]:
     """The frames of a set, counted from 0."""
     middle = kind.frames // 2
     chosen = {"ends": [0, kind.frames - 1], "neighbours": [middle - 1, middle]}
@@ -75,25 +71,24 @@ def numbers(kind: Class, name: str) -> list[int]:
 
 
 def picture(stack: Stack, name: str, method: str) -> Path:
-    """Where the picture that a method makes of a set of frames is kept."""
+    """The file of a method's result on a set of frames."""
     return stack.home / "fused" / f"{name}-{method.replace(' ', '-')}.png"
 
 
 def run(tool: Peer, stack: Stack, name: str, align: bool) -> Row:
-    """Let a program fuse a set of frames, keep its picture and compare it with the truth."""
+    """Let a program fuse a set of frames, keep its result and compare it with the truth."""
     with tempfile.TemporaryDirectory(prefix="raytraced-") as folder:
-        frames, output = Path(folder) / "frames", Path(folder) / "output"
-        choose_frames(stack.home, numbers(stack.kind, name), frames)
-        output.mkdir()
+        numbers = frames_of(stack.kind, name)
+        frames = choose_frames(stack.home, numbers, Path(folder) / "frames")
         try:
-            cost = measure(tool.command_lines([frames], output, align))
+            fused, cost = fuse_with(tool, frames, align)
         except Failed as reason:
             return {"failed": str(reason)}
-        fused = read_photo(result(output)).rgb
     return {**compare(stack, name, tool.name, fused), "seconds": cost.seconds}
 
 
 def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
+    """Keep a result and compare it with the truth."""
     truth = read_photo(stack.truth).rgb
     if fused.shape != truth.shape:
         return {"failed": f"its picture is {fused.shape[1]}×{fused.shape[0]}"}
@@ -103,49 +98,34 @@ def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
 
 def select(stack: Stack, name: str) -> Row:
     """Oracle selection among a set of frames."""
-    frames = [read_photo(stack.frames[i]).rgb for i in numbers(stack.kind, name)]
+    frames = [read_photo(stack.frames[i]).rgb for i in frames_of(stack.kind, name)]
     return compare(stack, name, ORACLE, oracle(read_photo(stack.truth).rgb, frames))
 
 
-def measure_all(wanted: Sequence[Stack], tools: Sequence[Peer], align: bool, rows: Rows) -> None:
-    """A row for each stack, set of frames and method."""
-    for stack, name in tqdm(list(product(wanted, SETS)), unit="set", disable=None):
-        for tool in tools:
-            rows.add(f"{stack.name} {name} {tool.name}", partial(run, tool, stack, name, align))
-        rows.add(f"{stack.name} {name} {ORACLE}", partial(select, stack, name))
-
-
-def means(rows: Mapping[str, Row], size: str, name: str) -> dict[str, Row]:
-    """The mean of each method over the scenes of a size, by methods."""
+def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str, Row]:
+    """For each method the mean over a set of frames of all scenes of some sizes."""
     found = defaultdict(list)
     for key, row in rows.items():
         stack, of, method = key.split(" ", 2)
-        if stack.split("-")[0] == size and of == name:
+        if stack.split("-")[0] in sizes and of == name:
             found[method].append(row)
     return {method: mean(one) for method, one in found.items()}
 
 
 def mean(rows: Sequence[Row]) -> Row:
-    """Of the rows that did not fail; how many did."""
+    """The mean of the rows that did not fail, and how many did."""
     good = [row for row in rows if "failed" not in row]
-    averages = {
-        key: float(np.mean([row[key] for row in good]))
-        for key in MEANS
-        if good and all(key in row for row in good)
-    }
+    shared = [key for key in MEANS if good and all(key in row for row in good)]
+    averages = {key: float(np.mean([row[key] for row in good])) for key in shared}
     failed = len(rows) - len(good)
     return {**averages, "scenes": len(good), **({"failed": failed} if failed else {})}
 
 
 def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
     """Ours against oracle selection over all sizes, and against StackMFF V3 at each."""
-    held, over = [], defaultdict(list)
-    for key, row in rows.items():
-        _, of, method = key.split(" ", 2)
-        if of == "stack" and "failed" not in row:
-            over[method].append(row)
-    if over[OURS.name] and over[ORACLE]:
-        ours, best = mean(over[OURS.name]), mean(over[ORACLE])
+    held, over = [], means(rows, sizes, "stack")
+    ours, best = over.get(OURS.name, {}), over.get(ORACLE, {})
+    if "edges" in ours and "edges" in best:
         for key, where, least in (
             ("edges", "beside depth edges", EDGES_OVER_ORACLE),
             ("away", "away from them", -AWAY_UNDER_ORACLE),
@@ -154,7 +134,7 @@ def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
             text = f"{where} {ahead:+.2f} dB of oracle selection, at least {least:+.1f}"
             held.append(Bar(f"{text} ({ours['scenes']} scenes)", ahead >= least))
     for size in sizes:
-        found = means(rows, size, "stack")
+        found = means(rows, [size], "stack")
         ours, peer = found.get(OURS.name, {}), found.get(OPENFOCUS_DEFAULT, {})
         if "edges" in ours and "edges" in peer:
             whole, edges = (ours[key] - peer[key] for key in ("whole", "edges"))
@@ -165,13 +145,13 @@ def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
 
 
 def report(rows: Mapping[str, Row], out: Path) -> str:
-    """All tables there are, as Markdown."""
+    """All tables measured so far, as Markdown."""
     sizes = list(dict.fromkeys(key.split("-")[0] for key in rows))
     text = f"{NOTE}\n{verdicts(bars(rows, sizes))}"
     for size in sorted(sizes, key=float):
         text += f"\n## {size} megapixels\n"
         for name, title in SETS.items():
-            if found := means(rows, size, name):
+            if found := means(rows, [size], name):
                 text += f"\n{title}:\n\n{table(found, COLUMNS, 'method')}"
         if (out / f"worst-{size}.jpg").exists():
             text += f"\n![Where ours is worst, a scene a row](worst-{size}.jpg)\n"
@@ -179,7 +159,7 @@ def report(rows: Mapping[str, Row], out: Path) -> str:
 
 
 def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
-    """The places where ours is farthest from the truth, one of a stack; None if nothing is."""
+    """The places where ours is farthest from the truth, one for each stack; None without any."""
     images, places = {}, []
     for stack in wanted:
         methods = [OURS.name, ORACLE, *([peer] if peer else [])]
@@ -188,19 +168,19 @@ def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
         if OURS.name in shown:
             images[stack.name] = shown
             places.append(worst_place(stack.name, shown[OURS.name], shown["truth"]))
-            kept = sorted(places, key=lambda place: -place.error)[:PLACES]
-            images = {place.stack: images[place.stack] for place in kept}
-            places = kept
-    return worst_places(places, images) if places else None
+    places = sorted(places, key=lambda place: -place.error)[:PLACES]
+    shown = {place.stack: images[place.stack] for place in places}
+    return worst_places(places, shown) if places else None
 
 
 def best_peer(found: Mapping[str, Row]) -> str | None:
-    """The method beside ours and the oracle that does best beside edges."""
+    """The other program with the best PSNR beside edges."""
     peers = {k: row["edges"] for k, row in found.items() if "edges" in row}
     return max(peers.keys() - {OURS.name, ORACLE}, key=peers.get, default=None)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+@cli
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = option_parser(__doc__)
     add = parser.add_argument
     sizes = [kind.name for kind in CLASSES]
@@ -216,12 +196,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--photographs", type=Path, default=photographs, help=f"textures; {photographs}")
     add("--work", type=Path, default=Path("datasets/raytraced"), help="where stacks are kept")
     add("--out", type=Path, default=Path("docs/results/raytraced"))
-    return parser.parse_args(arguments)
-
-
-@cli
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+    options = parser.parse_args(arguments)
     if not options.photographs.is_dir():
         raise UserError(f"no folder {options.photographs}; --photographs says where they are")
     motion = Motion(options.breathing, options.shake)
@@ -233,16 +208,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tools, notes = choose_peers(options.tools, TOOLS)
     print(*notes, sep="\n", end="\n" if notes else "")
     rows = Rows(options.out / "scores.json", options.resume)
-    measure_all(wanted, tools, motion != Motion(), rows)
+    for stack, name in tqdm(list(product(wanted, SETS)), unit="set", disable=None):
+        for tool in tools:
+            fuse = partial(run, tool, stack, name, motion != Motion())
+            rows.add(f"{stack.name} {name} {tool.name}", fuse)
+        rows.add(f"{stack.name} {name} {ORACLE}", partial(select, stack, name))
     for kind in kinds:
-        peer = best_peer(means(rows.rows, kind.name, "stack"))
+        peer = best_peer(means(rows.rows, [kind.name], "stack"))
         if sheet := draw([stack for stack in wanted if stack.kind == kind], peer):
             save(sheet, options.out / f"worst-{kind.name}.jpg")
     versions = {tool.name: tool.version() for tool in tools}
-    about = {**provenance(), "notes": notes, "versions": versions}
-    write_text(options.out / "about.json", json.dumps(about, indent=1) + "\n")
-    write_text(options.out / "README.md", report(rows.rows, options.out))
-    print(f"{options.out / 'README.md'}")
+    text = report(rows.rows, options.out)
+    write_report(options.out, text, notes=notes, versions=versions)
+    print(options.out / "README.md")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How exactly frames are registered: corner errors on generated stacks with known motion.
+"""Registration accuracy: corner errors on generated stacks with known motion.
 
     python -m benchmarks.registration --out docs/results/registration
 
-Each frame is shifted by up to 20 px, turned by up to 1°, scaled by up to 3 % against the reference.
-The corner error is how far a corner of the frame would come to lie from where it belongs.
+Each frame is shifted by up to 20 px, rotated by up to 1° and scaled by up to 3 % against the
+reference. The corner error is the distance of a corner from its true place.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +18,22 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.report import Bar, Row, Rows, table, verdicts
+from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
 from defocus.sources import Photographs
-from evaluation.tables import write_text
 from fusion.align import Registration, register
+from fusion.motion import corners_of
 from fusion.synthetic import Motion, SyntheticStack, stack
 from utils.errors import UserError, cli, option_parser
-from utils.provenance import provenance
 
 SMALL = {"size": (768, 1024)}
-WIDE = {**SMALL, "spread": 6.0}  # of five layers: up to 24 px
-# name → number of stacks, and what :func:`fusion.synthetic.stack` is asked for; "field" is not for
-# it, see :func:`in_field`
+TWO, THREE = ({**SMALL, "layers": n, "frames": n} for n in (2, 3))
+# name → number of stacks, and arguments of :func:`measure`
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP": (6, SMALL),
-    "0.8 MP, other exposure (±0.3 stops), noise": (
-        6,
-        {**SMALL, "exposure": 0.3, "noise": 0.01},
-    ),
-    "0.8 MP, blur up to 24 px": (6, WIDE),
-    "0.8 MP, blur up to 24 px, three frames": (
-        6,
-        {**WIDE, "spread": 12.0, "layers": 3, "frames": 3},
-    ),
-    "0.8 MP, two frames, blur 24 px": (6, {**SMALL, "spread": 24.0, "layers": 2, "frames": 2}),
+    "0.8 MP, other exposure (±0.3 stops), noise": (6, {**SMALL, "exposure": 0.3, "noise": 0.01}),
+    "0.8 MP, blur up to 24 px": (6, {**SMALL, "spread": 6.0}),
+    "0.8 MP, blur up to 24 px, three frames": (6, {**THREE, "spread": 12.0}),
+    "0.8 MP, two frames, blur 24 px": (6, {**TWO, "spread": 24.0}),
     "0.8 MP, blur up to 32 px": (6, {**SMALL, "spread": 8.0}),
     "0.8 MP, before white": (6, {**SMALL, "field": "white"}),
     "0.8 MP, before black": (6, {**SMALL, "field": "black"}),
@@ -61,8 +53,9 @@ LIMIT = 0.2  # px, of the mean
 
 
 def in_field(made: SyntheticStack, field: str | None) -> Sequence[np.ndarray]:
-    """The frames: before a plain white or black background; or black outside a round field that
-    does not move with the scene, as microscopes have it; or the first one 1.8 times as bright."""
+    """The frames, with a field of "white" or "black" before a plain background; of "round" black
+    outside a circle that does not move with the scene, as in a microscope; of "overexposed" the
+    first one 1.8 times as bright."""
     if field in ("white", "black"):
         made.frames.scene.colors[-1][:] = 255 if field == "white" else 0
     if field == "overexposed":
@@ -79,10 +72,8 @@ def in_field(made: SyntheticStack, field: str | None) -> Sequence[np.ndarray]:
 def corner_errors(
     found: Sequence[Registration], made: SyntheticStack, size: tuple[int, int]
 ) -> np.ndarray:
-    """Distances in pixels, 4 for each frame that was registered, but for the reference's."""
-    height, width = size
-    corners = np.array([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]], float)
-    errors = []
+    """Distances in pixels, 4 for each registered frame but the reference."""
+    corners, errors = corners_of(size), []
     for registration, true in zip(found, made.matrices, strict=True):
         if registration.matrix is not None and not np.array_equal(true, np.eye(3)):
             places = [cv2.perspectiveTransform(corners, m)[0] for m in (registration.matrix, true)]
@@ -90,10 +81,10 @@ def corner_errors(
     return np.concatenate(errors) if errors else np.zeros(0)
 
 
-def measure(stacks: int, arguments: Mapping[str, Any], photographs: Photographs) -> Row:
-    """Corner errors over generated fusion."""
-    arguments = dict(arguments)
-    field = arguments.pop("field", None)
+def measure(
+    stacks: int, photographs: Photographs, *, field: str | None = None, **arguments: Any
+) -> Row:
+    """Corner errors over generated stacks."""
     errors, frames, left_out, seconds = [], 0, 0, 0.0
     for seed in tqdm(range(stacks), unit="stack", disable=None):
         made = stack(200 + seed, photographs=photographs, motion=Motion(), **arguments)
@@ -135,12 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photographs = Photographs(options.photographs)
     rows = Rows(options.out / "corners.json", options.resume)
     for name in options.only:
-        rows.add(name, lambda name=name: measure(*CASES[name], photographs))
+        count, arguments = CASES[name]
+        rows.add(name, partial(measure, count, photographs, **arguments))
     text = "# Registration\n\nWritten by `python -m benchmarks.registration`.\n\n"
     text += table(rows.rows, COLUMNS, "generated stacks, of 5 frames unless said")
     text += f"\n{verdicts(bars(rows.rows))}"
-    write_text(options.out / "README.md", text)
-    write_text(options.out / "about.json", json.dumps(provenance(), indent=1) + "\n")
+    write_report(options.out, text)
 
 
 if __name__ == "__main__":

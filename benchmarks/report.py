@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 from evaluation.tables import write_text
 from utils import markdown
+from utils.provenance import provenance
 
 Row = dict[str, Any]
+Columns = Mapping[str, tuple[str, str]]  # key of a value → head, format
 
 
 class Bar(NamedTuple):
     """A requirement on a measurement."""
 
-    text: str  # the bar, and what was measured
+    text: str  # the requirement and the measured value
     held: bool
 
 
@@ -24,8 +26,8 @@ class Rows:
     """The rows of one table, by name, in a JSON file that is written after each.
 
     Args:
-        path: of the file; what it holds is kept.
-        resume: do not measure again what is there.
+        path: of the file; its rows are kept.
+        resume: skip rows that it has.
     """
 
     def __init__(self, path: Path, resume: bool):
@@ -33,7 +35,7 @@ class Rows:
         self.rows: dict[str, Row] = json.loads(path.read_text()) if path.exists() else {}
 
     def add(self, name: str, measure: Callable[[], Row]) -> Row:
-        """Measure a row, unless it is to be resumed, and write it."""
+        """Measure and write a row, unless it is resumed."""
         if not (self.resume and name in self.rows):
             self.rows[name] = measure()
             write_text(self.path, json.dumps(self.rows, indent=1, ensure_ascii=False) + "\n")
@@ -41,23 +43,22 @@ class Rows:
         return self.rows[name]
 
 
-def table(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, str]], first: str) -> str:
-    """Markdown: a line for each row, a dash where it lacks a value.
-
-    Args:
-        rows: by name.
-        columns: key of a value to (head, format).
-        first: head of the names.
-    """
-    heads, forms = zip(*columns.values(), strict=True)
-
-    def cells(row: Row) -> list[str]:
-        values = map(row.get, columns)
-        return ["–" if v is None else f.format(v) for v, f in zip(values, forms, strict=True)]
-
-    return markdown.table([first, *heads], ([name, *cells(row)] for name, row in rows.items()))
+def table(rows: Mapping[str, Row], columns: Columns, first: str) -> str:
+    """Markdown: a line for each row, a dash for each missing value; ``first`` heads the names."""
+    heads, _ = zip(*columns.values(), strict=True)
+    lines = []
+    for name, row in rows.items():
+        values = [(row.get(key), form) for key, (_, form) in columns.items()]
+        lines.append([name, *("–" if v is None else form.format(v) for v, form in values)])
+    return markdown.table([first, *heads], lines)
 
 
 def verdicts(bars: Sequence[Bar]) -> str:
     """A line for each bar."""
     return "".join(f"- {'held' if bar.held else '**missed**'}: {bar.text}\n" for bar in bars)
+
+
+def write_report(out: Path, text: str, **about: object) -> None:
+    """Write README.md, and about.json with the provenance of the run."""
+    write_text(out / "about.json", json.dumps({**provenance(), **about}, indent=1) + "\n")
+    write_text(out / "README.md", text)

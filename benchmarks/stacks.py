@@ -9,30 +9,26 @@ the written file; nothing else should run on the machine.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import parts
 from benchmarks.parts import Setting
-from benchmarks.report import Bar, Row, Rows, table, verdicts
+from benchmarks.report import Bar, Columns, Row, Rows, table, verdicts, write_report
 from benchmarks.tools import TOOLS
 from evaluation.peers import choose_peers
-from evaluation.tables import write_text
 from utils.errors import UserError, cli, option_parser
-from utils.provenance import provenance
 
 
 class Part(NamedTuple):
-    """A table: how its rows are measured, its columns (key: head, format), what it must show."""
+    """A table: how its rows are measured, its columns, its requirements."""
 
     title: str
     note: str
     measure: Callable[[Setting, Rows], None]
     first: str
-    columns: dict[str, tuple[str, str]]
+    columns: Columns
     bars: Callable[[Mapping[str, Row]], list[Bar]]
 
 
@@ -98,7 +94,7 @@ PARTS = {
 
 
 def report(out: Path) -> str:
-    """All tables there are, as Markdown."""
+    """All tables measured so far, as Markdown."""
     text = "# Focus stacks: time, memory and truth\n\nWritten by `python -m benchmarks.stacks`.\n"
     for name, part in PARTS.items():
         rows = Rows(out / f"{name}.json", resume=True).rows
@@ -108,23 +104,19 @@ def report(out: Path) -> str:
     return text
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = option_parser(__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
-    names = [tool.name for tool in TOOLS]
-    parser.add_argument("--tools", nargs="+", choices=names, default=[], metavar="NAME")
-    parser.add_argument("--resume", action="store_true", help="keep rows already measured")
-    photographs, pcb = Path("datasets/bsds500/images/test"), Path("datasets/stacks/pcb")
-    parser.add_argument("--photographs", type=Path, default=photographs)
-    parser.add_argument("--pcb", type=Path, default=pcb, help="the real stack")
-    parser.add_argument("--work", type=Path, default=Path("datasets/stacks"), help="made stacks")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/stacks"))
-    return parser.parse_args(arguments)
-
-
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(arguments)
+    parser = option_parser(__doc__)
+    add = parser.add_argument
+    add("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    names = [tool.name for tool in TOOLS]
+    add("--tools", nargs="+", choices=names, default=[], metavar="NAME")
+    add("--resume", action="store_true", help="keep rows already measured")
+    add("--photographs", type=Path, default=Path("datasets/bsds500/images/test"))
+    add("--pcb", type=Path, default=Path("datasets/stacks/pcb"), help="the real stack")
+    add("--work", type=Path, default=Path("datasets/stacks"), help="made stacks")
+    add("--out", type=Path, default=Path("docs/results/stacks"))
+    options = parser.parse_args(arguments)
     for folder in (options.photographs, options.pcb):
         if not folder.is_dir():
             raise UserError(f"no folder {folder}; python -m data.prepare fetches bsds500 and pcb")
@@ -133,10 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     setting = Setting(options.photographs, options.pcb, options.work, tools)
     for name in options.only:
         PARTS[name].measure(setting, Rows(options.out / f"{name}.json", options.resume))
-    about = {**provenance(), "notes": notes}
-    write_text(options.out / "about.json", json.dumps(about, indent=1) + "\n")
-    write_text(options.out / "README.md", report(options.out))
-    print(f"{options.out / 'README.md'}")
+    write_report(options.out, report(options.out), notes=notes)
+    print(options.out / "README.md")
 
 
 if __name__ == "__main__":

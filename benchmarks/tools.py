@@ -1,13 +1,17 @@
-"""The programs that are compared on stacks: ours and those of :mod:`evaluation.peers`."""
+"""The programs compared on stacks: ours and those of :mod:`evaluation.peers`."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import ROOT
+import numpy as np
+
+from benchmarks.measure import ROOT, Cost, measure
 from evaluation.peers import PEERS, Commands, Peer
+from utils.images import read_photo
 
 
 class Ours(Peer):
@@ -19,9 +23,8 @@ class Ours(Peer):
 
 def _ours(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
     command = [sys.executable, str(ROOT / "run_inference.py"), "--output", str(output)]
-    return [
-        [*command, "--stack", str(stack), *([] if align else ["--no-align"])] for stack in stacks
-    ]
+    options = [] if align else ["--no-align"]
+    return [[*command, "--stack", str(stack), *options] for stack in stacks]
 
 
 OURS = Ours("ours", sys.executable, "", _ours)
@@ -29,6 +32,14 @@ TOOLS = (OURS, *PEERS)
 OPENFOCUS_DEFAULT = "OpenFocus StackMFF V3"
 
 
-def result(output: Path) -> Path:
-    """The fused picture that a tool has written to its folder for results."""
-    return next(iter([*output.glob("*-Fusion.*"), *output.glob("*.png")]))
+def fuse_with(tool: Peer, frames: Path, align: bool) -> tuple[np.ndarray, Cost]:
+    """Let a program fuse a folder of frames; the fused image (H, W, 3) and its cost.
+
+    Raises:
+        Failed: it ends with an error.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        output = Path(folder)
+        cost = measure(tool.command_lines([frames], output, align))
+        fused = next(iter([*output.glob("*-Fusion.*"), *output.glob("*.png")]))
+        return read_photo(fused).rgb, cost

@@ -23,13 +23,13 @@ from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
 import app  # noqa: E402
-from benchmarks.faults import room  # noqa: E402
 from fusion.backends import Backend, load_backend  # noqa: E402
 from page import actions  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
 from page.sessions import Sessions  # noqa: E402
 from run_inference import main as run_inference  # noqa: E402
+from tests.hostile.faults import room  # noqa: E402
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 LIMITS = Limits(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import faults
-from benchmarks.fault_cases import Case, cases, frames
+from tests.hostile import faults
+from tests.hostile.fault_cases import Case, cases, frames
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by Linux's /proc")
 

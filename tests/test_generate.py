@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.faults import room
 from data import generate
 from data.datasets import StoredDataset
 from data.generate import main
+from tests.hostile.faults import room
 
 ROOT = Path(__file__).parents[1]
 COUNT = 5

@@ -18,12 +18,12 @@ from focus_stacks import focus_stack, save_stack
 from PIL import Image
 from test_inference import files, noise
 
-from benchmarks import fault_files
-from benchmarks.faults import room
 from fusion import batch
 from fusion.pairs import name_pair
 from fusion.stack_files import find_stack, find_stacks, look_into
 from run_inference import main
+from tests.hostile import fault_files
+from tests.hostile.faults import room
 from utils.errors import UserError, cli
 
 FRAMES = focus_stack(2)

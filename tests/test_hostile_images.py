@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from conftest import deadline
 
-from benchmarks import fault_files as files
+from tests.hostile import fault_files as files
 from utils.errors import UserError
 from utils.formats import photo, tiff
 from utils.images import probe, read_photo

@@ -18,10 +18,10 @@ from focus_stacks import focus_stack, save_stack
 from PIL import Image, ImageCms
 from test_inference import files, pixels, png_head
 
-from benchmarks.faults import room
 from fusion.backends import load_backend
 from fusion.fuse import fuse
 from run_inference import amount, main
+from tests.hostile.faults import room
 from utils.images import Metadata, Photo, read_photo, write_photo
 
 FRAMES = focus_stack()

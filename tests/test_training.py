@@ -22,11 +22,11 @@ from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
-from benchmarks.faults import room
 from configs.schema import load_config, to_dict
 from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
 from models.mmfnet import Fusion, MMFNet, boundary_map
+from tests.hostile.faults import room
 from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr, validate
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""Rendered stacks on disk: each is rendered once; interrupted renders are resumed."""
+"""Rendered stacks on disk: each is rendered once; interrupted renders resume."""
 
 from __future__ import annotations
 
@@ -20,29 +20,20 @@ from utils.images import read_photo, write_png
 if TYPE_CHECKING:  # needs numba, which scores do without
     from benchmarks.raytracing.lens import Lens
 
-FORMAT = 1  # of what is written; another one is rendered anew
+FORMAT = 1  # of the files; those of another one are rendered again
 SCALE = 256  # of disparities in disparity.png
 SEEN = (0.1, 99.9)  # percentiles of the depth that the photographs are focused between
 
 
 @dataclass(frozen=True)
 class Class:
-    """Stacks of one size.
+    """Stacks of one size."""
 
-    Attributes:
-        name: of the size in megapixels.
-        size: (H, W) in pixels.
-        scenes: how many.
-        frames: photographs of each.
-        steps: least and greatest radius, in pixels, of the blur that one photograph has where its
-            neighbour is in focus.
-    """
-
-    name: str
-    size: tuple[int, int]
+    name: str  # megapixels
+    size: tuple[int, int]  # (H, W) in pixels
     scenes: int
-    frames: int
-    steps: tuple[float, float]
+    frames: int  # photographs of a scene
+    steps: tuple[float, float]  # range of the blur radius, px, where the next photograph is sharp
 
 
 CLASSES = (
@@ -54,33 +45,24 @@ CLASSES = (
 
 @dataclass(frozen=True)
 class Motion:
-    """How the camera moves from photograph to photograph.
+    """How the camera moves from photograph to photograph."""
 
-    Attributes:
-        breathing: share by which the picture grows from the first photograph to the last.
-        shake: pixels, at a width of 720, that the hand turns the camera; and half of that, seen in
-            the middle of the scene, that it moves it.
-    """
-
-    breathing: float = 0.0
-    shake: float = 0.0
+    breathing: float = 0.0  # relative change of magnification from the first to the last
+    shake: float = 0.0  # px, at a width of 720, by rotation; half of it by parallax at mid-depth
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack on disk.
+    """A stack on disk."""
 
-    Attributes:
-        home: its folder: frames/001.png …, truth.png, disparity.png, about.json.
-        name: in tables.
-        kind: its size.
-        seed: of the scene.
-    """
-
-    home: Path
-    name: str
+    home: Path  # holds frames/001.png …, truth.png, disparity.png, about.json
     kind: Class
-    seed: int
+    seed: int  # of the scene
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        return self.home.name
 
     @property
     def frames(self) -> list[Path]:
@@ -92,8 +74,8 @@ class Stack:
 
     @property
     def disparity(self) -> Path:
-        """16 bits: 256 times the blur radius in pixels that each point has where the camera is
-        focused at infinity; the difference of two is the blur between them."""
+        """16 bits: 256 times the blur radius in pixels of each point when infinity is in focus;
+        the difference of two is the blur of one when the other is in focus."""
         return self.home / "disparity.png"
 
     def read_disparity(self) -> np.ndarray:
@@ -101,23 +83,22 @@ class Stack:
         return read_photo(self.disparity).rgb[..., 0].astype(np.float32) / SCALE
 
     def missing(self) -> list[Path]:
-        """What is yet to be rendered, the disparity first."""
+        """Files not rendered yet, the disparity first."""
         return [p for p in (self.disparity, self.truth, *self.frames) if not p.exists()]
 
 
 def stacks(
     folder: Path, classes: Sequence[Class], motion: Motion, scenes: int | None = None
 ) -> Iterator[Stack]:
-    """The stacks of some sizes, whether they are rendered or not; at most so many of each size."""
+    """The stacks of some sizes, rendered or not; at most ``scenes`` of each size."""
     moved = "".join(f"-{name}{value:g}" for name, value in asdict(motion).items() if value)
     for kind in classes:
         for seed in range(1, 1 + min(kind.scenes, scenes or kind.scenes)):
-            name = f"{kind.name}-{seed:02d}{moved}"
-            yield Stack(folder / name, name, kind, seed)
+            yield Stack(folder / f"{kind.name}-{seed:02d}{moved}", kind, seed)
 
 
 def render_all(wanted: Sequence[Stack], photographs: Path, motion: Motion) -> None:
-    """Render what is missing of some stacks, with a bar of pixels, their rate and the time left.
+    """Render the missing files of some stacks, with a progress bar.
 
     Raises:
         UserError: no photographs; numba is not installed; or a folder cannot be written to.
@@ -137,15 +118,10 @@ def render_all(wanted: Sequence[Stack], photographs: Path, motion: Motion) -> No
 
 
 def _prepare(stack: Stack, photographs: Path, motion: Motion) -> None:
-    """Keep what was rendered of the same scene; clear away what was of another."""
-    about = {
-        "format": FORMAT,
-        "photographs": photographs.resolve().name,
-        "seed": stack.seed,
-        **asdict(stack.kind),
-        **asdict(motion),
-    }
-    del about["scenes"]  # how many others there are changes nothing
+    """Delete files that were rendered of another scene."""
+    about = {"format": FORMAT, "photographs": photographs.resolve().name, "seed": stack.seed}
+    about |= asdict(stack.kind) | asdict(motion)
+    del about["scenes"]  # does not change a stack
     note = stack.home / "about.json"
     text = json.dumps(about, indent=1) + "\n"
     if not note.exists() or note.read_text() != text:
@@ -155,12 +131,9 @@ def _prepare(stack: Stack, photographs: Path, motion: Motion) -> None:
 
 
 def _render(
-    stack: Stack,
-    pictures: Sequence[np.ndarray],
-    motion: Motion,
-    progress: Callable[[int], object],
+    stack: Stack, pictures: Sequence[np.ndarray], motion: Motion, progress: Callable[[int], object]
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """What is missing, with the file that it belongs in."""
+    """The missing files and their pixels."""
     missing = stack.missing()
     if not missing:
         return
@@ -193,8 +166,8 @@ def _render(
 def _lenses(
     stack: Stack, depth: np.ndarray, focal: float, seed: tuple[int, ...], motion: Motion
 ) -> list[Lens]:
-    """One for each photograph, focused from near to far at equal steps of blur, so that nothing
-    is out of focus in all of them; the aperture makes the steps as wide as they are to be."""
+    """One for each photograph, focused from near to far at equal steps of blur, so that every
+    depth is nearly in focus in one of them; the aperture sets the width of the steps."""
     from benchmarks.raytracing.lens import Lens
 
     rng, kind = np.random.default_rng((*seed, 1)), stack.kind
@@ -207,16 +180,8 @@ def _lenses(
     for number, focus in enumerate(1 / np.linspace(near, far, kind.frames)):
         away = (number - middle) / (kind.frames - 1)
         shake = rng.normal(0, motion.shake * kind.size[1] / 720 / math.sqrt(2), (2, 2))
-        shake[:] = 0 if number == middle else shake
-        lenses.append(
-            Lens(
-                focal * (1 + motion.breathing * away),
-                radius,
-                focus,
-                blades,
-                rotation,
-                tuple(shake[0]),
-                tuple(shake[1] / 2 * depth / focal),
-            )
-        )
+        turn, move = shake if number != middle else np.zeros((2, 2))
+        aperture = (radius, focus, blades, rotation)
+        hand = tuple(turn), tuple(move / 2 * depth / focal)
+        lenses.append(Lens(focal * (1 + motion.breathing * away), *aperture, *hand))
     return lenses

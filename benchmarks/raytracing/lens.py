@@ -1,4 +1,4 @@
-"""A thin lens: where rays start, and how wide a point out of focus becomes."""
+"""A thin lens: where rays start, and the circle of confusion."""
 
 from __future__ import annotations
 
@@ -10,37 +10,20 @@ from numba import njit
 
 @dataclass(frozen=True)
 class Lens:
-    """A camera for one photograph.
+    """A camera for one photograph."""
 
-    Attributes:
-        focal: distance of the sensor in pixels; breathing changes it from photograph to photograph.
-        radius: of the aperture in scene units (a bladed one: to its corners); 0 is a pinhole.
-        focus: depth z that is sharp.
-        blades: of the aperture; 0 is round.
-        rotation: of a bladed aperture in radians.
-        shift: (x, y) in pixels that the picture moves: the hand turns the camera.
-        centre: (x, y) of the lens in scene units: the hand moves it, with its parallax.
-    """
-
-    focal: float
-    radius: float
-    focus: float
-    blades: int = 0
-    rotation: float = 0.0
-    shift: tuple[float, float] = (0.0, 0.0)
-    centre: tuple[float, float] = (0.0, 0.0)
-
-    def disparity(self, depth: float) -> float:
-        """Radius of the circle of confusion, in pixels, at this depth if infinity were sharp.
-
-        Between two depths the radius is the difference of their disparities.
-        """
-        return self.focal * self.radius / depth
+    focal: float  # distance of the sensor in pixels; breathing changes it
+    radius: float  # of the aperture in scene units, with blades to its corners; 0 is a pinhole
+    focus: float  # depth z in focus
+    blades: int = 0  # of the aperture; 0 is round
+    rotation: float = 0.0  # of a bladed aperture, radians
+    shift: tuple[float, float] = (0.0, 0.0)  # (x, y) of the image in pixels: a turn of the camera
+    centre: tuple[float, float] = (0.0, 0.0)  # (x, y) of the lens in scene units: with parallax
 
     def blur(self, depth: float) -> float:
-        """Radius of the circle of confusion in pixels: f·R·|1/z − 1/z_focus| (similar triangles:
-        the rays from a point fill the aperture and cross the plane in focus)."""
-        return abs(self.disparity(depth) - self.disparity(self.focus))
+        """Radius of the circle of confusion in pixels: f·R·|1/z − 1/z_focus|, by similar triangles
+        (rays from a point fill the aperture and cross the plane in focus)."""
+        return abs(self.focal * self.radius / depth - self.focal * self.radius / self.focus)
 
 
 @njit(nogil=True, cache=True, fastmath=True)

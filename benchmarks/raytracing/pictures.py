@@ -12,12 +12,12 @@ from scipy.ndimage import uniform_filter
 from drawing.canvas import Canvas
 
 CELL, GAP, LABEL = 200, 8, 22  # units of the sheet
-SIDE = 1 / 9  # of the width: of a crop
+SIDE = 1 / 9  # of a crop, of the width
 GAIN = 4  # of errors, around grey
 
 
 class Place(NamedTuple):
-    """A square of a stack: its name, top, left, side in pixels; the mean squared error there."""
+    """A square of a stack, in pixels, and the mean squared error there."""
 
     stack: str
     top: int
@@ -30,9 +30,9 @@ def worst_place(stack: str, fused: np.ndarray, truth: np.ndarray) -> Place:
     """The square that is farthest from the truth; both are (H, W, 3) uint8."""
     side = max(4, round(SIDE * truth.shape[1]))
     error = np.square(fused.astype(np.float32) - truth).mean(axis=2)
-    means = uniform_filter(error, side, mode="constant")
     half = side // 2
-    inner = means[half : means.shape[0] - side + half + 1, half : means.shape[1] - side + half + 1]
+    inside = slice(half, half - side + 1)
+    inner = uniform_filter(error, side, mode="constant")[inside, inside]
     top, left = np.unravel_index(inner.argmax(), inner.shape)
     return Place(stack, int(top), int(left), side, float(inner[top, left]))
 
@@ -55,7 +55,7 @@ def worst_places(
         top = LABEL + row * (CELL + LABEL + GAP)
         text = f"{place.stack}, {place.left},{place.top}"
         canvas.text((GAP, top + LABEL / 2), text, 12, anchor="lm")
-        here = slice(place.top, place.top + place.side), slice(place.left, place.left + place.side)
+        here = tuple(slice(start, start + place.side) for start in (place.top, place.left))
         crops = {label: image[here] for label, image in images[place.stack].items()}
         error = crops["ours"].astype(np.float32) - crops["truth"]
         crops[columns[-1]] = np.clip(127.5 + GAIN * error, 0, 255).astype(np.uint8)

@@ -1,9 +1,9 @@
 """Photographs of a scene: rays from each pixel through the lens, and light from small emitters.
 
-A pixel is the mean of the light that arrives on its square through the whole aperture. Rays are
-traced in batches until the mean is known to a tolerance. Small things much brighter than white,
-which rays from the camera rarely meet, send rays of their own instead, through the same lens and
-past the same surfaces; what arrives is added to the pixel where it does.
+A pixel is the mean of the light that reaches its square through the whole aperture. Rays are traced
+in batches until the mean is known to a tolerance. Small lights much brighter than white, which rays
+from the camera rarely meet, send rays of their own, through the same lens and past the same
+surfaces; their light is added to the pixels that it reaches.
 """
 
 from __future__ import annotations
@@ -28,16 +28,11 @@ EMITTED = 600  # rays of an emitter for each pixel that it lights, at least
 
 
 class Quality(NamedTuple):
-    """When a pixel is good enough.
+    """When a pixel is good enough."""
 
-    Attributes:
-        tolerance: estimated standard error in sRGB, of 1.
-        least, most: rays a pixel, powers of 2; an error can be estimated from 32 on.
-    """
-
-    tolerance: float = 1.2 / 255
-    least: int = 64
-    most: int = 512
+    tolerance: float = 1.2 / 255  # estimated standard error in sRGB, of 1
+    least: int = 64  # rays a pixel, a power of 2; an error can be estimated from 32 on
+    most: int = 512  # rays a pixel, a power of 2
 
 
 PHOTOGRAPH, TRUTH = Quality(), Quality(0.8 / 255, 64, 512)
@@ -51,12 +46,12 @@ def render(
     quality: Quality = PHOTOGRAPH,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph in linear light, and how many rays each of its pixels took.
+    """A photograph in linear light, and the number of rays of each pixel.
 
     Args:
         size: (H, W) in pixels.
-        seed: of the rays; equal seeds give equal pixels, however many threads there are.
-        progress: called with the number of pixels that were done.
+        seed: of the rays; equal seeds give equal pixels with any number of threads.
+        progress: called with numbers of finished pixels.
 
     Returns:
         (H, W, 3) float32, 1 is white, and (H, W) int32.
@@ -84,8 +79,8 @@ def render(
 
 
 def depths(scene: Scene, focal: float, size: tuple[int, int]) -> np.ndarray:
-    """Depth z (H, W) float32 of what the middle of each pixel shows through a pinhole; of what is
-    transparent, where half of the light is stopped."""
+    """Depth z (H, W) float32 at the middle of each pixel through a pinhole; behind transparent
+    surfaces, where half of the light is stopped."""
     lens = Lens(focal, 0.0, 1.0)
     depth = np.zeros(size, np.float32)
     trace_depths(pack(scene), _camera(lens, size), *_tiles(scene, lens, size), depth)
@@ -93,12 +88,12 @@ def depths(scene: Scene, focal: float, size: tuple[int, int]) -> np.ndarray:
 
 
 def eight_bit(light: np.ndarray) -> np.ndarray:
-    """Linear light to uint8 sRGB; what is brighter than white is clipped."""
+    """Linear light to uint8 sRGB, clipped at white."""
     return (to_srgb(torch.from_numpy(light)) * 255).round().byte().numpy()
 
 
 def pack(scene: Scene) -> tuple:
-    """What compiled code reads of a scene."""
+    """A scene as arrays, for compiled code."""
     sun = np.append(scene.sun / np.linalg.norm(scene.sun), scene.ambient)
     return (
         *scene.surfaces.packed(),
@@ -109,9 +104,9 @@ def pack(scene: Scene) -> tuple:
 
 
 def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
-    """At least so many points (N, 4) uint32 that fill four dimensions evenly: Sobol's, scrambled
-    as Owen has it. Any 16 that follow one another from a multiple of 16 do so too, and so do all
-    of them after an exclusive or with the same bits."""
+    """At least ``count`` points (N, 4) uint32 that fill four dimensions evenly: a Sobol sequence
+    with Owen scrambling. So do each 16 from a multiple of 16, and all after an exclusive or with
+    the same bits."""
     sobol = qmc.Sobol(4, bits=32, seed=np.random.default_rng(seed))
     return (sobol.random_base2(math.ceil(math.log2(count))) / UNIT).astype(np.uint32)
 
@@ -124,7 +119,7 @@ def _camera(lens: Lens, size: tuple[int, int]) -> np.ndarray:
 
 def _tiles(scene: Scene, lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """For each tile, row by row, the surfaces that its rays can meet: where each list starts, and
-    all lists. A box's corners bound its picture, and its nearest and farthest depth its blur."""
+    all lists. The corners of a box bound its image, and its range of depth its blur."""
     rows, columns = (math.ceil(length / TILE) for length in size)
     lists = [[] for _ in range(rows * columns)]
     middle = np.array((size[1] / 2, size[0] / 2)) + lens.shift

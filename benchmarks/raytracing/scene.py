@@ -1,4 +1,4 @@
-"""Scenes as on a table: a ground from near to far with things on it, before a wall."""
+"""Tabletop scenes: a ground from near to far with objects on it, before a wall."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from defocus.mattes import procedural_matte
 WIDE = 1.2  # focal length in widths of the picture: 45° across
 DETAIL = 1.25  # texels for a pixel where a surface is nearest
 BRIGHTEST = 30.0  # times white
+Size, Seed = tuple[int, int], tuple[int, ...]
 MATTES = ("foliage", "strokes", "grille", "holes", "text", "blob", "polygon", "soft")
 
 
 @dataclass
 class Scene:
-    """What there is to see.
+    """Surfaces and lights.
 
     Attributes:
         emitters: (N, 7) disks that face the camera: x, y, z, radius, light red, green, blue.
         sun: towards the light; ``ambient`` is the share of light from everywhere.
-        light: linear light (256,) of 8-bit values; None expands what is nearly white.
+        light: linear light (256,) of 8-bit values; None expands highlights.
     """
 
     surfaces: Surfaces = field(default_factory=Surfaces)
@@ -36,8 +37,8 @@ class Scene:
     light: np.ndarray | None = None
 
 
-def compose(seed: int, size: tuple[int, int], photographs: Sequence[np.ndarray]) -> Scene:
-    """A scene for pictures of (H, W) pixels; equal seeds give equal scenes.
+def compose(seed: Seed, size: Size, photographs: Sequence[np.ndarray]) -> Scene:
+    """A scene for images of (H, W) pixels; equal seeds give equal scenes.
 
     Args:
         photographs: (H, W, 3) uint8 sRGB each.
@@ -48,7 +49,7 @@ def compose(seed: int, size: tuple[int, int], photographs: Sequence[np.ndarray])
 class _Table:
     """A scene in the making. Points on the table are (x, height above it, distance)."""
 
-    def __init__(self, seed: int, size: tuple[int, int], photographs: Sequence[np.ndarray]):
+    def __init__(self, seed: Seed, size: Size, photographs: Sequence[np.ndarray]):
         self.rng = rng = np.random.default_rng(seed)
         self.size, self.focal = size, WIDE * size[1]
         self.photographs = [photographs[i] for i in rng.permutation(len(photographs))[:24]]
@@ -70,11 +71,11 @@ class _Table:
         scene.emitters = np.array(self.glints).reshape(-1, 7)
 
     def camera(self, point: Sequence[float]) -> np.ndarray:
-        """A point of the table as the camera, 1 above it and tilted down, has it."""
+        """A point of the table in the coordinates of the camera, which is 1 above it."""
         return self.turn((point[0], point[1] - 1, point[2]))
 
     def turn(self, vector: Sequence[float]) -> np.ndarray:
-        """A direction on the table as the camera has it."""
+        """A direction on the table in the coordinates of the camera, which is tilted down."""
         x, up, away = vector
         sine, cosine = math.sin(self.pitch), math.cos(self.pitch)
         return np.array((x, -up * cosine - away * sine, -up * sine + away * cosine))
@@ -84,14 +85,14 @@ class _Table:
         return DETAIL * self.focal / self.camera(point)[2]
 
     def place(self, near: float = 0.0) -> tuple[float, float]:
-        """(x, distance) of something on the table that is seen, as likely near as far."""
+        """(x, distance) of a visible place on the table, as likely near as far."""
         far, close = 1 / (self.wall - 0.3), 1 / (1.45 + near)
         away = 1 / self.rng.uniform(far, close)
         half = self.size[1] / 2 / self.focal * (away * math.cos(self.pitch) + math.sin(self.pitch))
         return self.rng.uniform(-0.85, 0.85) * half, away
 
     def look(self) -> dict:
-        """A photograph and where it begins; slightly tinted."""
+        """A texture: a photograph, where it begins, and a slight tint."""
         tint = self.rng.uniform(0.75, 1.2) * self.rng.uniform(0.85, 1.15, 3)
         return {
             "texture": self.images[self.rng.integers(len(self.images))],
@@ -128,14 +129,14 @@ class _Table:
         middle = self.camera((x, radius, away))
         texels = self.density((x, radius, away)) * radius
         self.scene.surfaces.sphere(middle, radius, axes=axes, scale=(texels, texels), **self.look())
-        # The light's reflection: where the normal halves the ways to the light and to the camera.
+        # The highlight: where the normal bisects the directions to the light and to the camera.
         sun, back = self.scene.sun / np.linalg.norm(self.scene.sun), -middle
         normal = sun + back / np.linalg.norm(back)
         spot = middle + 1.01 * radius * normal / np.linalg.norm(normal)
         self._glint(spot, rng.uniform(0.7, 2.5), rng.uniform(5, BRIGHTEST))
 
     def _card(self) -> None:
-        """A leaf, a fence, lettering, … that stands or leans, seldom straight before the camera."""
+        """A leaf, a fence, lettering, … that stands or leans, seldom facing the camera."""
         rng = self.rng
         x, away = self.place(0.1)
         width, height = rng.uniform(0.16, 0.34, 2) * away
@@ -176,7 +177,7 @@ class _Table:
                 self._glint(front, rng.uniform(0.5, 1.5), rng.uniform(2, BRIGHTEST))
 
     def _wire(self) -> None:
-        """A wire through the picture, from nearer to farther, that hangs a little."""
+        """A slightly sagging wire across the image, from nearer to farther."""
         rng = self.rng
         one, two = rng.uniform(1.5, self.wall - 0.4, 2)
         reach, height = 0.6 * self.wall, rng.uniform(0.05, 0.9, 2)
@@ -187,7 +188,7 @@ class _Table:
         self._chain(points, np.full(8, rng.uniform(0.001, 0.003) * min(one, two)), self.look())
 
     def _chain(self, points: Sequence[np.ndarray], radii: np.ndarray, look: dict) -> None:
-        """Stems from point to point; the texture runs on from each to the next."""
+        """Stems from point to point with a continuous texture."""
         density, origin = self.density(points[0]), np.array(look["origin"])
         for one, two, radius in zip(points[:-1], points[1:], radii, strict=True):
             ends, scale = (self.camera(one), self.camera(two)), (density, radius * density)
@@ -206,7 +207,7 @@ class _Table:
             self._glint(spot, self.rng.uniform(0.4, 1.2), self.rng.uniform(2, BRIGHTEST))
 
     def _glint(self, point: np.ndarray, radius: float, light: float) -> None:
-        """A disk of so many pixels (at 720 of width) and so many times white."""
+        """A disk of a radius in pixels (at a width of 720) and ``light`` times white."""
         color = light * self.rng.uniform(0.7, 1.0, 3)
         size = radius * self.size[1] / 720 * point[2] / self.focal
         self.glints.append(np.concatenate((point, [size], color)))

@@ -1,8 +1,8 @@
-"""How near a fused picture is to the truth: whole, beside depth edges, and away from them."""
+"""How near a fused image is to the truth: whole, beside depth edges, and away from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -10,30 +10,27 @@ from scipy.ndimage import distance_transform_edt
 from utils.metrics.reference import psnr
 
 JUMP = 0.5  # px of blur between neighbouring pixels: more is a depth edge
-REACH = 12 / 720  # of the width: so far from a depth edge is beside it
+REACH = 12 / 720  # of the width: nearer to a depth edge is beside it
 WRONG = 20  # of 255: an error that is seen at once
 
 
 def beside_edges(disparity: np.ndarray) -> np.ndarray:
-    """Where (H, W) something is within 12 pixels, at a width of 720, of a depth edge.
+    """(H, W) bool: within 12 pixels, at a width of 720, of a depth edge.
 
     Args:
-        disparity: (H, W), the blur radius in pixels that each point has where the camera is
-            focused at infinity.
+        disparity: (H, W), blur radius in pixels of each point when infinity is in focus.
     """
     edges = np.zeros(disparity.shape, bool)
-    for axis in (0, 1):
-        jumps = np.abs(np.diff(disparity, axis=axis)) > JUMP
-        before, after = np.moveaxis(edges, axis, 0)[:-1], np.moveaxis(edges, axis, 0)[1:]
-        before |= np.moveaxis(jumps, axis, 0)
-        after |= np.moveaxis(jumps, axis, 0)
+    for one, jumps in ((edges, np.diff(disparity, axis=0)), (edges.T, np.diff(disparity).T)):
+        one[:-1] |= np.abs(jumps) > JUMP
+        one[1:] |= np.abs(jumps) > JUMP
     if not edges.any():
         return edges
     return distance_transform_edt(~edges) < REACH * disparity.shape[1]
 
 
 def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, float]:
-    """PSNR in dB of a fused picture, and the share of pixels that are wrong beside edges.
+    """PSNR in dB of a fused image, and the share of wrong pixels beside edges.
 
     Args:
         fused, truth: (H, W, 3) uint8.
@@ -49,15 +46,12 @@ def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, 
     return {**scores, "wrong": float((error[edges] > WRONG).mean())}
 
 
-def oracle(truth: np.ndarray, frames: Sequence[np.ndarray]) -> np.ndarray:
-    """For each pixel (H, W, 3) uint8 the frame that is nearest to the truth: no selection can
-    beat it."""
-    best, least = None, None
+def oracle(truth: np.ndarray, frames: Iterable[np.ndarray]) -> np.ndarray:
+    """Oracle selection (H, W, 3) uint8: each pixel from the frame that is nearest to the truth.
+    No selection can beat it."""
+    best, least = np.empty_like(truth), np.full(truth.shape[:2], 2**31 - 1, np.int32)
     for frame in frames:
         error = np.square(frame.astype(np.int32) - truth).sum(axis=2)
-        if best is None:
-            best, least = frame.copy(), error
-            continue
         nearer = error < least
         best[nearer], least[nearer] = frame[nearer], error[nearer]
     return best

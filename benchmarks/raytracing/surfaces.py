@@ -1,4 +1,4 @@
-"""The surfaces of a scene and where rays meet them: cards, spheres and stems.
+"""The surfaces of a scene, cards, spheres and stems, and where rays meet them.
 
 A surface is a row of numbers, so that compiled code runs over an array of them:
 
@@ -32,7 +32,7 @@ NEVER = 1e30
 
 @dataclass
 class Surfaces:
-    """Surfaces in the making."""
+    """Surfaces of a scene being composed."""
 
     rows: list[np.ndarray] = field(default_factory=list)
     kinds: list[tuple[int, int, int]] = field(default_factory=list)  # kind, texture, matte or −1

@@ -1,4 +1,4 @@
-"""What surfaces look like: photographs in linear light, and mattes of cards."""
+"""Textures of surfaces: photographs in linear light, and mattes of cards."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numba import njit
 
 from defocus.color import to_linear
 
-BRIGHT = 0.8  # sRGB value from which a photograph is taken for overexposed
-EXPANSION = 3.0  # times white that its brightest pixels are given
+BRIGHT = 0.8  # sRGB value above which a photograph counts as overexposed
+EXPANSION = 3.0  # times white: light of its brightest pixels
 
 
 def light_of_values() -> np.ndarray:
-    """Linear light (256,) float32 of 8-bit sRGB values; what is nearly white becomes brighter."""
+    """Linear light (256,) float32 of 8-bit sRGB values, with highlights expanded."""
     srgb = torch.arange(256) / 255
     over = ((srgb - BRIGHT) / (1 - BRIGHT)).clamp_min(0)
     return (to_linear(srgb) * (1 + (EXPANSION - 1) * over**2)).float().numpy()
@@ -26,7 +26,7 @@ def light_of_values() -> np.ndarray:
 
 @dataclass
 class Textures:
-    """All photographs and mattes of a scene, end to end in two flat arrays for the renderer."""
+    """All photographs and mattes of a scene."""
 
     images: list[np.ndarray] = field(default_factory=list)
     mattes: list[np.ndarray] = field(default_factory=list)
@@ -42,17 +42,12 @@ class Textures:
         return len(self.mattes) - 1
 
     def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Colours (N, 3) uint8 and their (offset, height, width) each; mattes (M,) float32 and
-        theirs."""
-        colors = [image.reshape(-1, 3) for image in self.images] or [np.zeros((1, 3), np.uint8)]
-        mattes = [matte.ravel().astype(np.float32) for matte in self.mattes]
-        mattes = mattes or [np.ones(1, np.float32)]
-        return (
-            np.concatenate(colors),
-            _table(self.images),
-            np.concatenate(mattes),
-            _table(self.mattes),
-        )
+        """End to end for the renderer: colours (N, 3) uint8 and (offset, height, width) of each
+        photograph; mattes (M,) float32 and the same."""
+        colors = [np.zeros((0, 3), np.uint8), *(image.reshape(-1, 3) for image in self.images)]
+        mattes = [np.zeros(0, np.float32), *(matte.ravel() for matte in self.mattes)]
+        flat = np.concatenate(colors), np.concatenate(mattes, dtype=np.float32)
+        return flat[0], _table(self.images), flat[1], _table(self.mattes)
 
 
 def _table(planes: Sequence[np.ndarray]) -> np.ndarray:
@@ -65,16 +60,15 @@ def _table(planes: Sequence[np.ndarray]) -> np.ndarray:
 def collage(
     photographs: Sequence[np.ndarray], size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """(H, W, 3) uint8: photographs strewn over a table, at their own scale, any way up."""
+    """(H, W, 3) uint8: photographs scattered over a table at their own scale and any angle."""
     height, width = size
-    sheet = np.empty((height, width, 3), np.uint8)
     side = min(min(photograph.shape[:2]) for photograph in photographs)
     steps = [np.arange(0, length + side, 0.62 * side) for length in (height, width)]
     centres = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 2)
     centres = centres + rng.uniform(-0.12, 0.12, centres.shape) * side
     first = photographs[rng.integers(len(photographs))]
     tiles = [math.ceil(length / part) for length, part in zip(size, first.shape, strict=False)]
-    sheet[:] = np.tile(first, (*tiles, 1))[:height, :width]
+    sheet = np.tile(first, (*tiles, 1))[:height, :width].copy()
     for y, x in rng.permutation(centres):
         photograph = photographs[rng.integers(len(photographs))]
         h, w = photograph.shape[:2]

@@ -1,11 +1,11 @@
-"""Load the page: many visitors at once, again and again; watch its answers and its memory.
+"""Load the page with many visitors at once, round after round; check its answers and memory.
 
-    python -m benchmarks.page_load
+    python -m tests.hostile.page_load
 
-Starts ``app.py`` on a free port and speaks to it as a browser does. Each visitor uploads a pair of
-photographs never seen before, fuses it, downloads the result and leaves. Exit code 1 if the page
-opens too late, if anything but a result or a clear "busy" is answered, if files of visitors stay,
-or if memory goes on growing.
+Starts ``app.py`` on a free port and speaks to it as a browser does. Each visitor uploads a new pair
+of photographs, fuses it, downloads the result and leaves. Exit code 1 if the page opens too late,
+if anything but a result or a clear "busy" is answered, if files of visitors stay, or if memory
+keeps growing.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import httpx
 import numpy as np
 
+from tests.commands import ROOT
 from utils.errors import UserError, cli, option_parser
 
-ROOT = Path(__file__).parents[1]
 OPENS = 15  # seconds, at most
 GROWS = 0.05  # of memory in the second half of the rounds, at most
+LEAVES = 40  # seconds that Gradio takes to delete files of visitors who left, at most
 PATIENCE = httpx.Timeout(30, read=900)  # seconds: the last in the queue waits long
 
 
@@ -103,7 +104,7 @@ def serving(folder: Path, options: list[str]) -> Iterator[tuple[subprocess.Popen
 
 
 def photographs(side: int, seed: tuple[int, ...]) -> list[bytes]:
-    """Two JPEG files of one scene, each sharp in another half."""
+    """Two JPEG files of one scene, one sharp on the left, the other on the right."""
     rng = np.random.default_rng(seed)
     scene = np.zeros((side, side, 3), np.float32)
     for scale in (2, 8, 32):
@@ -120,7 +121,7 @@ def photographs(side: int, seed: tuple[int, ...]) -> list[bytes]:
 
 
 async def visit_all(address: str, pairs: list[list[bytes]]) -> Counter[str]:
-    """What so many visitors at once are answered, each kind counted."""
+    """Let a visitor for each pair come at once; count their answers."""
     return Counter(await asyncio.gather(*(visit(address, pair) for pair in pairs)))
 
 
@@ -129,7 +130,11 @@ async def visit(address: str, pair: list[bytes]) -> str:
     session = secrets.token_hex(6)
     api = f"{address}/gradio_api"
     try:
-        async with httpx.AsyncClient(timeout=PATIENCE) as client, present(client, api, session):
+        # While its heartbeat is open, the server takes the page for open in a browser.
+        async with (
+            httpx.AsyncClient(timeout=PATIENCE) as client,
+            client.stream("GET", f"{api}/heartbeat/{session}"),
+        ):
             files = [("files", (f"{i}.jpg", data)) for i, data in enumerate(pair)]
             answer = await client.post(f"{api}/upload", files=files)
             if answer.status_code == 503 and "busy" in answer.text:
@@ -149,20 +154,13 @@ async def visit(address: str, pair: list[bytes]) -> str:
                 return "busy"
             answer.raise_for_status()
             output = await finished(client, f"{api}/queue/data?session_hash={session}")
-            fused = next(x["path"] for x in files_in(output) if "-Fusion." in x["path"])
+            fused = next(path for path in paths_in(output) if "-Fusion." in path)
             picture = await client.get(f"{api}/file={fused}")
             image = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_UNCHANGED)
             expected = cv2.imdecode(np.frombuffer(pair[0], np.uint8), cv2.IMREAD_COLOR)
             return "fused" if image.shape == expected.shape else f"a picture of {image.shape}"
-    except Exception as error:  # a benchmark of failures: each is counted and told
+    except Exception as error:  # each failure is counted and printed
         return f"{type(error).__name__}: {error}"
-
-
-@contextlib.asynccontextmanager
-async def present(client: httpx.AsyncClient, api: str, session: str) -> AsyncIterator[None]:
-    """An open page in a browser: when this stream ends, the server knows that it is closed."""
-    async with client.stream("GET", f"{api}/heartbeat/{session}"):
-        yield
 
 
 async def finished(client: httpx.AsyncClient, url: str) -> list:
@@ -177,15 +175,15 @@ async def finished(client: httpx.AsyncClient, url: str) -> list:
     raise RuntimeError("the answer ended early")
 
 
-def files_in(value: object) -> Iterator[dict]:
-    """All file records in nested outputs."""
+def paths_in(value: object) -> Iterator[str]:
+    """The paths of all files in nested outputs."""
     if isinstance(value, dict):
         if value.get("path"):
-            yield value
+            yield value["path"]
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from files_in(item)
+            yield from paths_in(item)
 
 
 def memory(process: int) -> float:
@@ -194,15 +192,12 @@ def memory(process: int) -> float:
     return int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) * 1024 / 1e6
 
 
-def files_left(folder: Path, before: set[Path], seconds: float = 40) -> set[Path]:
-    """Files of visitors who have left, beside those that were there ``before`` them; some time is
-    given, for Gradio notices it late."""
-    end = time.monotonic() + seconds
-    while True:
-        left = files_below(folder) - before
-        if not left or time.monotonic() > end:
-            return left
+def files_left(folder: Path, before: set[Path]) -> set[Path]:
+    """Files that were not there ``before``, once Gradio has had time to delete them."""
+    end = time.monotonic() + LEAVES
+    while (left := files_below(folder) - before) and time.monotonic() < end:
         time.sleep(0.5)
+    return left
 
 
 def files_below(folder: Path) -> set[Path]:

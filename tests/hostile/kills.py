@@ -1,16 +1,15 @@
-"""Kill training, generating and a batch at random moments, and let the same command go on.
+"""Kill training, generating and a batch at random moments, and resume them.
 
-    python -m benchmarks.kills
-    python -m benchmarks.kills --only batch --kills 3
+    python -m tests.hostile.kills
+    python -m tests.hostile.kills --only batch --kills 3
 
-Each is run once undisturbed, then killed (kill -9) so many times, each time in a folder of its own.
-No process and, after the same command has gone on to its end, no temporary file may be left, and
-the results have to be those of the undisturbed run, bit for bit. Exit code: 0 if all are.
+Each runs once undisturbed, then is killed (kill -9) several times, each time in a new folder, and
+the same command is run again to its end. No process and no temporary file may be left, and the
+results have to equal those of the undisturbed run, bit for bit. Exit code: 0 if all do.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -30,17 +29,17 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from data import prepare
-from utils.errors import UserError, cli
+from tests.commands import ROOT
+from utils.errors import UserError, cli, option_parser
 
-ROOT = Path(__file__).parents[1]
 SECONDS = 10  # until processes that lost their parent have ended
 STACKS = 8
 
 
 class Job(NamedTuple):
-    command: Callable[[Path, Path], list[str]]  # by the folder of what it needs, and its own
-    promised: str  # pattern of the files that are equal
-    but: str = ""
+    command: Callable[[Path, Path], list[str]]  # from the folder of its inputs and its own
+    promised: str  # pattern of the files that have to be equal
+    but: str = ""  # pattern of those that need not
 
 
 JOBS = {
@@ -71,13 +70,13 @@ JOBS = {
 
 
 class Outcome(NamedTuple):
-    """Of a kill: whether it came in time, the command went on and gave the same; what is left."""
+    """The result of a kill."""
 
-    at_work: bool
-    went_on: bool
-    equal: bool
-    processes: int
-    files: int
+    at_work: bool  # killed before it ended by itself
+    went_on: bool  # the second run succeeded
+    equal: bool  # to the undisturbed run
+    processes: int  # left
+    files: int  # left
 
     @property
     def good(self) -> bool:
@@ -85,7 +84,7 @@ class Outcome(NamedTuple):
 
 
 def lay_out(home: Path) -> None:
-    """Photographs to learn from and stacks to fuse, none of which has to be downloaded."""
+    """Photographs to train on and stacks to fuse, none of them downloaded."""
     with contextlib.redirect_stdout(io.StringIO()):
         if prepare.main(["demo", "--root", str(home)]):
             raise UserError("the photographs of scikit-image cannot be had")
@@ -103,7 +102,7 @@ def start(command: Sequence[str]) -> subprocess.Popen:
 
 
 def session(number: int) -> list[int]:
-    """The processes of a session that have not ended."""
+    """The running processes of a session."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -116,7 +115,7 @@ def session(number: int) -> list[int]:
 
 
 def contents(job: Job, folder: Path) -> dict[str, str]:
-    """The promised files, by a digest of their content."""
+    """Digests of the promised files."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
@@ -125,7 +124,7 @@ def contents(job: Job, folder: Path) -> dict[str, str]:
 
 
 def undisturbed(job: Job, home: Path, out: Path) -> tuple[float, float]:
-    """Run a job; seconds until its folder is there, and until it has ended."""
+    """Run a job; seconds until its folder exists, and until it ends."""
     started, begun = time.monotonic(), None
     process = start(job.command(home, out))
     while process.poll() is None:
@@ -138,7 +137,7 @@ def undisturbed(job: Job, home: Path, out: Path) -> tuple[float, float]:
 
 
 def kill(job: Job, home: Path, out: Path, delay: float, expected: dict[str, str]) -> Outcome:
-    """Kill a job after so many seconds, and let it go on."""
+    """Kill a job after ``delay`` seconds and whatever outlives it, then resume the job."""
     process = start(job.command(home, out))
     try:
         process.wait(delay)
@@ -172,9 +171,7 @@ def measure(name: str, kills: int, seed: int) -> list[Outcome]:
 
 @cli
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--kills", type=int, default=20, help="of each; 20 by default")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS), help="what to kill")

@@ -1,16 +1,16 @@
-"""What happens when something is wrong: a table of many cases, with what has to come of each.
+"""Run a table of bad inputs and full disks, and check how each command ends.
 
-    python -m benchmarks.faults
-    python -m benchmarks.faults --only names "full disk" --out faults.md
+    python -m tests.hostile.faults
+    python -m tests.hostile.faults --only names "full disk" --out faults.md
 
-Each case is a command with files that are damaged, hostile, missing or in the way. It has to end in
-its exit code, within 20 seconds and a limit of memory, without a traceback, with one line for the
-error; the user's files are as they were, and what is written is whole. Exit code: 0 if all do.
+Each case is a command with files that are damaged, hostile, missing or in the way. It has to end
+with the expected exit code, within 20 seconds and a memory limit, without a traceback and with one
+line for the error; the user's files stay unchanged, and what is written is whole. Exit code: 0 if
+all cases pass.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import hashlib
@@ -34,9 +34,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.fault_cases import Case, cases
+from tests.hostile.fault_cases import Case, cases
 from utils.atomic import atomic_path
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.images import EXTENSIONS, read_photo
 
 SECONDS = 20  # of a case
@@ -44,7 +44,7 @@ MEGABYTES = 1000  # of the process that runs the cases one after another, PyTorc
 
 
 class Outcome(NamedTuple):
-    """What came of a case: empty texts where all was right."""
+    """The result of a case; texts are empty where nothing is wrong."""
 
     code: int | None = None
     traceback: str = ""
@@ -62,22 +62,21 @@ def run(case: Case, home: Path) -> Outcome:
     started = time.monotonic()
     argv = case.lay_out(home)
     before = snapshot(home)
-    code, told, failure = call(case, argv)
+    code, errors, failure = call(case, argv)
     seconds = time.monotonic() - started
-    harm = damage(case, home, before)
     wrong = ""
     if code not in case.codes:
-        wrong = f"exit code {code}, not {' or '.join(map(str, case.codes))}: {told[-300:]}"
-    elif code == 2 and "error: " not in told:
-        wrong = f"no error is named: {told[-300:]}"
-    return Outcome(code, failure, harm, wrong, peak(), seconds)
+        wrong = f"exit code {code}, not {' or '.join(map(str, case.codes))}: {errors[-300:]}"
+    elif code == 2 and "error: " not in errors:
+        wrong = f"no error is named: {errors[-300:]}"
+    return Outcome(code, failure, damage(case, home, before), wrong, peak(), seconds)
 
 
 def call(case: Case, argv: list[str]) -> tuple[int | None, str, str]:
-    """(exit code, what was printed to the error output, traceback) of a command."""
-    output, told = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    """(exit code, error output, traceback) of a command."""
+    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
     code, failure = None, ""
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(told):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             with room(case.room):
                 code = importlib.import_module(case.script).main(argv)
@@ -85,14 +84,14 @@ def call(case: Case, argv: list[str]) -> tuple[int | None, str, str]:
             code = end.code if isinstance(end.code, int) else 1
         except Exception:  # what a user would see as a traceback
             failure = traceback.format_exc()
-        told.flush()
-    text = told.buffer.getvalue().decode("utf-8", "replace")
-    return code, text, failure or ("Traceback" in text and text) or ""
+        errors.flush()
+    text = errors.buffer.getvalue().decode("utf-8", "replace")
+    return code, text, failure or (text if "Traceback" in text else "")
 
 
 @contextlib.contextmanager
 def room(size: int | None) -> Iterator[None]:
-    """Let no file grow beyond so many bytes."""
+    """Limit the size of files, in bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
@@ -103,7 +102,7 @@ def room(size: int | None) -> Iterator[None]:
 
 
 def snapshot(home: Path) -> dict[Path, str]:
-    """What each path is, and holds."""
+    """Type and content of each path below a folder."""
     return {path: describe(path) for path in sorted(home.rglob("*"))}
 
 
@@ -117,10 +116,10 @@ def describe(path: Path) -> str:
 
 
 def damage(case: Case, home: Path, before: dict[Path, str]) -> str:
-    """What of the user's is lost, what is half-written or left behind, what is missing."""
+    """The first file that is lost, left behind, half-written or missing; empty if none is."""
     after = snapshot(home)
     for path, state in before.items():
-        if path.name != case.changed and after.get(path) != state:
+        if after.get(path) != state:
             return f"{path} is {'changed' if path in after else 'gone'}"
     for path in after.keys() - before.keys():
         if path.name.startswith("."):
@@ -137,19 +136,19 @@ def damage(case: Case, home: Path, before: dict[Path, str]) -> str:
 
 
 def peak() -> float:
-    """Megabytes that this process has had at most since it was asked last."""
+    """Peak memory of this process in megabytes since the last call."""
     status = Path("/proc/self/status").read_text()
     Path("/proc/self/clear_refs").write_text("5")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
 def work(connection: Connection, chosen: Sequence[str]) -> None:
-    """Run the cases whose numbers come, until the other side ends."""
+    """Run the cases whose numbers arrive, until the other side closes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is written to /dev/stdout
     found = choose(chosen)
     for script in {case.script for case in found}:
-        importlib.import_module(script)  # it may take seconds, which no case is to count
+        importlib.import_module(script)  # takes seconds, which no case should count
     script = importlib.import_module("run_inference")
     script.load_backend = functools.cache(script.load_backend)  # most of the time of a case
     with contextlib.suppress(EOFError):
@@ -160,7 +159,7 @@ def work(connection: Connection, chosen: Sequence[str]) -> None:
 
 
 def measure(chosen: Sequence[str] = (), every: int = 1) -> list[tuple[Case, Outcome]]:
-    """Run cases in a process of their own, which a case that hangs does not survive."""
+    """Run cases in a process of their own, which is killed and replaced when a case hangs."""
     context = multiprocessing.get_context("spawn")
     outcomes, worker, connection = [], None, None
     found = choose(chosen)
@@ -170,11 +169,10 @@ def measure(chosen: Sequence[str] = (), every: int = 1) -> list[tuple[Case, Outc
             worker = context.Process(target=work, args=(other, chosen), daemon=True)
             worker.start()
             other.close()
-            connection.send(number)
-            limit = SECONDS * 3  # it starts, and loads its libraries
+            limit = SECONDS * 3  # the process starts and loads its libraries
         else:
-            connection.send(number)
             limit = SECONDS
+        connection.send(number)
         try:
             outcome = connection.recv() if connection.poll(limit) else Outcome(wrong="it hangs")
         except EOFError:
@@ -183,7 +181,8 @@ def measure(chosen: Sequence[str] = (), every: int = 1) -> list[tuple[Case, Outc
             worker.kill()
             worker.join()
             worker = None
-        outcomes.append((case := found[number], outcome))
+        case = found[number]
+        outcomes.append((case, outcome))
         if fault := outcome.fault():
             tqdm.write(f"{case.group}, {case.name}: {fault}", sys.stderr)
     if worker is not None:
@@ -202,7 +201,7 @@ def choose(groups: Sequence[str]) -> list[Case]:
 
 
 def table(outcomes: Sequence[tuple[Case, Outcome]]) -> str:
-    """A row a group."""
+    """A row for each group, and one for all."""
     lines = [
         "| group | cases | right | tracebacks | hangs | files harmed | longest, s | memory, MB |",
         "|---|---|---|---|---|---|---|---|",
@@ -225,16 +224,13 @@ def table(outcomes: Sequence[tuple[Case, Outcome]]) -> str:
 
 @cli
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="GROUP", help="groups to run")
-    parser.add_argument("--every", type=int, default=1, help="run one case of so many")
+    parser.add_argument("--every", type=int, default=1, help="run only every n-th case")
     parser.add_argument("--out", type=Path, help="also write the table there")
     args = parser.parse_args(argv)
     if args.every < 1:
         raise UserError(f"--every {args.every}: at least 1")
-    choose(args.only)
     outcomes = measure(args.only, args.every)
     text = table(outcomes)
     print(text)

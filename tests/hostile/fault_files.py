@@ -1,11 +1,11 @@
-"""Files as an unlucky or a hostile user has them: cut, damaged, lying, flooding."""
+"""Files that an unlucky or a hostile user has: truncated, corrupted, oversized claims, floods."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
@@ -13,9 +13,12 @@ import pillow_heif
 import tifffile
 from PIL import Image
 
+from tests.image_files import chunk, encoded
+
 HEIGHT, WIDTH = 48, 64
 BIG = 6000  # pixels: side of what a small file claims to be, or holds
 MANY = 600_000  # small parts of a file
+HEAD = b"II*\0" + struct.pack("<I", 8)  # of a TIFF whose first directory lies at byte 8
 CHUNK = {"text": b"tEXt", "private": b"teSt", "data": b"IDAT"}
 
 
@@ -28,11 +31,7 @@ def photograph(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> np.nd
 
 
 def by_pillow(kind: str, image: np.ndarray | Image.Image | None = None, **options) -> bytes:
-    image = photograph() if image is None else image
-    buffer = io.BytesIO()
-    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+    return encoded(photograph() if image is None else image, kind, **options)
 
 
 def by_tifffile(image: np.ndarray | None = None, **options) -> bytes:
@@ -92,25 +91,25 @@ def damaged(data: bytes, count: int, seed: int) -> Iterator[bytes]:
         yield bytes(bytes_)
 
 
-def png_chunk(kind: bytes, body: bytes = b"") -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(width: int, height: int, data: bytes, kind: int = 2, bits: int = 8) -> bytes:
-    head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+def png(width: int, height: int, data: bytes, kind: int = 2) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
     parts = (b"IHDR", head), (b"IDAT", zlib.compress(data)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def tiff(tags: dict[int, int], data: bytes = b"", following: int = 0) -> bytes:
     """A little-endian TIFF of one directory; a tag of value -1 points to the data."""
-    start = 8 + 2 + 12 * len(tags) + 4
+    start = 8 + len(directory(tags, 0, 0))
+    return HEAD + directory(tags, start, following) + data
+
+
+def directory(tags: dict[int, int], start: int, following: int) -> bytes:
+    """A TIFF directory whose data lie at ``start``; the next directory lies at ``following``."""
     entries = b"".join(
         struct.pack("<HHII", tag, 4, 1, start if value < 0 else value)
         for tag, value in sorted(tags.items())
     )
-    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
-    return head + entries + struct.pack("<I", following) + data
+    return struct.pack("<H", len(tags)) + entries + struct.pack("<I", following)
 
 
 def tags(compression: int = 1, size: int = 0, side: int = 64, samples: int = 1) -> dict[int, int]:
@@ -137,6 +136,7 @@ def lying() -> dict[str, bytes]:
     found["codec-50001.tif"] = tiff(tags(50001, len(webp), samples=3), webp)
     for code in (50002, 34887, 34934, 22610, 34925, 65535):  # JPEG XL, LERC, JPEG XR, …
         found[f"codec-{code}.tif"] = tiff(tags(code, 100), bytes(100))
+    header = "<IIIIiiHHIIiiII"  # of a BMP, after its first two bytes
     for side in (30_000, 2**16, 2**31 - 1, 2**32 - 1):
         found[f"side-{side}.tif"] = tiff(tags(side=side, size=100), bytes(100))
         tile = {k: v for k, v in tags().items() if k not in (273, 278, 279)}
@@ -144,10 +144,8 @@ def lying() -> dict[str, bytes]:
         found[f"tile-{side}.tif"] = tiff(tile, bytes(100))
         found[f"side-{side}.png"] = png(min(side, 2**31 - 1), 30_000, bytes(100))
         found[f"side-{side}.ppm"] = b"P6 %d 30000 255\n" % side
-        found[f"side-{side}.bmp"] = (
-            b"BM"
-            + struct.pack("<IIIIiiHHIIiiII", 154, 0, 54, 40, side % 2**31, 30_000, 1, 24, *[0] * 6)
-        ) + bytes(100)
+        bmp = struct.pack(header, 154, 0, 54, 40, side % 2**31, 30_000, 1, 24, *[0] * 6)
+        found[f"side-{side}.bmp"] = b"BM" + bmp + bytes(100)
     found["no-palette.png"] = png(64, 64, bytes(65 * 64), kind=3)
     found["half.png"] = png(64, 64, bytes(1000))
     found["0-wide.png"] = png(0, 64, b"")
@@ -161,10 +159,10 @@ def flooding() -> dict[str, bytes]:
     """Small files that take long to go through; none is read."""
     plain, picture = by_pillow("PNG"), by_pillow("JPEG")
     found = {
-        f"{name}-chunks.png": plain[:33] + png_chunk(kind) * MANY + plain[33:]
+        f"{name}-chunks.png": plain[:33] + chunk(kind, b"") * MANY + plain[33:]
         for name, kind in CHUNK.items()
     }
-    found["late-chunks.png"] = plain[:-12] + png_chunk(b"teSt") * MANY + plain[-12:]
+    found["late-chunks.png"] = plain[:-12] + chunk(b"teSt", b"") * MANY + plain[-12:]
     found["comments.jpg"] = picture[:2] + b"\xff\xfe\0\2" * MANY + picture[2:]
     found["filler.jpg"] = picture[:2] + b"\xff" * MANY + picture[2:]
     found["comment.ppm"] = b"P6 #" + b"x" * MANY + b"\n64 48 255\n" + bytes(WIDTH * HEIGHT * 3)
@@ -177,34 +175,28 @@ def flooding() -> dict[str, bytes]:
 def loops() -> dict[str, bytes]:
     """TIFF whose directories form a ring: the page is read, once."""
     data = bytes(photograph(1, 64, 64)[..., 0])
-    second = 8 + 2 + 12 * len(tags()) + 4
-    one, two = tiff(tags(), data, following=8), tiff(tags(), b"", following=second)
-    ring = two[8 : second - 4] + struct.pack("<I", 8)
-    where = struct.pack("<HHI", 273, 4, 1)
-    two = two.replace(where + struct.pack("<I", second), where + struct.pack("<I", 2 * second - 8))
-    ring = ring.replace(
-        where + struct.pack("<I", second), where + struct.pack("<I", 2 * second - 8)
-    )
-    return {"itself.tif": one, "two.tif": two + ring + data}
+    size = len(directory(tags(), 0, 0))
+    second, start = 8 + size, 8 + 2 * size
+    ring = directory(tags(), start, second) + directory(tags(), start, 8)
+    return {"itself.tif": tiff(tags(), data, following=8), "two.tif": HEAD + ring + data}
 
 
-UNFIT: dict[str, Callable[[], bytes]] = {  # whole files of what is not fused
-    "empty.png": lambda: b"",
-    "text.png": lambda: b"not an image at all",
-    "text.tif": lambda: b"not an image at all",
-    "text.heic": lambda: b"not an image at all",
-    "text.nef": lambda: b"not an image at all",
-    "script.jpg": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-    "vector.png": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-    "film.gif": lambda: by_pillow("GIF"),
-    "gif.png": lambda: by_pillow("GIF"),
-    "cmyk.jpg": lambda: by_pillow("JPEG", Image.new("CMYK", (WIDTH, HEIGHT))),
-    "cmyk.tif": lambda: by_pillow("TIFF", Image.new("CMYK", (WIDTH, HEIGHT))),
-    "lab.tif": lambda: by_pillow("TIFF", Image.new("LAB", (WIDTH, HEIGHT))),
-    "int32.tif": lambda: by_tifffile(np.zeros((HEIGHT, WIDTH), np.int32), photometric="minisblack"),
-    "nan.tif": lambda: by_tifffile(np.full((HEIGHT, WIDTH, 3), np.nan, np.float32)),
-    "hdr.tif": lambda: by_tifffile(np.full((HEIGHT, WIDTH, 3), 40, np.float32)),
-    "other-size.png": lambda: by_pillow("PNG", photograph(1, HEIGHT + 1, WIDTH)),
-    "tiny.png": lambda: by_pillow("PNG", photograph(1, 15, 15)),
-    "unknown.xyz": lambda: b"?",
-}
+def unfit() -> dict[str, bytes]:
+    """Whole files of what is not fused."""
+    return {
+        "empty.png": b"",
+        **{f"text.{kind}": b"not an image at all" for kind in ("png", "tif", "heic", "nef")},
+        "script.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "vector.png": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "film.gif": by_pillow("GIF"),
+        "gif.png": by_pillow("GIF"),
+        "cmyk.jpg": by_pillow("JPEG", Image.new("CMYK", (WIDTH, HEIGHT))),
+        "cmyk.tif": by_pillow("TIFF", Image.new("CMYK", (WIDTH, HEIGHT))),
+        "lab.tif": by_pillow("TIFF", Image.new("LAB", (WIDTH, HEIGHT))),
+        "int32.tif": by_tifffile(np.zeros((HEIGHT, WIDTH), np.int32), photometric="minisblack"),
+        "nan.tif": by_tifffile(np.full((HEIGHT, WIDTH, 3), np.nan, np.float32)),
+        "hdr.tif": by_tifffile(np.full((HEIGHT, WIDTH, 3), 40, np.float32)),
+        "other-size.png": by_pillow("PNG", photograph(1, HEIGHT + 1, WIDTH)),
+        "tiny.png": by_pillow("PNG", photograph(1, 15, 15)),
+        "unknown.xyz": b"?",
+    }
