@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import sobel
 
-from utils.metrics.core import Metric, shared
+from utils.metrics.core import MFIF, Metric, shared
 
 TINY = 1e-5
 """Stands for a gradient of 0 where the formulas divide by it."""
@@ -15,12 +15,12 @@ TINY = 1e-5
 
 @shared
 def edges(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sobel gradient magnitude and angle in (−π/2, π/2]; the border is padded with zeros."""
+    """Sobel gradient magnitude and angle in (−π/2, π/2], zeros beyond the border."""
     y, x = (sobel(grey, axis, mode="constant") for axis in (0, 1))
     return np.hypot(x, y), np.arctan(y / np.where(x == 0, TINY, x))
 
 
-def edge_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_g(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_G = Σ_k Σ Q_k·g_k / Σ_k Σ g_k, g the gradient magnitude of source k.
 
     Q_k = 0.9994/(1+e^{−15(G−0.5)}) · 0.9879/(1+e^{−22(A−0.8)}), G the smaller of the two gradient
@@ -42,14 +42,8 @@ def edge_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> float
     return kept / total
 
 
+CITATION = "C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)"
+CODE = MFIF + "metricXydeas.m"
 METRICS = (
-    Metric(
-        name="gradient preservation, Q_AB/F",
-        symbol="Q_G",
-        range=(0.0, 0.9748),
-        needs="sources",
-        citation="C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)",
-        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricXydeas.m",
-        function=edge_preservation,
-    ),
+    Metric("gradient preservation, Q_AB/F", "Q_G", (0, 0.9748), "sources", CITATION, CODE, q_g),
 )

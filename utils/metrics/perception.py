@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
-from utils.metrics.core import Metric, shared, stretched
+from utils.metrics.core import LIU, Metric, shared, stretched
 from utils.metrics.filters import smooth
 from utils.metrics.gradient import edges
 
@@ -41,18 +41,14 @@ def perceived_contrast(grey: np.ndarray) -> np.ndarray:
         return contrast**3 / (contrast**2 + 1e-4)
 
 
-def chen_blum(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_cb(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_CB = mean of Σ_k λ_k·min(C'_k, C'_F)/max(C'_k, C'_F), λ_k = C'_k²/ΣC'²; nan if all flat."""
     contrast_f = perceived_contrast(fused)
     contrasts = [perceived_contrast(source) for source in sources]
     power = sum(contrast**2 for contrast in contrasts)
     with np.errstate(divide="ignore", invalid="ignore"):
         return sum(
-            contrast**2
-            / power
-            * np.minimum(contrast, contrast_f)
-            / np.maximum(contrast, contrast_f)
-            for contrast in contrasts
+            c**2 / power * np.minimum(c, contrast_f) / np.maximum(c, contrast_f) for c in contrasts
         ).mean()
 
 
@@ -64,7 +60,7 @@ def _blocks(image: np.ndarray, size: int = 16) -> np.ndarray:
     return image.reshape(h, size, w, size).swapaxes(1, 2)
 
 
-def chen_varshney(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_cv(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_CV = Σ_k Σ_w λ_k·D_k / Σ_k Σ_w λ_k over 16×16 blocks w; nan if no source has an edge.
 
     λ_k is the block's sum of Sobel magnitudes to the fifth power, D_k the mean square of S_k − F
@@ -81,24 +77,11 @@ def chen_varshney(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     return difference / total if total > 0 else np.nan
 
 
+BLUM = "Y. Chen, R. S. Blum, Image Vis. Comput. 27 (2009)"
+VARSHNEY = "H. Chen, P. K. Varshney, Inf. Fusion 8 (2007)"
+CB, CV = LIU + "metricChenBlum.m", LIU + "metricChen.m"
+CV_NAME = "human perception, Chen–Varshney"
 METRICS = (
-    Metric(
-        name="human perception, Chen–Blum",
-        symbol="Q_CB",
-        range=(0.0, 1.0),
-        needs="sources",
-        citation="Y. Chen, R. S. Blum, Image Vis. Comput. 27 (2009)",
-        reference="zhengliu6699/imageFusionMetrics metricChenBlum.m",
-        function=chen_blum,
-    ),
-    Metric(
-        name="human perception, Chen–Varshney",
-        symbol="Q_CV",
-        higher_is_better=False,
-        range=(0.0, np.inf),
-        needs="sources",
-        citation="H. Chen, P. K. Varshney, Inf. Fusion 8 (2007)",
-        reference="zhengliu6699/imageFusionMetrics metricChen.m",
-        function=chen_varshney,
-    ),
+    Metric("human perception, Chen–Blum", "Q_CB", (0, 1), "sources", BLUM, CB, q_cb),
+    Metric(CV_NAME, "Q_CV", (0, np.inf), "sources", VARSHNEY, CV, q_cv, higher_is_better=False),
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
-from utils.metrics.core import Metric, shared
+from utils.metrics.core import LIU, Metric, shared
 from utils.metrics.filters import GAUSSIAN_11, smooth
 
 SCALES, ORIENTATIONS = 4, 6
@@ -126,7 +126,7 @@ def feature_correlation(
     return best.sum() / masks[-1].sum()
 
 
-def phase_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_p(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_P = P·M·m, the correlations of phase congruency and of its maximum and minimum moment.
 
     Each pixel's correlation is the best with a source, or with the per-pixel selection of the
@@ -146,15 +146,8 @@ def phase_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> floa
     return quality
 
 
+CITATION = "J. Zhao, R. Laganière, Z. Liu, Int. J. Innov. Comput. Inf. Control 3 (2007)"
+CODE = LIU + "metricZhao.m, myphasecong3.m"
 METRICS = (
-    Metric(
-        name="phase congruency preservation",
-        symbol="Q_P",
-        range=(-1.0, 1.0),
-        needs="sources",
-        citation="J. Zhao, R. Laganière, Z. Liu, Int. J. Innov. Comput. Inf. Control 3 (2007)",
-        reference="zhengliu6699/imageFusionMetrics metricZhao.m, myphasecong3.m",
-        function=phase_preservation,
-        smallest=16,
-    ),
+    Metric("phase congruency preservation", "Q_P", (-1, 1), "sources", CITATION, CODE, q_p, 16),
 )

@@ -46,7 +46,7 @@ def information(
     return distorted, np.log10(1 + variance_s / NOISE), gain
 
 
-def visual_information_fidelity(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def viff(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """VIFF = Σ_s w_s Σ VID / Σ VIND over four scales s.
 
     At each pixel VID and VIND are those of the source with the least gain (their mean if several
@@ -67,15 +67,7 @@ def visual_information_fidelity(sources: Sequence[np.ndarray], fused: np.ndarray
     return total
 
 
-METRICS = (
-    Metric(
-        name="visual information fidelity for fusion",
-        symbol="VIFF",
-        range=(0.0, np.inf),
-        needs="sources",
-        citation="Y. Han, Y. Cai, Y. Cao, X. Xu, Inf. Fusion 14 (2013)",
-        reference="Y. Han's VIFF_Public.m",
-        function=visual_information_fidelity,
-        smallest=41,
-    ),
-)
+CITATION = "Y. Han, Y. Cai, Y. Cao, X. Xu, Inf. Fusion 14 (2013)"
+CODE = "Y. Han's VIFF_Public.m"
+NAME = "visual information fidelity for fusion"
+METRICS = (Metric(NAME, "VIFF", (0, np.inf), "sources", CITATION, CODE, viff, 41),)
