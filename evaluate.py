@@ -27,18 +27,15 @@ from fusion.pairs import find_pairs
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
 
+About = dict[str, dict[str, object]]  # what was run, by method
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
     add = parser.add_argument_group("what is compared").add_argument
     add("--sources", type=Path, metavar="DIR", help="folder of pairs, NAME-A and NAME-B")
-    add(
-        "--fused",
-        nargs="+",
-        default=[],
-        metavar="[NAME=]DIR",
-        help="fused images of other methods; NAME defaults to the folder's",
-    )
+    default_name = "fused images of other methods; NAME defaults to the folder's"
+    add("--fused", nargs="+", default=[], metavar="[NAME=]DIR", help=default_name)
     add("--weights", type=Path, metavar="FILE", help="fuse with these weights and compare too")
     add("--run-peers", nargs="*", metavar="PEER", help="run other programs: all, or those named")
     add("--truth", type=Path, metavar="DIR", help="all-in-focus images, for PSNR and the like")
@@ -65,8 +62,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check(args)
-    problems: list[str] = []
-    about: dict[str, dict[str, object]] = {}
     methods = named_folders(args.fused)
     if args.synthetic:
         from evaluation import synthetic
@@ -74,7 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = synthetic.write_set(args.config, args.set, args.work / "synthetic")
         args.sources, args.truth, args.band = (folder / n for n in ("sources", "truth", "band"))
         methods = synthetic.baselines(folder) | methods
-    methods |= run_methods(args, about, problems)
+    ran, about, problems = run_methods(args)
+    methods |= ran
     cases, wrong = collect(args.sources, methods, args.truth, args.band)
     problems += wrong
     if args.figures is not None:
@@ -130,27 +126,29 @@ def named_folders(given: list[str]) -> dict[str, Path]:
     return methods
 
 
-def run_methods(
-    args: argparse.Namespace, about: dict[str, dict[str, object]], problems: list[str]
-) -> dict[str, Path]:
-    """Fuse the sources with our network and with peers, as asked; their folders by name."""
+def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[str]]:
+    """Fuse the sources with our network and with peers, as asked.
+
+    Returns:
+        Their folders and what was run, by name, and what is wrong.
+    """
     methods: dict[str, Path] = {}
+    about: About = {}
+    problems: list[str] = []
     pairs = find_pairs(args.sources)[0] if args.weights or args.run_peers is not None else []
     if args.weights:
         from evaluation.network import NAME, fuse_folder
 
         methods[NAME] = args.work / "fused" / "mmfnet"
-        about[NAME], wrong = fuse_folder(args.weights, pairs, methods[NAME], args.device)
-        problems += wrong
+        about[NAME], problems = fuse_folder(args.weights, pairs, methods[NAME], args.device)
     if args.run_peers is not None:
         from evaluation import peers, runs
 
         chosen, notes = peers.choose_peers(args.run_peers)
         print("\n".join(notes), file=sys.stderr)
-        content = runs.content(pairs)
         for peer in chosen:
             folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
-            run, wrong = runs.run_peer(peer, pairs, content, folder)
+            run, wrong = runs.run_peer(peer, pairs, folder)
             problems += wrong
             if any(folder.glob("*.png")):
                 methods[peer.name] = folder
@@ -160,7 +158,7 @@ def run_methods(
                 "seconds_per_pair": run.seconds / max(run.pairs, 1),
                 "cpu_seconds_per_pair": run.cpu_seconds / max(run.pairs, 1),
             }
-    return methods
+    return methods, about, problems
 
 
 def report(
@@ -169,7 +167,7 @@ def report(
     symbols: list[str],
     values: list[scores.Score],
     problems: list[str],
-    about: dict[str, dict[str, object]],
+    about: About,
 ) -> None:
     """Write and print everything that was asked for."""
     from evaluation.network import NAME  # imports torch, which the workers do without

@@ -64,7 +64,10 @@ def main(argv: list[str] | None = None) -> int:
     found: dict[str, list[Figures]] = {}
     for name, configs in runs.items():
         for config in configs:
-            if trained_steps(config) < config.train.steps:
+            checkpoint, steps = Path(config.run) / "latest.pt", 0
+            if checkpoint.exists():
+                steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
+            if steps < config.train.steps:
                 print(f"training {config.run}", file=sys.stderr)
                 train(config, choose_device(config.device))
         found[name] = [measure(config) for config in configs]
@@ -82,25 +85,16 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
         UserError: an unknown name, or a wrong override.
     """
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    for name in only or ():
-        if name not in known:
-            raise UserError(f"--only {name}: choose of {', '.join(known)}")
     runs: Runs = {}
     for name in only or known:
+        if name not in known:
+            raise UserError(f"--only {name}: choose of {', '.join(known)}")
         for seed in seeds:
             config = load_config(CONFIGS / f"{name}.yaml", overrides)
             home = Path(config.run) if config.run.endswith(name) else Path(config.run, name)
             config.run, config.seed = str(home / f"seed-{seed}"), seed
             runs.setdefault(name, []).append(config)
     return runs
-
-
-def trained_steps(config: Config) -> int:
-    """How far a run has come."""
-    checkpoint = Path(config.run) / "latest.pt"
-    if not checkpoint.exists():
-        return 0
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
 
 
 def weights_of(config: Config) -> Path:
@@ -118,12 +112,7 @@ def measure(config: Config) -> Figures:
 
 
 def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> str:
-    """Markdown: a row for each training, and oracle selection.
-
-    Args:
-        found: of each model the figures of every seed.
-        config: any of the runs.
-    """
+    """Markdown: a row for each model, of the figures of its seeds, and oracle selection."""
 
     def cell(rows: Sequence[Figures], key: str, scale: float = 1) -> str:
         values = np.array([row[key] for row in rows]) * scale
@@ -135,14 +124,15 @@ def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> s
         [name.replace("_", " "), *(cell(rows, key) for key in columns), cell(rows, "guidance", 100)]
         for name, rows in found.items()
     ]
-    oracle = [cell(next(iter(found.values()))[:1], f"oracle_{part}") for part in ("whole", "band")]
+    first = next(iter(found.values()))
+    oracle = [cell(first[:1], f"oracle_{part}") for part in ("whole", "band")]
     lines.append(["*oracle selection*", *oracle, *oracle, ""])
     head = ["trained on", "initial, whole", "initial, FDB", "final, whole", "final, FDB"]
-    seeds = len(next(iter(found.values())))
     return (
         f"Generated ground truth (α-matte model): PSNR in dB, mean of {config.validation.samples} "
         f"samples; each trained for {config.train.steps} steps of {config.train.batch} samples; "
-        f"mean ± standard deviation over {seeds} seeds\n\n{table([*head, 'G right, %'], lines)}"
+        f"mean ± standard deviation over {len(first)} seeds\n\n"
+        f"{table([*head, 'G right, %'], lines)}"
     )
 
 

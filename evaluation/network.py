@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from fusion.backends import load_backend
@@ -29,25 +30,19 @@ def fuse_folder(
         UserError: the weights cannot be loaded, or the output cannot be written.
     """
     backend = load_backend(weights, device)
-    problems, seconds, cpu_seconds = [], [], []
+    problems, times = [], []
     for pair in tqdm(pairs, unit="pair", desc=NAME, disable=None):
         try:
             images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
             start, cpu_start = time.perf_counter(), time.process_time()
             fused = fuse(images, backend, align=False).image
-            seconds.append(time.perf_counter() - start)
-            cpu_seconds.append(time.process_time() - cpu_start)
+            times.append((time.perf_counter() - start, time.process_time() - cpu_start))
         except UserError as error:
             problems.append(f"{NAME}: {error}")
         except ValueError as error:
             problems.append(f"{NAME}: {pair.name}: {error}")
         else:
             write_png(output / pair.result("Fusion"), fused)
-    count = max(len(seconds), 1)
-    about = {
-        "weights": str(weights),
-        "device": backend.device,
-        "seconds_per_pair": sum(seconds) / count,
-        "cpu_seconds_per_pair": sum(cpu_seconds) / count,
-    }
-    return about, problems
+    seconds, cpu_seconds = np.mean(times or [(0.0, 0.0)], axis=0).tolist()
+    about = {"weights": str(weights), "device": backend.device}
+    return about | {"seconds_per_pair": seconds, "cpu_seconds_per_pair": cpu_seconds}, problems

@@ -36,11 +36,10 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
         ours: of these the one that stands directly below MMF-Net.
     """
     measured = {column.symbol: column for column in columns}
+    plain = {_plain(name): name for name in PUBLISHED}
     rows = dict.fromkeys(PUBLISHED)
-    rest = sorted(methods, key=lambda method: method != ours)  # stable: ours first
-    for method in rest:
-        row = next((name for name in PUBLISHED if _plain(name) == _plain(method)), None)
-        rows[row or method] = method
+    for method in sorted(methods, key=lambda method: method != ours):  # stable: ours first
+        rows[plain.get(_plain(method), method)] = method
     best = {s: _best_published(s, measured[s].higher_is_better) for s in METRICS if s in measured}
     arrows = [f"{s} {measured[s].arrow}" if s in measured else s for s in METRICS]
     head = ["method", *(f"{a} published" for a in arrows), *(f"{a} measured" for a in arrows)]
