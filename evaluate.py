@@ -23,6 +23,7 @@ from evaluation import scores, table1, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect
 from evaluation.symbols import choose_metrics
+from evaluation.tables import Column
 from fusion.pairs import find_pairs
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
@@ -83,7 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         problems += wrong
         if not values:
             raise UserError("; ".join(["nothing could be measured", *problems]))
-        report(args, list(methods), chosen, values, problems, about)
+        origin = {"sources": str(args.sources), "methods": list(methods), "runs": about}
+        columns = tables.write(args.out, values, list(methods), chosen, problems, origin)
+        report(args, list(methods), columns, about)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:
@@ -132,18 +135,14 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
     Returns:
         Their folders and what was run, by name, and what is wrong.
     """
-    methods: dict[str, Path] = {}
-    about: About = {}
-    problems: list[str] = []
+    from evaluation import peers, runs  # import torch, which the workers do without
+
+    methods, about, problems = {}, {}, []
     pairs = find_pairs(args.sources)[0] if args.weights or args.run_peers is not None else []
     if args.weights:
-        from evaluation.network import NAME, fuse_folder
-
-        methods[NAME] = args.work / "fused" / "mmfnet"
-        about[NAME], problems = fuse_folder(args.weights, pairs, methods[NAME], args.device)
+        folder = methods[runs.OURS] = args.work / "fused" / "mmfnet"
+        about[runs.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, args.device)
     if args.run_peers is not None:
-        from evaluation import peers, runs
-
         chosen, notes = peers.choose_peers(args.run_peers)
         print("\n".join(notes), file=sys.stderr)
         for peer in chosen:
@@ -162,29 +161,18 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
 
 
 def report(
-    args: argparse.Namespace,
-    methods: list[str],
-    symbols: list[str],
-    values: list[scores.Score],
-    problems: list[str],
-    about: About,
+    args: argparse.Namespace, methods: list[str], columns: list[Column], about: About
 ) -> None:
-    """Write and print everything that was asked for."""
-    from evaluation.network import NAME  # imports torch, which the workers do without
-    from utils.provenance import provenance
-
-    columns = tables.summarise(values, methods, symbols)
-    tables.write_csv(args.out / "per_image.csv", values)
-    origin = {**provenance(), "sources": str(args.sources), "methods": methods, "runs": about}
-    tables.write_summary(args.out / "summary.json", columns, problems, origin)
+    """Write the tables that were asked for, and print one; write the charts."""
     tables.write_text(args.out / "tables.md", tables.markdown(columns) + tables.runs(about))
     tables.write_text(args.out / "tables.tex", tables.latex(columns))
+    text = tables.markdown(columns)
     if args.table1:
-        text = table1.table1(columns, methods, NAME)
+        from evaluation.runs import OURS
+
+        text = table1.table1(columns, methods, OURS)
         tables.write_text(args.out / "table1.md", text)
-        print(text)
-    else:
-        print(tables.markdown(columns))
+    print(text)
     if args.figures is not None and columns:
         from evaluation import charts
 

@@ -25,7 +25,7 @@ from data.build import validation_set
 from evaluation import figures, scores, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect
-from evaluation.network import fuse_folder
+from evaluation.runs import fuse_folder
 from fusion.pairs import find_pairs
 from models.build import load_model
 from training.run import train
@@ -34,7 +34,6 @@ from utils.cores import cores
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
-from utils.provenance import provenance
 
 CONFIGS = Path(__file__).parents[1] / "configs/ablation"
 METRICS = ("AG", "LIF", "MSD", "GLD", "Q_G", "Q_MI", "Q_Y", "Q_CB")
@@ -150,10 +149,8 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     figures.write(cases, args.pairs, args.insets, args.out)
     values, more = scores.measure(cases, METRICS, args.workers, Cache(default_cache()))
     problems += [*wrong, *more]
-    columns = tables.summarise(values, list(methods), METRICS)
-    tables.write_csv(args.out / "per_image.csv", values)
-    origin = {**provenance(), "sources": str(args.sources), "methods": list(methods)}
-    tables.write_summary(args.out / "summary.json", columns, problems, origin)
+    about = {"sources": str(args.sources), "methods": list(methods)}
+    columns = tables.write(args.out, values, list(methods), METRICS, problems, about)
     tables.write_text(args.out / "tables.md", tables.markdown(columns))
     print(tables.markdown(columns))
     shutil.rmtree(fused)

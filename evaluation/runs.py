@@ -1,4 +1,4 @@
-"""Runs of other programs on folders of pairs, repeated only when something has changed."""
+"""Our network and other programs, run on folders of pairs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,49 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from evaluation.peers import Commands, Peer
+from fusion.backends import load_backend
+from fusion.fuse import fuse
 from fusion.pairs import Pair
 from utils.atomic import atomic_path
 from utils.errors import UserError
+from utils.images import read_photo, write_png
 
-TEMPORARY = "TMP"
-"""Stands for the folder of the stacks where a command line is recorded."""
+OURS = "MMF-Net (ours)"
+TEMPORARY = "TMP"  # stands for the folder of the stacks where a command line is recorded
+
+
+def fuse_folder(
+    weights: Path, pairs: Sequence[Pair], output: Path, device: str = "auto"
+) -> tuple[dict[str, object], list[str]]:
+    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each.
+
+    Returns:
+        What was run: weights, device, seconds a pair (fusion alone) by the clock and of all cores
+        together; and a sentence for each pair that cannot be fused.
+    Raises:
+        UserError: the weights cannot be loaded, or the output cannot be written.
+    """
+    backend = load_backend(weights, device)
+    problems, times = [], []
+    for pair in tqdm(pairs, unit="pair", desc=OURS, disable=None):
+        try:
+            images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
+            start, cpu_start = time.perf_counter(), time.process_time()
+            fused = fuse(images, backend, align=False).image
+            times.append((time.perf_counter() - start, time.process_time() - cpu_start))
+        except UserError as error:
+            problems.append(f"{OURS}: {error}")
+        except ValueError as error:
+            problems.append(f"{OURS}: {pair.name}: {error}")
+        else:
+            write_png(output / pair.result("Fusion"), fused)
+    seconds, cpu_seconds = np.mean(times or [(0.0, 0.0)], axis=0).tolist()
+    about = {"weights": str(weights), "device": backend.device}
+    return about | {"seconds_per_pair": seconds, "cpu_seconds_per_pair": cpu_seconds}, problems
 
 
 class Run(NamedTuple):

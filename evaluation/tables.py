@@ -18,6 +18,7 @@ from evaluation.scores import Score
 from evaluation.symbols import FDB, metric_of
 from utils.atomic import atomic_path
 from utils.markdown import table
+from utils.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -161,17 +162,20 @@ def caption(columns: Sequence[Column]) -> str:
     )
 
 
-def write_csv(path: Path, scores: Sequence[Score]) -> None:
-    """Write ``pair,method,metric,value`` lines."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+def write(
+    out: Path,
+    scores: Sequence[Score],
+    methods: Sequence[str],
+    symbols: Sequence[str],
+    problems: Sequence[str],
+    about: Mapping[str, object],
+) -> list[Column]:
+    """Write all values to ``per_image.csv``; means, wins, ranks and tests to ``summary.json``."""
+    with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", newline="") as file:
         csv.writer(file).writerows([Score._fields, *scores])
-
-
-def write_summary(
-    path: Path, columns: Sequence[Column], problems: Sequence[str], about: Mapping[str, object]
-) -> None:
-    """Write means, wins, ranks and tests as JSON, with what was wrong and where it came from."""
-    metrics = {
+    columns = summarise(scores, methods, symbols)
+    summary = {**provenance(), **about}
+    summary["metrics"] = {
         column.symbol: {
             "higher_is_better": column.higher_is_better,
             "pairs": len(column.pairs),
@@ -182,8 +186,10 @@ def write_summary(
         }
         for column in columns
     }
-    summary = {**about, "metrics": metrics, "rank": mean_ranks(columns), "problems": list(problems)}
-    write_text(path, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    summary |= {"rank": mean_ranks(columns), "problems": problems}
+    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(out / "summary.json", text + "\n")
+    return columns
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,13 +11,10 @@ from utils.metrics import (
     gradient,
     information,
     no_reference,
-    paper,
     perception,
     phase,
     reference,
-    scd,
     similarity,
-    viff,
 )
 from utils.metrics.core import Metric, evaluate, forget, luma
 
@@ -26,16 +23,13 @@ __all__ = ["METRICS", "Metric", "evaluate", "forget", "luma"]
 METRICS: dict[str, Metric] = {
     metric.symbol: metric
     for metric in (
-        *paper.METRICS,
         *no_reference.METRICS,
         *information.METRICS,
         *fmi.METRICS,
-        *scd.METRICS,
         *gradient.METRICS,
         *phase.METRICS,
         *similarity.METRICS,
         *perception.METRICS,
-        *viff.METRICS,
         *reference.METRICS,
     )
 }

@@ -1,4 +1,4 @@
-"""Q_G (Q_AB/F): how much of the sources' Sobel edges the fused image keeps."""
+"""What of the sources the fused image keeps: Q_SCD, differences; Q_G (Q_AB/F), Sobel edges."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import sobel
 
-from utils.metrics.core import MFIF, Metric, shared
+from utils.metrics.core import MFIF, Metric, shared, two
 
-TINY = 1e-5
-"""Stands for a gradient of 0 where the formulas divide by it."""
+TINY = 1e-5  # stands for a gradient of 0 where the formulas divide by it
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson correlation of two images; nan if one of them is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    power = (a**2).sum() * (b**2).sum()
+    return (a * b).sum() / np.sqrt(power) if power > 0 else np.nan
+
+
+def q_scd(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_SCD = r(F−B, A) + r(F−A, B), two sources only; nan if the fused image equals one."""
+    a, b = two("Q_SCD", sources)
+    return correlation(fused - b, a) + correlation(fused - a, b)
 
 
 @shared
@@ -42,8 +54,11 @@ def q_g(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     return kept / total
 
 
-CITATION = "C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)"
-CODE = MFIF + "metricXydeas.m"
+ASLANTAS = "V. Aslantas, E. Bendes, AEÜ Int. J. Electron. Commun. 69 (2015)"
+XYDEAS = "C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)"
+SCD, G = MFIF + "analysis_SCD.m", MFIF + "metricXydeas.m"
+SCD_NAME = "sum of the correlations of differences"
 METRICS = (
-    Metric("gradient preservation, Q_AB/F", "Q_G", (0, 0.9748), "sources", CITATION, CODE, q_g),
+    Metric(SCD_NAME, "Q_SCD", (-2, 2), "sources", ASLANTAS, SCD, q_scd),
+    Metric("gradient preservation, Q_AB/F", "Q_G", (0, 0.9748), "sources", XYDEAS, G, q_g),
 )

@@ -1,13 +1,56 @@
-"""Metrics of the fused image alone: EN, SD, SF, AG_common and EI."""
+"""Metrics of the fused image alone: AG, LIF, MSD and GLD of the paper's Table I, and five others.
+
+The paper gives no formulas for its four; these were recovered from the authors' published images
+and reproduce the printed row 2.9791, 0.4056, 0.1120, 14.7451. They take the luma g of weights
+0.299, 0.587, 0.114, rounded. All reward sharpness and contrast, true to the scene or not.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import sobel
 
-from utils.metrics.core import MFIF, Metric
+from utils.metrics.core import MFIF, Metric, luma, shared
 from utils.metrics.information import entropy
-from utils.metrics.paper import forward_differences
+
+
+def paper_luma(image: np.ndarray) -> np.ndarray:
+    """:func:`luma` as in the paper."""
+    return luma(image, (0.299, 0.587, 0.114))
+
+
+@shared
+def forward_differences(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Δx and Δy, each (M, N): next pixel minus this one, 0 in the last column or row."""
+    return np.diff(grey, axis=1, append=grey[:, -1:]), np.diff(grey, axis=0, append=grey[-1:])
+
+
+def ag(grey: np.ndarray) -> float:
+    """AG = Σ√(Δx²+Δy²) / (4(M−1)(N−1))."""
+    rows, columns = grey.shape
+    return np.hypot(*forward_differences(grey)).sum() / (4 * (rows - 1) * (columns - 1))
+
+
+def lif(grey: np.ndarray) -> float:
+    """LIF = (2/MN) Σ min(p, 1−p), p = sin(π/2·(1 − g/max g)); nan for an all-black image."""
+    if grey.max() == 0:
+        return np.nan
+    p = np.sin(np.pi / 2 * (1 - grey / grey.max()))
+    return 2 * np.minimum(p, 1 - p).mean()
+
+
+def msd(grey: np.ndarray) -> float:
+    """MSD = ½·std of the means of g/255 in disjoint 2×2 blocks; an odd last line is left out."""
+    rows, columns = (length - length % 2 for length in grey.shape)
+    blocks = grey[:rows, :columns].reshape(rows // 2, 2, columns // 2, 2)
+    return (blocks.mean(axis=(1, 3)) / 255).std() / 2
+
+
+def gld(grey: np.ndarray) -> float:
+    """GLD = Σ(|Δx|+|Δy|) / ((M−1)(N−1))."""
+    rows, columns = grey.shape
+    dx, dy = forward_differences(grey)
+    return (np.abs(dx).sum() + np.abs(dy).sum()) / ((rows - 1) * (columns - 1))
 
 
 def en(grey: np.ndarray) -> float:
@@ -42,7 +85,16 @@ ESKICIOGLU = "A. M. Eskicioglu, P. S. Fisher, IEEE Trans. Commun. 43 (1995)"
 CUI = "G. Cui, H. Feng, Z. Xu, Q. Li, Y. Chen, Opt. Commun. 341 (2015)"
 RAJALINGAM = "B. Rajalingam, R. Priya, Int. J. Eng. Sci. Invention (2018)"
 AVERAGE, EDGE = "average gradient, common form", MFIF + "metricsEdge_intensity.m"
+PAPER = (
+    "H. Ma, Q. Liao, J. Zhang, S. Liu, J.-H. Xue, An α-Matte Boundary Defocus Model-Based "
+    "Cascaded Network for Multi-focus Image Fusion, IEEE TIP 29 (2020), Table I"
+)
+TABLE1 = ("fused", PAPER, "Table I, MMF-Net row, on the images that the authors published")
 METRICS = (
+    Metric("average gradient", "AG", (0, np.inf), *TABLE1, ag, convert=paper_luma),
+    Metric("linear index of fuzziness", "LIF", (0, 1), *TABLE1, lif, 2, False, paper_luma),
+    Metric("mean square deviation", "MSD", (0, 0.25), *TABLE1, msd, convert=paper_luma),
+    Metric("grey level difference", "GLD", (0, np.inf), *TABLE1, gld, convert=paper_luma),
     Metric("entropy", "EN", (0, 8), "fused", ROBERTS, MFIF + "EN.m", en),
     Metric("standard deviation", "SD", (0, 180.32), "fused", RAO, MFIF + "SD.m", sd),
     Metric("spatial frequency", "SF", (0, 360.63), "fused", ESKICIOGLU, MFIF + "SF.m", sf),
