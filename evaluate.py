@@ -151,12 +151,7 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
             problems += wrong
             if any(folder.glob("*.png")):
                 methods[peer.name] = folder
-            about[peer.name] = {
-                "version": run.version,
-                "options": run.options(),
-                "seconds_per_pair": run.seconds / max(run.pairs, 1),
-                "cpu_seconds_per_pair": run.cpu_seconds / max(run.pairs, 1),
-            }
+            about[peer.name] = run.about()
     return methods, about, problems
 
 

@@ -63,11 +63,14 @@ def apertures(side: int = SIDE) -> list[dict[str, Tensor]]:
     reach = max(len(psf) for psf in psfs.values()) // 2
     shapes = {}
     for name, psf in psfs.items():
-        around = reach - len(psf) // 2
-        shape = np.pad((psf / psf.max()).numpy(), around)
+        shape = np.pad((psf / psf.max()).numpy(), reach - len(psf) // 2)
         shape = cv2.resize(shape, (side, side), interpolation=cv2.INTER_NEAREST)
         shapes[f"PSF: {name}"] = torch.from_numpy(shape)[None]
-    night = _lights(side, np.random.default_rng(3))
+    # Points of light, linear, brighter than white: spread over a PSF they are still seen.
+    rng, night = np.random.default_rng(3), torch.full((3, side, side), 0.002)
+    for x, y in rng.integers(0, side, (26, 2)):
+        color = torch.from_numpy(rng.uniform(0.15, 1, 3)).float()
+        night[:, y, x] += 300 * color * rng.uniform(0.3, 1)
     return [shapes, {f"through it: {name}": to_srgb(blur(night, p)) for name, p in psfs.items()}]
 
 
@@ -82,9 +85,9 @@ def light() -> dict[str, Tensor]:
     }
 
 
-def layers(side: int = SIDE) -> list[dict[str, Tensor]]:
-    """Three layers, then the scene focused on each and everywhere, (1 or 3, side, side)."""
-    size = (side, side)
+def layers() -> list[dict[str, Tensor]]:
+    """Three layers, then the scene focused on each and everywhere, (1 or 3, SIDE, SIDE)."""
+    size = (SIDE, SIDE)
     mattes = [
         torch.from_numpy(KINDS[kind](size, np.random.default_rng(seed)))[None]
         for kind, seed in (("grille", 7), ("strokes", 9))
@@ -104,14 +107,15 @@ def layers(side: int = SIDE) -> list[dict[str, Tensor]]:
     ]
 
 
-def scene(index: int = SCENE, count: int = 5) -> list[dict[str, Tensor]]:
-    """A training scene: depth, ``count`` photographs, G*, truth; (1 or 3, SIDE, SIDE).
+def scene() -> list[dict[str, Tensor]]:
+    """A training scene: depth, its photographs, G*, truth; (1 or 3, SIDE, SIDE).
 
     The bar below a photograph has its colour on the map, where the band is white.
     """
     generator = scenes()
-    sample = generator.sample(index, count)
-    drawn, *_ = generator.draw(index, count, generator.random(index, count))
+    which = (SCENE, len(COLORS))
+    sample = generator.sample(*which)
+    drawn, *_ = generator.draw(*which, generator.random(*which))
     depth = depth_map(drawn, SIDE)
     low, high = depth.aminmax()
     span = f"depth, {low:.0f} (black) to {high:.0f} (white)"
@@ -156,15 +160,6 @@ def sheet(rows: list[dict[str, Tensor]]) -> Image.Image:
             canvas.picture(to_image(panel), left, top, SIDE, SIDE)
             canvas.text((left + SIDE / 2, top + SIDE + CAPTION / 2), caption, 15)
     return canvas.finish()
-
-
-def _lights(side: int, rng: np.random.Generator) -> Tensor:
-    """Points of light, linear, brighter than white: spread over a PSF they are still seen."""
-    night = torch.full((3, side, side), 0.002)
-    for x, y in rng.integers(0, side, (26, 2)):
-        color = torch.from_numpy(rng.uniform(0.15, 1, 3)).float()
-        night[:, y, x] += 300 * color * rng.uniform(0.3, 1)
-    return night
 
 
 def _photograph(name: str) -> np.ndarray:

@@ -41,7 +41,8 @@ Runs = dict[str, list[Config]]  # of each model, by seed
 Figures = dict[str, float]
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
+@cli
+def main(argv: list[str] | None = None) -> int:
     parser = option_parser(__doc__)
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", help="configs in configs/ablation/; default: all")
@@ -53,12 +54,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--insets", nargs="+", metavar="x,y[,size]", help="default: found on the FDB")
     add("--workers", type=int, default=cores(), help="processes for the metrics")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
-    return parser.parse_args(argv)
-
-
-@cli
-def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
+    args = parser.parse_args(argv)
     runs = choose(args.only, args.seeds, args.set)
     found: dict[str, list[Figures]] = {}
     for name, configs in runs.items():

@@ -88,7 +88,7 @@ def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, to
         return left + np.clip((value - low) / (high - low), 0, 1) * (PANEL - 20)
 
     base = top + 40 + BOX_ROW * len(methods)
-    better = "higher" if column.higher_is_better else "lower"  # the typeface has no arrows
+    better = "higher" if column.metric.higher_is_better else "lower"  # the typeface has no arrows
     canvas.text((left + PANEL / 2 - 10, top + 20), f"{_name(column)}, {better} is better", 14)
     canvas.line([(left, base), (left + PANEL - 20, base)], RULE, 1)
     for value in (low + pad, 0.0, high - pad):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusion.pairs import find_pairs
+from fusion.pairs import find_pairs, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS
 
@@ -85,16 +85,10 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         UserError: the folder is missing, cannot be read, or holds no image.
     """
-    try:
-        files = sorted(path for path in Path(folder).iterdir() if path.is_file())
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
     images = [
         path
-        for path in files
-        if path.suffix.lower() in EXTENSIONS
-        and not path.name.startswith(".")
-        and not MAP.fullmatch(path.stem)
+        for path in sorted(list_folder(folder))
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not MAP.fullmatch(path.stem)
     ]
     if not images:
         raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")

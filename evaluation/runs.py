@@ -71,10 +71,15 @@ class Run(NamedTuple):
     seconds: float  # all pairs, with the start of the program
     cpu_seconds: float  # of all cores together: what else the machine does matters little
 
-    def options(self) -> str:
-        """Those of the first command line, "…" for its files."""
+    def about(self) -> dict[str, str | float]:
+        """For ``summary.json``: options are those of the first command line, "…" for its files."""
         words = (re.sub(rf"{TEMPORARY}/\S*", "…", word) for word in self.commands[0][1:])
-        return " ".join(word for word, _ in itertools.groupby(words))
+        return {
+            "version": self.version,
+            "options": " ".join(word for word, _ in itertools.groupby(words)),
+            "seconds_per_pair": self.seconds / self.pairs,
+            "cpu_seconds_per_pair": self.cpu_seconds / self.pairs,
+        }
 
 
 def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list[str]]:

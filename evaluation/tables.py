@@ -18,6 +18,7 @@ from evaluation.scores import Score
 from evaluation.symbols import FDB, metric_of
 from utils.atomic import atomic_path
 from utils.markdown import table
+from utils.metrics import Metric
 from utils.provenance import provenance
 
 
@@ -45,12 +46,8 @@ class Column:
     p: float | None
 
     @property
-    def higher_is_better(self) -> bool:
-        return metric_of(self.symbol).higher_is_better
-
-    @property
-    def arrow(self) -> str:
-        return metric_of(self.symbol).arrow
+    def metric(self) -> Metric:
+        return metric_of(self.symbol)
 
 
 def summarise(
@@ -177,7 +174,7 @@ def write(
     summary = {**provenance(), **about}
     summary["metrics"] = {
         column.symbol: {
-            "higher_is_better": column.higher_is_better,
+            "higher_is_better": column.metric.higher_is_better,
             "pairs": len(column.pairs),
             "mean": {m: v if math.isfinite(v) else str(v) for m, v in column.mean.items()},
             "wins": column.wins,
@@ -236,11 +233,11 @@ def _cells(
 
 
 def _symbol(column: Column) -> str:
-    return f"{column.symbol.replace(FDB, ' (FDB)')} {column.arrow}"
+    return f"{column.symbol.replace(FDB, ' (FDB)')} {column.metric.arrow}"
 
 
 def _tex_symbol(column: Column) -> str:
     name, _, index = column.symbol.removesuffix(FDB).partition("_")
     text = rf"${name}_{{\mathrm{{{index}}}}}$" if index else name
     where = " (FDB)" if column.symbol.endswith(FDB) else ""
-    return f"{text}{where} " + (r"$\uparrow$" if column.higher_is_better else r"$\downarrow$")
+    return rf"{text}{where} $\{'up' if column.metric.higher_is_better else 'down'}arrow$"

@@ -13,13 +13,10 @@ import numpy as np
 
 from utils.errors import UserError
 
-RGB2GRAY = (0.298936, 0.587043, 0.114021)
-"""Weights of R, G and B in Matlab's and Octave's ``rgb2gray``."""
-
+RGB2GRAY = (0.298936, 0.587043, 0.114021)  # as in Matlab's and Octave's rgb2gray
+# The two repositories that most values were checked against.
 MFIF = "yuliu316316/MFIF-Metrics fusion-metrics/"
 LIU = "zhengliu6699/imageFusionMetrics "
-"""The two repositories that most values were checked against."""
-
 MEMORY_BYTES = 256 * 2**20
 _memory: OrderedDict[tuple, tuple[object, int]] = OrderedDict()
 

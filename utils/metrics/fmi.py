@@ -10,8 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from utils.metrics.core import Metric
 
 WINDOW = 3
-CHUNK = 1024
-"""Windows taken at a time: 81 float32 values each stay within a core's cache."""
+CHUNK = 1024  # windows at a time: 81 float32 values each stay within a core's cache
 
 
 def _windows(grey: np.ndarray) -> np.ndarray:
@@ -24,8 +23,7 @@ def _probabilities(windows: np.ndarray) -> np.ndarray:
     """Each window stretched to 0..1 and divided by its sum; flat windows become uniform."""
     low, high = windows.min(axis=0), windows.max(axis=0)
     flat = high == low
-    one = np.float32(1)
-    stretched = np.where(flat, one, (windows - low) / np.where(flat, one, high - low))
+    stretched = np.where(flat, 1, (windows - low) / np.where(flat, 1, high - low))
     return stretched / stretched.sum(axis=0)
 
 

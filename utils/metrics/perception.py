@@ -97,15 +97,12 @@ def information(
     taps = gaussian(size, size / 5)
     (mean_s, variance_s), (mean_f, variance_f) = moments(source, taps), moments(fused, taps)
     covariance = windowed(source * fused, taps) - mean_s * mean_f
-    variance_s, variance_f = np.maximum(variance_s, 0), np.maximum(variance_f, 0)
     gain = covariance / (variance_s + 1e-10)
     residual = variance_f - gain * covariance
-    flat_s, flat_f = variance_s < 1e-10, variance_f < 1e-10
+    flat_s, flat_f = variance_s == 0, variance_f == 0
     gain[flat_s | flat_f] = 0
     residual = np.where(flat_f, 0, np.where(flat_s | (gain < 0), variance_f, residual))
-    variance_s = np.where(flat_s, 0, variance_s)
-    gain = np.maximum(gain, 0)
-    residual = np.maximum(residual, 1e-10)
+    gain, residual = np.maximum(gain, 0), np.maximum(residual, 1e-10)
     distorted = np.log10(1 + gain**2 * variance_s / (residual + NOISE))
     return distorted, np.log10(1 + variance_s / NOISE), gain
 
@@ -123,10 +120,10 @@ def viff(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
         if weight == 0:
             continue
         maps = [information(levels[scale], fused_levels[scale], size) for levels in source_levels]
-        gains = np.stack([gain for *_, gain in maps])
-        chosen = gains == gains.min(axis=0)
+        distorted, clean, gain = map(np.stack, zip(*maps, strict=True))
+        chosen = gain == gain.min(axis=0)
         chosen = chosen / chosen.sum(axis=0)
-        distorted, clean = ((chosen * [m[kind] for m in maps]).sum(axis=0) for kind in (0, 1))
+        distorted, clean = (chosen * distorted).sum(axis=0), (chosen * clean).sum(axis=0)
         total += weight * (distorted + 1e-7).sum() / (clean + 1e-7).sum()
     return total
 

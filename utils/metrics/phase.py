@@ -12,11 +12,8 @@ from utils.metrics.core import LIU, Metric, shared
 from utils.metrics.filters import GAUSSIAN_11, smooth
 
 SCALES, ORIENTATIONS = 4, 6
-EPSILON = 1e-4
-"""Kovesi's guard against division by zero."""
-
-FEATURE = 0.1
-"""Phase congruency above which a pixel is a feature."""
+EPSILON = 1e-4  # Kovesi's guard against division by zero
+FEATURE = 0.1  # phase congruency above which a pixel is a feature
 
 
 def _frequencies(length: int, edge: int) -> np.ndarray:
@@ -34,15 +31,10 @@ def log_gabor(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     x, y = _frequencies(columns, 1)[None], _frequencies(rows, 1)[:, None]
     radius, theta = np.hypot(x, y), np.arctan2(-y, x)
     radius[0, 0] = 1
-    low_pass = 1 / (
-        1 + (np.hypot(_frequencies(columns, 0), _frequencies(rows, 0)[:, None]) / 0.45) ** 30
-    )
-    radial = np.stack(
-        [
-            np.exp(-(np.log(radius * 3 * 2.1**scale) ** 2) / (2 * np.log(0.55) ** 2)) * low_pass
-            for scale in range(SCALES)
-        ]
-    )
+    frequency = np.hypot(_frequencies(columns, 0), _frequencies(rows, 0)[:, None])
+    low_pass = 1 / (1 + (frequency / 0.45) ** 30)
+    wavelengths = 3 * 2.1 ** np.arange(SCALES)[:, None, None]
+    radial = np.exp(-(np.log(radius * wavelengths) ** 2) / (2 * np.log(0.55) ** 2)) * low_pass
     radial[:, 0, 0] = 0
     angles = np.arange(ORIENTATIONS)[:, None, None] * np.pi / ORIENTATIONS
     distance = np.angle(np.exp(1j * (theta - angles)))

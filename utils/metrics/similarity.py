@@ -13,9 +13,9 @@ import numpy as np
 from utils.metrics.core import MFIF, Metric, shared, two
 from utils.metrics.filters import BOX_8, GAUSSIAN_7, GAUSSIAN_11, windowed
 
+# Variance below which a window of whole grey levels can only be constant: rounding errors reach
+# 1e-11, and one pixel that differs by one level in the 11×11 Gaussian's corner gives 1e-6.
 FLAT = 1e-7
-"""Variance below which a window of whole grey levels can only be constant: rounding errors reach
-1e-11, and one pixel that differs by one level in the 11×11 Gaussian's corner gives 1e-6."""
 
 
 @shared
@@ -46,8 +46,7 @@ def weights(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Each part over the sum of all; equal shares where that is 0."""
     total = sum(parts)
     flat = total == 0
-    total = np.where(flat, 1, total)
-    return [np.where(flat, 1 / len(parts), part / total) for part in parts]
+    return [np.where(flat, 1 / len(parts), part / np.where(flat, 1, total)) for part in parts]
 
 
 def q_w(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
