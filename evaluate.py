@@ -7,8 +7,8 @@
     python evaluate.py --synthetic --config configs/mmfnet.yaml \\
         --weights weights/mmfnet.safetensors --run-peers --out results
 
-Writes per_image.csv, summary.json, tables.md and tables.tex. What has been computed once is
-remembered. Exit code 2 if anything was missing or unreadable; the rest is still reported.
+Writes per_image.csv, summary.json, tables.md and tables.tex. Metric values are cached. Exit code 2
+if anything was missing or unreadable; the rest is still reported.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Settle the options that depend on each other."""
+    """Check options against each other and fill in defaults."""
     args.work = args.work or args.out / "work"
     if args.synthetic == (args.sources is not None):
         raise UserError("give either --sources DIR, or --synthetic to generate pairs")

@@ -67,7 +67,7 @@ class Cache:
         return digest.hexdigest()
 
     def recall(self, key: str, symbols: Iterable[str]) -> dict[str, float]:
-        """Those of the values that are known and still of the same version."""
+        """The values known for these metrics and still of the same version."""
         stored = self._read(key)
         known = {symbol: stored[symbol] for symbol in symbols if symbol in stored}
         return {symbol: value for symbol, (of, value) in known.items() if of == version(symbol)}

@@ -54,10 +54,10 @@ def heat_map(columns: Sequence[Column]) -> Image.Image:
 def box_plots(columns: Sequence[Column]) -> Image.Image:
     """For every metric a panel with a box for each method.
 
-    Pairs differ more than methods do, so what is drawn is each value less the median of all
-    methods on its pair. Box: quartiles and median; whiskers: the farthest values within 1.5 times
-    the box beyond it; dots: values beyond; a diamond: the mean. What lies outside a panel's range
-    is drawn at its rim, so that one bad method does not press the others into a line.
+    Pairs differ more than methods do, so each value is shown less the median of all methods on its
+    pair. Box: quartiles and median; whiskers: the farthest values within 1.5 times the box beyond
+    it; dots: outliers; diamond: the mean. Values outside a panel's range are drawn at its edge, so
+    that one bad method does not squash the others.
     """
     methods = list(dict.fromkeys(method for column in columns for method in column.values))
     height = 70 + BOX_ROW * len(methods)

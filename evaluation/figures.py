@@ -66,7 +66,7 @@ def write(
 
 
 def _results(case: Case, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Results that are readable and of this shape; the others were named when measured."""
+    """Readable results of this shape; the others are reported when measured."""
     fused = {}
     for method, path in case.fused.items():
         with contextlib.suppress(UserError):
@@ -100,7 +100,7 @@ def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
     """Where the sharper of two sources changes, (H, W) bool: the FDB as the sources show it.
 
     Sharpness is the gradient's energy in a window of 1/64 of the image's shorter side; flat
-    regions, where it says nothing, are left out.
+    regions, where it is meaningless, are left out.
     """
     sigma = min(sources[0].shape[:2]) / 64
     gradients = [[sobel(luma(source), axis) ** 2 for axis in (0, 1)] for source in sources]

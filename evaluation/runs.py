@@ -88,7 +88,7 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
     Args:
         output: folder for the images, and for ``run.json``, written when all is done.
     Returns:
-        The run, and sentences about what failed.
+        The run, and a sentence for each failure.
     Raises:
         UserError: a source cannot be read, or the output cannot be written.
     """
@@ -162,7 +162,7 @@ def _execute(peer: Peer, stacks: Sequence[Path], results: Path) -> list[str]:
 
 
 def _cpu_seconds() -> float:
-    """Of the programs that were run so far; always 0 under Windows, which does not tell."""
+    """Of all programs run so far; always 0 under Windows, which does not report it."""
     spent = os.times()
     return spent.children_user + spent.children_system
 

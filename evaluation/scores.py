@@ -87,11 +87,11 @@ def measure(
         for symbol in symbols
         if symbol in row
     ]
-    return ordered, list(dict.fromkeys(problems))  # an unreadable source is found once a method
+    return ordered, list(dict.fromkeys(problems))  # each method reports an unreadable source
 
 
 def measure_image(job: Job) -> Result:
-    """The values of one image, and what is wrong with it."""
+    """The values of one image, and its problems."""
     case, path = job.case, job.case.fused[job.method]
     truth = band = None
     try:
@@ -112,7 +112,7 @@ def measure_image(job: Job) -> Result:
     for symbol in job.symbols:
         inside = mask if symbol.endswith(FDB) else None
         if inside is not None and not inside.any():
-            continue  # a pair without FDB has no value there, and nothing is wrong with it
+            continue  # a pair without FDB has no value there, which is no error
         try:
             values[symbol] = evaluate(metric_of(symbol), sources, fused, truth, inside)
         except UserError as error:
@@ -138,8 +138,8 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
                 progress.update()
         except BrokenProcessPool as error:
             raise UserError(
-                "a worker process was ended, perhaps for lack of memory; try fewer --workers "
-                "(what is done is remembered)"
+                "a worker process was killed, perhaps for lack of memory; try fewer --workers "
+                "(finished values are cached)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -147,7 +147,7 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
 
 @contextlib.contextmanager
 def _for_workers() -> Iterator[None]:
-    """What processes started meanwhile inherit: one thread each, and Ctrl-C is not for them."""
+    """Processes started meanwhile inherit this: one thread each, and they ignore Ctrl-C."""
     before = os.environ.copy()
     os.environ.update(ONE_THREAD)
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
