@@ -7,8 +7,8 @@
     python evaluate.py --synthetic --config configs/mmfnet.yaml \\
         --weights weights/mmfnet.safetensors --run-peers --out results
 
-Writes per_image.csv, summary.json, tables.md and tables.tex. What has been computed once is
-remembered. Exit code 2 if anything was missing or unreadable; the rest is still reported.
+Writes per_image.csv, summary.json, tables.md and tables.tex. Metric values are cached. Exit code 2
+if anything was missing or unreadable; the rest is still reported.
 """
 
 from __future__ import annotations
@@ -23,22 +23,20 @@ from evaluation import scores, table1, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect
 from evaluation.symbols import choose_metrics
+from evaluation.tables import Column
 from fusion.pairs import find_pairs
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
+
+About = dict[str, dict[str, object]]  # what was run, by method
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
     add = parser.add_argument_group("what is compared").add_argument
     add("--sources", type=Path, metavar="DIR", help="folder of pairs, NAME-A and NAME-B")
-    add(
-        "--fused",
-        nargs="+",
-        default=[],
-        metavar="[NAME=]DIR",
-        help="fused images of other methods; NAME defaults to the folder's",
-    )
+    default_name = "fused images of other methods; NAME defaults to the folder's"
+    add("--fused", nargs="+", default=[], metavar="[NAME=]DIR", help=default_name)
     add("--weights", type=Path, metavar="FILE", help="fuse with these weights and compare too")
     add("--run-peers", nargs="*", metavar="PEER", help="run other programs: all, or those named")
     add("--truth", type=Path, metavar="DIR", help="all-in-focus images, for PSNR and the like")
@@ -65,8 +63,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check(args)
-    problems: list[str] = []
-    about: dict[str, dict[str, object]] = {}
     methods = named_folders(args.fused)
     if args.synthetic:
         from evaluation import synthetic
@@ -74,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = synthetic.write_set(args.config, args.set, args.work / "synthetic")
         args.sources, args.truth, args.band = (folder / n for n in ("sources", "truth", "band"))
         methods = synthetic.baselines(folder) | methods
-    methods |= run_methods(args, about, problems)
+    ran, about, problems = run_methods(args)
+    methods |= ran
     cases, wrong = collect(args.sources, methods, args.truth, args.band)
     problems += wrong
     if args.figures is not None:
@@ -87,7 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         problems += wrong
         if not values:
             raise UserError("; ".join(["nothing could be measured", *problems]))
-        report(args, list(methods), chosen, values, problems, about)
+        origin = {"sources": str(args.sources), "methods": list(methods), "runs": about}
+        columns = tables.write(args.out, values, list(methods), chosen, problems, origin)
+        report(args, list(methods), columns, about)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Settle the options that depend on each other."""
+    """Check options against each other and fill in defaults."""
     args.work = args.work or args.out / "work"
     if args.synthetic == (args.sources is not None):
         raise UserError("give either --sources DIR, or --synthetic to generate pairs")
@@ -130,63 +129,45 @@ def named_folders(given: list[str]) -> dict[str, Path]:
     return methods
 
 
-def run_methods(
-    args: argparse.Namespace, about: dict[str, dict[str, object]], problems: list[str]
-) -> dict[str, Path]:
-    """Fuse the sources with our network and with peers, as asked; their folders by name."""
-    methods: dict[str, Path] = {}
+def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[str]]:
+    """Fuse the sources with our network and with peers, as asked.
+
+    Returns:
+        Their folders and what was run, by name, and what is wrong.
+    """
+    from evaluation import peers, runs  # import torch, which the workers do without
+
+    methods, about, problems = {}, {}, []
     pairs = find_pairs(args.sources)[0] if args.weights or args.run_peers is not None else []
     if args.weights:
-        from evaluation.network import NAME, fuse_folder
-
-        methods[NAME] = args.work / "fused" / "mmfnet"
-        about[NAME], wrong = fuse_folder(args.weights, pairs, methods[NAME], args.device)
-        problems += wrong
+        folder = methods[runs.OURS] = args.work / "fused" / "mmfnet"
+        about[runs.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, args.device)
     if args.run_peers is not None:
-        from evaluation import peers, runs
-
         chosen, notes = peers.choose_peers(args.run_peers)
         print("\n".join(notes), file=sys.stderr)
-        content = runs.content(pairs)
         for peer in chosen:
             folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
-            run, wrong = runs.run_peer(peer, pairs, content, folder)
+            run, wrong = runs.run_peer(peer, pairs, folder)
             problems += wrong
             if any(folder.glob("*.png")):
                 methods[peer.name] = folder
-            about[peer.name] = {
-                "version": run.version,
-                "options": run.options(),
-                "seconds_per_pair": run.seconds / max(run.pairs, 1),
-                "cpu_seconds_per_pair": run.cpu_seconds / max(run.pairs, 1),
-            }
-    return methods
+            about[peer.name] = run.about()
+    return methods, about, problems
 
 
 def report(
-    args: argparse.Namespace,
-    methods: list[str],
-    symbols: list[str],
-    values: list[scores.Score],
-    problems: list[str],
-    about: dict[str, dict[str, object]],
+    args: argparse.Namespace, methods: list[str], columns: list[Column], about: About
 ) -> None:
-    """Write and print everything that was asked for."""
-    from evaluation.network import NAME  # imports torch, which the workers do without
-    from utils.provenance import provenance
-
-    columns = tables.summarise(values, methods, symbols)
-    tables.write_csv(args.out / "per_image.csv", values)
-    origin = {**provenance(), "sources": str(args.sources), "methods": methods, "runs": about}
-    tables.write_summary(args.out / "summary.json", columns, problems, origin)
+    """Write the tables that were asked for, and print one; write the charts."""
     tables.write_text(args.out / "tables.md", tables.markdown(columns) + tables.runs(about))
     tables.write_text(args.out / "tables.tex", tables.latex(columns))
+    text = tables.markdown(columns)
     if args.table1:
-        text = table1.table1(columns, methods, NAME)
+        from evaluation.runs import OURS
+
+        text = table1.table1(columns, methods, OURS)
         tables.write_text(args.out / "table1.md", text)
-        print(text)
-    else:
-        print(tables.markdown(columns))
+    print(text)
     if args.figures is not None and columns:
         from evaluation import charts
 

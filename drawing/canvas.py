@@ -14,6 +14,7 @@ from utils.atomic import atomic_path
 INK, MUTED, RULE, PAPER = "#1f2933", "#64707d", "#c9d0d8", "#ffffff"
 BLUE, AMBER = "#3567b0", "#d98a00"
 Point = tuple[float, float]
+Color = str | tuple[int, ...]
 
 
 def to_image(values: Tensor) -> Image.Image:
@@ -22,13 +23,13 @@ def to_image(values: Tensor) -> Image.Image:
     return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy().copy())
 
 
-class Canvas:
-    """A white sheet measured in units of ``scale`` pixels; lines and letters are anti-aliased.
+def rectangle(left: float, top: float, right: float, bottom: float) -> list[Point]:
+    """Its four corners."""
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
-    Args:
-        width, height: in units.
-        scale: pixels of the finished picture in a unit.
-    """
+
+class Canvas:
+    """A white sheet measured in units of ``scale`` pixels; lines and letters are anti-aliased."""
 
     def __init__(self, width: int, height: int, scale: int = 1):
         self.scale = scale
@@ -51,10 +52,8 @@ class Canvas:
 
     def text(self, at: Point, text: str, size: float = 14, fill: str = INK, anchor: str = "mm"):
         """Write around a point; the anchor is Pillow's: "mm" centred, "lm" to the right of it."""
-        font = ImageFont.load_default(size * self.unit)
-        self.draw.multiline_text(
-            self._pixels([at])[0], text, fill, font, anchor, align="center", spacing=size / 2
-        )
+        font, (at,) = ImageFont.load_default(size * self.unit), self._pixels([at])
+        self.draw.text(at, text, fill, font, anchor, size / 2, "center")
 
     def line(self, points: Sequence[Point], fill: str = INK, width: float = 1.5) -> None:
         self.draw.line(self._pixels(points), fill, round(width * self.unit), joint="curve")
@@ -69,9 +68,8 @@ class Canvas:
 
     def frame(self, left: float, top: float, side: float, fill: str) -> None:
         """The outline of a square."""
-        right, bottom = left + side, top + side
-        corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-        self.line(corners, fill, 2)
+        corners = rectangle(left, top, left + side, top + side)
+        self.line([*corners, corners[0]], fill, 2)
 
     def arrow(self, points: Sequence[Point], fill: str = INK, width: float = 1.5) -> None:
         """A line through points with a head at the last one."""
@@ -83,22 +81,17 @@ class Canvas:
         head = [tip, back + 2.6 * width * across, back - 2.6 * width * across]
         self.polygon([tuple(point) for point in head], fill)
 
-    def polygon(self, points: Sequence[Point], fill: str, outline: str | None = None) -> None:
+    def polygon(self, points: Sequence[Point], fill: Color, outline: str | None = None) -> None:
         self.draw.polygon(self._pixels(points), fill, outline)
 
     def box(
         self, centre: Point, width: float, height: float, fill: str, outline: str, radius: float = 8
     ) -> None:
         """A rounded rectangle; a circle if the radius is half of both sides."""
-        corners = self._pixels(
-            [
-                (centre[0] - width / 2, centre[1] - height / 2),
-                (centre[0] + width / 2, centre[1] + height / 2),
-            ]
-        )
-        self.draw.rounded_rectangle(
-            corners, radius * self.unit, fill, outline, round(1.5 * self.unit)
-        )
+        (x, y), half_width, half_height = centre, width / 2, height / 2
+        corners = [(x - half_width, y - half_height), (x + half_width, y + half_height)]
+        line, radius = round(1.5 * self.unit), radius * self.unit
+        self.draw.rounded_rectangle(self._pixels(corners), radius, fill, outline, line)
 
     def finish(self) -> Image.Image:
         return self.sheet.reduce(2)

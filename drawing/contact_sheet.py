@@ -16,14 +16,13 @@ from utils.errors import UserError, cli, option_parser
 SUFFIXES = ("Fusion", "Guidance", "Boundary")
 
 
-def contact_sheet(folder: Path, columns: int = 4, side: int = 200) -> Image.Image:
+def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
     """Arrange ``NAME-Fusion.png`` (and its maps) of a folder in rows, each under its name.
 
     Args:
         folder: written by ``run_inference.py --maps``.
         columns: results in a row.
         side: of a picture's square in pixels.
-
     Raises:
         UserError: the folder holds no fused image.
     """
@@ -41,12 +40,10 @@ def contact_sheet(folder: Path, columns: int = 4, side: int = 200) -> Image.Imag
         draw.text((x, y), name, "black", font)
         for position, suffix in enumerate(shown):
             path = folder / f"{name}-{suffix}.png"
-            if not path.exists():
-                continue
-            with Image.open(path) as image:
-                thumbnail = image.convert("RGB")
+            if path.exists():
+                thumbnail = Image.open(path).convert("RGB")
                 thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
-            sheet.paste(thumbnail, (x + position * side, y + label))
+                sheet.paste(thumbnail, (x + position * side, y + label))
     return sheet
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from defocus.models import layers_in_focus, one_parameter, two_parameter
 from defocus.psf import gaussian
-from drawing.canvas import AMBER, INK, PAPER, Canvas, Point, save, to_image
+from drawing.canvas import AMBER, INK, PAPER, Canvas, Color, Point, rectangle, save, to_image
 from utils.errors import cli, option_parser
 
 SLAB_BLUE, SLAB_YELLOW = (68, 114, 196), (255, 230, 0)
 SIDE = 260  # of a panel, units
 SCALE = 2  # pixels in a unit
 SIGMA = 24.0  # of the slabs out of focus, pixels
+COS, SIN = math.cos(math.pi / 6), math.sin(math.pi / 6)  # of the isometric projection
 
 
 @cli
@@ -38,7 +40,7 @@ def panels(side: int = SIDE * SCALE, sigma: float = SIGMA) -> dict[str, Tensor]:
     """The slabs as each model photographs them, (3, side, side) in [0, 1], by caption."""
     column = torch.arange(side) + 0.5
     mattes = [(column < edge).float().expand(1, side, side) for edge in (side / 3, side * 2 / 3)]
-    # Each slab goes on behind the nearer ones: that is what a defocused edge lets us see.
+    # Each slab continues behind the nearer ones: a defocused edge lets us see that.
     colors = [
         _slab(SLAB_BLUE, "1", PAPER, 1 / 6, side),
         _slab(SLAB_YELLOW, "2", INK, 3 / 6, side),
@@ -72,7 +74,7 @@ def figure() -> Image.Image:
     return canvas.finish()
 
 
-def _slab(color: tuple[int, int, int], digit: str, ink: str, position: float, side: int) -> Tensor:
+def _slab(color: Color, digit: str, ink: str, position: float, side: int) -> Tensor:
     picture = Image.new("RGB", (side, side), color)
     font = ImageFont.load_default(side / 6)
     ImageDraw.Draw(picture).text((position * side, side / 2), digit, ink, font, "mm")
@@ -81,7 +83,7 @@ def _slab(color: tuple[int, int, int], digit: str, ink: str, position: float, si
 
 def _draw_scene(canvas: Canvas, frame: tuple[float, float, float, float]) -> None:
     """The slabs on a floor, in isometric projection, seen from behind the camera's left."""
-    view = _Isometric(frame)
+    view = _isometric(frame)
     for across in range(-2, 5):
         canvas.dashes(view(-1, across), view(9, across))
     for along in range(-1, 10):
@@ -100,36 +102,30 @@ def _draw_scene(canvas: Canvas, frame: tuple[float, float, float, float]) -> Non
     # What the camera's screen shows.
     edges = np.linspace(-0.42, 0.42, 4)
     for index, color in enumerate((SLAB_BLUE, SLAB_YELLOW, SLAB_BLUE)):
-        left, right = edges[index : index + 2]
-        corners = [(left, 0.87), (right, 0.87), (right, 1.33), (left, 1.33)]
-        canvas.polygon([view(-0.5, across, up) for across, up in corners], _hex(color))
+        corners = rectangle(edges[index], 0.87, edges[index + 1], 1.33)
+        canvas.polygon([view(-0.5, *corner) for corner in corners], color)
     canvas.arrow([view(0.55, 0, 1.1), view(4.9, 0, 1.1)], "#46505a", 2.5)
 
 
-class _Isometric:
-    """Depth goes right and up, width right and down, height up; fitted to a frame."""
+def _isometric(frame: tuple[float, float, float, float]) -> Callable[..., Point]:
+    """(depth, width, height) to canvas: depth goes right and up, width right and down, height up;
+    fitted to a frame."""
 
-    cos, sin = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    def project(depth: float, width: float, height: float = 0.0) -> np.ndarray:
+        return np.array(((depth + width) * COS, (width - depth) * SIN - height))
 
-    def __init__(self, frame: tuple[float, float, float, float]):
-        self.scale, self.origin = 1.0, np.zeros(2)
-        corners = [(-1, -2), (9, -2), (9, 4), (-1, 4), (7.5, -0.4, 3.8)]
-        points = np.array([self(*corner) for corner in corners])
-        low, high = points.min(0), points.max(0)
-        left, top, right, bottom = frame
-        self.scale = min((right - left) / (high - low)[0], (bottom - top) / (high - low)[1])
-        middle = np.array((left + right, top + bottom)) / 2
-        self.origin = middle - self.scale * (low + high) / 2
-
-    def __call__(self, depth: float, width: float, height: float = 0.0) -> Point:
-        u = (depth + width) * self.cos
-        v = (width - depth) * self.sin - height
-        return tuple(self.origin + self.scale * np.array((u, v)))
+    corners = [(-1, -2), (9, -2), (9, 4), (-1, 4), (7.5, -0.4, 3.8)]
+    points = np.array([project(*corner) for corner in corners])
+    low, high = points.min(0), points.max(0)
+    left, top, right, bottom = frame
+    scale = min(np.array((right - left, bottom - top)) / (high - low))
+    origin = np.array((left + right, top + bottom)) / 2 - scale * (low + high) / 2
+    return lambda *place: tuple(origin + scale * project(*place))
 
 
 def _draw_block(
     canvas: Canvas,
-    view: _Isometric,
+    view: Callable[..., Point],
     depth: tuple[float, float],
     width: tuple[float, float],
     height: tuple[float, float],
@@ -139,36 +135,23 @@ def _draw_block(
 ) -> None:
     (near, far), (left, right), (low, high) = depth, width, height
     faces = {
-        1.0: [(near, left, low), (near, right, low), (near, right, high), (near, left, high)],
+        1.0: [(near, *corner) for corner in rectangle(left, low, right, high)],
         0.72: [(near, right, low), (far, right, low), (far, right, high), (near, right, high)],
         1.25: [(near, left, high), (near, right, high), (far, right, high), (far, left, high)],
     }
     for light, corners in faces.items():
         shade = tuple(min(255, round(value * light)) for value in color)
-        canvas.polygon([view(*corner) for corner in corners], _hex(shade))
-    if digit:
-        _write_on_front(
-            canvas, view(near, (left + right) / 2, low + 0.6 * (high - low)), digit, ink
-        )
-
-
-def _write_on_front(canvas: Canvas, at: Point, digit: str, ink: str) -> None:
-    """A digit sheared as the fronts of the blocks are."""
+        canvas.polygon([view(*corner) for corner in corners], shade)
+    # The digit, sheared as the front is; Pillow asks where each pixel of the result comes from.
     side = 60 * canvas.unit
-    flat = Image.new("L", (side, side))
+    half, flat = side / 2, Image.new("L", (side, side))
     font = ImageFont.load_default(44 * canvas.unit)
-    ImageDraw.Draw(flat).text((side / 2, side / 2), digit, 255, font, "mm")
-    # Pillow asks where each pixel of the result comes from.
-    narrow, shear = 1 / _Isometric.cos, -_Isometric.sin / _Isometric.cos
-    half = side / 2
-    inverse = (narrow, 0, half - narrow * half, shear, 1, -shear * half)
+    ImageDraw.Draw(flat).text((half, half), digit, 255, font, "mm")
+    inverse = (1 / COS, 0, half - half / COS, -SIN / COS, 1, half * SIN / COS)
     mask = flat.transform(flat.size, Image.Transform.AFFINE, inverse, Image.Resampling.BICUBIC)
-    corner = [round(value * canvas.unit - half) for value in at]
+    place = view(near, (left + right) / 2, low + 0.6 * (high - low))
+    corner = [round(value * canvas.unit - half) for value in place]
     canvas.sheet.paste(Image.new("RGB", mask.size, ink), corner, mask)
-
-
-def _hex(color: tuple[int, ...]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 if __name__ == "__main__":

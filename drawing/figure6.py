@@ -34,20 +34,12 @@ SEED, ROWS = 6, (8, 16, 2)  # chosen by eye: different structure, nothing odd in
 @cli
 def main(argv: list[str] | None = None) -> None:
     parser = option_parser(__doc__)
-    parser.add_argument("--photographs", metavar="DIR", help="default: scikit-image's free ones")
-    parser.add_argument(
-        "--cutouts", metavar="DIR", help="folder of foregrounds; default: procedural mattes"
-    )
-    parser.add_argument(
-        "--samples",
-        type=int,
-        nargs="+",
-        default=list(ROWS),
-        metavar="N",
-        help="a row for each",
-    )
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--output", default="docs/figures/figure6.png", metavar="FILE")
+    add = parser.add_argument
+    add("--photographs", metavar="DIR", help="default: scikit-image's free ones")
+    add("--cutouts", metavar="DIR", help="folder of foregrounds; default: procedural mattes")
+    add("--samples", type=int, nargs="+", default=ROWS, metavar="N", help="a row for each")
+    add("--seed", type=int, default=SEED)
+    add("--output", default="docs/figures/figure6.png", metavar="FILE")
     args = parser.parse_args(argv)
     generator = make_generator(args.photographs, args.cutouts, args.seed)
     save(figure([generator[index] for index in args.samples]), args.output)
@@ -88,21 +80,18 @@ class FreePhotographs(Photographs):
 
 def figure(samples: list[Sample]) -> Image.Image:
     """A row for each sample, the columns as in :data:`CAPTIONS`."""
-    step, caption = SIDE + GAP, 34
+    step, caption, scale = SIDE + GAP, 34, SIDE / SIZE
     canvas = Canvas(len(CAPTIONS) * step + GAP, len(samples) * step + GAP + caption)
     for row, sample in enumerate(samples):
         top = GAP + row * step
         for column, image in enumerate(panels(sample)):
             canvas.picture(image, GAP + column * step, top, SIDE, SIDE)
         y, x = window(sample)
-        for column in (0, 2):
-            left = GAP + column * step
-            scale = SIDE / SIZE
+        for left in (GAP, GAP + 2 * step):
             canvas.frame(left + x * scale, top + y * scale, WINDOW * scale, PAPER)
+    y = len(samples) * step + GAP + caption / 2 - 4
     for column, text in enumerate(CAPTIONS):
-        canvas.text(
-            (GAP + column * step + SIDE / 2, len(samples) * step + GAP + caption / 2 - 4), text, 18
-        )
+        canvas.text((GAP + column * step + SIDE / 2, y), text, 18)
     return canvas.finish()
 
 
@@ -111,10 +100,9 @@ def panels(sample: Sample) -> list[Image.Image]:
     y, x = window(sample)
     first, second, truth = map(to_image, (*sample.photographs, sample.truth))
     box = (x, y, x + WINDOW, y + WINDOW)
-    near, far = (
-        image.crop(box).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for image in (first, second)
-    )
-    maps = [to_image(g).resize((SIDE, SIDE), Image.Resampling.BOX) for g in sample.guidance]
+    size = (SIDE, SIDE)
+    near, far = (i.crop(box).resize(size, Image.Resampling.BICUBIC) for i in (first, second))
+    maps = [to_image(g).resize(size, Image.Resampling.BOX) for g in sample.guidance]
     return [first, near, second, far, *maps, truth]
 
 

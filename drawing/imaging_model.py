@@ -26,6 +26,7 @@ from defocus.sample import Effect
 from defocus.scene import SceneConfig, SceneGenerator
 from drawing.canvas import Canvas, save, to_image
 from drawing.figure6 import FREE, FreePhotographs
+from drawing.sample_pairs import fill
 from models.mmfnet import boundary_map
 from utils.errors import cli, option_parser
 
@@ -45,14 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--output", default="docs/figures", type=Path, metavar="DIR")
     output = parser.parse_args(argv).output
-    pictures = {
-        "apertures": apertures(),
-        "light": [light()],
-        "layers": layers(),
-        "scene": scene(),
-    }
-    for name, rows in pictures.items():
-        save(sheet(rows), output / f"{name}.png")
+    rows = {"apertures": apertures(), "light": [light()], "layers": layers(), "scene": scene()}
+    for name, panels in rows.items():
+        save(sheet(panels), output / f"{name}.png")
 
 
 def apertures(side: int = SIDE) -> list[dict[str, Tensor]]:
@@ -67,17 +63,20 @@ def apertures(side: int = SIDE) -> list[dict[str, Tensor]]:
     reach = max(len(psf) for psf in psfs.values()) // 2
     shapes = {}
     for name, psf in psfs.items():
-        around = reach - len(psf) // 2
-        shape = np.pad((psf / psf.max()).numpy(), around)
+        shape = np.pad((psf / psf.max()).numpy(), reach - len(psf) // 2)
         shape = cv2.resize(shape, (side, side), interpolation=cv2.INTER_NEAREST)
         shapes[f"PSF: {name}"] = torch.from_numpy(shape)[None]
-    night = _lights(side, np.random.default_rng(3))
+    # Points of light, linear, brighter than white: spread over a PSF they are still seen.
+    rng, night = np.random.default_rng(3), torch.full((3, side, side), 0.002)
+    for x, y in rng.integers(0, side, (26, 2)):
+        color = torch.from_numpy(rng.uniform(0.15, 1, 3)).float()
+        night[:, y, x] += 300 * color * rng.uniform(0.3, 1)
     return [shapes, {f"through it: {name}": to_srgb(blur(night, p)) for name, p in psfs.items()}]
 
 
 def light() -> dict[str, Tensor]:
     """Lamps at night blurred in the stored values and as light, (3, side, side)."""
-    photograph = _photograph("rocket", SIDE, top=195, left=140)
+    photograph = _tensor(_photograph("rocket")[195 : 195 + SIDE, 140 : 140 + SIDE])
     psf = disk(LAMP)
     return {
         "in focus": photograph,
@@ -86,37 +85,37 @@ def light() -> dict[str, Tensor]:
     }
 
 
-def layers(side: int = SIDE) -> list[dict[str, Tensor]]:
-    """Three layers, then the scene focused on each and everywhere, (1 or 3, side, side)."""
-    size = (side, side)
+def layers() -> list[dict[str, Tensor]]:
+    """Three layers, then the scene focused on each and everywhere, (1 or 3, SIDE, SIDE)."""
+    size = (SIDE, SIDE)
     mattes = [
         torch.from_numpy(KINDS[kind](size, np.random.default_rng(seed)))[None]
         for kind, seed in (("grille", 7), ("strokes", 9))
     ]
-    pictures = [_photograph(name, side) for name in ("coffee", "chelsea", "astronaut")]
-    colors = [to_linear(picture) for picture in pictures]
-    settings = [[_psf(abs(layer - focus)) for layer in range(3)] for focus in range(3)]
-    stack = focus_stack(colors, mattes, settings)
+    photographs = map(_photograph, ("coffee", "chelsea", "astronaut"))
+    pictures = [_tensor(fill(photograph, *size)) for photograph in photographs]
+    colors = list(map(to_linear, pictures))
+    psfs = [None, disk(STEP), disk(2 * STEP)]  # by a layer's distance from the one in focus
+    settings = [[psfs[abs(layer - focus)] for layer in range(3)] for focus in range(3)]
+    stack = map(to_srgb, focus_stack(colors, mattes, settings))
     truth = layers_in_focus(colors, mattes, [None] * 3)
     captions = ("nearest layer", "middle layer", "farthest layer")
-    shown = [*(a * p for a, p in zip(mattes, pictures[:2], strict=True)), pictures[2]]
+    shown = [mattes[0] * pictures[0], mattes[1] * pictures[1], pictures[2]]
     return [
         dict(zip(captions, shown, strict=True)) | {"sharp everywhere": to_srgb(truth)},
-        {
-            f"focused on the {name}": to_srgb(photograph)
-            for name, photograph in zip(captions, stack, strict=True)
-        },
+        dict(zip((f"focused on the {name}" for name in captions), stack, strict=True)),
     ]
 
 
-def scene(index: int = SCENE, count: int = 5) -> list[dict[str, Tensor]]:
-    """A training scene: depth, ``count`` photographs, G*, truth; (1 or 3, SIDE, SIDE).
+def scene() -> list[dict[str, Tensor]]:
+    """A training scene: depth, its photographs, G*, truth; (1 or 3, SIDE, SIDE).
 
     The bar below a photograph has its colour on the map, where the band is white.
     """
     generator = scenes()
-    sample = generator.sample(index, count)
-    drawn, *_ = generator.draw(index, count, generator.random(index, count))
+    which = (SCENE, len(COLORS))
+    sample = generator.sample(*which)
+    drawn, *_ = generator.draw(*which, generator.random(*which))
     depth = depth_map(drawn, SIDE)
     low, high = depth.aminmax()
     span = f"depth, {low:.0f} (black) to {high:.0f} (white)"
@@ -163,29 +162,12 @@ def sheet(rows: list[dict[str, Tensor]]) -> Image.Image:
     return canvas.finish()
 
 
-def _psf(distance: int) -> Tensor | None:
-    return disk(STEP * distance) if distance else None
+def _photograph(name: str) -> np.ndarray:
+    return FreePhotographs()[FREE.index(name)]
 
 
-def _lights(side: int, rng: np.random.Generator) -> Tensor:
-    """Points of light, linear, brighter than white: spread over a PSF they are still seen."""
-    night = torch.full((3, side, side), 0.002)
-    for x, y in rng.integers(0, side, (26, 2)):
-        color = torch.from_numpy(rng.uniform(0.15, 1, 3)).float()
-        night[:, y, x] += 300 * color * rng.uniform(0.3, 1)
-    return night
-
-
-def _photograph(name: str, side: int, top: int | None = None, left: int | None = None) -> Tensor:
-    """A square of a free photograph, (3, side, side) sRGB: from a corner, or the middle reduced."""
-    pixels = FreePhotographs()[FREE.index(name)]
-    if top is None:
-        shorter = min(pixels.shape[:2])
-        top, left = ((n - shorter) // 2 for n in pixels.shape[:2])
-        pixels = pixels[top : top + shorter, left : left + shorter]
-        pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-    else:
-        pixels = pixels[top : top + side, left : left + side]
+def _tensor(pixels: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 to (3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
 
 

@@ -56,11 +56,8 @@ def photograph(
     near, far = map(to_linear, layers)
     alpha = torch.from_numpy(matte)[None]
     lens = psf.polygon(radius, blades=7, rotation=0.3)
-    images = [
-        foreground_in_focus(near, far, alpha, lens),
-        background_in_focus(near, far, alpha, lens),
-    ]
     rng = np.random.default_rng(0)
+    images = (focus(near, far, alpha, lens) for focus in (foreground_in_focus, background_in_focus))
     noisy = [camera.add_noise(to_srgb(image), NOISE, 0.5, rng) for image in images]
     return *noisy, to_srgb(all_in_focus(near, far, alpha))
 
@@ -72,40 +69,39 @@ def coffee() -> Scene:
     ImageDraw.Draw(letters).text(at, "coffee", 255, font, "mm", stroke_width=6)
     matte = np.asarray(letters.reduce(4), np.float32) / 255
     paint = _tinted(skimage.data.gravel(), (236, 224, 198), 0.1)
-    return paint, matte, _frame(skimage.data.coffee()), 7.0
+    return paint, matte, fill(skimage.data.coffee(), HEIGHT, WIDTH), 7.0
 
 
 def cat() -> Scene:
     """A cat behind wire mesh."""
     matte = KINDS["grille"]((HEIGHT, WIDTH), np.random.default_rng(5))
     wire = _tinted(skimage.data.brick(), (92, 104, 98), 0.25)
-    return wire, matte, _frame(skimage.data.chelsea()), 5.0
+    return wire, matte, fill(skimage.data.chelsea(), HEIGHT, WIDTH), 5.0
 
 
 def rocket() -> Scene:
     """A rocket at dusk behind a hill with grass, down to single blades: thin structure."""
     matte = KINDS["strokes"]((HEIGHT, WIDTH), np.random.default_rng(4))
     grass = _tinted(skimage.data.grass(), (86, 104, 40), 1.0)
-    return grass, matte, _frame(skimage.data.rocket()), 6.0
+    return grass, matte, fill(skimage.data.rocket(), HEIGHT, WIDTH), 6.0
 
 
 SCENES: dict[str, Callable[[], Scene]] = {"coffee": coffee, "cat": cat, "rocket": rocket}
 
 
-def _frame(photo: np.ndarray) -> Layer:
-    """The middle of a photograph, cropped to the format of the samples and resized."""
-    height, width = photo.shape[:2]
-    scale = max(HEIGHT / height, WIDTH / width)
-    crop = (round(HEIGHT / scale), round(WIDTH / scale))
-    top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
+def fill(photo: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of a photograph, cropped to the aspect of a size and resized to it."""
+    scale = max(height / photo.shape[0], width / photo.shape[1])
+    crop = (round(height / scale), round(width / scale))
+    top, left = ((n - c) // 2 for n, c in zip(photo.shape, crop, strict=False))
     photo = np.ascontiguousarray(photo[top : top + crop[0], left : left + crop[1]])
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(photo, (WIDTH, HEIGHT), interpolation=way)
+    return cv2.resize(photo, (width, height), interpolation=way)
 
 
 def _tinted(texture: np.ndarray, color: tuple[int, int, int], contrast: float) -> Layer:
     """A grey texture (H, W) uint8 as a surface of one colour."""
-    shade = _frame(texture).astype(np.float32)
+    shade = fill(texture, HEIGHT, WIDTH).astype(np.float32)
     shade = 1 + contrast * (shade / shade.mean() - 1)
     return (shade[..., None] * color).clip(0, 255).round().astype(np.uint8)
 

@@ -25,7 +25,7 @@ from data.build import validation_set
 from evaluation import figures, scores, tables
 from evaluation.cache import Cache, default_cache
 from evaluation.matching import collect
-from evaluation.network import fuse_folder
+from evaluation.runs import fuse_folder
 from fusion.pairs import find_pairs
 from models.build import load_model
 from training.run import train
@@ -34,7 +34,6 @@ from utils.cores import cores
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
-from utils.provenance import provenance
 
 CONFIGS = Path(__file__).parents[1] / "configs/ablation"
 METRICS = ("AG", "LIF", "MSD", "GLD", "Q_G", "Q_MI", "Q_Y", "Q_CB")
@@ -42,7 +41,8 @@ Runs = dict[str, list[Config]]  # of each model, by seed
 Figures = dict[str, float]
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
+@cli
+def main(argv: list[str] | None = None) -> int:
     parser = option_parser(__doc__)
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", help="configs in configs/ablation/; default: all")
@@ -54,17 +54,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--insets", nargs="+", metavar="x,y[,size]", help="default: found on the FDB")
     add("--workers", type=int, default=cores(), help="processes for the metrics")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
-    return parser.parse_args(argv)
-
-
-@cli
-def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
+    args = parser.parse_args(argv)
     runs = choose(args.only, args.seeds, args.set)
     found: dict[str, list[Figures]] = {}
     for name, configs in runs.items():
         for config in configs:
-            if trained_steps(config) < config.train.steps:
+            checkpoint, steps = Path(config.run) / "latest.pt", 0
+            if checkpoint.exists():
+                steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
+            if steps < config.train.steps:
                 print(f"training {config.run}", file=sys.stderr)
                 train(config, choose_device(config.device))
         found[name] = [measure(config) for config in configs]
@@ -82,25 +80,16 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
         UserError: an unknown name, or a wrong override.
     """
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    for name in only or ():
-        if name not in known:
-            raise UserError(f"--only {name}: choose of {', '.join(known)}")
     runs: Runs = {}
     for name in only or known:
+        if name not in known:
+            raise UserError(f"--only {name}: choose of {', '.join(known)}")
         for seed in seeds:
             config = load_config(CONFIGS / f"{name}.yaml", overrides)
             home = Path(config.run) if config.run.endswith(name) else Path(config.run, name)
             config.run, config.seed = str(home / f"seed-{seed}"), seed
             runs.setdefault(name, []).append(config)
     return runs
-
-
-def trained_steps(config: Config) -> int:
-    """How far a run has come."""
-    checkpoint = Path(config.run) / "latest.pt"
-    if not checkpoint.exists():
-        return 0
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
 
 
 def weights_of(config: Config) -> Path:
@@ -118,12 +107,7 @@ def measure(config: Config) -> Figures:
 
 
 def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> str:
-    """Markdown: a row for each training, and oracle selection.
-
-    Args:
-        found: of each model the figures of every seed.
-        config: any of the runs.
-    """
+    """Markdown: a row for each model, of the figures of its seeds, and oracle selection."""
 
     def cell(rows: Sequence[Figures], key: str, scale: float = 1) -> str:
         values = np.array([row[key] for row in rows]) * scale
@@ -135,14 +119,15 @@ def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> s
         [name.replace("_", " "), *(cell(rows, key) for key in columns), cell(rows, "guidance", 100)]
         for name, rows in found.items()
     ]
-    oracle = [cell(next(iter(found.values()))[:1], f"oracle_{part}") for part in ("whole", "band")]
+    first = next(iter(found.values()))
+    oracle = [cell(first[:1], f"oracle_{part}") for part in ("whole", "band")]
     lines.append(["*oracle selection*", *oracle, *oracle, ""])
     head = ["trained on", "initial, whole", "initial, FDB", "final, whole", "final, FDB"]
-    seeds = len(next(iter(found.values())))
     return (
         f"Generated ground truth (α-matte model): PSNR in dB, mean of {config.validation.samples} "
         f"samples; each trained for {config.train.steps} steps of {config.train.batch} samples; "
-        f"mean ± standard deviation over {seeds} seeds\n\n{table([*head, 'G right, %'], lines)}"
+        f"mean ± standard deviation over {len(first)} seeds\n\n"
+        f"{table([*head, 'G right, %'], lines)}"
     )
 
 
@@ -160,10 +145,8 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     figures.write(cases, args.pairs, args.insets, args.out)
     values, more = scores.measure(cases, METRICS, args.workers, Cache(default_cache()))
     problems += [*wrong, *more]
-    columns = tables.summarise(values, list(methods), METRICS)
-    tables.write_csv(args.out / "per_image.csv", values)
-    origin = {**provenance(), "sources": str(args.sources), "methods": list(methods)}
-    tables.write_summary(args.out / "summary.json", columns, problems, origin)
+    about = {"sources": str(args.sources), "methods": list(methods)}
+    columns = tables.write(args.out, values, list(methods), METRICS, problems, about)
     tables.write_text(args.out / "tables.md", tables.markdown(columns))
     print(tables.markdown(columns))
     shutil.rmtree(fused)

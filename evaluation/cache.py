@@ -1,18 +1,17 @@
 """A cache of metric values, keyed by the images' content and the metric's version.
 
-So a run with one more method, or one more metric, computes only that.
+A run with one more method, or one more metric, computes only that.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import json
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import PIL
@@ -23,6 +22,8 @@ from evaluation.matching import Case
 from evaluation.symbols import metric_of
 from utils.atomic import atomic_path
 
+LIBRARIES = (np, scipy, skimage, PIL)  # the last decodes the images
+
 
 def default_cache() -> Path:
     """The user's cache folder."""
@@ -31,26 +32,20 @@ def default_cache() -> Path:
 
 @functools.cache
 def version(symbol: str) -> str:
-    """Hash of the code that computes a metric: its module, those it imports here, libraries."""
-    modules: dict[str, ModuleType] = {}
+    """Hash of a metric's code: its module, those it imports from utils.metrics, libraries."""
+    modules: set[str] = set()
 
     def visit(name: str) -> None:
-        if name in modules or not name.startswith("utils.metrics."):
-            return
-        modules[name] = importlib.import_module(name)
-        for value in vars(modules[name]).values():
-            visit(value.__name__ if isinstance(value, ModuleType) else _origin(value))
+        if name.startswith("utils.metrics.") and name not in modules:
+            modules.add(name)
+            for value in vars(sys.modules[name]).values():
+                visit(getattr(value, "__module__", None) or getattr(value, "__name__", ""))
 
     visit(metric_of(symbol).function.__module__)
-    libraries = (np, scipy, skimage, PIL)  # the last decodes the images
-    digest = hashlib.sha256(" ".join(library.__version__ for library in libraries).encode())
+    digest = hashlib.sha256(" ".join(library.__version__ for library in LIBRARIES).encode())
     for name in sorted(modules):
-        digest.update(Path(modules[name].__file__).read_bytes())
+        digest.update(Path(sys.modules[name].__file__).read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _origin(value: object) -> str:
-    return getattr(value, "__module__", None) or ""
 
 
 class Cache:
@@ -72,13 +67,10 @@ class Cache:
         return digest.hexdigest()
 
     def recall(self, key: str, symbols: Iterable[str]) -> dict[str, float]:
-        """Those of the values that are known and still of the same version."""
+        """The values known for these metrics and still of the same version."""
         stored = self._read(key)
-        return {
-            symbol: stored[symbol][1]
-            for symbol in symbols
-            if symbol in stored and stored[symbol][0] == version(symbol)
-        }
+        known = {symbol: stored[symbol] for symbol in symbols if symbol in stored}
+        return {symbol: value for symbol, (of, value) in known.items() if of == version(symbol)}
 
     def remember(self, key: str, values: dict[str, float]) -> None:
         """Add values to those that are known."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, save
+from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle, save
 from evaluation.symbols import FDB
 from evaluation.tables import Column, mean_ranks
 
@@ -31,20 +31,19 @@ def heat_map(columns: Sequence[Column]) -> Image.Image:
     methods = sorted(overall, key=overall.get)
     width = NAMES + CELL * (len(columns) + 1) + 20
     canvas = Canvas(width, 40 + ROW * len(methods) + 34, 2)
-    heads = [_name(column) for column in columns] + ["all"]
-    ranks = [column.rank for column in columns] + [overall]
-    for i, (head, rank) in enumerate(zip(heads, ranks, strict=True)):
+    ranks = [(_name(column), column.rank) for column in columns] + [("all", overall)]
+    for i, (head, rank) in enumerate(ranks):
         left = NAMES + i * CELL
         canvas.text((left + CELL / 2, 22), head, 12)
         for j, method in enumerate(methods):
             top = 40 + j * ROW
-            text, color = "–", "#ffffff"
+            text, color = "–", (255, 255, 255)
             if method in rank:
-                share = (rank[method] - 1) / max(len(rank) - 1, 1)
-                text, color = f"{rank[method]:.1f}", _color(share)
-            corners = [(left, top), (left + CELL, top), (left + CELL, top + ROW), (left, top + ROW)]
-            canvas.polygon(corners, color, "#ffffff")
-            canvas.text((left + CELL / 2, top + ROW / 2), text, 12, _ink(color))
+                text = f"{rank[method]:.1f}"
+                color = _color((rank[method] - 1) / max(len(rank) - 1, 1))
+            canvas.polygon(rectangle(left, top, left + CELL, top + ROW), color, "#ffffff")
+            ink = INK if np.dot((0.3, 0.59, 0.11), color) > 140 else "#ffffff"
+            canvas.text((left + CELL / 2, top + ROW / 2), text, 12, ink)
     for j, method in enumerate(methods):
         canvas.text((NAMES - 10, 40 + (j + 0.5) * ROW), method, 13, anchor="rm")
     note = "mean rank over the pairs, 1 the best"
@@ -55,43 +54,62 @@ def heat_map(columns: Sequence[Column]) -> Image.Image:
 def box_plots(columns: Sequence[Column]) -> Image.Image:
     """For every metric a panel with a box for each method.
 
-    Pairs differ more than methods do, so what is drawn is each value less the median of all
-    methods on its pair. Box: quartiles and median; whiskers: the farthest values within 1.5 times
-    the box beyond it; dots: values beyond; a diamond: the mean. What lies outside a panel's range
-    is drawn at its rim, so that one bad method does not press the others into a line.
+    Pairs differ more than methods do, so each value is shown less the median of all methods on its
+    pair. Box: quartiles and median; whiskers: the farthest values within 1.5 times the box beyond
+    it; dots: outliers; diamond: the mean. Values outside a panel's range are drawn at its edge, so
+    that one bad method does not squash the others.
     """
     methods = list(dict.fromkeys(method for column in columns for method in column.values))
     height = 70 + BOX_ROW * len(methods)
     rows, across = -(-len(columns) // ACROSS), min(ACROSS, len(columns))
-    canvas = Canvas(across * (NAMES + PANEL) + 20, rows * height + 34)
+    width = across * (NAMES + PANEL) + 20
+    canvas = Canvas(width, rows * height + 34)
     for i, column in enumerate(columns):
-        left, top = i % ACROSS * (NAMES + PANEL) + NAMES, i // ACROSS * height
-        deviations = {m: v for m, v in _deviations(column).items() if v.size}
-        if not deviations:
-            continue
-        boxes = {method: Box.of(values) for method, values in deviations.items()}
-        low, high = _range(boxes, np.concatenate(list(deviations.values())))
-        pad = 0.05 * (high - low) or 1e-6
-        low, high = low - pad, high + pad
-
-        def at(value: float, left: float = left, low: float = low, high: float = high) -> float:
-            return left + np.clip((value - low) / (high - low), 0, 1) * (PANEL - 20)
-
-        base = top + 40 + BOX_ROW * len(methods)
-        canvas.text((left + PANEL / 2 - 10, top + 20), _head(column), 14)
-        canvas.line([(left, base), (left + PANEL - 20, base)], RULE, 1)
-        for value in (low + pad, 0.0, high - pad):
-            canvas.line([(at(value), top + 36), (at(value), base)], RULE, 1)
-        for value in (low + pad, high - pad):
-            canvas.text((at(value), base + 12), f"{value:+.3g}", 11, MUTED)
-        for j, method in enumerate(methods):
-            y = top + 40 + (j + 0.5) * BOX_ROW
-            canvas.text((left - 10, y), method, 12, anchor="rm")
-            if method in boxes:
-                _draw(canvas, boxes[method], y, at)
+        _panel(canvas, column, methods, i % ACROSS * (NAMES + PANEL) + NAMES, i // ACROSS * height)
     note = "each value less the median of all methods on its pair"
-    canvas.text((canvas.sheet.width / canvas.unit - 20, rows * height + 16), note, 12, MUTED, "rm")
+    canvas.text((width - 20, rows * height + 16), note, 12, MUTED, "rm")
     return canvas.finish()
+
+
+def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, top: int) -> None:
+    deviations = {method: v for method, v in _deviations(column).items() if v.size}
+    if not deviations:
+        return
+    boxes = {method: Box.of(values) for method, values in deviations.items()}
+    # All whiskers, but no more than 4 interquartile ranges of all values.
+    first, third = np.percentile(np.concatenate(list(deviations.values())), (25, 75))
+    reach = 4 * (third - first)
+    low = max(min(box.whiskers[0] for box in boxes.values()), first - reach)
+    high = min(max(box.whiskers[1] for box in boxes.values()), third + reach)
+    pad = 0.05 * (high - low) or 1e-6
+    low, high = low - pad, high + pad
+
+    def at(value: float) -> float:
+        return left + np.clip((value - low) / (high - low), 0, 1) * (PANEL - 20)
+
+    base = top + 40 + BOX_ROW * len(methods)
+    better = "higher" if column.metric.higher_is_better else "lower"  # the typeface has no arrows
+    canvas.text((left + PANEL / 2 - 10, top + 20), f"{_name(column)}, {better} is better", 14)
+    canvas.line([(left, base), (left + PANEL - 20, base)], RULE, 1)
+    for value in (low + pad, 0.0, high - pad):
+        canvas.line([(at(value), top + 36), (at(value), base)], RULE, 1)
+    for value in (low + pad, high - pad):
+        canvas.text((at(value), base + 12), f"{value:+.3g}", 11, MUTED)
+    for j, method in enumerate(methods):
+        y, half = top + 40 + (j + 0.5) * BOX_ROW, BOX_ROW / 2 - 3
+        canvas.text((left - 10, y), method, 12, anchor="rm")
+        if method not in boxes:
+            continue
+        box = boxes[method]
+        canvas.line([(at(value), y) for value in box.whiskers], INK, 1)
+        first, median, third = map(at, box.quartiles)
+        third = max(third, first + 0.5)
+        canvas.polygon(rectangle(first, y - half, third, y + half), "#cddcf0", BLUE)
+        canvas.line([(median, y - half), (median, y + half)], BLUE, 2)
+        for value in box.beyond:
+            canvas.box((at(value), y), 3, 3, INK, INK, 1.5)
+        x = at(box.mean)
+        canvas.polygon([(x - 3, y), (x, y - 3), (x + 3, y), (x, y + 3)], INK)
 
 
 class Box(NamedTuple):
@@ -120,46 +138,11 @@ def _deviations(column: Column) -> dict[str, np.ndarray]:
     return {m: row[np.isfinite(row)] for m, row in zip(column.values, values, strict=True)}
 
 
-def _range(boxes: Mapping[str, Box], values: np.ndarray) -> tuple[float, float]:
-    """What a panel shows: all whiskers, but no more than 4 interquartile ranges of all values."""
-    first, third = np.percentile(values, (25, 75))
-    reach = 4 * (third - first)
-    return (
-        max(min(box.whiskers[0] for box in boxes.values()), first - reach),
-        min(max(box.whiskers[1] for box in boxes.values()), third + reach),
-    )
-
-
-def _draw(canvas: Canvas, box: Box, y: float, at: Callable[[float], float]) -> None:
-    half = BOX_ROW / 2 - 3
-    first, median, third = map(at, box.quartiles)
-    canvas.line([(at(box.whiskers[0]), y), (at(box.whiskers[1]), y)], INK, 1)
-    third = max(third, first + 0.5)
-    corners = [(first, y - half), (third, y - half), (third, y + half), (first, y + half)]
-    canvas.polygon(corners, "#cddcf0", BLUE)
-    canvas.line([(median, y - half), (median, y + half)], BLUE, 2)
-    for value in box.beyond:
-        canvas.box((at(value), y), 3, 3, INK, INK, 1.5)
-    x = at(box.mean)
-    canvas.polygon([(x - 3, y), (x, y - 3), (x + 3, y), (x, y + 3)], INK)
-
-
 def _name(column: Column) -> str:
     return column.symbol.replace(FDB, " FDB")
 
 
-def _head(column: Column) -> str:  # in words: the typeface has no arrows
-    return f"{_name(column)}, {'higher' if column.higher_is_better else 'lower'} is better"
-
-
-def _color(share: float) -> str:
+def _color(share: float) -> tuple[int, ...]:
     """From blue at 0 through white to amber at 1."""
-    ends = (GOOD, MIDDLE) if share < 0.5 else (MIDDLE, BAD)
-    part = share * 2 if share < 0.5 else share * 2 - 1
-    mixed = (round(a + (b - a) * part) for a, b in zip(*ends, strict=True))
-    return "#{:02x}{:02x}{:02x}".format(*mixed)
-
-
-def _ink(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return INK if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "#ffffff"
+    ends = np.transpose([GOOD, MIDDLE, BAD])
+    return tuple(round(np.interp(share, (0, 0.5, 1), channel)) for channel in ends)

@@ -5,6 +5,7 @@ Where the ground truth is known it stands beside the sources, and the difference
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
-from drawing.canvas import AMBER, BLUE, Canvas, save
+from drawing.canvas import AMBER, BLUE, Canvas, Point, save
 from evaluation.matching import Case
 from utils.errors import UserError, nearest
 from utils.images import read_photo
@@ -49,32 +50,28 @@ def write(
         if name not in by_name:
             near = nearest(name, by_name)
             raise UserError(f"--figures: there is no pair {name!r}; did you mean {near}?")
-        sources, truth, fused = load(by_name[name])
-        given = {"source A": sources[0], "source B": sources[1]}
-        right = given if truth is None else {"truth": truth}
-        insets = (
-            [read_inset(text, sources[0].shape) for text in places]
-            if places
-            else choose_insets(sources, list(fused.values()))
-        )
+        case = by_name[name]
+        sources = [read_photo(path).rgb for path in case.sources]
+        right = given = dict(zip(("source A", "source B"), sources, strict=True))
+        if case.truth is not None:
+            right = {"truth": read_photo(case.truth).rgb}
+        fused = _results(case, sources[0].shape)
+        if places:
+            insets = [read_inset(text, sources[0].shape) for text in places]
+        else:
+            insets = choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
             save(differences(right, fused), out / f"{name}-differences.jpg")
 
 
-def load(case: Case) -> tuple[list[np.ndarray], np.ndarray | None, dict[str, np.ndarray]]:
-    """Sources, truth and results of a pair; results of another size are left out."""
-    sources = [read_photo(path).rgb for path in case.sources]
-    truth = None if case.truth is None else read_photo(case.truth).rgb
+def _results(case: Case, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Readable results of this shape; the others are reported when measured."""
     fused = {}
     for method, path in case.fused.items():
-        try:
-            image = read_photo(path).rgb
-        except UserError:
-            continue  # named already, when it was measured
-        if image.shape == sources[0].shape:
-            fused[method] = image
-    return sources, truth, fused
+        with contextlib.suppress(UserError):
+            fused[method] = read_photo(path).rgb
+    return {method: image for method, image in fused.items() if image.shape == shape}
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:
@@ -86,12 +83,10 @@ def read_inset(text: str, shape: Sequence[int]) -> Inset:
     height, width = shape[:2]
     try:
         x, y, *rest = map(int, text.split(","))
-        size = rest[0] if rest else default_size(shape)
+        (size,) = rest or [default_size(shape)]
     except ValueError as error:
         raise UserError(f"--insets {text}: write it as x,y or x,y,size in pixels") from error
-    if len(rest) > 1 or not (
-        0 <= x < width and 0 <= y < height and 2 <= size <= min(height, width)
-    ):
+    if not (0 <= x < width and 0 <= y < height and 2 <= size <= min(height, width)):
         raise UserError(f"--insets {text} does not lie in an image of {width}×{height}")
     return _inside(x, y, size, shape)
 
@@ -105,16 +100,12 @@ def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
     """Where the sharper of two sources changes, (H, W) bool: the FDB as the sources show it.
 
     Sharpness is the gradient's energy in a window of 1/64 of the image's shorter side; flat
-    regions, where it says nothing, are left out.
+    regions, where it is meaningless, are left out.
     """
     sigma = min(sources[0].shape[:2]) / 64
-    energy = []
-    for source in sources:
-        grey = luma(source)
-        gradient = sobel(grey, 0) ** 2 + sobel(grey, 1) ** 2
-        energy.append(gaussian_filter(gradient, sigma))
-    first = energy[0] > energy[1]
-    reach = max(1, round(sigma))
+    gradients = [[sobel(luma(source), axis) ** 2 for axis in (0, 1)] for source in sources]
+    energy = [gaussian_filter(y + x, sigma) for y, x in gradients]
+    first, reach = energy[0] > energy[1], max(1, round(sigma))
     edge = binary_dilation(first, iterations=reach) & binary_dilation(~first, iterations=reach)
     textured = np.maximum(*energy)
     return edge & (textured > np.median(textured))
@@ -136,14 +127,13 @@ def choose_insets(
     score = np.where(boundary(sources), spread, -1.0)
     half = size // 2
     score[:half] = score[-half:] = score[:, :half] = score[:, -half:] = -1.0
+    if score.max() < 0:  # no FDB to be seen
+        score, count = spread, 1
     insets = []
     while len(insets) < count and score.max() >= 0:
-        y, x = np.unravel_index(score.argmax(), score.shape)
-        insets.append(_inside(int(x), int(y), size, score.shape))
+        y, x = map(int, np.unravel_index(score.argmax(), score.shape))
+        insets.append(_inside(x, y, size, score.shape))
         score[max(0, y - 2 * size) : y + 2 * size, max(0, x - 2 * size) : x + 2 * size] = -1.0
-    if not insets:  # no FDB to be seen
-        y, x = np.unravel_index(spread.argmax(), spread.shape)
-        insets = [_inside(int(x), int(y), size, spread.shape)]
     return insets
 
 
@@ -163,15 +153,16 @@ def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.
         canvas.text((left + CELL / 2, top + LABEL / 2), label)
         top += LABEL
         canvas.picture(Image.fromarray(image), left, top, CELL, height)
-        for i, (inset, color) in enumerate(zip(insets, _colors(insets), strict=True)):
+        for i, inset in enumerate(insets):
+            color = COLORS[i % len(COLORS)]
             centre = (left + inset.x * scale, top + inset.y * scale)
             half = inset.size * scale / 2
             canvas.frame(centre[0] - half, centre[1] - half, 2 * half, color)
-            _point(canvas, centre, half, color, left + CELL / 2, top + height / 2)
+            _point(canvas, centre, half, color, (left + CELL / 2, top + height / 2))
             x, y = left + i * (side + GAP / 2), top + height + GAP / 2
             canvas.picture(Image.fromarray(_cut(image, inset)), x, y, side, side)
             canvas.frame(x, y, side, color)
-            _point(canvas, (x + side / 2, y + side / 2), 6, color, x + side, y)
+            _point(canvas, (x + side / 2, y + side / 2), 6, color, (x + side, y))
     return canvas.finish()
 
 
@@ -184,35 +175,31 @@ def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray])
         references, fused: (H, W, 3) uint8 of one shape under their labels.
     """
     subtracted = {
-        (method, name): image.astype(np.float32) - reference
+        method: {name: image.astype(np.float32) - other for name, other in references.items()}
         for method, image in fused.items()
-        for name, reference in references.items()
     }
-    reach = max(1.0, *(np.percentile(np.abs(d), 99.5) for d in subtracted.values()))
-    shape = next(iter(references.values())).shape
-    height = round(CELL * shape[0] / shape[1])
+    every = [difference for row in subtracted.values() for difference in row.values()]
+    reach = max(1.0, *(np.percentile(np.abs(difference), 99.5) for difference in every))
+    height = round(CELL * every[0].shape[0] / every[0].shape[1])
     step = LABEL + height + GAP / 2
     canvas, corners = _grid(len(fused), len(references) * step)
-    for method, (left, top) in zip(fused, corners, strict=True):
-        for row, name in enumerate(references):
-            y = top + row * step
+    for (method, row), (left, top) in zip(subtracted.items(), corners, strict=True):
+        for i, (name, difference) in enumerate(row.items()):
+            y = top + i * step
             canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} minus {name}")
-            shown = np.clip(127.5 * (1 + subtracted[method, name] / reach), 0, 255)
-            picture = Image.fromarray(shown.round().astype(np.uint8))
-            canvas.picture(picture, left, y + LABEL, CELL, height)
+            shown = np.clip(127.5 * (1 + difference / reach), 0, 255).round().astype(np.uint8)
+            canvas.picture(Image.fromarray(shown), left, y + LABEL, CELL, height)
     return canvas.finish()
 
 
-def _grid(count: int, height: float) -> tuple[Canvas, list[tuple[float, float]]]:
+def _grid(count: int, height: float) -> tuple[Canvas, list[Point]]:
     """A sheet with room for cells, and the cells' corners."""
     rows = -(-count // COLUMNS)
     columns = -(-count // rows)
-    canvas = Canvas(columns * (CELL + GAP) + GAP, round(rows * (height + GAP) + GAP))
-    corners = [
-        (GAP + i % columns * (CELL + GAP), GAP + i // columns * (height + GAP))
-        for i in range(count)
-    ]
-    return canvas, corners
+    width, height = CELL + GAP, height + GAP
+    canvas = Canvas(columns * width + GAP, round(rows * height + GAP))
+    places = [divmod(i, columns) for i in range(count)]
+    return canvas, [(GAP + column * width, GAP + row * height) for row, column in places]
 
 
 def _inside(x: int, y: int, size: int, shape: Sequence[int]) -> Inset:
@@ -226,16 +213,10 @@ def _cut(image: np.ndarray, inset: Inset) -> np.ndarray:
     return image[top : top + inset.size, left : left + inset.size]
 
 
-def _colors(insets: Sequence[Inset]) -> list[str]:
-    return [COLORS[i % len(COLORS)] for i in range(len(insets))]
-
-
-def _point(
-    canvas: Canvas, centre: tuple[float, float], radius: float, color: str, x: float, y: float
-) -> None:
-    """An arrow from the side of (x, y) to the rim of a circle around a place."""
-    along = np.array((x - centre[0], y - centre[1]), float)
+def _point(canvas: Canvas, centre: Point, radius: float, color: str, side: Point) -> None:
+    """An arrow from the side of a point to the rim of a circle around a place."""
+    along = np.subtract(side, centre)
     distance = np.hypot(*along)
     along = along / distance if distance > 1 else np.array((1.0, 0.0))
-    tip = np.array(centre) + along * (radius * (2**0.5) + 1)
+    tip = centre + along * (radius * (2**0.5) + 1)
     canvas.arrow([tuple(tip + 28 * along), tuple(tip)], color, 2)

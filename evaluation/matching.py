@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusion.pairs import find_pairs
+from fusion.pairs import find_pairs, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS
 
-Token = str | int
 TOKEN = re.compile(r"[0-9]+|[^\W\d_]+")
 MAP = re.compile(r".*-(guidance|boundary)", re.IGNORECASE | re.DOTALL)  # of run_inference.py --maps
 
@@ -55,33 +54,28 @@ def collect(
     problems = [fault.error for fault in faults]
     if not pairs:
         raise UserError(f"{sources} holds no pair: {problems[0]}")
-    names = [pair.name for pair in pairs]
     # A folder may hold sources and results together.
     own = {path.resolve() for pair in pairs for path in (pair.image1, pair.image2)}
-    folders = dict(methods) | {
-        f"{what} ({folder})": folder
-        for what, folder in (("ground truth", truth), ("FDB masks", band))
-        if folder is not None
-    }
-    found: dict[str, dict[str, Path]] = {}
-    for method, folder in folders.items():
+
+    def find(what: str, folder: Path) -> dict[str, Path]:
         files = [path for path in images_in(folder) if path.resolve() not in own]
-        found[method], wrong = match(names, files)
-        problems += [f"{method}: {problem}" for problem in wrong]
-    extra = list(found)[len(methods) :]
-    cases = []
-    for pair in pairs:
-        images = {m: found[m][pair.name] for m in methods if pair.name in found[m]}
-        given = iter(found[what].get(pair.name) for what in extra)
-        cases.append(
-            Case(
-                pair.name,
-                (pair.image1, pair.image2),
-                images,
-                next(given) if truth is not None else None,
-                next(given) if band is not None else None,
-            )
+        found, wrong = match([pair.name for pair in pairs], files)
+        problems.extend(f"{what}: {problem}" for problem in wrong)
+        return found
+
+    fused = {method: find(method, folder) for method, folder in methods.items()}
+    truths = find(f"ground truth ({truth})", truth) if truth is not None else {}
+    bands = find(f"FDB masks ({band})", band) if band is not None else {}
+    cases = [
+        Case(
+            pair.name,
+            (pair.image1, pair.image2),
+            {method: found[pair.name] for method, found in fused.items() if pair.name in found},
+            truths.get(pair.name),
+            bands.get(pair.name),
         )
+        for pair in pairs
+    ]
     return cases, problems
 
 
@@ -91,16 +85,10 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         UserError: the folder is missing, cannot be read, or holds no image.
     """
-    try:
-        files = sorted(path for path in Path(folder).iterdir() if path.is_file())
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
     images = [
         path
-        for path in files
-        if path.suffix.lower() in EXTENSIONS
-        and not path.name.startswith(".")
-        and not MAP.fullmatch(path.stem)
+        for path in sorted(list_folder(folder))
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not MAP.fullmatch(path.stem)
     ]
     if not images:
         raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
@@ -114,42 +102,41 @@ def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path],
         {pair: file}, and a sentence for each pair without a file or with several candidates.
     """
     candidates = _by_words(names, files) or _by_numbers(names, files)
-    claims: dict[Path, list[str]] = defaultdict(list)
+    claims: dict[Path, set[str]] = defaultdict(set)
     for name, paths in candidates.items():
         for path in paths:
-            claims[path].append(name)
+            claims[path].add(name)
     found, problems = {}, []
     for name in names:
-        paths = candidates.get(name, [])
-        rivals = sorted({rival for path in paths for rival in claims[path]})
+        paths = candidates[name]
         if not paths:
             stray = [path.name for path in files if path not in claims]
             hint = f" (files that belong to no pair: {_listed(stray)})" if stray else ""
             problems.append(f"no image for the pair {name}{hint}")
         elif len(paths) > 1:
-            files_listed = _listed([path.name for path in paths])
-            problems.append(f"it is ambiguous which image belongs to {name}: {files_listed}")
-        elif len(rivals) > 1:
-            problems.append(
-                f"it is ambiguous to which pair {paths[0].name} belongs: {_listed(rivals)}"
-            )
+            rivals = _listed([path.name for path in paths])
+            problems.append(f"it is ambiguous which image belongs to {name}: {rivals}")
+        elif len(claims[paths[0]]) > 1:
+            rivals = _listed(sorted(claims[paths[0]]))
+            problems.append(f"it is ambiguous to which pair {paths[0].name} belongs: {rivals}")
         else:
             found[name] = paths[0]
     return found, problems
 
 
-def tokens(name: str) -> tuple[Token, ...]:
+def tokens(name: str) -> tuple[str | int, ...]:
     """Words in lower case and numbers of a name: ``lytro-01-CNN`` → ("lytro", 1, "cnn")."""
     return tuple(int(t) if t.isdecimal() else t for t in TOKEN.findall(name.casefold()))
 
 
-def _by_words(names: Sequence[str], files: Iterable[Path]) -> dict[str, list[Path]]:
+def _by_words(names: Sequence[str], files: Sequence[Path]) -> dict[str, list[Path]]:
     """For each file the pairs with the longest name that its own name holds."""
     keys = {name: tokens(name) for name in names}
     candidates: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         words = tokens(path.stem)
-        held = [name for name in names if _holds(words, keys[name])]
+        starts = range(len(words) or 1)
+        held = [n for n, key in keys.items() if any(words[i : i + len(key)] == key for i in starts)]
         longest = max((len(keys[name]) for name in held), default=0)
         for name in held:
             if len(keys[name]) == longest:
@@ -162,13 +149,13 @@ def _by_numbers(names: Sequence[str], files: Sequence[Path]) -> dict[str, list[P
     candidates: dict[str, list[Path]] = defaultdict(list)
     numbers = _varying_numbers([path.stem for path in files])
     for name, key in zip(names, _varying_numbers(names), strict=True):
-        for path, number in zip(files, numbers, strict=True):
-            if key and key == number:
-                candidates[name].append(path)
+        candidates[name] += [
+            path for path, number in zip(files, numbers, strict=True) if key and key == number
+        ]
     return candidates
 
 
-def _varying_numbers(names: Collection[str]) -> list[tuple[int, ...]]:
+def _varying_numbers(names: Sequence[str]) -> list[tuple[int, ...]]:
     """The numbers of each name, without the head and tail that all names share."""
     words = [tokens(name) for name in names]
     if len(words) > 1:
@@ -177,10 +164,6 @@ def _varying_numbers(names: Collection[str]) -> list[tuple[int, ...]]:
         tail = len(os.path.commonprefix([word[::-1] for word in words]))
         words = [word[: len(word) - tail] for word in words]
     return [tuple(token for token in word if isinstance(token, int)) for word in words]
-
-
-def _holds(words: Sequence[Token], key: Sequence[Token]) -> bool:
-    return any(words[i : i + len(key)] == key for i in range(max(1, len(words) - len(key) + 1)))
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

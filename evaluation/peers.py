@@ -39,12 +39,10 @@ class Peer:
     """A method of another program.
 
     Attributes:
-        name: in tables.
-        program: executable.
         install: how to get it.
         commands: (stacks, output, align) to command lines. Each of ``stacks``, siblings, is a
             folder of frames; its result is ``output/NAME.png``, after the folder's name.
-        package: distribution on PyPI, for a program that does not know ``--version``.
+        package: distribution on PyPI, for a program that lacks ``--version``.
         aligner: another program that it needs to align.
     """
 
@@ -84,11 +82,10 @@ class Peer:
 def _openfocus(method: str) -> Callable[[Sequence[Path], Path, bool], Commands]:
     def commands(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
         one = ["--output", str(output / f"{stacks[0].name}.png")]
-        files = ["--input", *map(str, stacks)]
-        files += one if len(stacks) == 1 else ["--output-dir", str(output)]
-        registered = ["--align", "none", "--no-exposure-match"]
-        options = ["--align", "openfocus"] if align else registered
-        return [["openfocus", *files, "--method", method, *options]]
+        where = one if len(stacks) == 1 else ["--output-dir", str(output)]
+        options = ["openfocus"] if align else ["none", "--no-exposure-match"]
+        command = ["openfocus", "--input", *map(str, stacks), *where, "--method", method]
+        return [[*command, "--align", *options]]
 
     return commands
 
@@ -129,19 +126,14 @@ OPENFOCUS_METHODS = {
     "dtcwt": "DTCWT",
 }
 OWN_ENVIRONMENT = "requirements-benchmark.txt says how to install it"
+APT = "apt install enfuse (Debian, Ubuntu)"
 PEERS = (
     *(
         Peer(f"OpenFocus {name}", "openfocus", OWN_ENVIRONMENT, _openfocus(m), "openfocus")
         for m, name in OPENFOCUS_METHODS.items()
     ),
     Peer("FocusWeave", "focusweave", OWN_ENVIRONMENT, _focusweave),
-    Peer(
-        "enfuse",
-        "enfuse",
-        "apt install enfuse (Debian, Ubuntu)",
-        _enfuse,
-        aligner="align_image_stack",
-    ),
+    Peer("enfuse", "enfuse", APT, _enfuse, aligner="align_image_stack"),
 )
 
 
@@ -157,17 +149,18 @@ def choose_peers(
     Raises:
         UserError: an unknown name (the nearest is given).
     """
+    known = [text for peer in peers for text in (peer.program, peer.name)]
     for name in names:
-        known = [known for peer in peers for known in (peer.program, peer.name)]
         if name.casefold() not in map(str.casefold, known):
             near = nearest(name, known)
             raise UserError(f"--run-peers: there is no {name!r}; did you mean {near}?")
     wanted = set(map(str.casefold, names))
-    chosen = [
-        peer
-        for peer in peers
-        if not wanted or wanted & {peer.name.casefold(), peer.program.casefold()}
-    ]
-    absent = {peer.name: note for peer in chosen if (note := peer.absent(align))}
-    notes = list(dict.fromkeys(absent.values()))
-    return [peer for peer in chosen if peer.name not in absent], notes
+    chosen, notes = [], {}
+    for peer in peers:
+        if wanted and not wanted & {peer.name.casefold(), peer.program.casefold()}:
+            continue
+        if note := peer.absent(align):
+            notes[note] = None
+        else:
+            chosen.append(peer)
+    return chosen, list(notes)

@@ -1,7 +1,8 @@
-"""Runs of other programs on folders of pairs, repeated only when something has changed."""
+"""Our network and other programs, run on folders of pairs."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -12,23 +13,56 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from evaluation.peers import Commands, Peer
+from fusion.backends import load_backend
+from fusion.fuse import fuse
 from fusion.pairs import Pair
 from utils.atomic import atomic_path
 from utils.errors import UserError
+from utils.images import read_photo, write_png
 
-TEMPORARY = "TMP"
-"""Stands for the folder of the stacks where a command line is recorded."""
+OURS = "MMF-Net (ours)"
+TEMPORARY = "TMP"  # stands for the folder of the stacks where a command line is recorded
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a peer was run with: enough to repeat it, and to know whether that is needed."""
+def fuse_folder(
+    weights: Path, pairs: Sequence[Pair], output: Path, device: str = "auto"
+) -> tuple[dict[str, object], list[str]]:
+    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each.
+
+    Returns:
+        What was run: weights, device, seconds a pair (fusion alone) by the clock and of all cores
+        together; and a sentence for each pair that cannot be fused.
+    Raises:
+        UserError: the weights cannot be loaded, or the output cannot be written.
+    """
+    backend = load_backend(weights, device)
+    problems, times = [], []
+    for pair in tqdm(pairs, unit="pair", desc=OURS, disable=None):
+        try:
+            images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
+            start, cpu_start = time.perf_counter(), time.process_time()
+            fused = fuse(images, backend, align=False).image
+            times.append((time.perf_counter() - start, time.process_time() - cpu_start))
+        except UserError as error:
+            problems.append(f"{OURS}: {error}")
+        except ValueError as error:
+            problems.append(f"{OURS}: {pair.name}: {error}")
+        else:
+            write_png(output / pair.result("Fusion"), fused)
+    seconds, cpu_seconds = np.mean(times or [(0.0, 0.0)], axis=0).tolist()
+    about = {"weights": str(weights), "device": backend.device}
+    return about | {"seconds_per_pair": seconds, "cpu_seconds_per_pair": cpu_seconds}, problems
+
+
+class Run(NamedTuple):
+    """What a peer was run with; the first three settle whether it would give the same images."""
 
     version: str
     commands: Commands
@@ -37,119 +71,98 @@ class Run:
     seconds: float  # all pairs, with the start of the program
     cpu_seconds: float  # of all cores together: what else the machine does matters little
 
-    def options(self) -> str:
-        """Those of the first command line, "…" for its files."""
+    def about(self) -> dict[str, str | float]:
+        """For ``summary.json``: options are those of the first command line, "…" for its files."""
         words = (re.sub(rf"{TEMPORARY}/\S*", "…", word) for word in self.commands[0][1:])
-        return " ".join(word for word, _ in itertools.groupby(words))
-
-    def same_as(self, other: Run) -> bool:
-        """Whether the other run would give the same images."""
-        return (self.version, self.commands, self.sources) == (
-            other.version,
-            other.commands,
-            other.sources,
-        )
+        return {
+            "version": self.version,
+            "options": " ".join(word for word, _ in itertools.groupby(words)),
+            "seconds_per_pair": self.seconds / self.pairs,
+            "cpu_seconds_per_pair": self.cpu_seconds / self.pairs,
+        }
 
 
-def run_peer(
-    peer: Peer, pairs: Sequence[Pair], sources: str, output: Path
-) -> tuple[Run, list[str]]:
-    """Fuse pairs with a peer, unless the same run has done so before.
+def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list[str]]:
+    """Fuse registered pairs with an installed peer, unless the same run has done so before.
 
     Args:
-        peer: an installed one.
-        pairs: registered.
-        sources: hash of the pairs' names and contents, see :func:`content`.
         output: folder for the images, and for ``run.json``, written when all is done.
     Returns:
-        The run, and sentences about what failed.
+        The run, and a sentence for each failure.
+    Raises:
+        UserError: a source cannot be read, or the output cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         stacks, results = Path(folder) / "stacks", Path(folder) / "results"
         results.mkdir()
+        digest = hashlib.sha256()
         for pair in pairs:
+            digest.update(pair.name.encode())
             stack = stacks / (pair.name or "pair")
             stack.mkdir(parents=True)
             for number, path in enumerate((pair.image1, pair.image2), 1):
-                shutil.copyfile(path, stack / f"{number}{path.suffix.lower()}")
-        folders = sorted(stacks.iterdir())
-        commands = peer.commands(folders, results, False)
-        said = [[argument.replace(folder, TEMPORARY) for argument in line] for line in commands]
-        planned = Run(peer.version(), said, sources, len(pairs), 0.0, 0.0)
-        if (former := _former(output)) and former.same_as(planned):
+                try:
+                    content = path.read_bytes()
+                except OSError as error:
+                    raise UserError(f"cannot read {path}: {error.strerror}") from error
+                digest.update(hashlib.sha256(content).digest())
+                (stack / f"{number}{path.suffix.lower()}").write_bytes(content)
+        stacks = sorted(stacks.iterdir())
+        said = [
+            [argument.replace(folder, TEMPORARY) for argument in line]
+            for line in peer.commands(stacks, results, False)
+        ]
+        planned = (peer.version(), said, digest.hexdigest())
+        former = _former(output)
+        if former and former[:3] == planned:
             return former, []
         start, cpu_start = time.perf_counter(), _cpu_seconds()
-        problems = _execute(
-            peer, peer.command_lines(folders, results, False), results, len(pairs), Path(folder)
-        )
-        run = replace(
-            planned,
-            seconds=time.perf_counter() - start,
-            cpu_seconds=_cpu_seconds() - cpu_start,
-        )
+        problems = _execute(peer, stacks, results)
+        seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - cpu_start
         try:
             shutil.rmtree(output, ignore_errors=True)
-            output.mkdir(parents=True)
-            for image in results.iterdir():
-                shutil.move(image, output / image.name)
+            shutil.copytree(results, output)
         except OSError as error:
             raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+    run = Run(*planned, len(pairs), seconds, cpu_seconds)
     if not problems:
         with atomic_path(output / "run.json") as temporary:
-            temporary.write_text(json.dumps(asdict(run), indent=1))
+            temporary.write_text(json.dumps(run._asdict(), indent=1))
     return run, problems
 
 
-def content(pairs: Sequence[Pair]) -> str:
-    """Hash of the names and contents of pairs.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(pair.name.encode())
-        for path in (pair.image1, pair.image2):
-            try:
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-            except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
-
-
-def _execute(peer: Peer, commands: Commands, results: Path, pairs: int, working: Path) -> list[str]:
-    """Run command lines one after another; progress is the number of images written."""
+def _execute(peer: Peer, stacks: Sequence[Path], results: Path) -> list[str]:
+    """Run the command lines one by one; progress is the number of images written."""
     # Not the path of this checkout: OpenFocus has packages of the same names.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     problems = []
-    with tqdm(total=pairs, unit="pair", desc=peer.name, disable=None) as progress:
-        for command in commands:
+    with tqdm(total=len(stacks), unit="pair", desc=peer.name, disable=None) as progress:
+        for command in peer.command_lines(stacks, results, False):
             with tempfile.TemporaryFile("w+", errors="replace") as said:
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=said,
                     stderr=subprocess.STDOUT,
-                    cwd=working,
+                    cwd=results.parent,
                     env=environment,
                 )
                 try:
-                    while _unfinished(process):
-                        progress.update(_written(results) - progress.n)
+                    while process.poll() is None:
+                        with contextlib.suppress(subprocess.TimeoutExpired):
+                            process.wait(0.5)
+                        progress.update(len(list(results.glob("*.png"))) - progress.n)
                 finally:
                     process.kill()
-                progress.update(_written(results) - progress.n)
                 if process.returncode:
                     said.seek(0)
-                    problems.append(
-                        f"{peer.name} ended with exit code {process.returncode}: "
-                        f"{_reason(said.read())}"
-                    )
+                    code = f"{peer.name} ended with exit code {process.returncode}"
+                    problems.append(f"{code}: {_reason(said.read())}")
     return problems
 
 
 def _cpu_seconds() -> float:
-    """Of the programs that were run so far; always 0 under Windows, which does not tell."""
+    """Of all programs run so far; always 0 under Windows, which does not report it."""
     spent = os.times()
     return spent.children_user + spent.children_system
 
@@ -158,18 +171,6 @@ def _reason(said: str) -> str:
     """The first line about an error, else the last line."""
     lines = said.strip().splitlines() or ["it said nothing"]
     return next((line for line in lines if "error" in line.lower()), lines[-1]).strip()
-
-
-def _unfinished(process: subprocess.Popen) -> bool:
-    try:
-        process.wait(0.5)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
-
-
-def _written(results: Path) -> int:
-    return sum(1 for _ in results.glob("*.png"))
 
 
 def _former(output: Path) -> Run | None:

@@ -21,9 +21,10 @@ from evaluation.matching import Case
 from evaluation.symbols import FDB, metric_of
 from utils.errors import UserError
 from utils.images import read_photo
+from utils.metrics import evaluate
 from utils.workers import end_with_parent
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 Result = tuple[dict[str, float], list[str]]
 
 
@@ -81,41 +82,39 @@ def measure(
         if new:
             cache.remember(job.key, new)
     ordered = [
-        Score(pair, method, symbol, row[symbol])
-        for (pair, method), row in scores.items()
+        Score(*image, symbol, row[symbol])
+        for image, row in scores.items()
         for symbol in symbols
         if symbol in row
     ]
-    return ordered, list(dict.fromkeys(problems))  # an unreadable source is found once a method
+    return ordered, list(dict.fromkeys(problems))  # each method reports an unreadable source
 
 
 def measure_image(job: Job) -> Result:
-    """The values of one image, and what is wrong with it."""
+    """The values of one image, and its problems."""
     case, path = job.case, job.case.fused[job.method]
-    needs = {metric_of(symbol).needs for symbol in job.symbols}
+    truth = band = None
     try:
         fused = read_photo(path).rgb
         sources = [read_photo(source).rgb for source in case.sources]
-        truth = band = None
-        if "truth" in needs:
-            truth = _given(case.truth, case, "ground truth")
+        if any(metric_of(symbol).needs == "truth" for symbol in job.symbols):
+            truth = _read(case, case.truth, "ground truth")
         if any(symbol.endswith(FDB) for symbol in job.symbols):
-            band = _given(case.band, case, "FDB mask").any(axis=2)
-        for name, other in (*zip(case.sources, sources, strict=True), (case.truth, truth)):
+            band = _read(case, case.band, "FDB mask")
+        images = [*zip(case.sources, sources, strict=True), (case.truth, truth), (case.band, band)]
+        for name, other in images:
             if other is not None and other.shape != fused.shape:
                 raise UserError(f"{path} is {_size(fused)}, {name} is {_size(other)}")
-        if band is not None and band.shape != fused.shape[:2]:
-            raise UserError(f"{path} is {_size(fused)}, {case.band} is {_size(band)}")
     except UserError as error:
         return {}, [str(error)]
+    mask = None if band is None else band.any(axis=2)
     values, problems = {}, []
     for symbol in job.symbols:
-        if symbol.endswith(FDB) and not band.any():
-            continue  # a pair without FDB has no value there, and nothing is wrong with it
-        metric = metric_of(symbol)
-        others = {"fused": (), "sources": (sources,), "truth": (truth,)}[metric.needs]
+        inside = mask if symbol.endswith(FDB) else None
+        if inside is not None and not inside.any():
+            continue  # a pair without FDB has no value there, which is no error
         try:
-            values[symbol] = metric(*others, fused, mask=band if symbol.endswith(FDB) else None)
+            values[symbol] = evaluate(metric_of(symbol), sources, fused, truth, inside)
         except UserError as error:
             problems.append(f"{case.name}, {job.method}: {error}")
     return values, problems
@@ -139,8 +138,8 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
                 progress.update()
         except BrokenProcessPool as error:
             raise UserError(
-                "a worker process was ended, perhaps for lack of memory; try fewer --workers "
-                "(what is done is remembered)"
+                "a worker process was killed, perhaps for lack of memory; try fewer --workers "
+                "(finished values are cached)"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -148,22 +147,20 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
 
 @contextlib.contextmanager
 def _for_workers() -> Iterator[None]:
-    """What processes started meanwhile inherit: one thread each, and Ctrl-C is not for them."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    """Processes started meanwhile inherit this: one thread each, and they ignore Ctrl-C."""
+    before = os.environ.copy()
+    os.environ.update(ONE_THREAD)
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in ONE_THREAD:
+            del os.environ[name]
+        os.environ.update(before)
 
 
-def _given(path: Path | None, case: Case, what: str) -> np.ndarray:
+def _read(case: Case, path: Path | None, what: str) -> np.ndarray:
     if path is None:
         raise UserError(f"there is no {what} for the pair {case.name}")
     return read_photo(path).rgb

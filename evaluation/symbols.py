@@ -25,25 +25,22 @@ def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[s
         UserError: an unknown symbol (the nearest is named), or one that needs what is not given.
     """
     with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
-    known = [*METRICS, *(symbol + FDB for symbol in with_truth)]
+    in_band = [symbol + FDB for symbol in with_truth]
+    known = [*METRICS, *in_band]
     if text == "all":
-        return [
-            symbol
-            for symbol in known
-            if metric_of(symbol).needs != "truth" or (band if symbol.endswith(FDB) else truth)
-        ]
-    symbols = list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+        without = (with_truth if not truth else []) + (in_band if not band else [])
+        return [symbol for symbol in known if symbol not in without]
+    symbols = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
     if not symbols:
         raise UserError("--metrics names no metric; use all, or symbols such as AG,Q_G")
     for symbol in symbols:
+        problem = None
         if symbol not in known:
-            raise UserError(
-                f"--metrics: there is no {symbol!r}; did you mean {nearest(symbol, known)}?"
-            )
-        if metric_of(symbol).needs == "truth" and not truth:
-            raise UserError(f"--metrics: {symbol} needs ground truth; give it with --truth DIR")
-        if symbol.endswith(FDB) and not band:
-            raise UserError(
-                f"--metrics: {symbol} needs masks of the FDB; give them with --band DIR"
-            )
+            problem = f"there is no {symbol!r}; did you mean {nearest(symbol, known)}?"
+        elif metric_of(symbol).needs == "truth" and not truth:
+            problem = f"{symbol} needs ground truth; give it with --truth DIR"
+        elif symbol in in_band and not band:
+            problem = f"{symbol} needs masks of the FDB; give them with --band DIR"
+        if problem:
+            raise UserError(f"--metrics: {problem}")
     return symbols

@@ -1,8 +1,8 @@
 """Generated pairs with ground truth on disk, so that any program can fuse them.
 
 The validation set of a run, by its seed: ``sources/NAME-A.png`` and ``NAME-B.png``,
-``truth/NAME.png``, ``band/NAME.png`` (white in the FDB, where no source is right), and what every
-method has to be compared with: each source as it is, and oracle selection.
+``truth/NAME.png``, ``band/NAME.png`` (white in the FDB, where no source is right), and the
+baselines: each source as it is, and oracle selection.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor
 from tqdm import tqdm
 
 from configs.schema import load_config, to_dict
@@ -25,6 +23,7 @@ from utils.atomic import atomic_path
 from utils.images import write_png
 
 BASELINES = {"source A": "source-a", "source B": "source-b", "oracle selection": "oracle"}
+GENERATOR = Path(__file__).parents[1] / "defocus"
 
 
 def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -> Path:
@@ -39,31 +38,43 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     config = load_config(config_file, overrides)
     count = config.validation.samples
     chosen = config.validation if config.validation.photographs else config.data
+    code = hashlib.sha256()
+    for path in sorted(GENERATOR.glob("*.py")):
+        code.update(path.read_bytes())
     manifest = {
         "samples": count,
         "validation": to_dict(config.validation),
         "photographs": _listing(chosen.photographs),
         "cutouts": _listing(chosen.cutouts),
-        "generator": _code(),
+        "generator": code.hexdigest(),
     }
-    if _read(folder / "manifest.json") == manifest:
+    former = folder / "manifest.json"
+    if former.exists() and former.read_text() == json.dumps(manifest, indent=1):
         return folder
     dataset = validation_set(config, count)
     for name in ("sources", "truth", "band", *BASELINES.values()):
         shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
-    progress = tqdm(total=count, unit="sample", desc="validation set", disable=None)
-    number = 0
-    with progress:
+    former.unlink(missing_ok=True)
+    names = (f"sample-{number:04d}" for number in range(count))
+    with tqdm(total=count, unit="sample", desc="validation set", disable=None) as progress:
         for batch in in_order(dataset, 4, config.data.workers):
-            stored = [(plane * 255).round() / 255 for plane in batch[:2]]  # what a file holds
-            oracle = oracle_selection(*stored)
-            for pair, truth, guidance, chosen in zip(*stored, batch.guidance, oracle, strict=True):
-                planes = *pair, truth, guidance[0], chosen
-                _write_sample(folder, f"sample-{number:04d}", *map(_to_array, planes))
-                number += 1
+            pairs, truths = ((plane * 255).round() / 255 for plane in batch[:2])  # as in a file
+            oracles, bands = oracle_selection(pairs, truths), (batch.guidance[:, 0] == 0.5).float()
+            for (a, b), truth, band, oracle in zip(pairs, truths, bands, oracles, strict=True):
+                name = next(names)
+                images = {
+                    f"sources/{name}-A": a,
+                    f"sources/{name}-B": b,
+                    f"truth/{name}": truth,
+                    f"band/{name}": band,
+                    f"source-a/{name}": a,
+                    f"source-b/{name}": b,
+                    f"oracle/{name}": oracle,
+                }
+                for path, image in images.items():
+                    write_png(folder / f"{path}.png", image.permute(1, 2, 0).squeeze(2).numpy())
                 progress.update()
-    with atomic_path(folder / "manifest.json") as temporary:
+    with atomic_path(former) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1))
     return folder
 
@@ -73,53 +84,9 @@ def baselines(folder: Path) -> dict[str, Path]:
     return {method: folder / name for method, name in BASELINES.items()}
 
 
-def _write_sample(
-    folder: Path,
-    name: str,
-    image1: np.ndarray,
-    image2: np.ndarray,
-    truth: np.ndarray,
-    guidance: np.ndarray,
-    oracle: np.ndarray,
-) -> None:
-    images = {
-        f"sources/{name}-A.png": image1,
-        f"sources/{name}-B.png": image2,
-        f"truth/{name}.png": truth,
-        f"band/{name}.png": (guidance[..., 0] == 0.5).astype(np.float32),
-        f"source-a/{name}.png": image1,
-        f"source-b/{name}.png": image2,
-        f"oracle/{name}.png": oracle,
-    }
-    for path, image in images.items():
-        write_png(folder / path, image)
-
-
-def _to_array(plane: Tensor) -> np.ndarray:
-    return plane.permute(1, 2, 0).numpy()
-
-
-def _code() -> str:
-    """Hash of the generator's code: other code makes other samples."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted((root / "defocus").glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _listing(folder: str | None) -> list | None:
+def _listing(folder: str | None) -> list[str] | None:
     """A folder with the hash of its files' names and sizes."""
     if not folder:
         return None
-    files = sorted(
-        (str(p.relative_to(folder)), p.stat().st_size) for p in Path(folder).rglob("*.*")
-    )
-    return [folder, hashlib.sha256(repr(files).encode()).hexdigest()]
-
-
-def _read(path: Path) -> object:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+    files = [(str(p.relative_to(folder)), p.stat().st_size) for p in Path(folder).rglob("*.*")]
+    return [folder, hashlib.sha256(repr(sorted(files)).encode()).hexdigest()]

@@ -35,14 +35,13 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
             stands in this row.
         ours: of these the one that stands directly below MMF-Net.
     """
-    measured = {column.symbol: column for column in columns}
+    measured = {column.symbol: column for column in columns if column.symbol in METRICS}
+    plain = {_plain(name): name for name in PUBLISHED}
     rows = dict.fromkeys(PUBLISHED)
-    rest = sorted(methods, key=lambda method: method != ours)  # stable: ours first
-    for method in rest:
-        row = next((name for name in PUBLISHED if _plain(name) == _plain(method)), None)
-        rows[row or method] = method
-    best = {s: _best_published(s, measured[s].higher_is_better) for s in METRICS if s in measured}
-    arrows = [f"{s} {measured[s].arrow}" if s in measured else s for s in METRICS]
+    for method in sorted(methods, key=lambda method: method != ours):  # stable: ours first
+        rows[plain.get(_plain(method), method)] = method
+    best = {symbol: _best_published(column) for symbol, column in measured.items()}
+    arrows = [f"{s} {measured[s].metric.arrow}" if s in measured else s for s in METRICS]
     head = ["method", *(f"{a} published" for a in arrows), *(f"{a} measured" for a in arrows)]
     lines, checks = [], []
     for row, method in rows.items():
@@ -72,9 +71,9 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
     return f"{table(head, lines)}\n{note}\n"
 
 
-def _best_published(symbol: str, higher_is_better: bool) -> str:
-    values = [row[symbol][0] for row in PUBLISHED.values()]
-    return (max if higher_is_better else min)(values, key=float)
+def _best_published(column: Column) -> str:
+    values = [row[column.symbol][0] for row in PUBLISHED.values()]
+    return (max if column.metric.higher_is_better else min)(values, key=float)
 
 
 def _plain(name: str) -> str:

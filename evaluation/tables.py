@@ -18,6 +18,8 @@ from evaluation.scores import Score
 from evaluation.symbols import FDB, metric_of
 from utils.atomic import atomic_path
 from utils.markdown import table
+from utils.metrics import Metric
+from utils.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,6 @@ class Column:
     """A metric over the pairs that every method has, so that all means are of the same pairs.
 
     Attributes:
-        symbol: of the metric.
         pairs: names, P of them.
         values: (P,) for each method, in the order of the methods.
         mean, wins, rank: of each method: mean value; number of pairs on which it is strictly
@@ -45,33 +46,54 @@ class Column:
     p: float | None
 
     @property
-    def higher_is_better(self) -> bool:
-        return metric_of(self.symbol).higher_is_better
-
-    @property
-    def arrow(self) -> str:
-        return metric_of(self.symbol).arrow
+    def metric(self) -> Metric:
+        return metric_of(self.symbol)
 
 
 def summarise(
     scores: Sequence[Score], methods: Sequence[str], symbols: Sequence[str]
 ) -> list[Column]:
     """One column for each metric; methods without any value, and metrics without, are left out."""
-    values: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for score in scores:
-        values[score.metric][score.method][score.pair] = score.value
+    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for pair, method, symbol, value in scores:
+        values[symbol, method][pair] = value
     columns = []
     for symbol in symbols:
-        rows = {method: values[symbol][method] for method in methods if values[symbol][method]}
+        rows = {m: values[symbol, m] for m in methods if (symbol, m) in values}
         common = set.intersection(*map(set, rows.values())) if rows else set()
         if common:
             pairs = [pair for pair in next(iter(rows.values())) if pair in common]
-            columns.append(
-                _column(
-                    symbol, pairs, {m: np.array([r[p] for p in pairs]) for m, r in rows.items()}
-                )
-            )
+            arrays = {m: np.array([row[pair] for pair in pairs]) for m, row in rows.items()}
+            columns.append(_column(symbol, pairs, arrays))
     return columns
+
+
+def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Column:
+    sign = 1 if metric_of(symbol).higher_is_better else -1
+    methods = list(values)
+    signed = sign * np.array(list(values.values()))  # (methods, pairs), higher is better
+    best = signed == signed.max(axis=0)
+    wins = (best & (best.sum(axis=0) == 1)).sum(axis=1)
+    ranks = rankdata(-signed, axis=0).mean(axis=1)
+    first, *others = sorted(range(len(methods)), key=lambda i: -signed[i].mean())
+    second = p = None
+    if others:
+        second = methods[others[0]]
+        differ = signed[first] != signed[others[0]]  # pairs on which both are equal tell nothing
+        p = 1.0
+        if differ.any():
+            p = float(wilcoxon((signed[first] - signed[others[0]])[differ]).pvalue)
+    return Column(
+        symbol,
+        pairs,
+        values,
+        {method: float(row.mean()) for method, row in values.items()},
+        dict(zip(methods, wins.tolist(), strict=True)),
+        dict(zip(methods, ranks.tolist(), strict=True)),
+        methods[first],
+        second,
+        p,
+    )
 
 
 def mean_ranks(columns: Sequence[Column]) -> dict[str, float]:
@@ -87,8 +109,8 @@ def markdown(columns: Sequence[Column]) -> str:
     """A row for each method, a column for each metric: mean, wins in brackets, the best bold."""
     if not columns:
         return f"{caption(columns)}\n"
-    head, body, foot = _cells(columns, lambda text: f"**{text}**", _symbol)
-    return f"{table(head, [*body, foot] if foot else body)}\n{caption(columns)}\n"
+    head, body, foot = _cells(columns, "**{}**".format, _symbol)
+    return f"{table(head, [*body, *foot])}\n{caption(columns)}\n"
 
 
 def runs(about: Mapping[str, Mapping[str, object]]) -> str:
@@ -99,29 +121,25 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
     """
     if not about:
         return ""
-    rows = [
-        [
-            method,
-            str(run.get("version") or run.get("weights")),
-            str(run.get("options", "")),
-            f"{run['cpu_seconds_per_pair']:.2f}",
-        ]
-        for method, run in about.items()
-    ]
+    rows = []
+    for method, run in about.items():
+        version, options = run.get("version") or run.get("weights"), run.get("options", "")
+        rows.append([method, str(version), str(options), f"{run['cpu_seconds_per_pair']:.2f}"])
     note = "CPU seconds: all cores together; of programs with their start, shared by all pairs."
     return f"\n{table(['method', 'version', 'options', 'CPU seconds a pair'], rows)}\n{note}\n"
 
 
 def latex(columns: Sequence[Column]) -> str:
     """The same as a LaTeX tabular (package booktabs)."""
-    head, body, foot = _cells(columns, lambda text: rf"\textbf{{{text}}}", _tex_symbol)
-
-    def row(cells: Sequence[str]) -> str:
-        return " & ".join([_tex(cells[0]), *cells[1:]]) + r" \\"
-
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", row(head), r"\midrule"]
-    lines += map(row, body)
-    lines += [r"\midrule", row(foot)] if foot else []
+    head, body, foot = _cells(columns, r"\textbf{{{}}}".format, _tex_symbol)
+    rows = [
+        " & ".join([re.sub(r"([&%$#_{}])", r"\\\1", cells[0]), *cells[1:]]) + r" \\"
+        for cells in (head, *body, *foot)
+    ]
+    rows.insert(1, r"\midrule")
+    if foot:
+        rows.insert(-1, r"\midrule")
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", *rows]
     lines += [r"\bottomrule", r"\end{tabular}", f"% {caption(columns)}"]
     return "\n".join(lines) + "\n"
 
@@ -141,31 +159,34 @@ def caption(columns: Sequence[Column]) -> str:
     )
 
 
-def write_csv(path: Path, scores: Sequence[Score]) -> None:
-    """Write ``pair,method,metric,value`` lines."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Score._fields)
-        writer.writerows(scores)
-
-
-def write_summary(
-    path: Path, columns: Sequence[Column], problems: Sequence[str], about: Mapping[str, object]
-) -> None:
-    """Write means, wins, ranks and tests as JSON, with what was wrong and where it came from."""
-    metrics = {
+def write(
+    out: Path,
+    scores: Sequence[Score],
+    methods: Sequence[str],
+    symbols: Sequence[str],
+    problems: Sequence[str],
+    about: Mapping[str, object],
+) -> list[Column]:
+    """Write all values to ``per_image.csv``; means, wins, ranks and tests to ``summary.json``."""
+    with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", newline="") as file:
+        csv.writer(file).writerows([Score._fields, *scores])
+    columns = summarise(scores, methods, symbols)
+    summary = {**provenance(), **about}
+    summary["metrics"] = {
         column.symbol: {
-            "higher_is_better": column.higher_is_better,
+            "higher_is_better": column.metric.higher_is_better,
             "pairs": len(column.pairs),
-            "mean": {method: _number(value) for method, value in column.mean.items()},
+            "mean": {m: v if math.isfinite(v) else str(v) for m, v in column.mean.items()},
             "wins": column.wins,
             "rank": column.rank,
             "wilcoxon": {"first": column.first, "second": column.second, "p": column.p},
         }
         for column in columns
     }
-    summary = {**about, "metrics": metrics, "rank": mean_ranks(columns), "problems": list(problems)}
-    write_text(path, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    summary |= {"rank": mean_ranks(columns), "problems": problems}
+    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(out / "summary.json", text + "\n")
+    return columns
 
 
 def write_text(path: Path, text: str) -> None:
@@ -193,70 +214,30 @@ def is_best(column: Column, method: str) -> bool:
     return column.second is not None and column.mean.get(method) == column.mean[column.first]
 
 
-def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Column:
-    sign = 1 if metric_of(symbol).higher_is_better else -1
-    methods = list(values)
-    signed = sign * np.array(list(values.values()))  # (methods, pairs), higher is better
-    ranks = rankdata(-signed, axis=0)
-    best = signed == signed.max(axis=0)
-    wins = (best & (best.sum(axis=0) == 1)).sum(axis=1)
-    order = sorted(range(len(methods)), key=lambda i: -signed[i].mean())
-    second = order[1] if len(order) > 1 else None
-    return Column(
-        symbol,
-        pairs,
-        values,
-        {method: float(values[method].mean()) for method in methods},
-        {method: int(n) for method, n in zip(methods, wins, strict=True)},
-        {method: float(r) for method, r in zip(methods, ranks.mean(axis=1), strict=True)},
-        methods[order[0]],
-        None if second is None else methods[second],
-        None if second is None else _wilcoxon(signed[order[0]], signed[second]),
-    )
-
-
-def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p; pairs on which both are equal tell nothing, and if all are, p is 1."""
-    differences = (a - b)[a != b]
-    return float(wilcoxon(differences).pvalue) if len(differences) else 1.0
-
-
 def _cells(
     columns: Sequence[Column], bold: Callable[[str], str], symbol: Callable[[Column], str]
-) -> tuple[list[str], list[list[str]], list[str]]:
-    """Head, body and foot of a table as text; the foot is empty for one method."""
+) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Head, body and foot of a table as text; one method has neither ranks nor a foot."""
     ranks = mean_ranks(columns)
-    several = len(ranks) > 1
-    head = ["method", *(symbol(column) for column in columns)]
+    head = ["method", *map(symbol, columns)]
     body = []
     for method in ranks:
-        cells = [
-            bold(text) if is_best(column, method) else text
-            for column, text in ((column, format_mean(column, method)) for column in columns)
-        ]
-        rank = f"{ranks[method]:.2f}"
-        best = ranks[method] == min(ranks.values())
-        body.append([method, *cells, *([bold(rank) if best else rank] if several else [])])
-    if not several:
+        texts = [(format_mean(column, method), is_best(column, method)) for column in columns]
+        if len(ranks) > 1:
+            texts.append((f"{ranks[method]:.2f}", ranks[method] == min(ranks.values())))
+        body.append([method, *(bold(text) if best else text for text, best in texts)])
+    if len(ranks) < 2:
         return head, body, []
     foot = ["p", *("–" if c.p is None else f"{c.p:.2g}" for c in columns), ""]
-    return [*head, "rank"], body, foot
+    return [*head, "rank"], body, [foot]
 
 
 def _symbol(column: Column) -> str:
-    return f"{column.symbol.replace(FDB, ' (FDB)')} {column.arrow}"
+    return f"{column.symbol.replace(FDB, ' (FDB)')} {column.metric.arrow}"
 
 
 def _tex_symbol(column: Column) -> str:
     name, _, index = column.symbol.removesuffix(FDB).partition("_")
     text = rf"${name}_{{\mathrm{{{index}}}}}$" if index else name
     where = " (FDB)" if column.symbol.endswith(FDB) else ""
-    return f"{text}{where} " + (r"$\uparrow$" if column.higher_is_better else r"$\downarrow$")
-
-
-def _tex(text: str) -> str:
-    return re.sub(r"([&%$#_{}])", r"\\\1", text)
-
-
-def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
+    return rf"{text}{where} $\{'up' if column.metric.higher_is_better else 'down'}arrow$"

@@ -97,7 +97,7 @@ def test_run(programs, sources, tmp_path):
     pairs = find_pairs(sources)[0]
     for name, image in (("enfuse", "B"), ("FocusWeave", "A")):
         output = tmp_path / name
-        run, problems = runs.run_peer(peer(name), pairs, runs.content(pairs), output)
+        run, problems = runs.run_peer(peer(name), pairs, output)
         assert not problems
         assert run.version.startswith({"enfuse": "4.2", "FocusWeave": "2.0.0"}[name])
         assert run.pairs == 2 and 0 < run.cpu_seconds and 0 < run.seconds
@@ -110,7 +110,7 @@ def test_run(programs, sources, tmp_path):
 def test_the_same_run_is_not_repeated(programs, sources, tmp_path):
     def go() -> int:
         pairs = find_pairs(sources)[0]
-        runs.run_peer(peer("enfuse"), pairs, runs.content(pairs), tmp_path / "enfuse")
+        runs.run_peer(peer("enfuse"), pairs, tmp_path / "enfuse")
         return len((programs / "calls").read_text())
 
     assert [go(), go()] == [2, 2]
@@ -123,7 +123,7 @@ def test_a_failure_is_told(programs, sources, tmp_path):
         shutil.copy(sources / f"x-1-{half}.png", sources / f"broken-{half}.png")
     pairs = find_pairs(sources)[0]
     output = tmp_path / "enfuse"
-    _, (problem,) = runs.run_peer(peer("enfuse"), pairs, runs.content(pairs), output)
+    _, (problem,) = runs.run_peer(peer("enfuse"), pairs, output)
     assert "enfuse" in problem and "cannot fuse" in problem
     assert {path.name for path in output.iterdir()} == {"x-1.png", "x-2.png"}
 

@@ -6,39 +6,30 @@
 ``docs/metrics.md`` has the formulas, what each rewards and how it was verified.
 """
 
-from __future__ import annotations
-
 from utils.metrics import (
     fmi,
     gradient,
     information,
     no_reference,
-    paper,
     perception,
     phase,
     reference,
-    scd,
     similarity,
-    viff,
 )
-from utils.metrics.core import Metric, forget, luma
+from utils.metrics.core import Metric, evaluate, forget, luma
 
-__all__ = ["METRICS", "Metric", "forget", "luma"]
+__all__ = ["METRICS", "Metric", "evaluate", "forget", "luma"]
 
 METRICS: dict[str, Metric] = {
     metric.symbol: metric
-    for module in (
-        paper,
-        no_reference,
-        information,
-        fmi,
-        scd,
-        gradient,
-        phase,
-        similarity,
-        perception,
-        viff,
-        reference,
+    for metric in (
+        *no_reference.METRICS,
+        *information.METRICS,
+        *fmi.METRICS,
+        *gradient.METRICS,
+        *phase.METRICS,
+        *similarity.METRICS,
+        *perception.METRICS,
+        *reference.METRICS,
     )
-    for metric in module.METRICS
 }

@@ -12,8 +12,7 @@ from skimage.data import astronaut
 
 from utils.errors import cli
 from utils.markdown import table
-from utils.metrics import METRICS, forget
-from utils.metrics.core import Metric
+from utils.metrics import METRICS, evaluate, forget
 
 
 def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -41,36 +40,26 @@ def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     return [a, b], fused, truth
 
 
-def evaluate(
-    metric: Metric, sources: list[np.ndarray], fused: np.ndarray, truth: np.ndarray
-) -> float:
-    """Call a metric with what it needs."""
-    others = {"fused": (), "sources": (sources,), "truth": (truth,)}[metric.needs]
-    return metric(*others, fused)
-
-
-def profile(size: int, repeats: int = 3) -> str:
-    """Time of each metric on the sample, the best of some runs that each start from nothing.
+def profile(size: int) -> str:
+    """Time of each metric on the sample, the best of three runs that each start from nothing.
 
     What several metrics share (gradients, histograms, SSIM maps) counts for the first of them.
     """
     images = sample(size)
     best = dict.fromkeys(METRICS, np.inf)
-    for _ in range(repeats):
+    for _ in range(3):
         forget()
         for symbol, metric in METRICS.items():
             start = time.process_time()
             evaluate(metric, *images)
             best[symbol] = min(best[symbol], time.process_time() - start)
     lines = []
-    for title, chosen in (
-        ("fusion metrics", [s for s, m in METRICS.items() if m.needs != "truth"]),
-        ("with ground truth", [s for s, m in METRICS.items() if m.needs == "truth"]),
-    ):
+    for title, truth in (("fusion metrics", False), ("with ground truth", True)):
+        chosen = [s for s, metric in METRICS.items() if (metric.needs == "truth") == truth]
+        chosen.sort(key=best.get, reverse=True)
         total = sum(best[symbol] for symbol in chosen)
-        slowest = max(chosen, key=best.get)
-        lines.append(f"{title}, {size}×{size}, CPU seconds: {total:.2f}, slowest {slowest}")
-        for symbol in sorted(chosen, key=best.get, reverse=True):
+        lines.append(f"{title}, {size}×{size}, CPU seconds: {total:.2f}, slowest {chosen[0]}")
+        for symbol in chosen:
             lines.append(f"  {symbol:<10} {best[symbol]:7.3f} s {best[symbol] / total:6.1%}")
     return "\n".join(lines)
 
@@ -86,44 +75,21 @@ def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
     for amount in (0.0, 0.25, 0.5, 1.0, 2.0):
         sharp = truth + amount * (truth - gaussian_filter(truth.astype(float), (1.5, 1.5, 0)))
         sharp = np.round(np.clip(sharp, 0, 255)).astype(np.uint8)
-        values = {symbol: METRICS[symbol](sharp) for symbol in ("AG", "LIF", "MSD", "GLD")}
-        values |= {symbol: METRICS[symbol](truth, sharp) for symbol in ("PSNR", "SSIM")}
-        rows.append((amount, values))
+        symbols = ("AG", "LIF", "MSD", "GLD", "PSNR", "SSIM")
+        rows.append((amount, {s: evaluate(METRICS[s], [], sharp, truth) for s in symbols}))
     return rows
 
 
-def print_unsharp() -> None:
-    """Print :func:`unsharp_table` in Markdown."""
-    rows = unsharp_table()
-    symbols = list(rows[0][1])
-    head = ["amount", *(f"{symbol} {METRICS[symbol].arrow}" for symbol in symbols)]
-    body = ([f"{amount:g}", *(f"{v:.4f}" for v in values.values())] for amount, values in rows)
-    print(table(head, body), end="")
-
-
-def print_list() -> None:
-    """Print the registry."""
-    for metric in METRICS.values():
-        low, high = metric.range
-        line = f"{metric.symbol:<10} {metric.arrow} {metric.needs:<8} [{low:g}, {high:g}]"
-        print(f"{line:<40} {metric.name}")
-
-
 @cli
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; see ``--help``."""
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m utils.metrics",
         description="Image fusion metrics. Without an option, list them.",
     )
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--profile", action="store_true", help="print each metric's share of time")
-    group.add_argument(
-        "--unsharp", action="store_true", help="print what an unsharp mask does to the metrics"
-    )
-    group.add_argument(
-        "--values", action="store_true", help="print all values on the bundled sample as JSON"
-    )
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--profile", action="store_true", help="print each metric's share of time")
+    add("--unsharp", action="store_true", help="print what an unsharp mask does to the metrics")
+    add("--values", action="store_true", help="print all values on the bundled sample as JSON")
     parser.add_argument("--size", type=int, default=520, help="sample size in pixels (176 to 1024)")
     options = parser.parse_args(arguments)
     if not 176 <= options.size <= 1024:
@@ -131,14 +97,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.profile:
         print(profile(options.size))
     elif options.unsharp:
-        print_unsharp()
+        rows = unsharp_table()
+        head = ["amount", *(f"{symbol} {METRICS[symbol].arrow}" for symbol in rows[0][1])]
+        body = ([f"{amount:g}", *(f"{v:.4f}" for v in values.values())] for amount, values in rows)
+        print(table(head, body), end="")
     elif options.values:
         images = sample(options.size)
         values = {symbol: evaluate(metric, *images) for symbol, metric in METRICS.items()}
         print(json.dumps({"size": options.size, "values": values}, indent=1))
     else:
-        print_list()
-    return 0
+        for metric in METRICS.values():
+            low, high = metric.range
+            line = f"{metric.symbol:<10} {metric.arrow} {metric.needs:<8} [{low:g}, {high:g}]"
+            print(f"{line:<40} {metric.name}")
 
 
 if __name__ == "__main__":

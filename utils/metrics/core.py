@@ -1,4 +1,4 @@
-"""What every metric shares: one conversion to luma, one memory of intermediate results."""
+"""What all metrics share: conversion to luma, remembered intermediate results, the entry."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ import numpy as np
 
 from utils.errors import UserError
 
-BT601 = (0.299, 0.587, 0.114)
-"""Luma weights of the paper's four metrics (PAPER.md's recovered formulas)."""
-
-RGB2GRAY = (0.298936, 0.587043, 0.114021)
-"""Weights of Matlab's and Octave's ``rgb2gray``, used by every other metric."""
-
+RGB2GRAY = (0.298936, 0.587043, 0.114021)  # as in Matlab's and Octave's rgb2gray
+# The two repositories that most values were checked against.
+MFIF = "yuliu316316/MFIF-Metrics fusion-metrics/"
+LIU = "zhengliu6699/imageFusionMetrics "
 MEMORY_BYTES = 256 * 2**20
 _memory: OrderedDict[tuple, tuple[object, int]] = OrderedDict()
 
@@ -41,28 +39,25 @@ def _freeze(value: object) -> int:
 def shared(function: Callable) -> Callable:
     """Remember what a pure function of arrays returned, by the arrays' content.
 
-    Several metrics need the same gradients or phase congruency, and several fused images the same
-    sources. Results come back read-only; the oldest are forgotten beyond 256 MB.
+    Metrics share gradients and phase congruency, fused images share sources. Results are
+    read-only; beyond 256 MB the least recently used are dropped.
     """
 
     @functools.wraps(function)
     def wrapper(*arguments):
-        key = (function.__qualname__, function.__module__, *map(_digest, arguments))
-        if key in _memory:
-            _memory.move_to_end(key)
-            return _memory[key][0]
-        result = function(*arguments)
-        _memory[key] = (result, _freeze(result))
-        while len(_memory) > 1 and sum(size for _, size in _memory.values()) > MEMORY_BYTES:
-            _memory.popitem(last=False)
-        return result
+        key = (function, *map(_digest, arguments))
+        if key not in _memory:
+            result = function(*arguments)
+            _memory[key] = (result, _freeze(result))
+            while len(_memory) > 1 and sum(size for _, size in _memory.values()) > MEMORY_BYTES:
+                _memory.popitem(last=False)
+        _memory.move_to_end(key)
+        return _memory[key][0]
 
     return wrapper
 
 
-def forget() -> None:
-    """Drop all remembered results (the profile does so to time each metric from nothing)."""
-    _memory.clear()
+forget = _memory.clear  # so that a profile times each metric from nothing
 
 
 @shared
@@ -77,7 +72,6 @@ def eight_bit(image: np.ndarray) -> np.ndarray:
     Raises:
         UserError: for another shape or type, an empty image, or floats that are not in [0, 1].
     """
-    image = np.asarray(image)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.size == 0:
         raise UserError(f"an image must be (H, W) or (H, W, 3), this one is {image.shape}")
     if image.dtype == np.uint8:
@@ -91,22 +85,14 @@ def eight_bit(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1).astype(np.float64) * 65535) / 257.0
 
 
+@shared
 def luma(image: np.ndarray, weights: tuple[float, float, float] = RGB2GRAY) -> np.ndarray:
-    """Integer-valued luma of an image, the form in which the reference codes see it.
+    """Luma as the reference codes see it: (H, W) float64 of whole numbers 0..255, half rounded up.
 
     Args:
-        image: as for :func:`eight_bit`.
-        weights: of R, G and B; :data:`RGB2GRAY` or :data:`BT601`.
-    Returns:
-        (H, W) float64 of whole numbers 0..255, half rounded up; read-only, since it is shared.
-    Raises:
-        UserError: as :func:`eight_bit`.
+        image: as for :func:`eight_bit`, which see for errors.
+        weights: of R, G and B.
     """
-    return _luma(np.asarray(image), weights)
-
-
-@shared
-def _luma(image: np.ndarray, weights: tuple[float, float, float]) -> np.ndarray:
     scaled = eight_bit(image)
     grey = scaled @ np.asarray(weights) if scaled.ndim == 3 else scaled
     return np.floor(np.round(grey, 6) + 0.5)  # 1e-6: rounding errors must not decide a tie
@@ -119,31 +105,29 @@ def stretched(grey: np.ndarray) -> np.ndarray:
     return np.floor((grey - low) / (high - low) * 255 + 0.5) if high > low else np.zeros_like(grey)
 
 
-def paper_luma(image: np.ndarray) -> np.ndarray:
-    """:func:`luma` with the weights of PAPER.md."""
-    return luma(image, BT601)
+def two(symbol: str, sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The two sources of a metric whose definition does not extend to more."""
+    if len(sources) != 2:
+        raise UserError(f"{symbol} is defined for two sources, not {len(sources)}")
+    return sources
 
 
 @dataclass(frozen=True)
 class Metric:
     """One metric: what it is called, how it is read, where it comes from, how it is computed.
 
-    Calling it converts the images (once, whatever their bit depth) and returns a float:
-    ``metric(fused)``, ``metric(sources, fused)`` or ``metric(truth, fused, mask=None)``, as
-    ``needs`` says. Images are (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
+    Call it as ``metric(fused)``, ``metric(sources, fused)`` or ``metric(truth, fused, mask=None)``,
+    as ``needs`` says. Images are (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
 
     Attributes:
-        name: in words.
         symbol: key in ``METRICS``, column in tables.
         range: lowest and highest value that the definition allows.
-        needs: what the metric compares with: nothing but the ``fused`` image, the ``sources``, or
-            the ground ``truth``.
+        needs: what is evaluated: the ``fused`` image alone, or against ``sources`` or ``truth``.
         citation: publication that defines it.
         reference: code that our values were checked against.
         function: the definition, on converted images.
         convert: image conversion; integer-valued luma unless said otherwise.
         smallest: least height and width on which it is defined.
-        higher_is_better: direction.
     """
 
     name: str
@@ -153,9 +137,9 @@ class Metric:
     citation: str
     reference: str
     function: Callable[..., float]
-    convert: Callable[[np.ndarray], np.ndarray] = luma
     smallest: int = 2
     higher_is_better: bool = True
+    convert: Callable[[np.ndarray], np.ndarray] = luma
 
     @property
     def arrow(self) -> str:
@@ -169,35 +153,32 @@ class Metric:
             UserError: for images that cannot be converted, differ in size or are too small, for a
                 mask that is empty or does not fit, and where the definition gives no number.
         """
-        if self.needs == "truth" and len(images) == 3:
+        if len(images) == 3:
             *images, mask = images
-        if len(images) != (1 if self.needs == "fused" else 2):
-            raise TypeError(f"{self.symbol} takes {self.signature}")
         *others, fused = images
         fused = self._converted(fused)
         if self.needs == "sources":
-            others = [self._sources(others[0])]
-        elif others:
-            others = [self._converted(others[0])]
+            if len(others[0]) < 2:
+                raise UserError(f"{self.symbol} needs a sequence of two or more source images")
+            others = [list(map(self._converted, others[0]))]
+        else:
+            others = list(map(self._converted, others))
         for other in others[0] if self.needs == "sources" else others:
             if other.shape != fused.shape:
                 raise UserError(
                     f"{self.symbol}: sizes differ, {other.shape} against the fused {fused.shape}"
                 )
-        options = {} if mask is None else {"mask": self._mask(mask, fused.shape)}
+        options = {}
+        if mask is not None:
+            if mask.dtype != bool or mask.shape != fused.shape[:2]:
+                raise UserError(f"{self.symbol}: the mask must be boolean of the images' size")
+            if not mask.any():
+                raise UserError(f"{self.symbol}: the mask is empty")
+            options["mask"] = mask
         value = float(self.function(*others, fused, **options))
-        if not np.isfinite(value) and not (value == np.inf and self.range[1] == np.inf):
+        if not np.isfinite(value) and value != self.range[1]:
             raise UserError(f"{self.symbol} is not defined for these images (0/0 in its formula)")
         return value
-
-    @property
-    def signature(self) -> str:
-        """The arguments it is called with."""
-        return {
-            "fused": "(fused)",
-            "sources": "(sources, fused)",
-            "truth": "(truth, fused, mask=None)",
-        }[self.needs]
 
     def _converted(self, image: np.ndarray) -> np.ndarray:
         converted = self.convert(image)
@@ -208,17 +189,14 @@ class Metric:
             )
         return converted
 
-    def _sources(self, sources: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if isinstance(sources, np.ndarray) and sources.ndim < 4 or len(sources) < 2:
-            raise UserError(f"{self.symbol} needs a sequence of two or more source images")
-        return [self._converted(source) for source in sources]
 
-    def _mask(self, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        mask = np.asarray(mask)
-        if self.needs != "truth":
-            raise UserError(f"{self.symbol} takes no mask: only ground-truth metrics do")
-        if mask.dtype != bool or mask.shape != shape[:2]:
-            raise UserError(f"{self.symbol}: the mask must be boolean of the images' size")
-        if not mask.any():
-            raise UserError(f"{self.symbol}: the mask is empty")
-        return mask
+def evaluate(
+    metric: Metric,
+    sources: Sequence[np.ndarray],
+    fused: np.ndarray,
+    truth: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+) -> float:
+    """Call a metric with what it needs of these."""
+    others = {"fused": (), "sources": (sources,), "truth": (truth,)}[metric.needs]
+    return metric(*others, fused, mask=mask)

@@ -10,8 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from utils.metrics.core import Metric
 
 WINDOW = 3
-CHUNK = 1024
-"""Windows taken at a time: 81 float32 values each stay within a core's cache."""
+CHUNK = 1024  # windows at a time: 81 float32 values each stay within a core's cache
 
 
 def _windows(grey: np.ndarray) -> np.ndarray:
@@ -24,8 +23,7 @@ def _probabilities(windows: np.ndarray) -> np.ndarray:
     """Each window stretched to 0..1 and divided by its sum; flat windows become uniform."""
     low, high = windows.min(axis=0), windows.max(axis=0)
     flat = high == low
-    one = np.float32(1)
-    stretched = np.where(flat, one, (windows - low) / np.where(flat, one, high - low))
+    stretched = np.where(flat, 1, (windows - low) / np.where(flat, 1, high - low))
     return stretched / stretched.sum(axis=0)
 
 
@@ -75,7 +73,7 @@ def window_information(a: np.ndarray, f: np.ndarray) -> np.ndarray:
     return np.where(marginals > 1e-6, 2 * shared / np.maximum(marginals, np.float32(1e-6)), 0)
 
 
-def feature_mutual_information(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_fmi(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_FMI = mean over 3×3 windows and sources of 2·I/(H_S+H_F); 1 where the windows are equal."""
     windows_f = _windows(fused)
     total = 0.0
@@ -89,16 +87,11 @@ def feature_mutual_information(sources: Sequence[np.ndarray], fused: np.ndarray)
     return total / (len(sources) * windows_f.shape[1])
 
 
+CITATION = (
+    "M. Haghighat, A. Aghagolzadeh, H. Seyedarabi, Comput. Electr. Eng. 37 (2011); "
+    "M. Haghighat, M. A. Razian, Fast-FMI, AICT (2014)"
+)
+CODE = "loop-by-loop transcription of the authors' fmi.m in tests/test_metrics.py"
 METRICS = (
-    Metric(
-        name="feature mutual information",
-        symbol="Q_FMI",
-        range=(0.0, 1.0),
-        needs="sources",
-        citation="M. Haghighat, A. Aghagolzadeh, H. Seyedarabi, Comput. Electr. Eng. 37 (2011); "
-        "M. Haghighat, M. A. Razian, Fast-FMI, AICT (2014)",
-        reference="loop-by-loop transcription of the authors' fmi.m in tests/test_metrics.py",
-        function=feature_mutual_information,
-        smallest=WINDOW,
-    ),
+    Metric("feature mutual information", "Q_FMI", (0, 1), "sources", CITATION, CODE, q_fmi, WINDOW),
 )

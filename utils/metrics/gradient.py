@@ -1,4 +1,4 @@
-"""Q_G (Q_AB/F): how much of the sources' Sobel edges the fused image keeps."""
+"""What of the sources the fused image keeps: Q_SCD, differences; Q_G (Q_AB/F), Sobel edges."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import sobel
 
-from utils.metrics.core import Metric, shared
+from utils.metrics.core import MFIF, Metric, shared, two
 
-TINY = 1e-5
-"""Stands for a gradient of 0 where the formulas divide by it."""
+TINY = 1e-5  # stands for a gradient of 0 where the formulas divide by it
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson correlation of two images; nan if one of them is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    power = (a**2).sum() * (b**2).sum()
+    return (a * b).sum() / np.sqrt(power) if power > 0 else np.nan
+
+
+def q_scd(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_SCD = r(F−B, A) + r(F−A, B), two sources only; nan if the fused image equals one."""
+    a, b = two("Q_SCD", sources)
+    return correlation(fused - b, a) + correlation(fused - a, b)
 
 
 @shared
 def edges(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sobel gradient magnitude and angle in (−π/2, π/2]; the border is padded with zeros."""
+    """Sobel gradient magnitude and angle in (−π/2, π/2], zeros beyond the border."""
     y, x = (sobel(grey, axis, mode="constant") for axis in (0, 1))
     return np.hypot(x, y), np.arctan(y / np.where(x == 0, TINY, x))
 
 
-def edge_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_g(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_G = Σ_k Σ Q_k·g_k / Σ_k Σ g_k, g the gradient magnitude of source k.
 
     Q_k = 0.9994/(1+e^{−15(G−0.5)}) · 0.9879/(1+e^{−22(A−0.8)}), G the smaller of the two gradient
@@ -42,14 +54,11 @@ def edge_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> float
     return kept / total
 
 
+ASLANTAS = "V. Aslantas, E. Bendes, AEÜ Int. J. Electron. Commun. 69 (2015)"
+XYDEAS = "C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)"
+SCD, G = MFIF + "analysis_SCD.m", MFIF + "metricXydeas.m"
+SCD_NAME = "sum of the correlations of differences"
 METRICS = (
-    Metric(
-        name="gradient preservation, Q_AB/F",
-        symbol="Q_G",
-        range=(0.0, 0.9748),
-        needs="sources",
-        citation="C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)",
-        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricXydeas.m",
-        function=edge_preservation,
-    ),
+    Metric(SCD_NAME, "Q_SCD", (-2, 2), "sources", ASLANTAS, SCD, q_scd),
+    Metric("gradient preservation, Q_AB/F", "Q_G", (0, 0.9748), "sources", XYDEAS, G, q_g),
 )

@@ -1,4 +1,4 @@
-"""Metrics after models of human vision: Q_CB (Chen–Blum) and Q_CV (Chen–Varshney)."""
+"""Metrics after models of human vision: Q_CB (Chen–Blum), Q_CV (Chen–Varshney) and VIFF."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
-from utils.metrics.core import Metric, shared, stretched
-from utils.metrics.filters import smooth
+from utils.metrics.core import LIU, Metric, shared, stretched
+from utils.metrics.filters import gaussian, smooth, windowed
 from utils.metrics.gradient import edges
+from utils.metrics.similarity import moments
+
+NOISE = 0.005 * 255**2  # variance of the visual noise of VIFF
+SIZES, WEIGHTS = (17, 9, 5, 3), (1 / 2.15, 0.0, 0.15 / 2.15, 1 / 2.15)  # of its scales
 
 
 def _radius(shape: tuple[int, int], divisor: float) -> np.ndarray:
@@ -41,18 +45,14 @@ def perceived_contrast(grey: np.ndarray) -> np.ndarray:
         return contrast**3 / (contrast**2 + 1e-4)
 
 
-def chen_blum(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_cb(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_CB = mean of Σ_k λ_k·min(C'_k, C'_F)/max(C'_k, C'_F), λ_k = C'_k²/ΣC'²; nan if all flat."""
     contrast_f = perceived_contrast(fused)
     contrasts = [perceived_contrast(source) for source in sources]
     power = sum(contrast**2 for contrast in contrasts)
     with np.errstate(divide="ignore", invalid="ignore"):
         return sum(
-            contrast**2
-            / power
-            * np.minimum(contrast, contrast_f)
-            / np.maximum(contrast, contrast_f)
-            for contrast in contrasts
+            c**2 / power * np.minimum(c, contrast_f) / np.maximum(c, contrast_f) for c in contrasts
         ).mean()
 
 
@@ -64,7 +64,7 @@ def _blocks(image: np.ndarray, size: int = 16) -> np.ndarray:
     return image.reshape(h, size, w, size).swapaxes(1, 2)
 
 
-def chen_varshney(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_cv(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_CV = Σ_k Σ_w λ_k·D_k / Σ_k Σ_w λ_k over 16×16 blocks w; nan if no source has an edge.
 
     λ_k is the block's sum of Sobel magnitudes to the fifth power, D_k the mean square of S_k − F
@@ -81,24 +81,61 @@ def chen_varshney(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     return difference / total if total > 0 else np.nan
 
 
+@shared
+def pyramid(image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The image at four scales, each smoothed by its window and halved."""
+    levels = [image]
+    for size in SIZES[1:]:
+        levels.append(windowed(levels[-1], gaussian(size, size / 5))[::2, ::2])
+    return tuple(levels)
+
+
+def information(
+    source: np.ndarray, fused: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Visual information with distortion, without, and the gain g of fused = g·source + noise."""
+    taps = gaussian(size, size / 5)
+    (mean_s, variance_s), (mean_f, variance_f) = moments(source, taps), moments(fused, taps)
+    covariance = windowed(source * fused, taps) - mean_s * mean_f
+    gain = covariance / (variance_s + 1e-10)
+    residual = variance_f - gain * covariance
+    flat_s, flat_f = variance_s == 0, variance_f == 0
+    gain[flat_s | flat_f] = 0
+    residual = np.where(flat_f, 0, np.where(flat_s | (gain < 0), variance_f, residual))
+    gain, residual = np.maximum(gain, 0), np.maximum(residual, 1e-10)
+    distorted = np.log10(1 + gain**2 * variance_s / (residual + NOISE))
+    return distorted, np.log10(1 + variance_s / NOISE), gain
+
+
+def viff(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """VIFF = Σ_s w_s Σ VID / Σ VIND over four scales s.
+
+    At each pixel VID and VIND are those of the source with the least gain (their mean if several
+    have it; the reference takes the last, which would not be symmetric).
+    """
+    total = 0.0
+    fused_levels = pyramid(fused)
+    source_levels = [pyramid(source) for source in sources]
+    for scale, (size, weight) in enumerate(zip(SIZES, WEIGHTS, strict=True)):
+        if weight == 0:
+            continue
+        maps = [information(levels[scale], fused_levels[scale], size) for levels in source_levels]
+        distorted, clean, gain = map(np.stack, zip(*maps, strict=True))
+        chosen = gain == gain.min(axis=0)
+        chosen = chosen / chosen.sum(axis=0)
+        distorted, clean = (chosen * distorted).sum(axis=0), (chosen * clean).sum(axis=0)
+        total += weight * (distorted + 1e-7).sum() / (clean + 1e-7).sum()
+    return total
+
+
+BLUM = "Y. Chen, R. S. Blum, Image Vis. Comput. 27 (2009)"
+VARSHNEY = "H. Chen, P. K. Varshney, Inf. Fusion 8 (2007)"
+CB, CV = LIU + "metricChenBlum.m", LIU + "metricChen.m"
+CV_NAME = "human perception, Chen–Varshney"
+HAN = "Y. Han, Y. Cai, Y. Cao, X. Xu, Inf. Fusion 14 (2013)"
+VIFF, VIFF_NAME = "Y. Han's VIFF_Public.m", "visual information fidelity for fusion"
 METRICS = (
-    Metric(
-        name="human perception, Chen–Blum",
-        symbol="Q_CB",
-        range=(0.0, 1.0),
-        needs="sources",
-        citation="Y. Chen, R. S. Blum, Image Vis. Comput. 27 (2009)",
-        reference="zhengliu6699/imageFusionMetrics metricChenBlum.m",
-        function=chen_blum,
-    ),
-    Metric(
-        name="human perception, Chen–Varshney",
-        symbol="Q_CV",
-        higher_is_better=False,
-        range=(0.0, np.inf),
-        needs="sources",
-        citation="H. Chen, P. K. Varshney, Inf. Fusion 8 (2007)",
-        reference="zhengliu6699/imageFusionMetrics metricChen.m",
-        function=chen_varshney,
-    ),
+    Metric("human perception, Chen–Blum", "Q_CB", (0, 1), "sources", BLUM, CB, q_cb),
+    Metric(CV_NAME, "Q_CV", (0, np.inf), "sources", VARSHNEY, CV, q_cv, higher_is_better=False),
+    Metric(VIFF_NAME, "VIFF", (0, np.inf), "sources", HAN, VIFF, viff, 41),
 )

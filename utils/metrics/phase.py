@@ -8,15 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
-from utils.metrics.core import Metric, shared
+from utils.metrics.core import LIU, Metric, shared
 from utils.metrics.filters import GAUSSIAN_11, smooth
 
 SCALES, ORIENTATIONS = 4, 6
-EPSILON = 1e-4
-"""Kovesi's guard against division by zero."""
-
-FEATURE = 0.1
-"""Phase congruency above which a pixel is a feature."""
+EPSILON = 1e-4  # Kovesi's guard against division by zero
+FEATURE = 0.1  # phase congruency above which a pixel is a feature
 
 
 def _frequencies(length: int, edge: int) -> np.ndarray:
@@ -34,15 +31,10 @@ def log_gabor(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     x, y = _frequencies(columns, 1)[None], _frequencies(rows, 1)[:, None]
     radius, theta = np.hypot(x, y), np.arctan2(-y, x)
     radius[0, 0] = 1
-    low_pass = 1 / (
-        1 + (np.hypot(_frequencies(columns, 0), _frequencies(rows, 0)[:, None]) / 0.45) ** 30
-    )
-    radial = np.stack(
-        [
-            np.exp(-(np.log(radius * 3 * 2.1**scale) ** 2) / (2 * np.log(0.55) ** 2)) * low_pass
-            for scale in range(SCALES)
-        ]
-    )
+    frequency = np.hypot(_frequencies(columns, 0), _frequencies(rows, 0)[:, None])
+    low_pass = 1 / (1 + (frequency / 0.45) ** 30)
+    wavelengths = 3 * 2.1 ** np.arange(SCALES)[:, None, None]
+    radial = np.exp(-(np.log(radius * wavelengths) ** 2) / (2 * np.log(0.55) ** 2)) * low_pass
     radial[:, 0, 0] = 0
     angles = np.arange(ORIENTATIONS)[:, None, None] * np.pi / ORIENTATIONS
     distance = np.angle(np.exp(1j * (theta - angles)))
@@ -126,7 +118,7 @@ def feature_correlation(
     return best.sum() / masks[-1].sum()
 
 
-def phase_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_p(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_P = P·M·m, the correlations of phase congruency and of its maximum and minimum moment.
 
     Each pixel's correlation is the best with a source, or with the per-pixel selection of the
@@ -146,15 +138,8 @@ def phase_preservation(sources: Sequence[np.ndarray], fused: np.ndarray) -> floa
     return quality
 
 
+CITATION = "J. Zhao, R. Laganière, Z. Liu, Int. J. Innov. Comput. Inf. Control 3 (2007)"
+CODE = LIU + "metricZhao.m, myphasecong3.m"
 METRICS = (
-    Metric(
-        name="phase congruency preservation",
-        symbol="Q_P",
-        range=(-1.0, 1.0),
-        needs="sources",
-        citation="J. Zhao, R. Laganière, Z. Liu, Int. J. Innov. Comput. Inf. Control 3 (2007)",
-        reference="zhengliu6699/imageFusionMetrics metricZhao.m, myphasecong3.m",
-        function=phase_preservation,
-        smallest=16,
-    ),
+    Metric("phase congruency preservation", "Q_P", (-1, 1), "sources", CITATION, CODE, q_p, 16),
 )

@@ -1,7 +1,7 @@
 """Metrics against the ground truth, on the whole image or inside a mask (the FDB band).
 
-PSNR and SSIM are scikit-image's; MS-SSIM and GMSD put its SSIM map and SciPy's Prewitt filter
-together as their authors define, because no kept library returns the maps that a mask needs.
+PSNR and SSIM are scikit-image's; MS-SSIM and GMSD combine its SSIM map and SciPy's Prewitt filter,
+since no maintained library returns the maps that a mask needs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from utils.metrics.core import Metric, eight_bit
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-BORDER = 5
-"""Half an SSIM window: map values nearer to the border are left out, as in the reference."""
+WINDOW, BORDER = 11, 5
+"""Of SSIM, pixels: map values nearer to the border are left out, as in the reference."""
 
 
 def psnr(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -84,45 +84,21 @@ def gmsd(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -
     return (similarity if mask is None else similarity[_halve(mask.astype(float)) > 0]).std()
 
 
+WANG = "Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)"
+MULTI = "Z. Wang, E. P. Simoncelli, A. C. Bovik, Asilomar (2003)"
+XUE = "W. Xue, L. Zhang, X. Mou, A. C. Bovik, IEEE TIP 23 (2014)"
+SKIMAGE = "scikit-image structural_similarity; piq 0.8.0"
+PSNR = ("ITU-T J.340 (2010)", "scikit-image peak_signal_noise_ratio")
+PSNR_NAME = "peak signal-to-noise ratio, dB"
+MS_SSIM_NAME = "multi-scale structural similarity"
+GMSD_NAME = "gradient magnitude similarity deviation"
 METRICS = (
+    Metric(PSNR_NAME, "PSNR", (0, np.inf), "truth", *PSNR, psnr, convert=eight_bit),
+    Metric("structural similarity", "SSIM", (-1, 1), "truth", WANG, SKIMAGE, ssim, WINDOW),
     Metric(
-        name="peak signal-to-noise ratio, dB",
-        symbol="PSNR",
-        range=(0.0, np.inf),
-        needs="truth",
-        citation="ITU-T J.340 (2010)",
-        reference="scikit-image peak_signal_noise_ratio",
-        function=psnr,
-        convert=eight_bit,
+        MS_SSIM_NAME, "MS-SSIM", (0, 1), "truth", MULTI, "piq 0.8.0 multi_scale_ssim", ms_ssim, 176
     ),
     Metric(
-        name="structural similarity",
-        symbol="SSIM",
-        range=(-1.0, 1.0),
-        needs="truth",
-        citation="Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)",
-        reference="scikit-image structural_similarity; piq 0.8.0",
-        function=ssim,
-        smallest=2 * BORDER + 1,
-    ),
-    Metric(
-        name="multi-scale structural similarity",
-        symbol="MS-SSIM",
-        range=(0.0, 1.0),
-        needs="truth",
-        citation="Z. Wang, E. P. Simoncelli, A. C. Bovik, Asilomar (2003)",
-        reference="piq 0.8.0 multi_scale_ssim",
-        function=ms_ssim,
-        smallest=(2 * BORDER + 1) * 16,
-    ),
-    Metric(
-        name="gradient magnitude similarity deviation",
-        symbol="GMSD",
-        higher_is_better=False,
-        range=(0.0, 0.5),
-        needs="truth",
-        citation="W. Xue, L. Zhang, X. Mou, A. C. Bovik, IEEE TIP 23 (2014)",
-        reference="piq 0.8.0 gmsd",
-        function=gmsd,
+        GMSD_NAME, "GMSD", (0, 0.5), "truth", XUE, "piq 0.8.0 gmsd", gmsd, higher_is_better=False
     ),
 )

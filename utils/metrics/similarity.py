@@ -10,13 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.errors import UserError
-from utils.metrics.core import Metric, shared
+from utils.metrics.core import MFIF, Metric, shared, two
 from utils.metrics.filters import BOX_8, GAUSSIAN_7, GAUSSIAN_11, windowed
 
+# Variance below which a window of whole grey levels can only be constant: rounding errors reach
+# 1e-11, and one pixel that differs by one level in the 11×11 Gaussian's corner gives 1e-6.
 FLAT = 1e-7
-"""Variance below which a window of whole grey levels can only be constant: rounding errors reach
-1e-11, and one pixel that differs by one level in the 11×11 Gaussian's corner gives 1e-6."""
 
 
 @shared
@@ -47,11 +46,10 @@ def weights(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Each part over the sum of all; equal shares where that is 0."""
     total = sum(parts)
     flat = total == 0
-    total = np.where(flat, 1, total)
-    return [np.where(flat, 1 / len(parts), part / total) for part in parts]
+    return [np.where(flat, 1 / len(parts), part / np.where(flat, 1, total)) for part in parts]
 
 
-def piella(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def q_w(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """Q_W = Σ c Σ_k λ_k·UIQI(S_k, F), λ_k = σ_k²/Σσ², c = max_k σ_k² with unit sum.
 
     As in the reference, a window that is flat in all sources has σ² = 0.5.
@@ -68,12 +66,8 @@ def piella(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     return (saliency * quality).sum() / saliency.sum()
 
 
-def cvejic(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
-    """Q_C = mean of s·UIQI(A, F) + (1−s)·UIQI(B, F), s = σ_AF/(σ_AF+σ_BF) clipped to [0, 1].
-
-    Raises:
-        UserError: for more than two sources, to which the definition does not extend.
-    """
+def q_c(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_C = mean of s·UIQI(A, F) + (1−s)·UIQI(B, F), s = σ_AF/(σ_AF+σ_BF) clipped to [0, 1]."""
     (map_a, covariance_a), (map_b, covariance_b) = (
         similarity(source, fused, BOX_8, 2e-16, 2e-16) for source in two("Q_C", sources)
     )
@@ -84,12 +78,8 @@ def cvejic(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     return (share * map_a + (1 - share) * map_b).mean()
 
 
-def yang(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
-    """Q_Y = mean of λ·SSIM(A, F) + (1−λ)·SSIM(B, F) where SSIM(A, B) ≥ 0.75, else of the larger.
-
-    Raises:
-        UserError: for more than two sources, to which the definition does not extend.
-    """
+def q_y(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_Y = mean of λ·SSIM(A, F) + (1−λ)·SSIM(B, F) where SSIM(A, B) ≥ 0.75, else of the larger."""
     a, b = two("Q_Y", sources)
     agreement, _ = similarity(a, b, GAUSSIAN_7, 2e-16, 2e-16)
     map_a, map_b = (similarity(s, fused, GAUSSIAN_7, 2e-16, 2e-16)[0] for s in (a, b))
@@ -98,59 +88,22 @@ def yang(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     return np.where(agreement >= 0.75, blend, np.maximum(map_a, map_b)).mean()
 
 
-def fusion_ssim(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+def ssim_f(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     """SSIM_F = mean over the sources of SSIM(S_k, F), K = (0.01, 0.03), L = 255."""
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     maps = [similarity(source, fused, GAUSSIAN_11, c1, c2)[0] for source in sources]
     return np.mean([m.mean() for m in maps])
 
 
-def two(symbol: str, sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """The two sources of a metric whose definition does not extend to more."""
-    if len(sources) != 2:
-        raise UserError(f"{symbol} is defined for two sources, not {len(sources)}")
-    return sources
-
-
+PIELLA = "G. Piella, H. Heijmans, ICIP (2003)"
+CVEJIC = "N. Cvejic, A. Łoza, D. Bull, N. Canagarajah, Int. J. Inf. Commun. Eng. 2 (2006)"
+YANG = "C. Yang, J.-Q. Zhang, X.-R. Wang, X. Liu, Inf. Fusion 9 (2008)"
+WANG = "Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)"
+W, C, Y = (MFIF + f"metric{code}" for code in ("Peilla.m (2)", "Cvejic.m (2)", "Yang.m"))
+SSIM = "half of xingchenzhang/VIFB metrics/metricsSsim.m; scikit-image's SSIM"
 METRICS = (
-    Metric(
-        name="weighted fusion quality index, Piella",
-        symbol="Q_W",
-        range=(-1.0, 1.0),
-        needs="sources",
-        citation="G. Piella, H. Heijmans, ICIP (2003)",
-        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricPeilla.m (2)",
-        function=piella,
-        smallest=8,
-    ),
-    Metric(
-        name="similarity by covariance, Cvejic",
-        symbol="Q_C",
-        range=(-1.0, 1.0),
-        needs="sources",
-        citation="N. Cvejic, A. Łoza, D. Bull, N. Canagarajah, Int. J. Inf. Commun. Eng. 2 (2006)",
-        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricCvejic.m (2)",
-        function=cvejic,
-        smallest=11,
-    ),
-    Metric(
-        name="similarity, Yang",
-        symbol="Q_Y",
-        range=(-1.0, 1.0),
-        needs="sources",
-        citation="C. Yang, J.-Q. Zhang, X.-R. Wang, X. Liu, Inf. Fusion 9 (2008)",
-        reference="yuliu316316/MFIF-Metrics fusion-metrics/metricYang.m",
-        function=yang,
-        smallest=11,
-    ),
-    Metric(
-        name="fusion SSIM",
-        symbol="SSIM_F",
-        range=(-1.0, 1.0),
-        needs="sources",
-        citation="Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)",
-        reference="half of xingchenzhang/VIFB metrics/metricsSsim.m; scikit-image's SSIM",
-        function=fusion_ssim,
-        smallest=11,
-    ),
+    Metric("weighted fusion quality index, Piella", "Q_W", (-1, 1), "sources", PIELLA, W, q_w, 8),
+    Metric("similarity by covariance, Cvejic", "Q_C", (-1, 1), "sources", CVEJIC, C, q_c, 11),
+    Metric("similarity, Yang", "Q_Y", (-1, 1), "sources", YANG, Y, q_y, 11),
+    Metric("fusion SSIM", "SSIM_F", (-1, 1), "sources", WANG, SSIM, ssim_f, 11),
 )
