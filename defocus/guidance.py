@@ -45,10 +45,10 @@ def guidance_map(
 ) -> Tensor:
     """Guidance map G* of two photographs of the same layers, focused differently.
 
-    A photograph is right wherever no layer that it shows out of focus contributes. Two layers,
-    image 1 focused on the foreground: it is right where the foreground is opaque (α = 1), image 2
-    where the foreground's spread does not reach (h_f⊗α = 0). Elsewhere no source pixel is right:
-    that is the focused/defocused boundary, as wide as the PSF reaches.
+    A photograph is right where no layer contributes that it shows out of focus. With two layers,
+    and image 1 focused on the foreground: image 1 where the foreground is opaque (α = 1), image 2
+    where its spread does not reach (h_f⊗α = 0). Elsewhere neither is: that is the
+    focused/defocused boundary, as wide as the PSF reaches.
 
     Args:
         mattes: K−1 mattes (…, 1, H, W), nearest layer first; the farthest layer is opaque.

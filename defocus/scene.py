@@ -9,7 +9,6 @@ photographs, each focused on one (:mod:`defocus.sample` generates those alone).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +19,8 @@ from torch import Tensor
 from defocus import camera, highlights, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
 from defocus.guidance import rightness
-from defocus.materials import Generator, to_tensor
-from defocus.mattes import KINDS
-from defocus.sample import APERTURES, Effect, Sample
+from defocus.materials import Generator, check_names, to_tensor
+from defocus.sample import APERTURES, Effect, Sample, draw_aperture
 
 WHITE = 1.1  # what is brighter is clipped before it is moved, so that no dark rings surround it
 
@@ -62,21 +60,26 @@ class SceneConfig:
 
 
 class SceneGenerator(Generator):
-    """Draws scenes; a sample depends on seed, index and number of photographs alone.
-
-    Raises:
-        ValueError: the config names an unknown PSF or matte, or a range is none.
-    """
+    """Draws scenes; a sample depends on seed, index and number of photographs alone."""
 
     @staticmethod
     def check(config: SceneConfig) -> None:
-        _check(config)
+        check_names("PSF", config.psfs, APERTURES)
+        for key, least in (
+            *(("photographs", 2), ("step", 1e-3), ("pair_step", 1e-3), ("zoom", 1e-3)),
+            *(("specular_radius", 0.1), ("specular_stops", 0), ("shot", 0)),
+        ):
+            ends = list(getattr(config, key))
+            if len(ends) != 2 or not least <= ends[0] <= ends[1]:
+                raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
+        if not config.layers or min(config.layers) < 0 or sum(config.layers) <= 0:
+            raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
+        if config.radius <= 0:
+            raise ValueError(f"radius has to be above 0, got {config.radius}")
 
     def __getitem__(self, index: int) -> Sample:
-        low, high = self.config.photographs
-        return self.sample(
-            index, int(np.random.default_rng([self.seed, index]).integers(low, high + 1))
-        )
+        rng = np.random.default_rng([self.seed, index])
+        return self.sample(index, int(rng.integers(*self.config.photographs, endpoint=True)))
 
     def sample(self, index: int, count: int) -> Sample:
         """The scene of this index in ``count`` photographs.
@@ -88,9 +91,8 @@ class SceneGenerator(Generator):
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
         rng = self.random(index, count)
         scene, linear, parameters = self.draw(index, count, rng)
-        rendering = render.photograph(*scene, self.config.size)
-        guidance = rightness(rendering.shares, rendering.radii)
-        truth, light = rendering.truth, rendering.photographs
+        light, truth, shares, radii = render.photograph(*scene, self.config.size)
+        guidance = rightness(shares, radii)
         if linear:
             truth = to_srgb(truth)
         else:
@@ -108,7 +110,11 @@ class SceneGenerator(Generator):
         """A scene to be photographed, whether its colours are light, and what was drawn."""
         focus, depths, geometry = self._depths(count, rng)
         largest = render.largest_radius(depths, focus)
-        lens, aperture = self._lens(rng)
+        of_sigma, aperture = draw_aperture(self.config.psfs, rng)
+
+        def lens(radius: float) -> Tensor:
+            return of_sigma(radius / 2)
+
         side = render.frame(self.config.size, lens(largest).shape[-1] // 2)
         linear = bool(rng.random() < self.config.linear_light)
         layers, origin = self._layers(side, len(depths), linear, rng)
@@ -131,9 +137,8 @@ class SceneGenerator(Generator):
         config = self.config
         step = config.pair_step if count == 2 else config.step
         focus = surfaces.focus_positions(count, tuple(step), config.radius, rng)
-        number = 1 + int(
-            rng.choice(len(config.layers), p=np.divide(config.layers, sum(config.layers)))
-        )
+        odds = np.divide(config.layers, sum(config.layers))
+        number = 1 + int(rng.choice(len(odds), p=odds))
         ends, beyond = bool(rng.random() < config.ends), config.beyond.draw(rng)
         means = surfaces.mean_depths(number, focus, ends, beyond or 0, rng)
         span = max(focus) - min(focus)
@@ -156,11 +161,10 @@ class SceneGenerator(Generator):
         if rng.random() < 0.5:
             focus = focus[::-1]
             sharp = None if sharp is None else count - 1 - sharp
+        ends_of = (torch.as_tensor(depth).aminmax() for depth in depths)
         geometry = {
             "layers": number,
-            "depths": [
-                [round(float(end), 4) for end in torch.as_tensor(d).aminmax()] for d in depths
-            ],
+            "depths": [[round(float(end), 4) for end in ends] for ends in ends_of],
             "slant": [slant for slant, _ in drawn],
             "curve": [curve for _, curve in drawn],
             "beyond": beyond,
@@ -168,24 +172,13 @@ class SceneGenerator(Generator):
         }
         return focus, depths, geometry
 
-    def _lens(self, rng: np.random.Generator) -> tuple[render.Lens, dict[str, Any]]:
-        kind = str(rng.choice(self.config.psfs))
-        blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-        polygon = kind == "polygon"
-        aperture = {
-            "psf": kind,
-            "blades": blades if polygon else None,
-            "rotation": rotation if polygon else None,
-        }
-        return lambda radius: APERTURES[kind](radius / 2, blades, rotation), aperture
-
     def _layers(
         self, side: int, number: int, linear: bool, rng: np.random.Generator
     ) -> tuple[list[Tensor], dict[str, Any]]:
         """Layers of light, nearest first, as :func:`defocus.render.photograph` wants them."""
         config = self.config
-        background, behind = self.materials.background(side, rng)
-        near = [self.materials.foreground(side, rng, behind) for _ in range(number - 1)]
+        background, behind = self.background(side, rng)
+        near = [self.foreground(side, rng, behind) for _ in range(number - 1)]
         fills = bool(near and rng.random() < config.fill_frame)
         stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
         residual = config.residual_blur.draw(rng)
@@ -199,10 +192,8 @@ class SceneGenerator(Generator):
             if linear and stops:
                 light = highlights.expand(light, stops)
             if linear and points[k]:
-                highlights.glitter(
-                    *(light, matte, int(points[k])),
-                    *(tuple(config.specular_stops), tuple(config.specular_radius), rng),
-                )
+                ranges = tuple(config.specular_stops), tuple(config.specular_radius)
+                highlights.glitter(light, matte, int(points[k]), *ranges, rng)
             planes = light if matte is None else torch.cat([matte * light, matte])
             # No lens resolves every pixel: the best focus there is, in the truth as well.
             layers.append(psf.blur(planes, psf.gaussian(residual)) if residual else planes)
@@ -255,24 +246,3 @@ def _shared(draws: np.ndarray) -> np.ndarray:
     draws = draws - draws.mean(0)
     apart = np.linalg.norm(draws[:, None] - draws, axis=-1).max()
     return draws / max(apart, 1e-9)
-
-
-def _check(config: SceneConfig) -> None:
-    for what, names, known in (
-        ("PSF", config.psfs, APERTURES),
-        ("matte", config.mattes or [], KINDS),
-    ):
-        for name in names:
-            if name not in known:
-                raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
-    for key, least in (
-        *(("photographs", 2), ("step", 1e-3), ("pair_step", 1e-3), ("zoom", 1e-3)),
-        *(("specular_radius", 0.1), ("specular_stops", 0), ("shot", 0)),
-    ):
-        ends = list(getattr(config, key))
-        if len(ends) != 2 or not least <= ends[0] <= ends[1]:
-            raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
-    if not config.layers or min(config.layers) < 0 or sum(config.layers) <= 0:
-        raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
-    if config.radius <= 0:
-        raise ValueError(f"radius has to be above 0, got {config.radius}")
