@@ -38,11 +38,7 @@ def training_set(config: Config) -> Mixture | StoredDataset:
 
 
 def validation_set(config: Config, samples: int) -> GeneratedDataset:
-    """The first ``samples`` pairs of the run's validation set.
-
-    Raises:
-        UserError: no photographs, no samples, or photographs that are trained on.
-    """
+    """The first ``samples`` pairs of the run's validation set; see :func:`validation_sets`."""
     return validation_sets(config, samples, 0)["pairs"]
 
 
@@ -54,27 +50,25 @@ def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, Genera
         UserError: no photographs, no samples, or photographs that are trained on.
     """
     data = config.validation
-    own = not data.photographs
     if pairs < 1:
         raise UserError("validation.samples and validation.quick have to be at least 1")
-    if own and not config.data.photographs:
-        raise UserError(
-            "validation needs photographs: name held-out ones, validation.photographs=DIR, or "
-            "data.photographs=DIR, of which a share is held out"
-        )
-    if not own and config.data.photographs:
+    if data.photographs:
         trained, held_out = (Path(p).resolve() for p in (config.data.photographs, data.photographs))
-        if trained == held_out or trained in held_out.parents or held_out in trained.parents:
+        shared = trained == held_out or trained in held_out.parents or held_out in trained.parents
+        if config.data.photographs and shared:
             raise UserError(
                 f"validation.photographs={data.photographs} are trained on; name other ones, or "
                 "none to hold out a share of data.photographs"
             )
-    sources = Sources(
-        "data" if own else "validation",
-        config.data.photographs if own else data.photographs,
-        config.data.cutouts if own else data.cutouts,
-        (lambda name: is_held_out(name, data.fraction)) if own else None,
-    )
+        sources = Sources("validation", data.photographs, data.cutouts)
+    elif config.data.photographs:
+        own = config.data.photographs, config.data.cutouts
+        sources = Sources("data", *own, lambda name: is_held_out(name, data.fraction))
+    else:
+        raise UserError(
+            "validation needs photographs: name held-out ones, validation.photographs=DIR, or "
+            "data.photographs=DIR, of which a share is held out"
+        )
     generator = sources.generator(SampleGenerator, "defocus", data.defocus, data.seed)
     sets = {"pairs": GeneratedDataset(generator, pairs)}
     for name, ranges in data.scenes.items() if scenes else ():
@@ -87,8 +81,8 @@ class Sources:
     """A folder of photographs and one of cut-outs; skipped files are reported.
 
     Args:
-        key: of the config that named the folders, for messages.
-        photographs, cutouts: folders; no cut-outs means procedural mattes only.
+        key: of the config that names the folders.
+        photographs, cutouts: folders; without cut-outs all mattes are procedural.
         keep: which photographs to use, by name; all by default.
 
     Raises:

@@ -1,8 +1,8 @@
 """PyTorch datasets: samples generated on the fly, and samples stored by `data.generate`.
 
-Training reads a dataset by *draw*, the running number of a sample in the whole training. What a
-draw gives depends on the seed and its number alone, so neither the number of workers nor of
-processes changes the data, and a resumed run goes on exactly where it stopped.
+Training reads a dataset by *draw*, the running number of a sample in the whole training. A draw
+depends on the seed and its number alone, so the number of workers or processes changes nothing, and
+a resumed run continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -37,23 +37,17 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What a sampler asks a dataset for.
+    """What a sampler asks a dataset for."""
 
-    Attributes:
-        number: running number of the sample.
-        count: of its photographs; None for a pair of the two-layer model.
-    """
-
-    number: int
-    count: int | None = None
+    number: int  # of the sample
+    count: int | None = None  # of its photographs; None for a pair of the two-layer model
 
 
 class GeneratedDataset(Dataset):
     """Samples made on the fly; ``length`` only limits what ``len`` says."""
 
     def __init__(self, generator: SampleGenerator | SceneGenerator, length: int):
-        self.generator = generator
-        self.length = length
+        self.generator, self.length = generator, length
 
     def __len__(self) -> int:
         return self.length
@@ -63,13 +57,8 @@ class GeneratedDataset(Dataset):
 
 
 class Mixture(Dataset):
-    """Training samples by draw: pairs of the two-layer model, and scenes of any number.
-
-    Args:
-        pairs, scenes: see :mod:`defocus.sample`, :mod:`defocus.scene`; scenes None for pairs alone.
-        share: of the steps that learn from ``pairs``, where there are scenes.
-        seed: of the choice.
-    """
+    """Training samples by draw: pairs of the two-layer model, and scenes in any number of
+    photographs. ``share`` of the steps, chosen by ``seed``, learn from pairs."""
 
     def __init__(
         self, pairs: SampleGenerator, scenes: SceneGenerator | None, share: float, seed: int
@@ -78,8 +67,8 @@ class Mixture(Dataset):
         self.share = share if scenes else 1.0
 
     def count(self, step: int) -> int | None:
-        """Photographs in each sample of a training step, more often few than many; None for pairs
-        of the two-layer model."""
+        """Photographs in each sample of a training step, more often few than many; None for
+        pairs."""
         rng = np.random.default_rng([self.seed, step, 2])
         if rng.random() < self.share:
             return None
@@ -116,7 +105,7 @@ class StoredDataset(Dataset):
         self.names = sorted((name.removesuffix("_L") for name in names), key=lambda n: (len(n), n))
         maps = sorted(self.root.glob("FusionMapT/*_*.png"), reverse=True)
         self.maps = {path.stem.rpartition("_")[0]: path for path in maps}
-        self.order: tuple[int, np.ndarray] | None = None
+        self.epoch, self.order = -1, np.empty(0)
         if not self.names:
             raise UserError(
                 f"no samples N_L.png in {self.root / 'InputL'}; "
@@ -129,7 +118,7 @@ class StoredDataset(Dataset):
     def __getitem__(self, index: int | Draw) -> Batch:
         draw = index.number if isinstance(index, Draw) else index
         if self.crop is None:
-            return self._batch(self._read(self.names[draw]))
+            return _stored_batch(self._read(self.names[draw]))
         planes = self._read(self.names[self._shuffled(draw)])
         rng = np.random.default_rng([self.seed, draw])
         height, width = planes[0].shape[:2]
@@ -140,26 +129,20 @@ class StoredDataset(Dataset):
             )
         top, left = (int(rng.integers(n - self.crop + 1)) for n in (height, width))
         planes = [plane[top : top + self.crop, left : left + self.crop] for plane in planes]
-        if rng.random() < 0.5:
-            planes = [plane[:, ::-1] for plane in planes]
-        if rng.random() < 0.5:
-            planes = [plane[::-1] for plane in planes]
-        return self._batch(planes)
-
-    @staticmethod
-    def _batch(planes: list[np.ndarray]) -> Batch:
-        first, second, truth, guidance = map(_to_tensor, planes)
-        guidance = torch.stack([guidance, 1 - guidance])
-        return Batch(torch.stack([first, second]), truth, guidance)
+        for axis in (1, 0):
+            if rng.random() < 0.5:
+                planes = [np.flip(plane, axis) for plane in planes]
+        return _stored_batch(planes)
 
     def _shuffled(self, draw: int) -> int:
         epoch, position = divmod(draw, len(self.names))
-        if self.order is None or self.order[0] != epoch:
+        if self.epoch != epoch:
             rng = np.random.default_rng([self.seed, epoch, 1])
-            self.order = (epoch, rng.permutation(len(self.names)))
-        return int(self.order[1][position])
+            self.epoch, self.order = epoch, rng.permutation(len(self.names))
+        return int(self.order[position])
 
     def _read(self, name: str) -> list[np.ndarray]:
+        """Photographs, truth and guidance map of a sample, (H, W, 3 or 1) from 0 to 255."""
         if name not in self.maps:
             raise UserError(f"{self.root / 'FusionMapT'} has no guidance map {name}_*.png")
         files = {
@@ -168,14 +151,13 @@ class StoredDataset(Dataset):
             self.root / "FusionGT" / f"{name}_FR.png": cv2.IMREAD_COLOR,
             self.maps[name]: cv2.IMREAD_GRAYSCALE,
         }
-        planes = []
+        planes: list[np.ndarray] = []
         for path, flags in files.items():
             try:
                 planes.append(read_image(path, flags))
             except Unusable as reason:
-                raise UserError(
-                    f"{path}: {reason}; delete sample {name} or generate it again"
-                ) from reason
+                message = f"{path}: {reason}; delete sample {name} or generate it again"
+                raise UserError(message) from reason
             if planes[-1].shape[:2] != planes[0].shape[:2]:
                 raise UserError(
                     f"{path} is not of the same size as the other images of sample {name}; "
@@ -186,12 +168,24 @@ class StoredDataset(Dataset):
         return planes
 
 
+def _stored_batch(planes: list[np.ndarray]) -> Batch:
+    first, second, truth, guidance = (
+        torch.from_numpy(np.ascontiguousarray(plane, np.float32) / 255)
+        .permute(2, 0, 1)
+        .contiguous()
+        for plane in planes
+    )
+    return Batch(torch.stack([first, second]), truth, torch.stack([guidance, 1 - guidance]))
+
+
 class DrawSampler:
-    """The draws of one process: batches interleaved over ``world`` processes, from ``step`` on.
+    """The draws of process ``rank`` of ``world``, among which batches are interleaved.
 
     Args:
-        batch: pairs in a batch; with more photographs a sample, fewer samples, so that a step takes
-            about as long.
+        batch: pairs in a batch. If its samples have more photographs, they are fewer, so that a
+            step takes about as long.
+        start, stop: first step, and the one after the last.
+        rank, world: this process, and how many there are.
         count: photographs in each sample of a step, see :meth:`Mixture.count`.
     """
 
@@ -247,15 +241,9 @@ def in_order(dataset: Dataset, batch: int, workers: int = 0) -> DataLoader:
 
 
 def _start_worker(worker: int) -> None:
-    # Ctrl-C reaches the workers too, but they have to go on until the training has been saved.
-    # SIGTERM stays what it is: it is how a process ends the workers that it leaves behind.
+    # Ctrl-C reaches the workers too, but they are needed until the training has been saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-
-
-def _to_tensor(plane: np.ndarray) -> Tensor:
-    array = np.ascontiguousarray(plane, dtype=np.float32) / 255
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()

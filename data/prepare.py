@@ -69,30 +69,34 @@ def prepare(
                 _verify(folder)
                 print(f"{folder}: already there and unchanged")
                 continue
-            if given is not None:
-                if not check_integrity(given, archive.md5):
-                    raise UserError(f"--archive {given} is missing or not the {archive.name} known")
-                _install(source, archive, given, str(given), folder)
-            elif not archive.url:
-                package = Path(importlib.import_module(archive.name).__path__[0])
-                _install(source, archive, package, str(package), folder)
+            if given and not check_integrity(given, archive.md5):
+                raise UserError(f"--archive {given} is missing or not the {archive.name} known")
+            if given or not archive.url:
+                path = given or Path(importlib.import_module(archive.name).__path__[0])
+                _install(source, archive, path, str(path), folder)
             else:
-                url = f"{mirror.rstrip('/')}/{archive.name}" if mirror else archive.url
-                # Kept until its folder is there: an interrupted unpacking costs no download.
-                path = root / ".downloads" / archive.name
-                if not check_integrity(path, archive.md5):
-                    _download(source, archive, url, path)
-                try:
-                    _install(source, archive, path, url, folder)
-                except BadArchive:
-                    path.unlink()  # where no checksum is known, the next run would trust it
-                    raise
-                path.unlink()
-                with contextlib.suppress(OSError):  # not empty: the archive of another source
-                    path.parent.rmdir()
+                _fetch(source, archive, mirror, root / ".downloads", folder)
         except OSError as error:
             raise _disk_error(error, folder) from error
         print(f"{folder}: {archive.files} files")
+
+
+def _fetch(
+    source: Source, archive: Archive, mirror: str | None, downloads: Path, folder: Path
+) -> None:
+    """Keep the archive until its folder is there: an interrupted unpacking costs no download."""
+    url = f"{mirror.rstrip('/')}/{archive.name}" if mirror else archive.url
+    path = downloads / archive.name
+    if not check_integrity(path, archive.md5):
+        _download(source, archive, url, path)
+    try:
+        _install(source, archive, path, url, folder)
+    except BadArchive:
+        path.unlink()  # where no checksum is known, the next run would trust it
+        raise
+    path.unlink()
+    with contextlib.suppress(OSError):  # not empty: the archive of another source
+        downloads.rmdir()
 
 
 def _match(source: Source, local: Sequence[Path]) -> list[Path | None]:

@@ -89,8 +89,7 @@ class SceneGenerator(Generator):
         """
         if count < 2:
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
-        rng = self.random(index, count)
-        scene, linear, parameters = self.draw(index, count, rng)
+        scene, linear, parameters, rng = self.draw(index, count)
         light, truth, shares, radii = render.photograph(*scene, self.config.size)
         guidance = rightness(shares, radii)
         if linear:
@@ -100,14 +99,12 @@ class SceneGenerator(Generator):
         photographs, effects = self._camera(light, rng)
         return Sample(photographs, camera.quantize(truth), guidance, {**parameters, **effects})
 
-    def random(self, index: int, count: int) -> np.random.Generator:
-        """The source of all that is random about a scene."""
-        return np.random.default_rng([self.seed, index, count])
-
     def draw(
-        self, index: int, count: int, rng: np.random.Generator
-    ) -> tuple[render.Scene, bool, dict[str, Any]]:
-        """A scene to be photographed, whether its colours are light, and what was drawn."""
+        self, index: int, count: int
+    ) -> tuple[render.Scene, bool, dict[str, Any], np.random.Generator]:
+        """A scene to be photographed, whether its colours are light, what was drawn, and the source
+        of what remains to be drawn."""
+        rng = np.random.default_rng([self.seed, index, count])
         focus, depths, geometry = self._depths(count, rng)
         largest = render.largest_radius(depths, focus)
         of_sigma, aperture = draw_aperture(self.config.psfs, rng)
@@ -128,7 +125,7 @@ class SceneGenerator(Generator):
             "linear_light": linear,
             **origin,
         }
-        return render.Scene(layers, depths, focus, lens), linear, parameters
+        return render.Scene(layers, depths, focus, lens), linear, parameters, rng
 
     def _depths(
         self, count: int, rng: np.random.Generator

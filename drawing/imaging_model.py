@@ -116,7 +116,7 @@ def scene(index: int = SCENE, count: int = 5) -> list[dict[str, Tensor]]:
     """
     generator = scenes()
     sample = generator.sample(index, count)
-    drawn, *_ = generator.draw(index, count, generator.random(index, count))
+    drawn, *_ = generator.draw(index, count)
     depth = depth_map(drawn, SIDE)
     low, high = depth.aminmax()
     span = f"depth, {low:.0f} (black) to {high:.0f} (white)"
