@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from defocus.materials import Generator
 from defocus.matting import Unusable
-from defocus.sample import Sample, SampleGenerator
+from defocus.sample import SampleGenerator
 from defocus.scene import SceneGenerator
 from defocus.sources import read_image
 from utils.errors import UserError
@@ -46,14 +47,14 @@ class Draw(NamedTuple):
 class GeneratedDataset(Dataset):
     """Samples made on the fly; ``length`` only limits what ``len`` says."""
 
-    def __init__(self, generator: SampleGenerator | SceneGenerator, length: int):
+    def __init__(self, generator: Generator, length: int):
         self.generator, self.length = generator, length
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Batch:
-        return _batch(self.generator[index])
+        return Batch(*self.generator[index][:3])
 
 
 class Mixture(Dataset):
@@ -77,23 +78,15 @@ class Mixture(Dataset):
 
     def __getitem__(self, draw: Draw) -> Batch:
         number, count = draw
-        return _batch(self.pairs[number] if count is None else self.scenes.sample(number, count))
-
-
-def _batch(sample: Sample) -> Batch:
-    return Batch(sample.photographs, sample.truth, sample.guidance)
+        sample = self.pairs[number] if count is None else self.scenes.sample(number, count)
+        return Batch(*sample[:3])
 
 
 class StoredDataset(Dataset):
     """A folder in the layout of the released code: InputL, InputR, FusionGT, FusionMapT.
 
-    Draw after draw goes through all samples in an order shuffled anew each epoch, with a random
-    crop and flips. Without a ``crop`` it is plain: item i is sample i, whole.
-
-    Args:
-        root: folder that holds the four.
-        crop: side of the random crops in pixels.
-        seed: of the order, crops and flips.
+    By draw it goes through all samples in an order shuffled anew each epoch, with random flips and
+    crops of ``crop`` pixels, all by ``seed``. Without a crop, item i is sample i, whole.
 
     Raises:
         UserError: folder missing or empty, or (on reading) a file missing, broken or too small.
@@ -118,21 +111,28 @@ class StoredDataset(Dataset):
     def __getitem__(self, index: int | Draw) -> Batch:
         draw = index.number if isinstance(index, Draw) else index
         if self.crop is None:
-            return _stored_batch(self._read(self.names[draw]))
-        planes = self._read(self.names[self._shuffled(draw)])
+            return self._batch(self._read(self.names[draw]))
+        pixels = self._read(self.names[self._shuffled(draw)])
         rng = np.random.default_rng([self.seed, draw])
-        height, width = planes[0].shape[:2]
+        height, width = pixels.shape[:2]
         if min(height, width) < self.crop:
             raise UserError(
                 f"samples in {self.root} are {width}×{height}, smaller than the crop of "
                 f"{self.crop}; lower data.defocus.size"
             )
         top, left = (int(rng.integers(n - self.crop + 1)) for n in (height, width))
-        planes = [plane[top : top + self.crop, left : left + self.crop] for plane in planes]
+        pixels = pixels[top : top + self.crop, left : left + self.crop]
         for axis in (1, 0):
             if rng.random() < 0.5:
-                planes = [np.flip(plane, axis) for plane in planes]
-        return _stored_batch(planes)
+                pixels = np.flip(pixels, axis)
+        return self._batch(pixels)
+
+    @staticmethod
+    def _batch(pixels: np.ndarray) -> Batch:
+        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)) / 255)
+        photographs, truth, guidance = planes.split([6, 3, 1])
+        guidance = torch.stack([guidance, 1 - guidance])
+        return Batch(photographs.unflatten(0, (2, 3)), truth, guidance)
 
     def _shuffled(self, draw: int) -> int:
         epoch, position = divmod(draw, len(self.names))
@@ -141,8 +141,8 @@ class StoredDataset(Dataset):
             self.epoch, self.order = epoch, rng.permutation(len(self.names))
         return int(self.order[position])
 
-    def _read(self, name: str) -> list[np.ndarray]:
-        """Photographs, truth and guidance map of a sample, (H, W, 3 or 1) from 0 to 255."""
+    def _read(self, name: str) -> np.ndarray:
+        """Photographs, truth and guidance map, (H, W, 3 + 3 + 3 + 1) float32 from 0 to 255."""
         if name not in self.maps:
             raise UserError(f"{self.root / 'FusionMapT'} has no guidance map {name}_*.png")
         files = {
@@ -165,28 +165,14 @@ class StoredDataset(Dataset):
                 )
         # 8 bits have no middle: 127 or 128 stands for the 0.5 of the FDB.
         planes[3] = np.where(np.abs(planes[3] - 127.5) < 1, 127.5, planes[3])[..., None]
-        return planes
-
-
-def _stored_batch(planes: list[np.ndarray]) -> Batch:
-    first, second, truth, guidance = (
-        torch.from_numpy(np.ascontiguousarray(plane, np.float32) / 255)
-        .permute(2, 0, 1)
-        .contiguous()
-        for plane in planes
-    )
-    return Batch(torch.stack([first, second]), truth, torch.stack([guidance, 1 - guidance]))
+        return np.concatenate(planes, axis=2, dtype=np.float32)
 
 
 class DrawSampler:
-    """The draws of process ``rank`` of ``world``, among which batches are interleaved.
+    """The draws of process ``rank`` of ``world`` in the steps from ``start`` to before ``stop``.
 
-    Args:
-        batch: pairs in a batch. If its samples have more photographs, they are fewer, so that a
-            step takes about as long.
-        start, stop: first step, and the one after the last.
-        rank, world: this process, and how many there are.
-        count: photographs in each sample of a step, see :meth:`Mixture.count`.
+    A batch is ``batch`` pairs, or fewer samples of more photographs, so that a step takes about as
+    long; ``count`` says how many photographs, see :meth:`Mixture.count`.
     """
 
     def __init__(

@@ -36,8 +36,8 @@ from tqdm import tqdm
 
 from configs.schema import load_config, to_dict
 from data.build import training_set, validation_sets
-from defocus.sample import Sample, SampleGenerator
-from defocus.scene import SceneGenerator
+from defocus.materials import Generator
+from defocus.sample import Sample
 from utils.atomic import append, atomic_path, clear
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
@@ -46,7 +46,6 @@ from utils.provenance import provenance
 from utils.workers import end_with_parent
 
 MANIFEST = "manifest.jsonl"
-Generator = SampleGenerator | SceneGenerator
 SHARE = 8  # samples that a worker is given at a time
 
 # Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
@@ -87,11 +86,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_generator(args: argparse.Namespace) -> Generator:
-    """The generator of a config's training or validation samples, its size and seed replaced.
-
-    Raises:
-        UserError: the config has no such set, or its photographs cannot be used.
-    """
+    """The generator of a config's training or validation samples, its size and seed replaced."""
     config = load_config(args.config, args.overrides)
     training = args.split == "train"
     config.data.stored = None

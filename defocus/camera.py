@@ -15,28 +15,19 @@ SLOPE = 1.055 / 2.4 * MIDDLE ** (1 / 2.4 - 1)  # of the sRGB curve there
 
 
 def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator) -> Tensor:
-    """Add shot and read noise to sRGB values.
+    """Add shot and read noise of standard deviation ``sigma`` at value 0.5 to sRGB (3, H, W).
 
-    Args:
-        image: (3, H, W) in [0, 1].
-        sigma: standard deviation at value 0.5.
-        shot: share of the variance that grows with the signal, 0 (all read noise) to 1.
-        rng: source of the noise.
+    ``shot`` is the share of the variance that grows with the signal, 0 (all read noise) to 1.
     """
     return _add_normal(image, image.mul(2 * shot * sigma**2).add_((1 - shot) * sigma**2), rng)
 
 
 def add_light_noise(light: Tensor, sigma: float, shot: float, rng: np.random.Generator) -> Tensor:
-    """Add shot and read noise as a sensor does, before the sRGB curve.
+    """Add the noise of a sensor to linear light (…, 3, H, W): before the sRGB curve.
 
     The curve is steep in the dark: at the value 0.05 read noise is 10 times as visible as at
-    middle grey, shot noise 1.4 times.
-
-    Args:
-        light: (…, 3, H, W) linear.
-        sigma: standard deviation at the sRGB value 0.5, in sRGB units.
-        shot: share of the variance there that is shot noise, 0 to 1.
-        rng: source of the noise.
+    middle grey, shot noise 1.4 times. ``sigma`` is the standard deviation in sRGB units at the
+    sRGB value 0.5, ``shot`` the share of the variance there that is shot noise.
     """
     variance = (sigma / SLOPE) ** 2
     growing = light.clamp_min(0).mul_(shot * variance / MIDDLE)

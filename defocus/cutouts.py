@@ -45,13 +45,14 @@ def _cut(segment: Segment, path: Path) -> dict:
 
 
 def make_cutouts(source: SegmentedPhotographs, output: Path, workers: int) -> dict:
-    """Write every cut-out of ``source`` that is not there yet; return the manifest.
-
-    Raises:
-        UserError: ``output`` cannot be written, or its manifest cannot be read.
-    """
+    """Write every cut-out of ``source`` that is not there yet; return the manifest."""
     manifest_path = output / "cutouts.json"
-    done = _read_manifest(manifest_path)
+    try:
+        found = manifest_path.read_bytes() if manifest_path.exists() else b'{"cutouts": {}}'
+        done = json.loads(found)["cutouts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{manifest_path} is damaged ({error!r}); delete it to start again"
+        raise UserError(message) from error
     paths = {segment.name: output / f"{segment.name}.png" for segment in source.segments}
     entries = {
         name: done[name]
@@ -82,13 +83,6 @@ def make_cutouts(source: SegmentedPhotographs, output: Path, workers: int) -> di
         with atomic_path(manifest_path) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return manifest
-
-
-def _read_manifest(path: Path) -> dict:
-    try:
-        return json.loads(path.read_bytes())["cutouts"] if path.exists() else {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); delete it to start again") from error
 
 
 @cli

@@ -27,11 +27,8 @@ def glitter(
 ) -> None:
     """Add ``count`` points brighter than white to the visible part of a layer, in place.
 
-    Args:
-        light: (3, H, W) linear.
-        matte: (1, H, W) of the layer, None where it is opaque.
-        stops: range of their brightness above white, drawn uniformly.
-        radius: range of their radius, pixels.
+    Light is (3, H, W) linear, the matte (1, H, W), or None for an opaque layer. Brightness is
+    drawn from the range ``stops`` above white, the radius from ``radius`` in pixels.
     """
     height, width = light.shape[-2:]
     if matte is None:

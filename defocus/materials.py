@@ -55,6 +55,9 @@ class Generator(ABC):
     def check(config: Any) -> None:
         """Raise a ValueError if a config is of no use."""
 
+    @abstractmethod
+    def __getitem__(self, index: int) -> Any: ...
+
     def background(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """Colours (size, size, 3) uint8 sRGB, and the index of their photograph."""
         index = int(rng.integers(len(self.photographs)))

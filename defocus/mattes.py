@@ -39,15 +39,12 @@ import numpy as np
 from defocus import outlines
 from defocus.raster import Canvas, Size, filled, smooth_noise
 
-MatteFunction = Callable[[Size, np.random.Generator], np.ndarray]
-
 COVERAGE = (0.03, 0.90)  # mean α that procedural_matte guarantees
 GRILLE_WIDTH = (1.0, 8.0)  # px
 HAIR_WIDTH = (0.4, 2.5)  # px at the root, tapering to a quarter
 GRASS_WIDTH = (0.8, 4.0)  # px at the root, tapering to a quarter
 SOFT_WIDTH = (2.0, 20.0)  # px from α = 0 to full opacity
-
-_ATTEMPTS = 16
+ATTEMPTS = 16  # at a matte of that coverage
 
 
 def procedural_matte(
@@ -57,7 +54,7 @@ def procedural_matte(
 
     Args:
         size: (H, W) in pixels.
-        rng: the only source of randomness; equal states give equal mattes.
+        rng: the only source of randomness.
         kinds: keys of :data:`KINDS` to choose from; all by default.
 
     Returns:
@@ -72,7 +69,7 @@ def procedural_matte(
         what = f"unknown matte kind {unknown[0]!r}" if unknown else "no matte kind given"
         raise ValueError(f"{what}; choose from {', '.join(KINDS)}")
     draw = KINDS[names[rng.integers(len(names))]]
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         matte = draw(size, rng)
         if COVERAGE[0] <= matte.mean() <= COVERAGE[1]:
             return matte
@@ -199,10 +196,9 @@ def foliage(size: Size, rng: np.random.Generator) -> np.ndarray:
 def _shoots(
     lines: np.ndarray, points: np.ndarray, angles: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Shoots of lines (N, P, 2) at the given points of each, alternately to the left and right.
+    """Line, point on it, root (x, y) and heading (rad) of the shoots of lines (N, P, 2).
 
-    Returns:
-        Of each shoot the line, the point on it, the root (x, y) and the heading in rad.
+    They leave each line at the given points, alternately to the left and right.
     """
     at, parent = np.tile(points, len(lines)), np.repeat(np.arange(len(lines)), len(points))
     side = np.where(np.arange(len(at)) % 2, 1.0, -1.0)
@@ -304,7 +300,7 @@ def layered(size: Size, rng: np.random.Generator) -> np.ndarray:
 
 
 # name → function(size (H, W), rng) → float32 (H, W) in [0, 1], which may be empty or full.
-KINDS: dict[str, MatteFunction] = {
+KINDS: dict[str, Callable[[Size, np.random.Generator], np.ndarray]] = {
     function.__name__: function
     for function in (blob, polygon, grille, strokes, foliage, holes, text, soft, layered)
 }

@@ -112,10 +112,7 @@ def matte_from_segment(
         band: half-width in pixels of the band in which alpha is unknown; by default 4 % of the
             square root of the segment's area, within 4 to 16.
         photograph: split key of the result.
-        margin: transparent pixels around the object in the result.
-
-    Returns:
-        The object, cropped to the extent of its matte plus ``margin`` on every side.
+        margin: transparent pixels on every side of the result.
 
     Raises:
         Unusable: no estimator converged, or the matte fails :func:`check_matte`.

@@ -77,14 +77,10 @@ def layers_in_focus(
 ) -> Tensor:
     """α-matte model for K depth layers and one focus setting.
 
-    Σₖ h_k⊗(α_k C_k) · Πⱼ₍ⱼ<ₖ₎ (1 − h_j⊗α_j), nearest layer first. With two layers, the far one
-    opaque, and the near or the far one in focus, these are the paper's two equations exactly;
-    with all PSFs ``None`` it is the all-in-focus image.
-
-    Args:
-        colors: K images, nearest first.
-        mattes: K mattes, or K−1 when the farthest layer is opaque.
-        psfs: K PSFs; ``None`` for each layer in focus.
+    Σₖ h_k⊗(α_k C_k) · Πⱼ₍ⱼ<ₖ₎ (1 − h_j⊗α_j), nearest layer first. There are K images, K PSFs, and K
+    mattes, or K−1 when the farthest layer is opaque. With two layers, the far one opaque, and the
+    near or the far one in focus, these are the paper's two equations exactly; with all PSFs
+    ``None`` it is the all-in-focus image.
 
     Raises:
         ValueError: if the numbers of colours, mattes and PSFs do not fit.

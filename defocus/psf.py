@@ -35,13 +35,9 @@ def disk(radius: float, device: torch.device | str | None = None) -> Tensor:
 def polygon(
     radius: float, blades: int, rotation: float = 0.0, device: torch.device | str | None = None
 ) -> Tensor:
-    """PSF of an aperture closed by straight blades: k = 2⌈radius⌉ + 1.
+    """PSF of an aperture of 3 or more straight blades: k = 2⌈radius⌉ + 1.
 
-    Args:
-        radius: of the circle through the polygon's corners, in pixels, ≥ 0.
-        blades: number of blades, ≥ 3.
-        rotation: of the aperture in radians.
-        device: where the PSF is made.
+    ``radius`` ≥ 0 px is that of the circle through the corners, ``rotation`` is in rad.
     """
     x = _axis("radius", radius, radius, device)
     if blades < 3:
@@ -52,18 +48,11 @@ def polygon(
 
 
 def blur(image: Tensor, psf: Tensor | None, margin: int = 0) -> Tensor:
-    """h ⊗ image: convolve every channel with one PSF, the border replicated.
+    """h ⊗ image: convolve every channel (…, H, W) with one PSF, the border replicated.
 
-    Computed by the FFT: exact, differentiable, and no slower for a larger PSF.
-
-    Args:
-        image: (…, H, W), any number of leading dimensions.
-        psf: (k, k) with k odd, or None for a layer in focus.
-        margin: pixels to leave out at each border of the result; they still blur into the rest.
-            From k // 2 on nothing is replicated, and the blur is a camera's.
-
-    Returns:
-        (…, H − 2·margin, W − 2·margin): ``crop(blur(image, psf), margin)``, in less time.
+    Computed by the FFT: exact, differentiable, and no slower for a larger PSF, which is (k, k)
+    with k odd, or None for a layer in focus. The result lacks ``margin`` pixels at each border,
+    which still blur into the rest: with k // 2 or more nothing is replicated, as in a camera.
     """
     if psf is None or psf.shape[-1] == 1:
         return crop(image, margin)

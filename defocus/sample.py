@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,23 +24,20 @@ from defocus.models import all_in_focus, one_parameter, two_layers, two_paramete
 
 MODELS = ("alpha_matte", "one_parameter", "two_parameter")
 
-# name → PSF of (σ in px, blades, rotation in rad)
-APERTURES: dict[str, Callable[[float, int, float], Tensor]] = {
-    "gaussian": lambda sigma, blades, rotation: psf.gaussian(sigma),
-    "disk": lambda sigma, blades, rotation: psf.disk(2 * sigma),
-    "polygon": lambda sigma, blades, rotation: psf.polygon(2 * sigma, blades, rotation),
-}
+PSFS = ("gaussian", "disk", "polygon")
 
 
-def draw_aperture(
+def draw_lens(
     kinds: list[str], rng: np.random.Generator
 ) -> tuple[Callable[[float], Tensor], dict[str, Any]]:
-    """The PSF of an aperture as a function of σ in px, and what was drawn."""
+    """A lens, which gives the PSF of a blur radius in px (2σ of a Gaussian), and what was drawn."""
     kind = str(rng.choice(kinds))
     blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-    shape = {"blades": blades, "rotation": rotation}
-    drawn = {"psf": kind, **(shape if kind == "polygon" else dict.fromkeys(shape))}
-    return lambda sigma: APERTURES[kind](sigma, blades, rotation), drawn
+    if kind == "polygon":
+        drawn = {"psf": kind, "blades": blades, "rotation": rotation}
+        return lambda radius: psf.polygon(radius, blades, rotation), drawn
+    drawn = {"psf": kind, "blades": None, "rotation": None}
+    return (psf.disk if kind == "disk" else lambda radius: psf.gaussian(radius / 2)), drawn
 
 
 @dataclass
@@ -63,7 +60,7 @@ class DefocusConfig:
 
     size: int = 256
     model: str = "alpha_matte"  # or another of MODELS: those the paper argues with
-    psfs: list[str] = field(default_factory=lambda: list(APERTURES))
+    psfs: list[str] = field(default_factory=lambda: list(PSFS))
     sigma: list[float] = field(default_factory=lambda: [0.7, 4.5])  # a disk's radius is 2σ
     sigma_ratio: float = 1.4  # the other layer's σ is up to this factor larger or smaller
     linear_light: float = 0.5  # probability; the paper blurs the stored sRGB values
@@ -83,8 +80,7 @@ class DefocusConfig:
     jpeg: Effect = field(default_factory=Effect)  # quality
 
 
-@dataclass
-class Sample:
+class Sample(NamedTuple):
     """N photographs of one scene and what is true about it, sRGB in 8-bit values.
 
     Attributes:
@@ -107,7 +103,7 @@ class SampleGenerator(Generator):
     @staticmethod
     def check(config: DefocusConfig) -> None:
         check_names("defocus model", [config.model], MODELS)
-        check_names("PSF", config.psfs, APERTURES)
+        check_names("PSF", config.psfs, PSFS)
         if config.unfocused.probability and config.model != "alpha_matte":
             raise ValueError(f"unfocused is for the alpha_matte model, not {config.model}")
         for key in ("sigma", "zoom"):
@@ -121,15 +117,15 @@ class SampleGenerator(Generator):
         sigma = rng.uniform(*config.sigma)
         ratio = config.sigma_ratio ** rng.uniform(-1, 1)
         sigmas = [sigma, float(np.clip(sigma * ratio, *config.sigma))]
-        lens, aperture = draw_aperture(config.psfs, rng)
-        psfs = [lens(s) for s in sigmas]
+        lens, aperture = draw_lens(config.psfs, rng)
+        psfs = [lens(2 * s) for s in sigmas]
         best: list[Tensor | None] = [None, None]
         # Drawn only if asked for: other samples stay as they were.
         unfocused = config.unfocused.draw(rng) if config.unfocused.probability else None
         if unfocused:
             layer = int(rng.integers(2))
             unfocused *= sigmas[layer]
-            best[layer] = lens(unfocused)
+            best[layer] = lens(2 * unfocused)
         margin = max(h.shape[-1] for h in psfs) // 2
         linear = bool(rng.random() < config.linear_light)
         layers, origin = self._layers(config.size + 2 * margin, linear, rng)

@@ -20,7 +20,7 @@ from defocus import camera, highlights, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
 from defocus.guidance import rightness
 from defocus.materials import Generator, check_names, to_tensor
-from defocus.sample import APERTURES, Effect, Sample, draw_aperture
+from defocus.sample import PSFS, Effect, Sample, draw_lens
 
 WHITE = 1.1  # what is brighter is clipped before it is moved, so that no dark rings surround it
 
@@ -32,7 +32,7 @@ class SceneConfig:
     size: int = 160
     photographs: list[int] = field(default_factory=lambda: [2, 8])
     layers: list[float] = field(default_factory=lambda: [0.15, 0.45, 0.25, 0.15])  # odds of 1, 2, …
-    psfs: list[str] = field(default_factory=lambda: list(APERTURES))
+    psfs: list[str] = field(default_factory=lambda: list(PSFS))
     step: list[float] = field(default_factory=lambda: [0.7, 6.0])  # of focus, in 3 photographs on
     pair_step: list[float] = field(default_factory=lambda: [0.7, 24.0])  # of focus, in pairs
     radius: float = 24.0  # largest of any blur
@@ -64,7 +64,7 @@ class SceneGenerator(Generator):
 
     @staticmethod
     def check(config: SceneConfig) -> None:
-        check_names("PSF", config.psfs, APERTURES)
+        check_names("PSF", config.psfs, PSFS)
         for key, least in (
             *(("photographs", 2), ("step", 1e-3), ("pair_step", 1e-3), ("zoom", 1e-3)),
             *(("specular_radius", 0.1), ("specular_stops", 0), ("shot", 0)),
@@ -82,11 +82,7 @@ class SceneGenerator(Generator):
         return self.sample(index, int(rng.integers(*self.config.photographs, endpoint=True)))
 
     def sample(self, index: int, count: int) -> Sample:
-        """The scene of this index in ``count`` photographs.
-
-        Raises:
-            ValueError: fewer than two photographs.
-        """
+        """The scene of this index in ``count`` photographs, 2 or more."""
         if count < 2:
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
         scene, linear, parameters, rng = self.draw(index, count)
@@ -102,16 +98,11 @@ class SceneGenerator(Generator):
     def draw(
         self, index: int, count: int
     ) -> tuple[render.Scene, bool, dict[str, Any], np.random.Generator]:
-        """A scene to be photographed, whether its colours are light, what was drawn, and the source
-        of what remains to be drawn."""
+        """A scene, whether its colours are light, what was drawn, and the source of more draws."""
         rng = np.random.default_rng([self.seed, index, count])
         focus, depths, geometry = self._depths(count, rng)
         largest = render.largest_radius(depths, focus)
-        of_sigma, aperture = draw_aperture(self.config.psfs, rng)
-
-        def lens(radius: float) -> Tensor:
-            return of_sigma(radius / 2)
-
+        lens, aperture = draw_lens(self.config.psfs, rng)
         side = render.frame(self.config.size, lens(largest).shape[-1] // 2)
         linear = bool(rng.random() < self.config.linear_light)
         layers, origin = self._layers(side, len(depths), linear, rng)

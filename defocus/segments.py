@@ -49,9 +49,7 @@ def read_bsds(path: Path) -> list[np.ndarray]:
     except Exception as error:  # scipy raises whatever a damaged file leads it to
         raise Unusable(f"unreadable: {path.name} is damaged ({error})") from error
     maps = [labels for labels in maps if labels.ndim == 2 and len(np.unique(labels)) > 1]
-    if not maps:
-        return []
-    labels = min(maps, key=lambda labels: len(np.unique(labels)))
+    labels = min(maps, key=lambda labels: len(np.unique(labels)), default=np.empty(0))
     return [labels == label for label in np.unique(labels)]
 
 
@@ -96,12 +94,9 @@ def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
-    """How much of an object one segment is, in [0, 1]: the product of contrast and solidity.
+    """How much of an object a connected mask is, in [0, 1]: the product of contrast and solidity.
 
-    ``lab`` is (H, W, 3) float32 CIE Lab, ``mask`` (H, W) bool and connected.
-
-    Raises:
-        Unusable: with the criterion that the segment fails.
+    ``lab`` is (H, W, 3) float32 CIE Lab. Raises :class:`Unusable` with the criterion that fails.
     """
     share = mask.mean()
     if not AREA[0] <= share <= AREA[1]:
@@ -129,11 +124,9 @@ def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
-    """The object-like segments of a photograph, best first, at most two.
+    """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two.
 
-    Args:
-        image: (H, W, 3) uint8 sRGB.
-        masks: bool (H, W); of each only the largest connected piece is considered.
+    Of each mask, (H, W) bool, only the largest connected piece is considered.
 
     Raises:
         Unusable: there is none, with the reason that most of them share.
@@ -160,8 +153,8 @@ def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarra
     if not scored:
         common = max(set(reasons), key=reasons.count) if reasons else "none"
         raise Unusable(f"no object: of {len(masks)} segments most fail by {common}")
-    scored.sort(key=lambda pair: -pair[0])
-    return [mask for _, mask in scored[:PER_PHOTOGRAPH]]
+    best = sorted(scored, key=lambda pair: -pair[0])[:PER_PHOTOGRAPH]
+    return [mask for _, mask in best]
 
 
 class Segment(NamedTuple):
@@ -184,26 +177,18 @@ class Segment(NamedTuple):
         return read_image(self.path), mask.astype(bool)
 
     def cut_out(self) -> Foreground:
-        """The object with its matte, which takes about a second.
-
-        Raises:
-            Unusable: the matte failed the checks of :func:`matte_from_segment`.
-        """
+        """The object with its matte (about a second); raises as :func:`matte_from_segment`."""
         return matte_from_segment(*self.read(), photograph=self.photograph)
 
 
 class SegmentedPhotographs:
-    """Objects of segmented photographs.
+    """The ``segments`` of photographs, and those ``skipped`` for want of any, with the reason.
 
     Args:
         photographs: folder of images.
         segmentations: a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
             ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO
             instances json.
-
-    Attributes:
-        segments: the objects.
-        skipped: image file → reason, for photographs without a usable segment.
 
     Raises:
         UserError: nothing there, or no photograph has a usable segment.

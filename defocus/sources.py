@@ -101,11 +101,7 @@ def check_sharp(image: np.ndarray, where: np.ndarray | None = None) -> None:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted.
-
-    Raises:
-        UserError: the folder does not exist or holds no image.
-    """
+    """The image files below a folder, sorted; a :class:`UserError` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if path.name[0] != ".")
@@ -120,7 +116,7 @@ class Source(ABC, Generic[T]):
 
     Args:
         files: (photograph, paths of the item), the first path naming the item.
-        memory: bytes of decoded items to keep; the rest is decoded again at each access.
+        memory: bytes of decoded items to keep; the others are decoded at each access.
 
     Raises:
         UserError: nothing usable is left.
@@ -208,13 +204,10 @@ class RGBACutouts(Source[Foreground]):
 
 
 class AlphaFolders(Source[Foreground]):
-    """A folder of images and a folder of their mattes, paired by stem whatever the extension.
+    """A folder of images and a folder of their grey mattes, paired by stem.
 
-    Args:
-        images: photographs, or pictures of the foreground alone.
-        alphas: grey mattes of the same sizes.
-        composited: the images are whole photographs, whose foreground colours have to be
-            estimated (AIM-500, AM-2K); False where they are foreground colours (Adobe's ``fg``).
+    The images are ``composited``, whole photographs whose foreground colours have to be estimated
+    (AIM-500, AM-2K), or the foreground colours themselves (Adobe's ``fg``).
     """
 
     def __init__(self, images: Path, alphas: Path, composited: bool):
@@ -245,18 +238,11 @@ class AlphaFolders(Source[Foreground]):
         return Foreground(color, alpha, photograph)
 
 
-# Where data sets of mattes keep images and mattes, and whether the images are whole photographs.
-ALPHA_LAYOUTS = (("fg", "alpha", False), ("original", "mask", True))  # Adobe; AIM-500, AM-2K
-
-
 def foregrounds(folder: str | Path) -> ForegroundSource:
-    """The foregrounds of a folder: images with mattes beside them, or else RGBA cut-outs.
-
-    Raises:
-        UserError: nothing usable is in it.
-    """
-    folder = Path(folder)
-    for images, alphas, composited in ALPHA_LAYOUTS:
-        if (folder / images).is_dir() and (folder / alphas).is_dir():
-            return AlphaFolders(folder / images, folder / alphas, composited)
+    """The foregrounds of a folder: images with mattes beside them, or else RGBA cut-outs."""
+    # Adobe; AIM-500, AM-2K
+    for images, alphas, composited in (("fg", "alpha", False), ("original", "mask", True)):
+        images, alphas = Path(folder, images), Path(folder, alphas)
+        if images.is_dir() and alphas.is_dir():
+            return AlphaFolders(images, alphas, composited)
     return RGBACutouts(folder)

@@ -38,12 +38,8 @@ def mean_depths(
 ) -> list[float]:
     """Depths of ``count`` layers spread over the depths of focus, the nearest first.
 
-    Args:
-        count: of the layers.
-        focus: depths at which the photographs are focused.
-        ends: the outermost photographs are focused on the outermost layers.
-        beyond: pixels by which the scene is deeper, at one end or both.
-        rng: source of the depths.
+    With ``ends`` the outermost photographs are focused on the outermost layers; the scene is deeper
+    by ``beyond`` pixels, at one end or both.
     """
     high, low = max(focus), min(focus)
     side = int(rng.integers(3))
