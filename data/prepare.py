@@ -171,7 +171,7 @@ def _install(source: Source, archive: Archive, path: Path, origin: str, folder: 
                 _warn(f"{folder} holds other files than our tables were measured on")
             elif archive.md5 is None:
                 _tell_checksum(folder, record["sha256"])
-        # Record first: a folder without one is then always somebody else's.
+        # Record first: a folder without one was never made by this command.
         with atomic_path(_record(folder)) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         unpacked.rename(folder)

@@ -14,7 +14,7 @@ from defocus.psf import blur
 INVISIBLE = 1 / 512
 
 VEIL = 1 / 300  # of the light: a photograph of a scene is right where at most this much is blurrier
-BLURRIER = 0.5  # pixels of blur radius: what is noticeably blurrier
+BLURRIER = 0.5  # pixels: a larger difference of blur radii is noticeable
 TIE = 1e-3  # pixels: photographs whose expected blur differs less are equally right
 
 

@@ -35,7 +35,7 @@ class Generator(ABC):
         seed: of the samples.
 
     Raises:
-        ValueError: the config names an unknown PSF, matte or model, or a range is none.
+        ValueError: the config names an unknown PSF, matte or model, or an invalid range.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Generator(ABC):
     @staticmethod
     @abstractmethod
     def check(config: Any) -> None:
-        """Raise a ValueError if a config is of no use."""
+        """Raise a ValueError if a config is invalid."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any: ...
@@ -112,7 +112,7 @@ def _place(
     color: np.ndarray, alpha: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scale, turn, flip a cut-out and put it in a square frame, perhaps partly outside."""
-    # Larger than its photograph showed it, an object would be blurred: no truth for what is sharp.
+    # Much larger than in its photograph, an object would be blurred and no ground truth.
     scale = min(1.1, size * rng.uniform(0.4, 1.3) / max(alpha.shape))
     if scale < 1:  # averages over pixels, which the warp below does not
         shape = [max(1, round(n * scale)) for n in alpha.shape[::-1]]

@@ -128,7 +128,10 @@ def matte_from_segment(
         raise Unusable(f"thin: nothing of the segment is {band:.0f} px from its edge")
     alpha, estimator = estimate_alpha(image, trimap)
     alpha = np.clip((alpha - HAZE) / (1 - 2 * HAZE), 0, 1)
-    alpha = _connected(alpha, trimap == 1).astype(np.float32)
+    # Islands that do not touch the known foreground are cleared.
+    seen = alpha > 0.02
+    connected = ndimage.binary_propagation((trimap == 1) & seen, np.ones((3, 3)), seen)
+    alpha = np.where(connected, alpha, 0).astype(np.float32)
     check_matte(alpha, mask, band)
     color = estimate_colors(image, alpha)
 
@@ -164,9 +167,3 @@ def _extent(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
     """Bounding box of the true pixels, widened by ``margin`` within the frame."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return tuple(slice(max(i[0] - margin, 0), i[-1] + 1 + margin) for i in (rows, columns))
-
-
-def _connected(alpha: np.ndarray, core: np.ndarray) -> np.ndarray:
-    """Clear the islands of alpha that do not touch the known foreground."""
-    labels, _ = ndimage.label(alpha > 0.02, structure=np.ones((3, 3)))
-    return np.where(np.isin(labels, np.unique(labels[core & (labels > 0)])), alpha, 0)

@@ -1,4 +1,4 @@
-"""One training sample: a scene of two layers photographed twice, and what is true about it.
+"""One training sample: a scene of two layers photographed twice, and its ground truth.
 
 A scene is a foreground with its matte over a background; image 1 is focused on the foreground and
 image 2 on the background, rendered by the α-matte model. The scene is rendered with a margin that
@@ -81,14 +81,14 @@ class DefocusConfig:
 
 
 class Sample(NamedTuple):
-    """N photographs of one scene and what is true about it, sRGB in 8-bit values.
+    """N photographs of one scene and its ground truth, sRGB in 8-bit values.
 
     Attributes:
         photographs: (N, 3, S, S).
         truth: (3, S, S).
         guidance: (N, 1, S, S), of sum 1 over the photographs: 1 for the one that is right, 0.5
             for each of the two least wrong where none is.
-        parameters: all that was drawn.
+        parameters: everything drawn at random.
     """
 
     photographs: Tensor
@@ -224,8 +224,8 @@ def _photograph(
     """Photographs with the foreground and with the background in focus, truth, guidance map.
 
     They lack ``margin`` pixels of the layers (foreground, background, matte) at each border. The
-    PSFs are of the foreground, then the background: out of focus, and as well focused as either
-    photograph has it. The truth has each layer at its best.
+    PSFs are of the foreground and the background: in the photograph where that layer is blurred
+    more, and at best. The truth has each layer at its best.
     """
     foreground, background, matte = layers
     front, behind = psfs

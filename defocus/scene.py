@@ -22,7 +22,7 @@ from defocus.guidance import rightness
 from defocus.materials import Generator, check_names, to_tensor
 from defocus.sample import PSFS, Effect, Sample, draw_lens
 
-WHITE = 1.1  # what is brighter is clipped before it is moved, so that no dark rings surround it
+WHITE = 1.1  # light is clipped to this before it is shifted, which would leave dark rings
 
 
 @dataclass
@@ -46,11 +46,11 @@ class SceneConfig:
     zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
     fill_frame: float = 0.0  # probability that the nearest layer fills the frame
     sharp_everywhere: float = 0.0  # probability that one photograph has nearly all in focus
-    highlights: Effect = field(default_factory=Effect)  # of what is white, stops
+    highlights: Effect = field(default_factory=Effect)  # of white, stops
     speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
     specular_stops: list[float] = field(default_factory=lambda: [1.0, 4.9])  # above white
     specular_radius: list[float] = field(default_factory=lambda: [0.5, 2.0])
-    residual_blur: Effect = field(default_factory=Effect)  # σ of what is in focus
+    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
     shift: Effect = field(default_factory=Effect)  # of the photographs against each other
     breathing: Effect = field(default_factory=Effect)  # magnification of the last over the first
     exposure: Effect = field(default_factory=Effect)  # of the photographs against each other, stops

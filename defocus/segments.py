@@ -182,7 +182,7 @@ class Segment(NamedTuple):
 
 
 class SegmentedPhotographs:
-    """The ``segments`` of photographs, and those ``skipped`` for want of any, with the reason.
+    """The ``segments`` of photographs, and those ``skipped`` for lack of one, with the reason.
 
     Args:
         photographs: folder of images.

@@ -29,7 +29,7 @@ TINY_PHOTOGRAPH = 128  # px, shorter side
 TINY_OBJECT = 48  # px, shorter side of the extent of alpha > 0.5
 LONGEST = 1024  # px: larger images with mattes beside them are reduced to this longer side
 
-T = TypeVar("T")
+T = TypeVar("T", np.ndarray, Foreground)
 
 
 class ForegroundSource(Protocol):
