@@ -120,12 +120,13 @@ def _composite(
     blurs: list[Callable[[float], Tensor]], radii: list[Surface], levels: list[float]
 ) -> tuple[Tensor, Tensor]:
     """The image (3, S, S) and the layers' shares of its light (K, S, S)."""
-    image, transmitted, shares = torch.zeros(()), torch.ones(()), []
+    image, transmitted, shares = None, torch.ones(()), []
     for blurred, radius in zip(blurs, radii, strict=True):
         uneven = isinstance(radius, Tensor)
         planes = _interpolate(blurred, radius, levels) if uneven else blurred(radius)
         spread = planes[3:] if len(planes) > 3 else torch.ones_like(planes[:1])
-        image = torch.addcmul(image, transmitted, planes[:3])
+        light = planes[:3]
+        image = light if image is None else torch.addcmul(image, transmitted, light)
         shares.append(transmitted * spread)
         transmitted = transmitted - shares[-1]
     return image, torch.cat(shares)
@@ -136,9 +137,9 @@ def _interpolate(blurred: Callable[[float], Tensor], radius: Tensor, levels: lis
     low, high = (float(end) for end in radius.aminmax())
     used = levels[bisect_right(levels, low) - 1 : bisect_left(levels, high) + 1]
     # The variance of a PSF grows with the square of the radius; so does the interpolation.
-    passed = [torch.ones_like(radius)]
+    squares, passed = radius.square(), [torch.ones_like(radius)]
     for lower, upper in pairwise(used):
-        passed.append(((radius.square() - lower**2) / (upper**2 - lower**2)).clamp_(0, 1))
+        passed.append(((squares - lower**2) / (upper**2 - lower**2)).clamp_(0, 1))
     weights = [*(a - b for a, b in pairwise(passed)), passed[-1]]
     result = blurred(used[0]) * weights[0]
     for level, weight in zip(used[1:], weights[1:], strict=True):
