@@ -1,8 +1,8 @@
 """PyTorch datasets: samples generated on the fly, and samples stored by `data.generate`.
 
-Training reads a dataset by *draw*, the running number of a sample in the whole training. What a
-draw gives depends on the seed and its number alone, so neither the number of workers nor of
-processes changes the data, and a resumed run goes on exactly where it stopped.
+Training reads a dataset by *draw*, the running number of a sample in the whole training. A draw
+depends on the seed and its number alone, so the number of workers or processes changes nothing, and
+a resumed run continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from defocus.materials import Generator
 from defocus.matting import Unusable
-from defocus.sample import Sample, SampleGenerator
+from defocus.sample import SampleGenerator
 from defocus.scene import SceneGenerator
 from defocus.sources import read_image
 from utils.errors import UserError
@@ -37,39 +38,28 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What a sampler asks a dataset for.
+    """What a sampler asks a dataset for."""
 
-    Attributes:
-        number: running number of the sample.
-        count: of its photographs; None for a pair of the two-layer model.
-    """
-
-    number: int
-    count: int | None = None
+    number: int  # of the sample
+    count: int | None = None  # of its photographs; None for a pair of the two-layer model
 
 
 class GeneratedDataset(Dataset):
     """Samples made on the fly; ``length`` only limits what ``len`` says."""
 
-    def __init__(self, generator: SampleGenerator | SceneGenerator, length: int):
-        self.generator = generator
-        self.length = length
+    def __init__(self, generator: Generator, length: int):
+        self.generator, self.length = generator, length
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Batch:
-        return _batch(self.generator[index])
+        return Batch(*self.generator[index][:3])
 
 
 class Mixture(Dataset):
-    """Training samples by draw: pairs of the two-layer model, and scenes of any number.
-
-    Args:
-        pairs, scenes: see :mod:`defocus.sample`, :mod:`defocus.scene`; scenes None for pairs alone.
-        share: of the steps that learn from ``pairs``, where there are scenes.
-        seed: of the choice.
-    """
+    """Training samples by draw: pairs of the two-layer model, and scenes in any number of
+    photographs. ``share`` of the steps, chosen by ``seed``, learn from pairs."""
 
     def __init__(
         self, pairs: SampleGenerator, scenes: SceneGenerator | None, share: float, seed: int
@@ -78,8 +68,8 @@ class Mixture(Dataset):
         self.share = share if scenes else 1.0
 
     def count(self, step: int) -> int | None:
-        """Photographs in each sample of a training step, more often few than many; None for pairs
-        of the two-layer model."""
+        """Photographs in each sample of a training step, more often few than many; None for
+        pairs."""
         rng = np.random.default_rng([self.seed, step, 2])
         if rng.random() < self.share:
             return None
@@ -88,23 +78,15 @@ class Mixture(Dataset):
 
     def __getitem__(self, draw: Draw) -> Batch:
         number, count = draw
-        return _batch(self.pairs[number] if count is None else self.scenes.sample(number, count))
-
-
-def _batch(sample: Sample) -> Batch:
-    return Batch(sample.photographs, sample.truth, sample.guidance)
+        sample = self.pairs[number] if count is None else self.scenes.sample(number, count)
+        return Batch(*sample[:3])
 
 
 class StoredDataset(Dataset):
     """A folder in the layout of the released code: InputL, InputR, FusionGT, FusionMapT.
 
-    Draw after draw goes through all samples in an order shuffled anew each epoch, with a random
-    crop and flips. Without a ``crop`` it is plain: item i is sample i, whole.
-
-    Args:
-        root: folder that holds the four.
-        crop: side of the random crops in pixels.
-        seed: of the order, crops and flips.
+    By draw it goes through all samples in an order shuffled anew each epoch, with random flips and
+    crops of ``crop`` pixels, all by ``seed``. Without a crop, item i is sample i, whole.
 
     Raises:
         UserError: folder missing or empty, or (on reading) a file missing, broken or too small.
@@ -116,7 +98,7 @@ class StoredDataset(Dataset):
         self.names = sorted((name.removesuffix("_L") for name in names), key=lambda n: (len(n), n))
         maps = sorted(self.root.glob("FusionMapT/*_*.png"), reverse=True)
         self.maps = {path.stem.rpartition("_")[0]: path for path in maps}
-        self.order: tuple[int, np.ndarray] | None = None
+        self.epoch, self.order = -1, np.empty(0)
         if not self.names:
             raise UserError(
                 f"no samples N_L.png in {self.root / 'InputL'}; "
@@ -130,36 +112,37 @@ class StoredDataset(Dataset):
         draw = index.number if isinstance(index, Draw) else index
         if self.crop is None:
             return self._batch(self._read(self.names[draw]))
-        planes = self._read(self.names[self._shuffled(draw)])
+        pixels = self._read(self.names[self._shuffled(draw)])
         rng = np.random.default_rng([self.seed, draw])
-        height, width = planes[0].shape[:2]
+        height, width = pixels.shape[:2]
         if min(height, width) < self.crop:
             raise UserError(
                 f"samples in {self.root} are {width}×{height}, smaller than the crop of "
                 f"{self.crop}; lower data.defocus.size"
             )
         top, left = (int(rng.integers(n - self.crop + 1)) for n in (height, width))
-        planes = [plane[top : top + self.crop, left : left + self.crop] for plane in planes]
-        if rng.random() < 0.5:
-            planes = [plane[:, ::-1] for plane in planes]
-        if rng.random() < 0.5:
-            planes = [plane[::-1] for plane in planes]
-        return self._batch(planes)
+        pixels = pixels[top : top + self.crop, left : left + self.crop]
+        for axis in (1, 0):
+            if rng.random() < 0.5:
+                pixels = np.flip(pixels, axis)
+        return self._batch(pixels)
 
     @staticmethod
-    def _batch(planes: list[np.ndarray]) -> Batch:
-        first, second, truth, guidance = map(_to_tensor, planes)
+    def _batch(pixels: np.ndarray) -> Batch:
+        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)) / 255)
+        photographs, truth, guidance = planes.split([6, 3, 1])
         guidance = torch.stack([guidance, 1 - guidance])
-        return Batch(torch.stack([first, second]), truth, guidance)
+        return Batch(photographs.unflatten(0, (2, 3)), truth, guidance)
 
     def _shuffled(self, draw: int) -> int:
         epoch, position = divmod(draw, len(self.names))
-        if self.order is None or self.order[0] != epoch:
+        if self.epoch != epoch:
             rng = np.random.default_rng([self.seed, epoch, 1])
-            self.order = (epoch, rng.permutation(len(self.names)))
-        return int(self.order[1][position])
+            self.epoch, self.order = epoch, rng.permutation(len(self.names))
+        return int(self.order[position])
 
-    def _read(self, name: str) -> list[np.ndarray]:
+    def _read(self, name: str) -> np.ndarray:
+        """Photographs, truth and guidance map, (H, W, 3 + 3 + 3 + 1) float32 from 0 to 255."""
         if name not in self.maps:
             raise UserError(f"{self.root / 'FusionMapT'} has no guidance map {name}_*.png")
         files = {
@@ -168,14 +151,13 @@ class StoredDataset(Dataset):
             self.root / "FusionGT" / f"{name}_FR.png": cv2.IMREAD_COLOR,
             self.maps[name]: cv2.IMREAD_GRAYSCALE,
         }
-        planes = []
+        planes: list[np.ndarray] = []
         for path, flags in files.items():
             try:
                 planes.append(read_image(path, flags))
             except Unusable as reason:
-                raise UserError(
-                    f"{path}: {reason}; delete sample {name} or generate it again"
-                ) from reason
+                message = f"{path}: {reason}; delete sample {name} or generate it again"
+                raise UserError(message) from reason
             if planes[-1].shape[:2] != planes[0].shape[:2]:
                 raise UserError(
                     f"{path} is not of the same size as the other images of sample {name}; "
@@ -183,16 +165,14 @@ class StoredDataset(Dataset):
                 )
         # 8 bits have no middle: 127 or 128 stands for the 0.5 of the FDB.
         planes[3] = np.where(np.abs(planes[3] - 127.5) < 1, 127.5, planes[3])[..., None]
-        return planes
+        return np.concatenate(planes, axis=2, dtype=np.float32)
 
 
 class DrawSampler:
-    """The draws of one process: batches interleaved over ``world`` processes, from ``step`` on.
+    """The draws of process ``rank`` of ``world`` in the steps from ``start`` to before ``stop``.
 
-    Args:
-        batch: pairs in a batch; with more photographs a sample, fewer samples, so that a step takes
-            about as long.
-        count: photographs in each sample of a step, see :meth:`Mixture.count`.
+    A batch is ``batch`` pairs, or fewer samples of more photographs, so that a step takes about as
+    long; ``count`` says how many photographs, see :meth:`Mixture.count`.
     """
 
     def __init__(
@@ -247,15 +227,9 @@ def in_order(dataset: Dataset, batch: int, workers: int = 0) -> DataLoader:
 
 
 def _start_worker(worker: int) -> None:
-    # Ctrl-C reaches the workers too, but they have to go on until the training has been saved.
-    # SIGTERM stays what it is: it is how a process ends the workers that it leaves behind.
+    # Ctrl-C reaches the workers too, but they are needed until the training has been saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-
-
-def _to_tensor(plane: np.ndarray) -> Tensor:
-    array = np.ascontiguousarray(plane, dtype=np.float32) / 255
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()

@@ -23,24 +23,21 @@ import json
 import multiprocessing
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from configs.schema import load_config, to_dict
 from data.build import training_set, validation_sets
-from defocus.sample import Sample, SampleGenerator
-from defocus.scene import SceneGenerator
+from defocus.materials import Generator
+from defocus.sample import Sample
 from utils.atomic import append, atomic_path, clear
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
@@ -49,8 +46,7 @@ from utils.provenance import provenance
 from utils.workers import end_with_parent
 
 MANIFEST = "manifest.jsonl"
-Generator = SampleGenerator | SceneGenerator
-SHARE = 8  # samples that a worker is given at a time, so that handing them over costs little
+SHARE = 8  # samples that a worker is given at a time
 
 # Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
@@ -90,11 +86,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_generator(args: argparse.Namespace) -> Generator:
-    """The generator of a config's training or validation samples, its size and seed replaced.
-
-    Raises:
-        UserError: the config has no such set, or its photographs cannot be used.
-    """
+    """The generator of a config's training or validation samples, its size and seed replaced."""
     config = load_config(args.config, args.overrides)
     training = args.split == "train"
     config.data.stored = None
@@ -118,9 +110,9 @@ def make_generator(args: argparse.Namespace) -> Generator:
 def generate(
     generator: Generator, root: Path, count: int, workers: int, split: str = "train"
 ) -> tuple[int, float]:
-    """Write the first ``count`` samples of a generator to ``root``, but for those already there.
+    """Write the first ``count`` samples of a generator to ``root``, except those already there.
 
-    When interrupted, the samples in hand are finished, so that no file is left half-written.
+    When interrupted, the workers finish the samples that they were given.
 
     Returns:
         The number of samples made and the seconds it took.
@@ -144,60 +136,50 @@ def generate(
     return len(todo), time.perf_counter() - start
 
 
-def write_sample(sample: Sample, root: Path, name: str) -> None:
+def write_sample(sample: Sample, root: Path, index: int) -> None:
     """Write the files of a sample, each whole or not at all."""
+    guidance = sample.guidance[0]  # of which 0.5 becomes 128
     if "photographs" in sample.parameters:
         peak, right = sample.guidance.max(0)
         guidance = torch.where(peak == 1, right, 255) / 255
-    else:
-        guidance = sample.guidance[0]
     images = (*sample.photographs, sample.truth, guidance)
-    for path, image in zip(layout(sample.parameters, name), images, strict=True):
-        coded = cv2.imencode(".png", to_pixels(image), PNG)[1]
+    for path, image in zip(layout(sample.parameters, index), images, strict=True):
+        pixels = [cv2.convertScaleAbs(plane, alpha=255) for plane in image.numpy()[::-1]]
         with atomic_path(root / path) as temporary:
-            temporary.write_bytes(coded)
+            temporary.write_bytes(cv2.imencode(".png", cv2.merge(pixels), PNG)[1])
 
 
-def layout(parameters: dict[str, Any], name: str | int) -> list[str]:
+def layout(parameters: dict[str, Any], index: int) -> list[str]:
     """The files of a sample: photographs, truth, guidance map."""
     if count := parameters.get("photographs"):
-        photographs = [f"Photographs/{name}_{k}.png" for k in range(count)]
+        photographs = [f"Photographs/{index}_{k}.png" for k in range(count)]
     else:
-        photographs = [f"InputL/{name}_L.png", f"InputR/{name}_R.png"]
-    return [*photographs, f"FusionGT/{name}_FR.png", f"FusionMapT/{name}_G.png"]
+        photographs = [f"InputL/{index}_L.png", f"InputR/{index}_R.png"]
+    return [*photographs, f"FusionGT/{index}_FR.png", f"FusionMapT/{index}_G.png"]
 
 
-def to_pixels(image: Tensor) -> np.ndarray:
-    """(C, H, W) in [0, 1] to (H, W, 3) BGR or (H, W) grey uint8; 0.5 becomes 128."""
-    return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in image.numpy()[::-1]])
-
-
-def _identity(generator: Generator, split: str) -> dict[str, Any]:
-    """Everything that the pixels of a dataset depend on."""
+def _claim(root: Path, generator: Generator, split: str) -> None:
+    """Write ``dataset.json``, or check that the one there is of the same samples."""
+    path = root / "dataset.json"
     names = [generator.photographs.photographs, *(c.photographs for c in generator.cutouts)]
-    return {
+    identity = {  # all that the pixels depend on
         "split": split,
         "seed": generator.seed,
         "defocus": to_dict(generator.config),
         "sources": [len(part) for part in names],
         "digest": hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16],
     }
-
-
-def _claim(root: Path, generator: Generator, split: str) -> None:
-    """Write ``dataset.json``, or check that the one there is of the same samples."""
-    path, identity = root / "dataset.json", _identity(generator, split)
     if path.exists():
+        what = {"defocus": "config", "digest": "photographs", "sources": "photographs"}
         try:
             given = json.loads(path.read_text(encoding="utf-8"))
-            other = [key for key in identity if given[key] != identity[key]]
+            other = {what.get(key, key): 0 for key in identity if given[key] != identity[key]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged; choose another --output or delete it") from error
         if other:
-            what = {"defocus": "config", "digest": "photographs", "sources": "photographs"}
-            names = " and ".join(dict.fromkeys(what.get(key, key) for key in other))
             raise UserError(
-                f"{root} holds samples of another {names}; choose another --output or delete it"
+                f"{root} holds samples of another {' and '.join(other)}; "
+                "choose another --output or delete it"
             )
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
@@ -216,14 +198,13 @@ def _finished(root: Path) -> dict[int, str]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     for line in found:
         try:
-            text = line.decode()
-            parameters = json.loads(text)
+            parameters = json.loads(line.decode())
             index = int(parameters["index"])
             files = layout(parameters, index)
         except (ValueError, KeyError, TypeError):
             continue  # damaged, or cut short when the process was killed
         if all((root / file).exists() for file in files):
-            lines[index] = text
+            lines[index] = line.decode()
     return lines
 
 
@@ -240,16 +221,11 @@ def _work(
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
     bar = tqdm(total=done + len(todo), initial=done, unit="sample", smoothing=0.05)
     share = max(1, min(SHARE, len(todo) // workers))
-    waiting = deque(todo[start : start + share] for start in range(0, len(todo), share))
-    pending = deque[Future]()
     with bar, ProcessPoolExecutor(workers, context, _start, (generator, root)) as pool:
         try:
-            while waiting or pending:
-                while waiting and len(pending) < 4 * workers:
-                    pending.append(pool.submit(_make, waiting.popleft()))
-                for made in pending.popleft().result():
-                    yield made
-                    bar.update()
+            for made in pool.map(_make, todo, chunksize=share):
+                yield made
+                bar.update()
         except BrokenProcessPool as error:
             raise UserError(
                 f"a worker was killed, likely for want of memory; lower --workers ({workers})"
@@ -267,13 +243,10 @@ def _start(generator: Generator, root: Path) -> None:
     _one_thread()
 
 
-def _make(indices: list[int]) -> list[tuple[int, str]]:
-    made = []
-    for index in indices:
-        sample = _generator[index]
-        write_sample(sample, _root, str(index))
-        made.append((index, json.dumps(sample.parameters)))
-    return made
+def _make(index: int) -> tuple[int, str]:
+    sample = _generator[index]
+    write_sample(sample, _root, index)
+    return index, json.dumps(sample.parameters)
 
 
 def _one_thread() -> None:

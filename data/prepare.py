@@ -51,7 +51,7 @@ _NETWORK = (
 def prepare(
     source: Source, root: Path, mirror: str | None = None, local: Sequence[Path] = ()
 ) -> None:
-    """Bring ``source`` below ``root``; what is there already is verified, not fetched again.
+    """Bring ``source`` below ``root``; what is there is verified, not fetched again.
 
     Args:
         source: an entry of :data:`data.public.SOURCES`.
@@ -69,21 +69,19 @@ def prepare(
                 _verify(folder)
                 print(f"{folder}: already there and unchanged")
                 continue
-            if given is not None:
-                if not check_integrity(given, archive.md5):
-                    raise UserError(f"--archive {given} is missing or not the {archive.name} known")
-                _install(source, archive, given, str(given), folder)
-            elif not archive.url:
-                package = Path(importlib.import_module(archive.name).__path__[0])
-                _install(source, archive, package, str(package), folder)
+            if given and not check_integrity(given, archive.md5):
+                raise UserError(f"--archive {given} is missing or not the {archive.name} known")
+            if given or not archive.url:
+                path = given or Path(importlib.import_module(archive.name).__path__[0])
+                _install(source, archive, path, str(path), folder)
             else:
-                _download_and_install(source, archive, mirror, root / ".downloads", folder)
+                _fetch(source, archive, mirror, root / ".downloads", folder)
         except OSError as error:
             raise _disk_error(error, folder) from error
         print(f"{folder}: {archive.files} files")
 
 
-def _download_and_install(
+def _fetch(
     source: Source, archive: Archive, mirror: str | None, downloads: Path, folder: Path
 ) -> None:
     """Keep the archive until its folder is there: an interrupted unpacking costs no download."""
@@ -116,6 +114,13 @@ def _match(source: Source, local: Sequence[Path]) -> list[Path | None]:
 def _download(source: Source, archive: Archive, url: str, path: Path) -> None:
     """Fetch ``url`` to ``path``, which appears only once its size and checksum are right."""
     otherwise = _by_hand(source, archive)
+
+    def check_size() -> None:
+        # urllib takes a connection that closes early for the end of the file.
+        size = temporary.stat().st_size
+        if archive.size is not None and size < archive.size:
+            raise UserError(f"{url} broke off after {size} of {archive.size} bytes: run it again")
+
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
     print(f"{url} → {path}")
@@ -129,14 +134,14 @@ def _download(source: Source, archive: Archive, url: str, path: Path) -> None:
                 reason = getattr(error, "reason", error)
                 raise UserError(f"cannot reach {url} ({reason}): {otherwise}") from error
             except RuntimeError as error:  # the checksum; a short file is named as such below
-                _check_size(archive, url, temporary)
+                check_size()
                 raise UserError(
                     f"{url} is not the published file (its MD5 differs), nothing was kept: "
                     f"{otherwise}"
                 ) from error
             except OSError as error:
                 raise _disk_error(error, path) from error
-            _check_size(archive, url, temporary)
+            check_size()
     finally:
         socket.setdefaulttimeout(timeout)
 
@@ -146,13 +151,6 @@ def _by_hand(source: Source, archive: Archive) -> str:
         f"run it again later, or get {archive.name} by hand from {source.page} "
         "and pass it with --archive"
     )
-
-
-def _check_size(archive: Archive, url: str, path: Path) -> None:
-    """urllib takes a connection that closes early for the end of the file; the size tells."""
-    size = path.stat().st_size
-    if archive.size is not None and size < archive.size:
-        raise UserError(f"{url} broke off after {size} of {archive.size} bytes: run it again")
 
 
 def _install(source: Source, archive: Archive, path: Path, origin: str, folder: Path) -> None:
@@ -167,11 +165,13 @@ def _install(source: Source, archive: Archive, path: Path, origin: str, folder: 
         record = {"url": origin, "files": archive.files, "content_sha256": digest(unpacked)}
         if path.is_file():
             record |= {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            if archive.content:
-                _compare(folder, record["content_sha256"] == archive.content)
+            if archive.content == record["content_sha256"]:
+                print(f"{folder}: the files that our tables were measured on")
+            elif archive.content:
+                _warn(f"{folder} holds other files than our tables were measured on")
             elif archive.md5 is None:
                 _tell_checksum(folder, record["sha256"])
-        # Record first: a folder without one is then always somebody else's.
+        # Record first: a folder without one was never made by this command.
         with atomic_path(_record(folder)) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         unpacked.rename(folder)
@@ -189,14 +189,8 @@ def _verify(folder: Path) -> None:
         raise UserError(f"files in {folder} are missing or altered: delete it and run again")
 
 
-def _compare(folder: Path, same: bool) -> None:
-    if same:
-        print(f"{folder}: the files that our tables were measured on")
-    else:
-        print(
-            f"warning: {folder} holds other files than our tables were measured on",
-            file=sys.stderr,
-        )
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _tell_checksum(folder: Path, sha256: str) -> None:
@@ -204,7 +198,7 @@ def _tell_checksum(folder: Path, sha256: str) -> None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         before = json.loads(_record(folder).read_text(encoding="utf-8"))["sha256"]
         if before != sha256:
-            print(f"warning: {folder} came from another file last time: {before}", file=sys.stderr)
+            _warn(f"{folder} came from another file last time: {before}")
 
 
 def _record(folder: Path) -> Path:
@@ -223,9 +217,8 @@ def digest(folder: Path) -> str:
     """SHA-256 of all names and contents below ``folder``, but for file managers' hidden files."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("[!.]*")):
-        if path.is_dir():
-            continue
-        total.update(f"{path.relative_to(folder).as_posix()} {_sha256(path)}\n".encode())
+        if not path.is_dir():
+            total.update(f"{path.relative_to(folder).as_posix()} {_sha256(path)}\n".encode())
     return total.hexdigest()
 
 
@@ -256,9 +249,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = [*SOURCES, "list"]
         near = nearest(args.name, names)
         raise UserError(f"no source {args.name!r}: did you mean {near} (of {', '.join(names)})?")
-    source = SOURCES[args.name]
-    print(describe(source))
-    prepare(source, args.root.expanduser(), args.mirror, args.archive)
+    print(describe(SOURCES[args.name]))
+    prepare(SOURCES[args.name], args.root.expanduser(), args.mirror, args.archive)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 
@@ -10,17 +9,16 @@ from dataclasses import dataclass
 class Archive:
     """A file to download and the folder it becomes.
 
-    ``members`` is the layout: it picks the members of the archive that are used, which become
-    ``path`` (a template of its groups) inside ``folder``. ``files`` is how many there are. ``md5``
-    and ``size`` (bytes) are None where nobody has published them. ``content`` is what
-    :func:`data.prepare.digest` gives for the files that our tables were measured on, where we have
-    them. An archive without ``url`` is an installed package of this name.
+    ``members`` is a pattern of the members that are used, which become ``path`` (a template of its
+    groups) inside ``folder``; ``files`` is their number. ``md5`` and ``size`` (bytes) are None
+    where none is published. ``content`` is :func:`data.prepare.digest` of the files that our tables
+    were measured on, where we have them. Without ``url`` it is an installed package of this name.
     """
 
     name: str
     url: str
     folder: str
-    members: re.Pattern[str]
+    members: str
     files: int
     path: str = r"\1"
     md5: str | None = None
@@ -39,6 +37,16 @@ class Source:
     archives: tuple[Archive, ...]
 
 
+def _on_github(
+    repository: str, commit: str, folder: str, terms: str, citation: str, **layout
+) -> Source:
+    """A source that GitHub packs on demand, so that no checksum of the archive can hold."""
+    page = f"https://github.com/{repository}"
+    archive = f"{repository.split('/')[1]}.zip"
+    files = Archive(archive, f"{page}/archive/{commit}.zip", folder, **layout)
+    return Source(folder.split("/")[-1], page, terms, citation, (files,))
+
+
 _SOURCES = (
     Source(
         "coco-val2017",
@@ -52,7 +60,7 @@ _SOURCES = (
                 "val2017.zip",
                 "http://images.cocodataset.org/zips/val2017.zip",
                 "coco/val2017",
-                re.compile(r"(?:.*/)?val2017/(\d{12}\.jpg)$"),
+                r"(?:.*/)?val2017/(\d{12}\.jpg)$",
                 files=5000,
                 md5="442b8da7639aecaf257c1dceb8ba8c80",
                 size=815585330,
@@ -61,7 +69,7 @@ _SOURCES = (
                 "annotations_trainval2017.zip",
                 "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
                 "coco/annotations",
-                re.compile(r"(?:.*/)?annotations/(instances_val2017\.json)$"),
+                r"(?:.*/)?annotations/(instances_val2017\.json)$",
                 files=1,
                 md5="f4bbac642086de4f52a3fdda2de5fa2c",
                 size=252907541,
@@ -80,113 +88,71 @@ _SOURCES = (
                 "https://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/"
                 "BSR_bsds500.tgz",
                 "bsds500",
-                re.compile(
-                    r"(?:.*/)?BSDS500/data/"
-                    r"(images/(?:train|val|test)/\d+\.jpg|groundTruth/(?:train|val|test)/\d+\.mat)$"
-                ),
+                r"(?:.*/)?BSDS500/data/"
+                r"(images/(?:train|val|test)/\d+\.jpg|groundTruth/(?:train|val|test)/\d+\.mat)$",
                 files=1000,
                 md5="0b17383ff0b21fe43d2f28e624203169",
                 size=70763455,
             ),
         ),
     ),
-    Source(
+    # The four series of three images repeat the names of the first pairs: left out.
+    _on_github(
+        "mnnejati/LytroDataset",
+        "HEAD",
         "lytro",
-        "https://github.com/mnnejati/LytroDataset",
         "research, with citation",
         'M. Nejati, S. Samavi, S. Shirani, "Multi-focus Image Fusion Using Dictionary-Based '
         'Sparse Representation", Information Fusion 25, 2015',
-        (
-            # The authors' own repository; GitHub packs it on demand, so no checksum can hold.
-            # Its four series of three images repeat the names of the first pairs: left out.
-            Archive(
-                "LytroDataset.zip",
-                "https://github.com/mnnejati/LytroDataset/archive/HEAD.zip",
-                "lytro",
-                re.compile(
-                    r"(?!(?i:.*triple))(?:.*/)?"
-                    r"(lytro-(?:0[1-9]|1\d|20)-[AB]\.(?:png|jpg))$"
-                ),
-                files=40,
-            ),
-        ),
+        members=r"(?!(?i:.*triple))(?:.*/)?(lytro-(?:0[1-9]|1\d|20)-[AB]\.(?:png|jpg))$",
+        files=40,
     ),
     # Of the next four the addresses were taken from an index of these repositories, not tried.
-    Source(
+    _on_github(
+        "mnnejati/LytroDataset",
+        "HEAD",
         "lytro_triples",
-        "https://github.com/mnnejati/LytroDataset",
         "research, with citation",
         "as lytro, of which these are the four series of three images",
-        (
-            Archive(
-                "LytroDataset.zip",
-                "https://github.com/mnnejati/LytroDataset/archive/HEAD.zip",
-                "lytro_triples",
-                re.compile(r"(?i:.*triple).*/(lytro-0[1-4]-[ABC]\.(?:png|jpg))$"),
-                files=12,
-                content="0029bac3bfd0b17878a8a81db627ff38c87913156f99f5261065d9cd1893c823",
-            ),
-        ),
+        members=r"(?i:.*triple).*/(lytro-0[1-4]-[ABC]\.(?:png|jpg))$",
+        files=12,
+        content="0029bac3bfd0b17878a8a81db627ff38c87913156f99f5261065d9cd1893c823",
     ),
-    Source(
+    _on_github(
+        "xytmhy/MMF-Net-Multi-Focus-Image-Fusion",
+        "464287a75931a6a1d756411a79c0693dde0e05e5",
         "mmfnet_lytro",
-        "https://github.com/xytmhy/MMF-Net-Multi-Focus-Image-Fusion",
         "MIT; what the paper's authors fused of the Lytro pairs",
         'H. Ma et al., "An α-Matte Boundary Defocus Model-Based Cascaded Network for Multi-focus '
         'Image Fusion", IEEE TIP 2020',
-        (
-            # Packed on demand as well, but a commit's files stay what they are: ``content``.
-            Archive(
-                "MMF-Net-Multi-Focus-Image-Fusion.zip",
-                "https://github.com/xytmhy/MMF-Net-Multi-Focus-Image-Fusion/archive/"
-                "464287a75931a6a1d756411a79c0693dde0e05e5.zip",
-                "mmfnet_lytro",
-                re.compile(r"(?:.*/)?ResultsLytro/(lytro-\d\d-Fusion\.png)$"),
-                files=20,
-                content="9b240d3a683ddd5eb059fe3ae129410eb1c7d99b6f489a43ab711903245a54fc",
-            ),
-        ),
+        members=r"(?:.*/)?ResultsLytro/(lytro-\d\d-Fusion\.png)$",
+        files=20,
+        content="9b240d3a683ddd5eb059fe3ae129410eb1c7d99b6f489a43ab711903245a54fc",
     ),
-    Source(
+    # Our files came with MFIFB, whose present repository lacks the Lytro pairs; this one is of the
+    # same author, and its images need not be the same.
+    _on_github(
+        "xingchenzhang/MFIF",
+        "b66663c88d1f5d95af5b4c9866f44d8436798449",
         "mfifb_lytro",
-        "https://github.com/xingchenzhang/MFIF",
         "none stated; research, with citation",
         'X. Zhang, "Multi-focus Image Fusion: A Benchmark", arXiv:2005.01116; "Deep Learning-based '
         'Multi-focus Image Fusion", IEEE TPAMI 2021',
-        (
-            # Ours came with MFIFB, whose present repository lacks the Lytro pairs; this one is of
-            # the same author. Whether the images are the same is told when they are there.
-            Archive(
-                "MFIF.zip",
-                "https://github.com/xingchenzhang/MFIF/archive/"
-                "b66663c88d1f5d95af5b4c9866f44d8436798449.zip",
-                "mfifb_lytro",
-                re.compile(
-                    r"(?:.*/)?fused_images/lytro_(\d\d)_(BFMF|CNN|CSR|DRPL|DSIFT|ECNN|GFDF|GFF|"
-                    r"IFCNN|IFM|MST_SR|MWGF|NSCT_SR|QB|SESF)(\.jpg)$"
-                ),
-                files=300,
-                path=r"\2/lytro-\1\3",
-                content="a867643b85f740aad1adde9cdc855f2a5da8ec4346c8bc5bb82b2e9f34fc10a8",
-            ),
-        ),
+        members=r"(?:.*/)?fused_images/lytro_(\d\d)_(BFMF|CNN|CSR|DRPL|DSIFT|ECNN|GFDF|GFF|"
+        r"IFCNN|IFM|MST_SR|MWGF|NSCT_SR|QB|SESF)(\.jpg)$",
+        files=300,
+        path=r"\2/lytro-\1\3",
+        content="a867643b85f740aad1adde9cdc855f2a5da8ec4346c8bc5bb82b2e9f34fc10a8",
     ),
-    Source(
-        "pcb",
-        "https://github.com/PetteriAimonen/focus-stack",
+    _on_github(
+        "PetteriAimonen/focus-stack",
+        "facc70de8c56137ff1933bcb274f929d8e758726",
+        "stacks/pcb",
         "MIT",
         "P. Aimonen, focus-stack: a hand-held stack of a circuit board",
-        (
-            Archive(
-                "focus-stack.zip",
-                "https://github.com/PetteriAimonen/focus-stack/archive/"
-                "facc70de8c56137ff1933bcb274f929d8e758726.zip",
-                "stacks/pcb",
-                re.compile(r"(?:.*/)?examples/pcb/(pcb_00[1-7]\.jpg)$"),
-                files=7,
-                content="24e9614d75e85630209286f990b29d43b4ca655bc4dcb8027bbcfb5da0e79b1f",
-            ),
-        ),
+        members=r"(?:.*/)?examples/pcb/(pcb_00[1-7]\.jpg)$",
+        files=7,
+        content="24e9614d75e85630209286f990b29d43b4ca655bc4dcb8027bbcfb5da0e79b1f",
     ),
     Source(
         "demo",
@@ -198,9 +164,7 @@ _SOURCES = (
                 "skimage.data",
                 "",  # nothing to download
                 "demo",
-                re.compile(
-                    r"((?:astronaut|brick|camera|chelsea|coffee|grass|gravel)\.png|rocket\.jpg)$"
-                ),
+                r"((?:astronaut|brick|camera|chelsea|coffee|grass|gravel)\.png|rocket\.jpg)$",
                 files=8,
             ),
         ),

@@ -6,14 +6,10 @@ import hashlib
 
 
 def is_held_out(photograph: str, fraction: float) -> bool:
-    """Whether a photograph belongs to validation, decided by a hash of its name alone.
+    """Whether a photograph belongs to validation, to which ``fraction`` in [0, 1] of all do.
 
-    So the split neither changes when photographs are added, nor puts two cut-outs of one
-    photograph on different sides.
-
-    Args:
-        photograph: stem of the source photograph's file name.
-        fraction: share of photographs to hold out, in [0, 1].
+    A hash of its name (the stem of its file) decides: the split stays when photographs are added,
+    and all cut-outs of a photograph are on one side.
     """
     digest = hashlib.sha256(photograph.encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64

@@ -4,8 +4,8 @@
         --segmentations datasets/bsds500/groundTruth/train --output cutouts/train
 
 Each cut-out is ``<photograph>__<k>.png``, cropped to the object plus a margin; under alpha 0 the
-PNG keeps the extended foreground colours. ``cutouts.json`` tells for each where it came from, and
-what was skipped and why. Run it again to resume.
+PNG keeps the extended foreground colours. ``cutouts.json`` says where each came from, and what was
+skipped and why. Run it again to resume.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from defocus.matting import Foreground, Unusable
-from defocus.segments import SegmentedPhotographs
+from defocus.matting import Unusable
+from defocus.segments import Segment, SegmentedPhotographs
 from defocus.sources import skip_report
 from utils.atomic import atomic_path, clear
 from utils.cores import cores
@@ -29,59 +29,46 @@ from utils.errors import UserError, cli, option_parser
 from utils.workers import end_with_parent
 
 
-def write_cutout(path: Path, foreground: Foreground) -> None:
-    """Write straight (not premultiplied) 8-bit RGBA.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+def _cut(segment: Segment, path: Path) -> dict:
+    """Write one cut-out as straight (not premultiplied) 8-bit RGBA; its entry in the manifest."""
+    entry = {"photograph": segment.photograph, "segment": segment.number}
+    try:
+        foreground = segment.cut_out()
+    except Unusable as reason:
+        return entry | {"skipped": str(reason)}
     alpha = np.rint(foreground.alpha * 255).astype(np.uint8)
     image = np.dstack([foreground.color[..., ::-1], alpha])
     with atomic_path(path) as temporary:
-        encoded, data = cv2.imencode(".png", image)
-        if not encoded:
-            raise UserError(f"cannot encode {path}")
-        temporary.write_bytes(data)
-
-
-def _cut(source: SegmentedPhotographs, index: int, path: Path) -> dict:
-    """Write one cut-out; its entry in the manifest."""
-    photograph, name = source.photographs[index], source.names[index]
-    entry = {"photograph": photograph, "segment": int(name.rsplit("__", 1)[1])}
-    try:
-        foreground = source[index]
-    except Unusable as reason:
-        return entry | {"skipped": str(reason)}
-    write_cutout(path, foreground)
+        temporary.write_bytes(cv2.imencode(".png", image)[1])
     area = round(float(foreground.alpha.sum()))
     return entry | {"estimator": foreground.estimator, "area": area}
 
 
 def make_cutouts(source: SegmentedPhotographs, output: Path, workers: int) -> dict:
-    """Write every cut-out of ``source`` that is not there yet; return the manifest.
-
-    Raises:
-        UserError: ``output`` cannot be written, or its manifest cannot be read.
-    """
+    """Write every cut-out of ``source`` that is not there yet; return the manifest."""
     manifest_path = output / "cutouts.json"
-    done = _read_manifest(manifest_path)
-
-    def finished(name: str) -> bool:
-        return name in done and ("skipped" in done[name] or (output / f"{name}.png").exists())
-
-    entries = {name: done[name] for name in source.names if finished(name)}
-    todo = [index for index, name in enumerate(source.names) if name not in entries]
+    try:
+        found = manifest_path.read_bytes() if manifest_path.exists() else b'{"cutouts": {}}'
+        done = json.loads(found)["cutouts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{manifest_path} is damaged ({error!r}); delete it to start again"
+        raise UserError(message) from error
+    paths = {segment.name: output / f"{segment.name}.png" for segment in source.segments}
+    entries = {
+        name: done[name]
+        for name, path in paths.items()
+        if name in done and ("skipped" in done[name] or path.exists())
+    }
     # Spawned: numba's and OpenCV's thread pools do not survive a fork.
     context = multiprocessing.get_context("spawn")
     clear(output)
     try:
         with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-            jobs = {}
-            for index in todo:
-                name = source.names[index]
-                one = source.only({source.photographs[index]})
-                job = pool.submit(_cut, one, one.names.index(name), output / f"{name}.png")
-                jobs[job] = name
+            jobs = {
+                pool.submit(_cut, segment, paths[segment.name]): segment.name
+                for segment in source.segments
+                if segment.name not in entries
+            }
             try:
                 for job in tqdm(as_completed(jobs), total=len(jobs), unit="cut-out"):
                     entries[jobs[job]] = job.result()
@@ -90,19 +77,12 @@ def make_cutouts(source: SegmentedPhotographs, output: Path, workers: int) -> di
                 raise
     finally:  # an interrupted run remembers what it has judged
         manifest = {
-            "cutouts": {name: entries[name] for name in sorted(entries)},
+            "cutouts": dict(sorted(entries.items())),
             "skipped_photographs": source.skipped,
         }
         with atomic_path(manifest_path) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return manifest
-
-
-def _read_manifest(path: Path) -> dict:
-    try:
-        return json.loads(path.read_bytes())["cutouts"] if path.exists() else {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); delete it to start again") from error
 
 
 @cli
@@ -124,7 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("--workers must be at least 1")
 
     source = SegmentedPhotographs(options.photographs, options.segmentations)
-    print(f"{len(source)} segments of {len(set(source.photographs))} photographs;", end=" ")
+    photographs = {segment.photograph for segment in source.segments}
+    print(f"{len(source)} segments of {len(photographs)} photographs;", end=" ")
     print(f"photographs {skip_report(source)}", flush=True)
     manifest = make_cutouts(source, options.output, options.workers)
     skipped = [e["skipped"].split(":")[0] for e in manifest["cutouts"].values() if "skipped" in e]

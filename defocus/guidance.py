@@ -14,19 +14,15 @@ from defocus.psf import blur
 INVISIBLE = 1 / 512
 
 VEIL = 1 / 300  # of the light: a photograph of a scene is right where at most this much is blurrier
-BLURRIER = 0.5  # pixels of blur radius: what is noticeably blurrier
+BLURRIER = 0.5  # pixels: a larger difference of blur radii is noticeable
 TIE = 1e-3  # pixels: photographs whose expected blur differs less are equally right
 
 
 def defocused_share(mattes: Sequence[Tensor], psfs: Sequence[Tensor | None]) -> Tensor:
-    """The share of each pixel's light that comes from layers out of focus.
+    """The share of each pixel's light that comes from layers out of focus, (…, 1, H, W).
 
-    Args:
-        mattes: K−1 mattes (…, 1, H, W), nearest layer first; the farthest layer is opaque.
-        psfs: K PSFs; ``None`` for each layer in focus.
-
-    Returns:
-        (…, 1, H, W) in [0, 1]; where it is 0 the image equals the all-in-focus one.
+    The K−1 mattes (…, 1, H, W) are given nearest layer first, the farthest layer is opaque; the K
+    PSFs are ``None`` for layers in focus. Where the share is 0 the image is the all-in-focus one.
     """
     if len(psfs) != len(mattes) + 1:
         raise ValueError(f"{len(mattes)} mattes over an opaque layer need {len(mattes) + 1} PSFs")
@@ -45,19 +41,17 @@ def guidance_map(
 ) -> Tensor:
     """Guidance map G* of two photographs of the same layers, focused differently.
 
-    A photograph is right wherever no layer that it shows out of focus contributes. Two layers,
-    image 1 focused on the foreground: it is right where the foreground is opaque (α = 1), image 2
-    where the foreground's spread does not reach (h_f⊗α = 0). Elsewhere no source pixel is right:
-    that is the focused/defocused boundary, as wide as the PSF reaches.
+    A photograph is right where no layer contributes that it shows out of focus. With two layers,
+    and image 1 focused on the foreground: image 1 where the foreground is opaque (α = 1), image 2
+    where its spread does not reach (h_f⊗α = 0). Elsewhere neither is: that is the
+    focused/defocused boundary, as wide as the PSF reaches.
 
     Args:
         mattes: K−1 mattes (…, 1, H, W), nearest layer first; the farthest layer is opaque.
-        psfs1: K PSFs of image 1; ``None`` for each layer in focus.
-        psfs2: K PSFs of image 2.
+        psfs1, psfs2: K PSFs of each image; ``None`` for a layer in focus.
 
     Returns:
-        (…, 1, H, W): 1 where only image 1 is right, 0 where only image 2 is, 0.5 where neither
-        is (or both are).
+        (…, 1, H, W): 1 where only image 1 is right, 0 where only image 2 is, else 0.5.
     """
     return compare_shares(defocused_share(mattes, psfs1), defocused_share(mattes, psfs2))
 
@@ -74,16 +68,16 @@ def rightness(shares: Tensor, radii: Tensor) -> Tensor:
     A photograph is right where at most :data:`VEIL` of its light comes from layers more than
     :data:`BLURRIER` blurrier than the best photograph has them. Among those that are right the one
     of the least expected blur cᵢ = Σₖ share·radius wins; equals share. Where none is, the two with
-    the least such light get half each, those of equal light by their expected blur (which counts a
-    thousandth: as much as 0.1 % of the light for a pixel of radius).
+    the least such light get half each, those of equal light by their expected blur (a pixel of
+    which counts as much as 0.1 % of the light).
 
     Args:
         shares: (N, K, H, W), of a photograph's light that comes from each layer.
         radii: (N, K, H, W), by which it blurs the layer, pixels.
 
     Returns:
-        (N, 1, H, W) of sum 1. Of two flat layers, each in focus in one of two photographs, it is
-        :func:`guidance_map` with a threshold of :data:`VEIL`.
+        (N, 1, H, W) of sum 1. For the paper's pairs it is :func:`guidance_map` with a threshold of
+        :data:`VEIL`.
     """
     expected = (shares * radii).sum(1)
     veil = (shares * (radii > radii.amin(0) + BLURRIER)).sum(1)

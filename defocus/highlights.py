@@ -1,6 +1,6 @@
-"""What is brighter than white: highlights that a photograph has clipped, and points that glitter.
+"""Light brighter than white: highlights that a photograph has clipped, and glitter.
 
-Blurred and clipped afterwards, as by a camera, they become flat white images of the aperture.
+Blurred and then clipped, as by a camera, it becomes flat white images of the aperture.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ THRESHOLD = 0.85  # light from which on a photograph may have been clipped
 
 
 def expand(light: Tensor, stops: float) -> Tensor:
-    """Brighten what is near white, white itself by ``stops``.
-
-    Args:
-        light: (3, H, W) linear in [0, 1].
-    """
+    """Brighten what is near white, white itself by ``stops``; light is (3, H, W) in [0, 1]."""
     near = ((light.amax(0) - THRESHOLD) / (1 - THRESHOLD)).clamp_(0, 1)
     return light * near.square_().mul_(2.0**stops - 1).add_(1)
 
@@ -29,15 +25,10 @@ def glitter(
     radius: tuple[float, float],
     rng: np.random.Generator,
 ) -> None:
-    """Add points brighter than white to the visible part of a layer, in place.
+    """Add ``count`` points brighter than white to the visible part of a layer, in place.
 
-    Args:
-        light: (3, H, W) linear.
-        matte: (1, H, W) of the layer, None where it is opaque.
-        count: of the points.
-        stops: range of their brightness above white, drawn uniformly.
-        radius: range of their radius, pixels.
-        rng: source of all that.
+    Light is (3, H, W) linear, the matte (1, H, W), or None for an opaque layer. Brightness is
+    drawn from the range ``stops`` above white, the radius from ``radius`` in pixels.
     """
     height, width = light.shape[-2:]
     if matte is None:
@@ -51,9 +42,7 @@ def glitter(
         r = rng.uniform(*radius)
         color = 2 ** rng.uniform(*stops) * (1 - rng.uniform(0, 0.5) * rng.random(3))
         top, left = (int(max(0, np.floor(c - r))) for c in (y, x))
-        rows, columns = np.ogrid[
-            top : min(height, int(y + r) + 2), left : min(width, int(x + r) + 2)
-        ]
-        cover = np.clip(0.5 + r - np.hypot(rows - y, columns - x), 0, 1)
-        spot = canvas[:, top : top + cover.shape[0], left : left + cover.shape[1]]
+        spot = canvas[:, top : int(y + r) + 2, left : int(x + r) + 2]
+        rows, columns = np.ogrid[: spot.shape[1], : spot.shape[2]]
+        cover = np.clip(0.5 + r - np.hypot(rows + top - y, columns + left - x), 0, 1)
         spot += (color[:, None, None] * cover).astype(np.float32)

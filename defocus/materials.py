@@ -1,9 +1,9 @@
-"""What scenes are made of: patches of photographs, cut-outs, procedural mattes."""
+"""What samples are made of: patches of photographs, cut-outs, procedural mattes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -25,28 +25,38 @@ class Foreground(NamedTuple):
     kind: str  # of the matte
 
 
-class Materials:
-    """Draws the layers of scenes.
+class Generator(ABC):
+    """Draws samples from ranges, and the layers that they are made of.
 
     Args:
+        config: the ranges.
         photographs: of backgrounds, and of foregrounds with procedural mattes.
         cutouts: sources of foregrounds; empty ones are left out.
-        procedural: probability of a procedural matte instead of a cut-out.
-        mattes: kinds of procedural mattes, all by default.
-        zoom: range of the enlargement of photographs.
+        seed: of the samples.
+
+    Raises:
+        ValueError: the config names an unknown PSF, matte or model, or an invalid range.
     """
 
     def __init__(
         self,
+        config: Any,
         photographs: Photographs,
-        cutouts: Sequence[ForegroundSource],
-        procedural: float,
-        mattes: list[str] | None,
-        zoom: list[float],
+        cutouts: Sequence[ForegroundSource] = (),
+        seed: int = 0,
     ):
-        self.photographs = photographs
+        check_names("matte", config.mattes or [], KINDS)
+        self.check(config)
+        self.config, self.seed, self.photographs = config, seed, photographs
         self.cutouts = [source for source in cutouts if len(source)]
-        self.procedural, self.mattes, self.zoom = procedural, mattes or list(KINDS), zoom
+
+    @staticmethod
+    @abstractmethod
+    def check(config: Any) -> None:
+        """Raise a ValueError if a config is invalid."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Any: ...
 
     def background(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """Colours (size, size, 3) uint8 sRGB, and the index of their photograph."""
@@ -55,7 +65,7 @@ class Materials:
 
     def foreground(self, size: int, rng: np.random.Generator, behind: int) -> Foreground:
         """A cut-out, or a patch with a procedural matte; ``behind`` is the background's index."""
-        if self.cutouts and rng.random() >= self.procedural:
+        if self.cutouts and rng.random() >= self.config.procedural:
             source = self.cutouts[int(rng.integers(len(self.cutouts)))]
             cutout = source[int(rng.integers(len(source)))]
             color, matte = _place(cutout.color, cutout.alpha, size, rng)
@@ -64,7 +74,8 @@ class Materials:
         step = int(rng.integers(1, max(2, len(self.photographs))))
         index = (behind + step) % len(self.photographs)
         color = self._patch(index, size, rng)
-        kind = self.mattes[int(rng.integers(len(self.mattes)))]
+        kinds = self.config.mattes or list(KINDS)
+        kind = kinds[int(rng.integers(len(kinds)))]
         matte = procedural_matte((size, size), rng, [kind])
         return Foreground(color, matte, self.photographs.photographs[index], kind)
 
@@ -72,8 +83,8 @@ class Materials:
         """A random square of a photograph, zoomed, flipped, (size, size, 3) uint8."""
         photo = self.photographs[index]
         shortest = min(photo.shape[:2])
-        zoom = max(rng.uniform(*self.zoom), size / shortest)
-        side = min(shortest, int(round(size / zoom)))
+        zoom = max(rng.uniform(*self.config.zoom), size / shortest)
+        side = min(shortest, round(size / zoom))
         top, left = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
         patch = photo[top : top + side, left : left + side]
         if rng.random() < 0.5:
@@ -82,20 +93,26 @@ class Materials:
         return cv2.resize(patch, (size, size), interpolation=interpolation)
 
 
+def check_names(what: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Raise a ValueError if a name is unknown."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
+
+
 def to_tensor(image: np.ndarray, linear: bool) -> Tensor:
     """(3, H, W) sRGB or linear light in [0, 1] from (H, W, 3) uint8 sRGB."""
-    table = _LINEAR if linear else _STORED
     planes = np.empty((3, *image.shape[:2]), np.float32)
     for plane, stored in zip(planes, cv2.split(image), strict=True):
-        cv2.LUT(stored, table, plane)
+        cv2.LUT(stored, _LINEAR if linear else _STORED, plane)
     return torch.from_numpy(planes)
 
 
 def _place(
     color: np.ndarray, alpha: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scale, turn, flip a cut-out and put it somewhere in a square frame, partly outside or not."""
-    # Larger than its photograph showed it, an object would be blurred: no truth for what is sharp.
+    """Scale, turn, flip a cut-out and put it in a square frame, perhaps partly outside."""
+    # Much larger than in its photograph, an object would be blurred and no ground truth.
     scale = min(1.1, size * rng.uniform(0.4, 1.3) / max(alpha.shape))
     if scale < 1:  # averages over pixels, which the warp below does not
         shape = [max(1, round(n * scale)) for n in alpha.shape[::-1]]
@@ -113,42 +130,3 @@ def _place(
 
 _STORED = np.arange(256, dtype=np.float32) / 255
 _LINEAR = to_linear(torch.from_numpy(_STORED)).numpy()
-
-
-class Generator(ABC):
-    """What the generators of samples share.
-
-    Args:
-        config: ranges from which samples are drawn.
-        photographs, cutouts: see :class:`Materials`.
-        seed: of the samples.
-
-    Raises:
-        ValueError: the config is of no use.
-    """
-
-    def __init__(
-        self,
-        config: Any,
-        photographs: Photographs,
-        cutouts: Sequence[ForegroundSource] = (),
-        seed: int = 0,
-    ):
-        self.check(config)
-        self.config, self.seed = config, seed
-        self.materials = Materials(
-            photographs, cutouts, config.procedural, config.mattes, config.zoom
-        )
-
-    @staticmethod
-    @abstractmethod
-    def check(config: Any) -> None:
-        """Raise a ValueError if a config is of no use."""
-
-    @property
-    def photographs(self) -> Photographs:
-        return self.materials.photographs
-
-    @property
-    def cutouts(self) -> list[ForegroundSource]:
-        return self.materials.cutouts

@@ -37,17 +37,14 @@ import cv2
 import numpy as np
 
 from defocus import outlines
-from defocus.raster import Canvas, Size, smooth_noise
-
-MatteFunction = Callable[[Size, np.random.Generator], np.ndarray]
+from defocus.raster import Canvas, Size, filled, smooth_noise
 
 COVERAGE = (0.03, 0.90)  # mean α that procedural_matte guarantees
 GRILLE_WIDTH = (1.0, 8.0)  # px
 HAIR_WIDTH = (0.4, 2.5)  # px at the root, tapering to a quarter
 GRASS_WIDTH = (0.8, 4.0)  # px at the root, tapering to a quarter
 SOFT_WIDTH = (2.0, 20.0)  # px from α = 0 to full opacity
-
-_ATTEMPTS = 16
+ATTEMPTS = 16  # at a matte of that coverage
 
 
 def procedural_matte(
@@ -57,8 +54,8 @@ def procedural_matte(
 
     Args:
         size: (H, W) in pixels.
-        rng: the only source of randomness; equal states give equal mattes.
-        kinds: names to choose from, keys of :data:`KINDS`; all of them by default.
+        rng: the only source of randomness.
+        kinds: keys of :data:`KINDS` to choose from; all by default.
 
     Returns:
         float32 (H, W) in [0, 1] whose mean lies within :data:`COVERAGE`.
@@ -72,26 +69,21 @@ def procedural_matte(
         what = f"unknown matte kind {unknown[0]!r}" if unknown else "no matte kind given"
         raise ValueError(f"{what}; choose from {', '.join(KINDS)}")
     draw = KINDS[names[rng.integers(len(names))]]
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         matte = draw(size, rng)
         if COVERAGE[0] <= matte.mean() <= COVERAGE[1]:
             return matte
-    canvas = Canvas(size)
-    canvas.fill([outlines.half_plane(size, rng, depth=rng.uniform(-0.2, 0.2))])
-    return canvas.matte()
+    return filled(size, [outlines.half_plane(size, rng, depth=rng.uniform(-0.2, 0.2))])
 
 
 def blob(size: Size, rng: np.random.Generator) -> np.ndarray:
     """One to four smooth closed shapes."""
-    canvas = Canvas(size)
     count = rng.choice(4, p=(0.5, 0.25, 0.15, 0.1)) + 1
-    canvas.fill([outlines.blob(size, rng, (0.12, 0.65 / count**0.5)) for _ in range(count)])
-    return canvas.matte()
+    return filled(size, [outlines.blob(size, rng, (0.12, 0.65 / count**0.5)) for _ in range(count)])
 
 
 def polygon(size: Size, rng: np.random.Generator) -> np.ndarray:
     """Half planes, wedges and one to four straight-edged objects, any rotation."""
-    canvas = Canvas(size)
     style = rng.choice(("half plane", "wedge", "objects"), p=(0.2, 0.15, 0.65))
     if style == "half plane":
         shapes = [outlines.half_plane(size, rng, depth=rng.uniform(-0.7, 0.7))]
@@ -100,8 +92,7 @@ def polygon(size: Size, rng: np.random.Generator) -> np.ndarray:
     else:
         count = rng.integers(1, 5)
         shapes = [outlines.polygon(size, rng, (0.12, 0.75 / count**0.5)) for _ in range(count)]
-    canvas.fill(shapes)
-    return canvas.matte()
+    return filled(size, shapes)
 
 
 def grille(size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -142,20 +133,17 @@ def grille(size: Size, rng: np.random.Generator) -> np.ndarray:
 def strokes(size: Size, rng: np.random.Generator) -> np.ndarray:
     """Many tapering curved strokes, from a rounded body (hair) or from the ground (grass)."""
     short = min(size)
-    canvas = Canvas(size)
     count = int(rng.integers(50, 200))
     if rng.random() < 0.5:
         body = outlines.blob(size, rng, (0.15, 0.45), roughness=0.5)
-        middle = body.mean(axis=0)
         place = rng.uniform(0, 1) + rng.uniform(0, rng.uniform(0.3, 1), count)
         root = body[(place * len(body)).astype(int) % len(body)]
-        outward = root - middle
+        outward = root - body.mean(axis=0)
         root = root - 0.08 * outward
         heading = np.arctan2(outward[:, 1], outward[:, 0])
         spread, width = 0.25, HAIR_WIDTH
     else:
-        depth = rng.uniform(-1.0, -0.5)
-        body = outlines.half_plane(size, rng, depth, upright=0.8)
+        body = outlines.half_plane(size, rng, rng.uniform(-1.0, -0.5), upright=0.8)
         edge = body[0] - body[1]
         place = rng.uniform(0, 1, count)
         root = body[1] + (0.5 + (place - 0.5) * rng.uniform(0.08, 0.25))[:, None] * edge
@@ -170,9 +158,7 @@ def strokes(size: Size, rng: np.random.Generator) -> np.ndarray:
     lines = outlines.curves(root, heading, length, bend, points=12)
     thickest = min(_log_uniform(rng, *width), max(width[0], short / 24))
     widths = thickest * rng.uniform(0.5, 1.0, (count, 1)) * (1 - np.linspace(0, 1, 12)) ** 0.7
-    canvas.fill([body])
-    canvas.fill(outlines.ribbons(lines, widths))
-    return canvas.matte()
+    return filled(size, [body], outlines.ribbons(lines, widths))
 
 
 def foliage(size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -186,36 +172,38 @@ def foliage(size: Size, rng: np.random.Generator) -> np.ndarray:
     length = rng.uniform(0.8, 1.4, branches) * short
     stems = outlines.curves(root, heading, length, rng.normal(0, 0.6, branches), points=16)
 
-    # Twigs leave the stems alternately left and right, shorter towards the tip.
-    at = np.tile(np.arange(3, 15, 2), branches)
-    owner = np.repeat(np.arange(branches), 6)
-    side = np.where(np.arange(len(at)) % 2, 1.0, -1.0)
-    direction = outlines.headings(stems)[owner, at] + side * rng.uniform(0.5, 1.1, len(at))
-    reach = 0.45 * length[owner] * (1.1 - at / 16) * rng.uniform(0.6, 1.2, len(at))
-    twigs = outlines.curves(
-        stems[owner, at], direction, reach, rng.normal(0, 0.5, len(at)), points=10
-    )
+    parent, at, root, heading = _shoots(stems, np.arange(3, 15, 2), (0.5, 1.1), rng)
+    reach = 0.45 * length[parent] * (1.1 - at / 16) * rng.uniform(0.6, 1.2, len(at))
+    twigs = outlines.curves(root, heading, reach, rng.normal(0, 0.5, len(at)), points=10)
 
-    leaves_a_twig = int(rng.integers(4, 9))
-    at = np.tile(np.linspace(2, 9, leaves_a_twig).astype(int), len(twigs))
-    owner = np.repeat(np.arange(len(twigs)), leaves_a_twig)
-    side = np.where(np.arange(len(at)) % 2, 1.0, -1.0)
-    direction = outlines.headings(twigs)[owner, at] + side * rng.uniform(0.2, 1.2, len(at))
+    at = np.linspace(2, 9, int(rng.integers(4, 9))).astype(int)
+    _, at, root, heading = _shoots(twigs, at, (0.2, 1.2), rng)
     leaf = max(_log_uniform(rng, 0.07, 0.25) * short, 4.0) * rng.uniform(0.6, 1.2, len(at))
-    ribs = outlines.curves(
-        twigs[owner, at], direction, leaf, rng.normal(0, 0.5, len(at)), points=10
-    )
-    along = np.linspace(0, 1, 10)
-    profile = np.sin(np.pi * along ** rng.uniform(0.6, 1.0))
+    ribs = outlines.curves(root, heading, leaf, rng.normal(0, 0.5, len(at)), points=10)
+    profile = np.sin(np.pi * np.linspace(0, 1, 10) ** rng.uniform(0.6, 1.0))
     # Each leaf is turned about its midrib, which narrows it in projection.
     widths = (leaf * rng.uniform(0.25, 0.65) * rng.uniform(0.3, 1.0, len(at)))[:, None] * profile
 
-    canvas = Canvas(size)
     thickness = _log_uniform(rng, 1.0, max(2.0, 0.025 * short))
-    canvas.fill(outlines.ribbons(stems, thickness * np.linspace(1.0, 0.4, 16)))
-    canvas.fill(outlines.ribbons(twigs, thickness * np.linspace(0.5, 0.2, 10)))
-    canvas.fill(outlines.ribbons(ribs, widths))
-    return canvas.matte()
+    return filled(
+        size,
+        outlines.ribbons(stems, thickness * np.linspace(1.0, 0.4, 16)),
+        outlines.ribbons(twigs, thickness * np.linspace(0.5, 0.2, 10)),
+        outlines.ribbons(ribs, widths),
+    )
+
+
+def _shoots(
+    lines: np.ndarray, points: np.ndarray, angles: tuple[float, float], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Line, point on it, root (x, y) and heading (rad) of the shoots of lines (N, P, 2).
+
+    They leave each line at the given points, alternately to the left and right.
+    """
+    at, parent = np.tile(points, len(lines)), np.repeat(np.arange(len(lines)), len(points))
+    side = np.where(np.arange(len(at)) % 2, 1.0, -1.0)
+    heading = outlines.headings(lines)[parent, at] + side * rng.uniform(*angles, len(at))
+    return parent, at, lines[parent, at], heading
 
 
 def holes(size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -307,12 +295,12 @@ def soft(size: Size, rng: np.random.Generator) -> np.ndarray:
 
 def layered(size: Size, rng: np.random.Generator) -> np.ndarray:
     """Two mattes of different kinds, one over the other: 1 − (1 − α₁)(1 − α₂)."""
-    first, second = rng.choice([n for n in KINDS if n != "layered"], 2, replace=False)
+    first, second = rng.choice([name for name in KINDS if name != "layered"], 2, replace=False)
     return 1 - (1 - KINDS[first](size, rng)) * (1 - KINDS[second](size, rng))
 
 
 # name → function(size (H, W), rng) → float32 (H, W) in [0, 1], which may be empty or full.
-KINDS: dict[str, MatteFunction] = {
+KINDS: dict[str, Callable[[Size, np.random.Generator], np.ndarray]] = {
     function.__name__: function
     for function in (blob, polygon, grille, strokes, foliage, holes, text, soft, layered)
 }

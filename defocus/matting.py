@@ -14,10 +14,8 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-# Alpha below which an estimated foreground colour is noise: colours there are extended instead.
-_COLORED = 0.1
-# The closed form leaves a haze of a few percent over regions that are plainly outside or inside.
-_HAZE = 0.04
+COLORED = 0.1  # alpha below which an estimated foreground colour is noise
+HAZE = 0.04  # that the closed form leaves where alpha is plainly 0, and takes where it is 1
 
 
 class Unusable(Exception):
@@ -29,9 +27,8 @@ class Foreground:
     """An object cut out of a photograph. Arrays may be shared with a cache: do not write to them.
 
     Attributes:
-        color: (H, W, 3) uint8 sRGB, not premultiplied: valid where alpha is soft, and continued
-            outside the matte by the nearest foreground colours, so that h⊗(αF) draws on nothing
-            of the old background.
+        color: (H, W, 3) uint8 sRGB, not premultiplied; outside the matte the nearest foreground
+            colours, so that h⊗(αF) has nothing of the old background.
         alpha: (H, W) float32 in [0, 1].
         photograph: stem of the source photograph, the key of train and validation splits.
         estimator: who made the matte: ``given`` or the name of the pymatting estimator.
@@ -42,15 +39,18 @@ class Foreground:
     photograph: str
     estimator: str = "given"
 
+    @property
+    def nbytes(self) -> int:
+        return self.color.nbytes + self.alpha.nbytes
+
 
 def extend_colors(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replace the colours where there is no matte to speak of by the nearest that belong to it.
+    """Replace colours (H, W, 3) where alpha (H, W) is below 0.1 by the nearest where it is not.
 
-    Args:
-        color: (H, W, 3), any type.
-        alpha: (H, W) in [0, 1], above 0.1 somewhere.
+    Raises:
+        Unusable: it is below 0.1 everywhere.
     """
-    outside = alpha < _COLORED
+    outside = alpha < COLORED
     if outside.all():
         raise Unusable("empty: the matte has no opaque pixel")
     rows, columns = ndimage.distance_transform_edt(
@@ -60,26 +60,13 @@ def extend_colors(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def estimate_colors(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Foreground colours of a photograph under its matte.
-
-    Args:
-        image: (H, W, 3) uint8 sRGB, the photograph α·F + (1−α)·B.
-        alpha: (H, W) in [0, 1].
-
-    Returns:
-        F, (H, W, 3) uint8, extended beyond the matte.
-    """
+    """F of a photograph α·F + (1−α)·B, extended beyond the matte; both (H, W, 3) uint8 sRGB."""
     from pymatting import estimate_foreground_ml  # compiles and loads numba: only when needed
 
     color = estimate_foreground_ml(image / 255.0, alpha)
     # Opaque pixels show the foreground itself; the estimate smooths them slightly.
     color = np.where(alpha[..., None] >= 1, image, np.rint(color * 255).astype(np.uint8))
     return extend_colors(color, alpha)
-
-
-def band_of(mask: np.ndarray) -> float:
-    """Half-width in pixels of the unknown band for a segment: 4 % of √area, within 4 to 16."""
-    return float(np.clip(0.04 * np.sqrt(np.count_nonzero(mask)), 4, 16))
 
 
 def trimap_of(mask: np.ndarray, band: float) -> np.ndarray:
@@ -90,14 +77,13 @@ def trimap_of(mask: np.ndarray, band: float) -> np.ndarray:
 
 
 def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, str]:
-    """Alpha (H, W) float64 and the name of the estimator that gave it.
+    """Alpha (H, W) float64 of an image (H, W, 3) uint8, and the name of its estimator.
 
     Closed-form matting with an incomplete-Cholesky solver; where that fails, large-kernel matting
     (He et al., CVPR 2010), the same energy without a matrix to factorise.
 
-    Args:
-        image: (H, W, 3) uint8 sRGB.
-        trimap: (H, W) float64 of 0, 0.5 and 1.
+    Raises:
+        Unusable: neither converged.
     """
     from pymatting import estimate_alpha_cf, estimate_alpha_lkm
 
@@ -123,27 +109,29 @@ def matte_from_segment(
     Args:
         image: (H, W, 3) uint8 sRGB.
         mask: (H, W) bool, the segment.
-        band: half-width in pixels of the band in which alpha is unknown; default :func:`band_of`.
+        band: half-width in pixels of the band in which alpha is unknown; by default 4 % of the
+            square root of the segment's area, within 4 to 16.
         photograph: split key of the result.
-        margin: transparent pixels around the object in the result.
-
-    Returns:
-        The object, cropped to the extent of its matte plus ``margin`` on every side.
+        margin: transparent pixels on every side of the result.
 
     Raises:
         Unusable: no estimator converged, or the matte fails :func:`check_matte`.
     """
     if not mask.any():
         raise Unusable("empty: the segment has no pixel")
-    band = band_of(mask) if band is None else band
+    if band is None:
+        band = float(np.clip(0.04 * np.sqrt(np.count_nonzero(mask)), 4, 16))
     window = _extent(mask, round(3 * band) + 8)
     image, mask = image[window], mask[window]
     trimap = trimap_of(mask, band)
     if not (trimap == 1).any():
         raise Unusable(f"thin: nothing of the segment is {band:.0f} px from its edge")
     alpha, estimator = estimate_alpha(image, trimap)
-    alpha = np.clip((alpha - _HAZE) / (1 - 2 * _HAZE), 0, 1)
-    alpha = _connected(alpha, trimap == 1).astype(np.float32)
+    alpha = np.clip((alpha - HAZE) / (1 - 2 * HAZE), 0, 1)
+    # Islands that do not touch the known foreground are cleared.
+    seen = alpha > 0.02
+    connected = ndimage.binary_propagation((trimap == 1) & seen, np.ones((3, 3)), seen)
+    alpha = np.where(connected, alpha, 0).astype(np.float32)
     check_matte(alpha, mask, band)
     color = estimate_colors(image, alpha)
 
@@ -155,34 +143,27 @@ def matte_from_segment(
 
 
 def check_matte(alpha: np.ndarray, mask: np.ndarray, band: float) -> None:
-    """Refuse a matte that does not agree with its segment.
+    """Refuse a matte whose foreground and background were too alike to separate.
 
     Raises:
-        Unusable: the mean of alpha over the segment eroded by half the band is below 0.9
-            (``collapsed``), or more than half of the band outside the segment is covered or
-            half-covered (``leaking``): foreground and background were too alike to separate.
+        Unusable: the mean of alpha is below 0.9 over the segment eroded by half the band
+            (``collapsed``), or above 0.25 over the band outside it (``leaking``).
     """
-    size = 2 * max(round(band / 2), 1) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     binary = mask.astype(np.uint8)
-    core = cv2.erode(binary, kernel).astype(bool)
-    if not core.any() or alpha[core].mean() < 0.9:
-        mean = alpha[core].mean() if core.any() else 0.0
+    core = cv2.erode(binary, _ellipse(max(round(band / 2), 1))).astype(bool)
+    mean = alpha[core].mean() if core.any() else 0.0
+    if mean < 0.9:
         raise Unusable(f"collapsed: mean alpha {mean:.2f} inside the segment")
-    size = 2 * round(band) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    ring = (cv2.dilate(binary, kernel) > 0) & (cv2.dilate(binary, np.ones((5, 5))) == 0)
+    ring = cv2.dilate(binary, _ellipse(round(band))) > cv2.dilate(binary, np.ones((5, 5)))
     if ring.any() and alpha[ring].mean() > 0.25:
         raise Unusable(f"leaking: mean alpha {alpha[ring].mean():.2f} outside the segment")
+
+
+def _ellipse(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
 def _extent(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
     """Bounding box of the true pixels, widened by ``margin`` within the frame."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return tuple(slice(max(i[0] - margin, 0), i[-1] + 1 + margin) for i in (rows, columns))
-
-
-def _connected(alpha: np.ndarray, core: np.ndarray) -> np.ndarray:
-    """Clear the islands of alpha that do not touch the known foreground."""
-    labels, _ = ndimage.label(alpha > 0.02, structure=np.ones((3, 3)))
-    return np.where(np.isin(labels, np.unique(labels[core & (labels > 0)])), alpha, 0)

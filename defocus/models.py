@@ -3,8 +3,8 @@
 F is the foreground and B the background, both all-in-focus, α the foreground's matte, M a binary
 mask of what is in focus, I the all-in-focus image, h a PSF with unit sum, ⊗ convolution. Images are
 (…, 3, H, W), mattes and masks (…, 1, H, W), in [0, 1]; the leading dimensions broadcast. All
-functions are differentiable and run on the device of their arguments. ``None`` for a PSF means
-in focus; ``margin`` is the number of pixels that the result leaves out at each border, from where
+functions are differentiable and run on the device of their arguments. A PSF of ``None`` means in
+focus; ``margin`` is the number of pixels that the result leaves out at each border, from where
 light still blurs into it (:func:`defocus.psf.blur`).
 
 The models add light, so they are physically right on linear values; on sRGB values they are the
@@ -34,7 +34,7 @@ def one_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
 def two_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
     """M·I + h⊗((1−M)·I). Dark rim outside the sharp part, bright rim inside.
 
-    The sum overshoots [0, 1] by design of the model; clip it to store it.
+    By design of the model the sum overshoots [0, 1].
     """
     return mask * image + blur((1 - mask) * image, psf)
 
@@ -61,13 +61,12 @@ def two_layers(
     foreground: Tensor,
     background: Tensor,
     matte: Tensor,
-    psfs: tuple[Tensor | None, Tensor | None],
+    psfs: Sequence[Tensor | None],
     margin: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """α-matte model, camera anywhere: h_f⊗(αF) + (1 − h_f⊗α)(h_b⊗B), and the spread h_f⊗α.
 
-    Args:
-        psfs: h_f of the foreground, h_b of the background.
+    ``psfs`` are h_f of the foreground and h_b of the background.
     """
     light, spread = defocus(foreground, matte, psfs[0], margin)
     return torch.addcmul(light, 1 - spread, blur(background, psfs[1], margin)), spread
@@ -78,14 +77,10 @@ def layers_in_focus(
 ) -> Tensor:
     """α-matte model for K depth layers and one focus setting.
 
-    Σₖ h_k⊗(α_k C_k) · Πⱼ₍ⱼ<ₖ₎ (1 − h_j⊗α_j), nearest layer first. With two layers, the far one
-    opaque, and the near or the far one in focus, these are the paper's two equations exactly;
-    with all PSFs ``None`` it is the all-in-focus image.
-
-    Args:
-        colors: K images, nearest first.
-        mattes: K mattes, or K−1 when the farthest layer is opaque.
-        psfs: K PSFs; ``None`` for each layer in focus.
+    Σₖ h_k⊗(α_k C_k) · Πⱼ₍ⱼ<ₖ₎ (1 − h_j⊗α_j), nearest layer first. There are K images, K PSFs, and K
+    mattes, or K−1 when the farthest layer is opaque. With two layers, the far one opaque, and the
+    near or the far one in focus, these are the paper's two equations exactly; with all PSFs
+    ``None`` it is the all-in-focus image.
 
     Raises:
         ValueError: if the numbers of colours, mattes and PSFs do not fit.
@@ -111,16 +106,7 @@ def focus_stack(
     mattes: Sequence[Tensor],
     settings: Sequence[Sequence[Tensor | None]],
 ) -> list[Tensor]:
-    """The photographs of one scene of K depth layers at any number of focus settings.
-
-    Args:
-        colors: K images, nearest first.
-        mattes: K mattes, or K−1 when the farthest layer is opaque.
-        settings: for each photograph K PSFs; ``None`` for each layer in focus.
-
-    Returns:
-        A photograph for each setting, see :func:`layers_in_focus`.
-    """
+    """Photographs of one scene, each with its K PSFs; see :func:`layers_in_focus`."""
     return [layers_in_focus(colors, mattes, psfs) for psfs in settings]
 
 

@@ -24,12 +24,16 @@ FONTS = (  # OpenCV 5 draws all of them as regular or bold faces, upright or ita
 
 
 def rotation(angle: float) -> np.ndarray:
-    """Matrix that turns row vectors (x, y) by ``angle`` rad when it stands on their right."""
+    """Matrix R for which (x, y) @ R is turned by ``angle`` rad."""
     return np.array(((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
 
 
+def _polar(angle: np.ndarray | float, radius: np.ndarray | float) -> np.ndarray:
+    return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
+
+
 def _place(size: Size, rng: np.random.Generator, outline: np.ndarray) -> np.ndarray:
-    """Squeeze, turn and move an outline about the origin to a place in the frame."""
+    """Squeeze and turn an outline about the origin, and move it into the frame."""
     turn = rotation(rng.uniform(0, 2 * np.pi))
     centre = rng.uniform(-0.05, 1.05, 2) * size[::-1]
     return (outline * (1, rng.uniform(0.45, 1))) @ turn + centre
@@ -44,7 +48,7 @@ def blob(
     amplitude = rng.normal(0, roughness * rng.uniform(0.15, 0.4), order.shape) / order**1.2
     wave = (amplitude * np.cos(order * turn + rng.uniform(0, 2 * np.pi, order.shape))).sum(0)
     r = rng.uniform(*radius) * min(size) * np.exp(wave)
-    return _place(size, rng, np.stack((r * np.cos(turn), r * np.sin(turn)), axis=-1))
+    return _place(size, rng, _polar(turn, r))
 
 
 def polygon(size: Size, rng: np.random.Generator, radius: tuple[float, float]) -> np.ndarray:
@@ -56,7 +60,7 @@ def polygon(size: Size, rng: np.random.Generator, radius: tuple[float, float]) -
         turn = 2 * np.pi * (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) / corners
         r = rng.uniform(0.55, 1.1, corners)
     r = r * rng.uniform(*radius) * min(size)
-    return _place(size, rng, np.stack((r * np.cos(turn), r * np.sin(turn)), axis=-1))
+    return _place(size, rng, _polar(turn, r))
 
 
 def half_plane(
@@ -72,20 +76,13 @@ def half_plane(
         angle = rng.integers(4) * np.pi / 2 + rng.normal(0, 0.1)
     else:
         angle = rng.uniform(0, 2 * np.pi)
-    normal = np.array((np.cos(angle), np.sin(angle)))
+    normal = _polar(angle, 1)
     along = np.array((-normal[1], normal[0]))
-    reach = np.abs(normal) @ (width / 2, height / 2)
+    centre = np.array((width / 2, height / 2))
     far = 2.0 * np.hypot(width, height)
-    middle = np.array((width / 2, height / 2)) + depth * reach * normal
-    back = -far * normal
-    return np.stack(
-        (
-            middle + far * along,
-            middle - far * along,
-            middle - far * along + back,
-            middle + far * along + back,
-        )
-    )
+    middle = centre + depth * (np.abs(normal) @ centre) * normal
+    line = np.stack((middle + far * along, middle - far * along))
+    return np.concatenate((line, line[::-1] - far * normal))
 
 
 def curves(
@@ -97,9 +94,7 @@ def curves(
     """
     t = np.linspace(0, 1, points)
     theta = heading[:, None] + bend[:, None] * t**1.5
-    steps = (
-        np.stack((np.cos(theta), np.sin(theta)), axis=-1) * (length / (points - 1))[:, None, None]
-    )
+    steps = _polar(theta, (length / (points - 1))[:, None])
     steps[:, 0] = root
     return np.cumsum(steps, axis=1)
 
@@ -111,8 +106,7 @@ def headings(lines: np.ndarray) -> np.ndarray:
 
 def ribbons(lines: np.ndarray, widths: np.ndarray | float) -> np.ndarray:
     """Polygons (N, 2P, 2) around centre lines (N, P, 2) with widths that broadcast to (N, P)."""
-    tangent = np.gradient(lines, axis=1)
-    normal = np.stack((-tangent[..., 1], tangent[..., 0]), axis=-1)
+    normal = np.gradient(lines, axis=1)[..., ::-1] * (-1, 1)
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
     # cv2 also paints the outline, half a canvas pixel on either side.
     half = np.maximum(np.asarray(widths) - 1 / SCALE, 0) / 2

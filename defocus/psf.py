@@ -2,11 +2,10 @@
 
 A point out of focus becomes the image of the aperture: its *circle of confusion*. A disk is the
 ideal lens wide open, a polygon one stopped down to a few blades, a Gaussian what the paper and most
-of the literature use. Every PSF has unit sum (a lens moves light, it makes none) and an odd side.
+of the literature use. Every PSF is (k, k) float32 with k odd and unit sum: a lens makes no light.
 
-Radii are in pixels and may be fractions; a pixel on the aperture's edge gets the share of it that
-the edge leaves inside, so the PSF changes smoothly with the radius and tends to the unit impulse
-at radius 0.
+Radii are in pixels and may be fractions. The edges are anti-aliased, so the PSF changes smoothly
+with the radius and tends to the unit impulse at radius 0.
 """
 
 from __future__ import annotations
@@ -20,75 +19,40 @@ from torch import Tensor
 
 
 def gaussian(sigma: float, device: torch.device | str | None = None) -> Tensor:
-    """Gaussian PSF cut at 3 σ.
-
-    Args:
-        sigma: standard deviation in pixels, ≥ 0.
-        device: where the PSF is made.
-
-    Returns:
-        (k, k) float32, unit sum, k = 2⌈3σ⌉ + 1.
-    """
-    _check("sigma", sigma)
-    reach = math.ceil(3 * sigma)
-    x = torch.arange(-reach, reach + 1, dtype=torch.float32, device=device)
+    """Gaussian PSF of standard deviation ``sigma`` ≥ 0 px, cut at 3 σ: k = 2⌈3σ⌉ + 1."""
+    x = _axis("sigma", sigma, 3 * sigma, device)
     profile = torch.exp(-0.5 * (x / max(sigma, 1e-6)) ** 2)
     kernel = torch.outer(profile, profile)
     return kernel / kernel.sum()
 
 
 def disk(radius: float, device: torch.device | str | None = None) -> Tensor:
-    """Disk PSF: the circle of confusion of a circular aperture.
-
-    Args:
-        radius: of the circle of confusion in pixels, ≥ 0.
-        device: where the PSF is made.
-
-    Returns:
-        (k, k) float32, unit sum, k = 2⌈radius⌉ + 1.
-    """
-    _check("radius", radius)
-    y, x = _grid(radius, device)
-    return _from_distance(torch.hypot(x, y) - radius)
+    """Disk PSF: the image of a circular aperture, of ``radius`` ≥ 0 px: k = 2⌈radius⌉ + 1."""
+    x = _axis("radius", radius, radius, device)
+    return _cover(torch.hypot(x, x[:, None]) - radius)
 
 
 def polygon(
     radius: float, blades: int, rotation: float = 0.0, device: torch.device | str | None = None
 ) -> Tensor:
-    """PSF of an aperture closed by straight blades.
+    """PSF of an aperture of 3 or more straight blades: k = 2⌈radius⌉ + 1.
 
-    Args:
-        radius: of the circle through the polygon's corners, in pixels, ≥ 0.
-        blades: number of blades, ≥ 3.
-        rotation: of the aperture in radians.
-        device: where the PSF is made.
-
-    Returns:
-        (k, k) float32, unit sum, k = 2⌈radius⌉ + 1.
+    ``radius`` ≥ 0 px is that of the circle through the corners, ``rotation`` is in rad.
     """
-    _check("radius", radius)
+    x = _axis("radius", radius, radius, device)
     if blades < 3:
         raise ValueError(f"an aperture needs at least 3 blades, got {blades}")
-    y, x = _grid(radius, device)
     normals = rotation + 2 * math.pi * torch.arange(blades, device=device) / blades
-    along = torch.cos(normals)[:, None, None] * x + torch.sin(normals)[:, None, None] * y
-    return _from_distance(along.amax(0) - radius * math.cos(math.pi / blades))
+    along = torch.cos(normals)[:, None, None] * x + torch.sin(normals)[:, None, None] * x[:, None]
+    return _cover(along.amax(0) - radius * math.cos(math.pi / blades))
 
 
 def blur(image: Tensor, psf: Tensor | None, margin: int = 0) -> Tensor:
-    """h ⊗ image: convolve every channel with one PSF, the border replicated.
+    """h ⊗ image: convolve every channel (…, H, W) with one PSF, the border replicated.
 
-    Computed through the FFT: exact, and its time does not grow with the PSF. Differentiable in
-    both arguments.
-
-    Args:
-        image: (…, H, W), any number of leading dimensions.
-        psf: (k, k) with k odd, or None for a layer in focus (the image is returned as it is).
-        margin: pixels to leave out at each border of the result; what lies there still blurs into
-            the rest. From k // 2 on nothing is replicated, and the blur is as a camera's.
-
-    Returns:
-        (…, H − 2·margin, W − 2·margin): ``crop(blur(image, psf), margin)``, in less time.
+    Computed by the FFT: exact, differentiable, and no slower for a larger PSF, which is (k, k)
+    with k odd, or None for a layer in focus. The result lacks ``margin`` pixels at each border,
+    which still blur into the rest: with k // 2 or more nothing is replicated, as in a camera.
     """
     if psf is None or psf.shape[-1] == 1:
         return crop(image, margin)
@@ -118,18 +82,15 @@ def spectrum(image: Tensor, size: list[int]) -> Tensor:
     return torch.fft.fft(torch.fft.rfft(image, n=size[1]).mT, n=size[0])
 
 
-def _grid(radius: float, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
-    reach = math.ceil(radius)
-    axis = torch.arange(-reach, reach + 1, dtype=torch.float32, device=device)
-    return torch.meshgrid(axis, axis, indexing="ij")
-
-
-def _from_distance(distance: Tensor) -> Tensor:
-    """Coverage of each pixel from the signed distance of its centre to the aperture's edge."""
-    coverage = (0.5 - distance).clamp(0, 1)
-    return coverage / coverage.sum()
-
-
-def _check(name: str, value: float) -> None:
+def _axis(name: str, value: float, reach: float, device: torch.device | str | None) -> Tensor:
+    """Coordinates of a PSF's columns, or rows, about its centre."""
     if not value >= 0:
         raise ValueError(f"{name} must be 0 or more pixels, got {value}")
+    side = math.ceil(reach)
+    return torch.arange(-side, side + 1, dtype=torch.float32, device=device)
+
+
+def _cover(distance: Tensor) -> Tensor:
+    """PSF from the signed distance of each pixel's centre to the aperture's edge."""
+    coverage = (0.5 - distance).clamp(0, 1)
+    return coverage / coverage.sum()

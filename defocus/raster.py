@@ -1,4 +1,4 @@
-"""Drawing mattes: shapes are filled on a larger canvas, whose area average is the coverage.
+"""Drawing mattes: shapes are filled on a larger canvas, whose area average is the matte.
 
 Points are (x, y) in pixels of the matte, pixel (0, 0) covering [0, 1) × [0, 1).
 """
@@ -18,11 +18,7 @@ FRACTION_BITS = 4  # of a canvas pixel, in the fixed-point coordinates that Open
 
 
 class Canvas:
-    """A matte in the making, empty at first.
-
-    Args:
-        size: (H, W) of the matte in pixels.
-    """
+    """A matte of ``size`` (H, W) in the making, empty at first."""
 
     def __init__(self, size: Size):
         self.pixels = np.zeros((size[0] * SCALE, size[1] * SCALE), np.uint8)
@@ -30,11 +26,11 @@ class Canvas:
     def fill(self, outlines: Outlines) -> None:
         """Fill the union of polygons."""
         for outline in _fixed_point(outlines):
-            self._draw((outline,), 255)
+            cv2.fillPoly(self.pixels, (outline,), 255, cv2.LINE_8, FRACTION_BITS)
 
     def fill_even_odd(self, outlines: Outlines, value: int = 255) -> None:
         """Fill where an odd number of polygons overlap; one call, fast for many."""
-        self._draw(_fixed_point(outlines), value)
+        cv2.fillPoly(self.pixels, _fixed_point(outlines), value, cv2.LINE_8, FRACTION_BITS)
 
     def matte(self) -> np.ndarray:
         """Coverage of each pixel, float32 (H, W) in [0, 1]."""
@@ -44,8 +40,13 @@ class Canvas:
         small = cv2.resize(half, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
         return small.astype(np.float32) / np.float32(255)
 
-    def _draw(self, polygons: Sequence[np.ndarray], value: int) -> None:
-        cv2.fillPoly(self.pixels, polygons, value, cv2.LINE_8, FRACTION_BITS)
+
+def filled(size: Size, *groups: Outlines) -> np.ndarray:
+    """The matte (H, W) of the union of all polygons."""
+    canvas = Canvas(size)
+    for outlines in groups:
+        canvas.fill(outlines)
+    return canvas.matte()
 
 
 def smooth_noise(size: Size, rng: np.random.Generator, cells: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from defocus.psf import spectrum
 from defocus.surfaces import Surface
 
-SMALLEST = 0.5  # pixels: no smaller radius but 0 is seen
+SMALLEST = 0.5  # pixels: a smaller radius looks like 0
 RATIO = 1.3  # between neighbouring radii at which a layer is blurred
 
 Lens = Callable[[float], Tensor]  # PSF (k, k) of a blur radius in pixels
@@ -37,8 +37,7 @@ class Scene(NamedTuple):
     lens: Lens
 
 
-@dataclass
-class Rendering:
+class Rendering(NamedTuple):
     """Photographs of a scene, and what each pixel of them is made of.
 
     Attributes:
@@ -56,7 +55,7 @@ class Rendering:
 
 def frame(size: int, reach: int) -> int:
     """Side of the layers of photographs of ``size`` pixels, into which light from ``reach`` pixels
-    outside blurs: the next that the Fourier transform is fast at."""
+    outside blurs: the next at which the Fourier transform is fast."""
     return 8 * next_fast_len(math.ceil((size + 2 * reach) / 8))
 
 
@@ -68,8 +67,7 @@ def largest_radius(depths: Sequence[Surface], focus: Sequence[float]) -> float:
 
 def depth_map(scene: Scene, size: int) -> Tensor:
     """Depth of the nearest layer that covers half of a pixel or more, (size, size)."""
-    margin = (scene.layers[-1].shape[-1] - size) // 2
-    inside = slice(margin, margin + size)
+    inside = _middle(scene.layers[-1].shape[-1], size)
     depth = torch.as_tensor(scene.depths[-1]).expand(size, size)
     for layer, surface in list(zip(scene.layers, scene.depths, strict=True))[-2::-1]:
         covers = layer[3, inside, inside] >= 0.5
@@ -94,106 +92,90 @@ def photograph(
         lens: its PSFs.
         size: S of the photographs.
     """
-    psfs = _Spectra(lens, layers[0].shape[-1])
+    side = layers[0].shape[-1]
+
+    @cache
+    def transfer(radius: float) -> tuple[Tensor, int]:
+        psf = lens(radius)
+        return spectrum(psf / side**2, [side] * 2), len(psf) // 2  # scaled as in psf.blur
+
     levels = _levels(largest_radius(depths, focus))
-    blurred = [_Blurred(layer, psfs, levels, size) for layer in layers]
+    blurs = [_blur(layer, transfer, size) for layer in layers]
     settings = [[abs(depth - f) for depth in depths] for f in focus]
-    best = [_least(radii) for radii in zip(*settings, strict=True)]
-    *images, truth = [_composite(blurred, radii) for radii in (*settings, best)]
-    flat = torch.stack([torch.as_tensor(r).expand(size, size) for s in settings for r in s])
+    best = [
+        torch.stack(radii).amin(0) if isinstance(radii[0], Tensor) else min(radii)
+        for radii in zip(*settings, strict=True)
+    ]
+    *images, truth = [_composite(blurs, radii, levels) for radii in (*settings, best)]
+    radii = torch.stack([torch.as_tensor(r).expand(size, size) for s in settings for r in s])
     return Rendering(
         torch.stack([image for image, _ in images]),
         truth[0],
         torch.stack([shares for _, shares in images]),
-        flat.view(len(focus), len(layers), size, size),
+        radii.view(len(focus), len(layers), size, size),
     )
 
 
-def _composite(layers: list[_Blurred], radii: list[Surface]) -> tuple[Tensor, Tensor]:
+def _composite(
+    blurs: list[Callable[[float], Tensor]], radii: list[Surface], levels: list[float]
+) -> tuple[Tensor, Tensor]:
     """The image (3, S, S) and the layers' shares of its light (K, S, S)."""
-    image, transmitted, shares = None, None, []
-    for layer, radius in zip(layers, radii, strict=True):
-        planes = layer.at(radius)
-        light, spread = planes[:3], planes[3:]
-        if not len(spread):
-            spread = torch.ones_like(planes[:1])
-        if image is None:
-            image, share, transmitted = light, spread, 1 - spread
-        else:
-            image = torch.addcmul(image, transmitted, light)
-            share = transmitted * spread
-            transmitted = transmitted - share
-        shares.append(share)
+    image, transmitted, shares = None, torch.ones(()), []
+    for blurred, radius in zip(blurs, radii, strict=True):
+        uneven = isinstance(radius, Tensor)
+        planes = _interpolate(blurred, radius, levels) if uneven else blurred(radius)
+        spread = planes[3:] if len(planes) > 3 else torch.ones_like(planes[:1])
+        light = planes[:3]
+        image = light if image is None else torch.addcmul(image, transmitted, light)
+        shares.append(transmitted * spread)
+        transmitted = transmitted - shares[-1]
     return image, torch.cat(shares)
 
 
-class _Spectra:
-    """Spectra of a lens's PSFs at one size, by radius."""
+def _interpolate(blurred: Callable[[float], Tensor], radius: Tensor, levels: list[float]) -> Tensor:
+    """A layer (C, S, S) blurred by a radius for each pixel, (S, S)."""
+    low, high = (float(end) for end in radius.aminmax())
+    used = levels[bisect_right(levels, low) - 1 : bisect_left(levels, high) + 1]
+    # The variance of a PSF grows with the square of the radius; so does the interpolation.
+    squares, passed = radius.square(), [torch.ones_like(radius)]
+    for lower, upper in pairwise(used):
+        passed.append(((squares - lower**2) / (upper**2 - lower**2)).clamp_(0, 1))
+    weights = [*(a - b for a, b in pairwise(passed)), passed[-1]]
+    result = blurred(used[0]) * weights[0]
+    for level, weight in zip(used[1:], weights[1:], strict=True):
+        result.addcmul_(blurred(level), weight)
+    return result
 
-    def __init__(self, lens: Lens, side: int):
-        self.lens, self.side, self.known = lens, side, {}
 
-    def __call__(self, radius: float) -> tuple[Tensor, int]:
-        """The spectrum and the PSF's reach."""
-        if radius not in self.known:
-            psf = self.lens(radius)
-            scaled = psf / self.side**2  # see psf.blur
-            self.known[radius] = spectrum(scaled, [self.side] * 2), len(psf) // 2
-        return self.known[radius]
+def _blur(
+    planes: Tensor, transfer: Callable[[float], tuple[Tensor, int]], size: int
+) -> Callable[[float], Tensor]:
+    """A function that blurs a layer (C, P, P) by a radius: its middle, (C, S, S)."""
+    side = planes.shape[-1]
+    transformed = spectrum(planes, [side] * 2)
 
-
-class _Blurred:
-    """A layer (C, P, P), blurred by any radius: its middle, (C, S, S)."""
-
-    def __init__(self, planes: Tensor, psfs: _Spectra, levels: list[float], size: int):
-        self.planes, self.psfs, self.levels, self.size = planes, psfs, levels, size
-        self.margin = (planes.shape[-1] - size) // 2
-        self.spectrum: Tensor | None = None
-        self.known: dict[float, Tensor] = {}
-
-    def at(self, radius: Surface) -> Tensor:
-        if not isinstance(radius, Tensor):
-            return self._flat(radius)
-        low, high = (float(end) for end in radius.aminmax())
-        first, last = bisect_right(self.levels, low) - 1, bisect_left(self.levels, high)
-        used = self.levels[first : min(last, len(self.levels) - 1) + 1]
-        # The variance of a PSF grows with the square of the radius; so does the interpolation.
-        squares, remaining, result = radius.square(), torch.ones_like(radius), None
-        for lower, upper in pairwise(used):
-            passed = ((squares - lower**2) / (upper**2 - lower**2)).clamp_(0, 1)
-            weight, planes = remaining - passed, self._flat(lower)
-            result = planes * weight if result is None else result.addcmul_(planes, weight)
-            remaining = passed
-        last = self._flat(used[-1])
-        return last * remaining if result is None else result.addcmul_(last, remaining)
-
-    def _flat(self, radius: float) -> Tensor:
-        if radius not in self.known:
-            self.known[radius] = self._blur(radius)
-        return self.known[radius]
-
-    def _blur(self, radius: float) -> Tensor:
-        inside = slice(self.margin, self.margin + self.size)
+    @cache
+    def blurred(radius: float) -> Tensor:
+        inside = _middle(side, size)
         if radius < SMALLEST:
-            return self.planes[..., inside, inside]
-        psf, reach = self.psfs(radius)
-        if self.spectrum is None:
-            self.spectrum = spectrum(self.planes, [self.planes.shape[-1]] * 2)
+            return planes[..., inside, inside]
+        psf, reach = transfer(radius)
         # The PSF begins at the corner, which moves the result by its reach.
         inside = slice(inside.start + reach, inside.stop + reach)
-        lines = torch.fft.ifft(self.spectrum * psf, norm="forward")[..., inside]
-        return torch.fft.irfft(lines.mT, n=self.planes.shape[-1], norm="forward")[..., inside]
+        lines = torch.fft.ifft(transformed * psf, norm="forward")[..., inside]
+        return torch.fft.irfft(lines.mT, n=side, norm="forward")[..., inside]
+
+    return blurred
+
+
+def _middle(side: int, size: int) -> slice:
+    begin = (side - size) // 2
+    return slice(begin, begin + size)
 
 
 def _levels(largest: float) -> list[float]:
     """Radii at which layers are blurred, for all from 0 to the largest."""
-    steps = max(1, math.ceil(math.log(max(largest / SMALLEST, 1)) / math.log(RATIO)))
     if largest <= SMALLEST:
         return [0.0, SMALLEST]
-    return [0.0, *(float(r) for r in np.geomspace(SMALLEST, largest, steps + 1))]
-
-
-def _least(radii: Sequence[Surface]) -> Surface:
-    if isinstance(radii[0], Tensor):
-        return torch.stack(list(radii)).amin(0)
-    return min(radii)
+    steps = math.ceil(math.log(largest / SMALLEST) / math.log(RATIO))
+    return [0.0, *np.geomspace(SMALLEST, largest, steps + 1).tolist()]

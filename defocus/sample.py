@@ -1,4 +1,4 @@
-"""One training sample: a scene of two layers photographed twice, and what is true about it.
+"""One training sample: a scene of two layers photographed twice, and its ground truth.
 
 A scene is a foreground with its matte over a background; image 1 is focused on the foreground and
 image 2 on the background, rendered by the α-matte model. The scene is rendered with a margin that
@@ -8,9 +8,9 @@ is cropped afterwards, so that light from outside the frame blurs into it as in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,23 +19,25 @@ from torch import Tensor
 from defocus import camera, psf
 from defocus.color import to_srgb
 from defocus.guidance import compare_shares
-from defocus.materials import Generator, to_tensor
-from defocus.mattes import KINDS
-from defocus.models import (
-    all_in_focus,
-    one_parameter,
-    two_layers,
-    two_parameter,
-)
+from defocus.materials import Generator, check_names, to_tensor
+from defocus.models import all_in_focus, one_parameter, two_layers, two_parameter
 
 MODELS = ("alpha_matte", "one_parameter", "two_parameter")
 
-# name → PSF of (σ in px, blades, rotation in rad)
-APERTURES: dict[str, Callable[[float, int, float], Tensor]] = {
-    "gaussian": lambda sigma, blades, rotation: psf.gaussian(sigma),
-    "disk": lambda sigma, blades, rotation: psf.disk(2 * sigma),
-    "polygon": lambda sigma, blades, rotation: psf.polygon(2 * sigma, blades, rotation),
-}
+PSFS = ("gaussian", "disk", "polygon")
+
+
+def draw_lens(
+    kinds: list[str], rng: np.random.Generator
+) -> tuple[Callable[[float], Tensor], dict[str, Any]]:
+    """A lens, which gives the PSF of a blur radius in px (2σ of a Gaussian), and what was drawn."""
+    kind = str(rng.choice(kinds))
+    blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
+    if kind == "polygon":
+        drawn = {"psf": kind, "blades": blades, "rotation": rotation}
+        return lambda radius: psf.polygon(radius, blades, rotation), drawn
+    drawn = {"psf": kind, "blades": None, "rotation": None}
+    return (psf.disk if kind == "disk" else lambda radius: psf.gaussian(radius / 2)), drawn
 
 
 @dataclass
@@ -58,7 +60,7 @@ class DefocusConfig:
 
     size: int = 256
     model: str = "alpha_matte"  # or another of MODELS: those the paper argues with
-    psfs: list[str] = field(default_factory=lambda: list(APERTURES))
+    psfs: list[str] = field(default_factory=lambda: list(PSFS))
     sigma: list[float] = field(default_factory=lambda: [0.7, 4.5])  # a disk's radius is 2σ
     sigma_ratio: float = 1.4  # the other layer's σ is up to this factor larger or smaller
     linear_light: float = 0.5  # probability; the paper blurs the stored sRGB values
@@ -78,16 +80,15 @@ class DefocusConfig:
     jpeg: Effect = field(default_factory=Effect)  # quality
 
 
-@dataclass
-class Sample:
-    """N photographs of one scene and what is true about it, sRGB in 8-bit values.
+class Sample(NamedTuple):
+    """N photographs of one scene and its ground truth, sRGB in 8-bit values.
 
     Attributes:
         photographs: (N, 3, S, S).
         truth: (3, S, S).
         guidance: (N, 1, S, S), of sum 1 over the photographs: 1 for the one that is right, 0.5
             for each of the two least wrong where none is.
-        parameters: all that was drawn.
+        parameters: everything drawn at random.
     """
 
     photographs: Tensor
@@ -97,15 +98,18 @@ class Sample:
 
 
 class SampleGenerator(Generator):
-    """Draws samples; the sample of an index depends on the seed and the index alone.
-
-    Raises:
-        ValueError: the config names an unknown model, PSF or matte, or a range is none.
-    """
+    """Draws samples; the sample of an index depends on the seed and the index alone."""
 
     @staticmethod
     def check(config: DefocusConfig) -> None:
-        _check(config)
+        check_names("defocus model", [config.model], MODELS)
+        check_names("PSF", config.psfs, PSFS)
+        if config.unfocused.probability and config.model != "alpha_matte":
+            raise ValueError(f"unfocused is for the alpha_matte model, not {config.model}")
+        for key in ("sigma", "zoom"):
+            ends = list(getattr(config, key))
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
+                raise ValueError(f"{key} is a range [low, high] above 0, got {ends}")
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
@@ -113,25 +117,26 @@ class SampleGenerator(Generator):
         sigma = rng.uniform(*config.sigma)
         ratio = config.sigma_ratio ** rng.uniform(-1, 1)
         sigmas = [sigma, float(np.clip(sigma * ratio, *config.sigma))]
-        kind = str(rng.choice(config.psfs))
-        blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-        psfs = [APERTURES[kind](s, blades, rotation) for s in sigmas]
+        lens, aperture = draw_lens(config.psfs, rng)
+        psfs = [lens(2 * s) for s in sigmas]
         best: list[Tensor | None] = [None, None]
         # Drawn only if asked for: other samples stay as they were.
         unfocused = config.unfocused.draw(rng) if config.unfocused.probability else None
         if unfocused:
             layer = int(rng.integers(2))
-            best[layer] = APERTURES[kind](unfocused * sigmas[layer], blades, rotation)
+            unfocused *= sigmas[layer]
+            best[layer] = lens(2 * unfocused)
         margin = max(h.shape[-1] for h in psfs) // 2
         linear = bool(rng.random() < config.linear_light)
-        near, matte, far, origin = self._scene(config.size + 2 * margin, rng)
-        foreground, background = (to_tensor(layer, linear) for layer in (near, far))
+        layers, origin = self._layers(config.size + 2 * margin, linear, rng)
         residual = config.residual_blur.draw(rng)
+        if residual:
+            # No lens resolves every pixel: the best focus there is, in the truth as well.
+            layers = psf.blur(torch.cat(layers), psf.gaussian(residual)).split([3, 3, 1])
         sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
-        images, truth, guidance = _photograph(
-            *(config.model, foreground, background, matte),
-            *(psfs, best, margin, residual, sharp_everywhere),
-        )
+        *images, truth, guidance = _photograph(config.model, layers, psfs, best, margin)
+        if sharp_everywhere:
+            images[0], guidance = truth, torch.ones_like(guidance)
         if linear:
             images, truth = [to_srgb(image) for image in images], to_srgb(truth)
 
@@ -142,16 +147,14 @@ class SampleGenerator(Generator):
 
         parameters = {
             "index": index,
-            "psf": kind,
-            "blades": blades if kind == "polygon" else None,
-            "rotation": rotation if kind == "polygon" else None,
+            **aperture,
             "sigma_foreground": round(sigmas[0], 4),
             "sigma_background": round(sigmas[1], 4),
             "linear_light": linear,
             "swapped": swapped,
             "sharp_everywhere": sharp_everywhere,
             "residual_blur": residual,
-            "unfocused": unfocused and unfocused * sigmas[layer],
+            "unfocused": unfocused,
             "unfocused_layer": unfocused and ("foreground", "background")[layer],
             **origin,
             **effects,
@@ -163,22 +166,23 @@ class SampleGenerator(Generator):
             parameters,
         )
 
-    def _scene(
-        self, size: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, Tensor, np.ndarray, dict[str, Any]]:
-        background, far = self.materials.background(size, rng)
-        near = self.materials.foreground(size, rng, behind=far)
-        matte = near.matte
-        fills = rng.random() < self.config.fill_frame
+    def _layers(
+        self, size: int, linear: bool, rng: np.random.Generator
+    ) -> tuple[Sequence[Tensor], dict[str, Any]]:
+        """Foreground, background and matte, (3 or 1, size, size), and where they come from."""
+        background, far = self.background(size, rng)
+        near = self.foreground(size, rng, behind=far)
+        matte, fills = near.matte, bool(rng.random() < self.config.fill_frame)
         if fills:
             matte = np.full_like(matte, rng.integers(2))
         origin = {
             "background": self.photographs.photographs[far],
             "foreground": near.photograph,
             "matte": near.kind,
-            "fills_frame": bool(fills),
+            "fills_frame": fills,
         }
-        return near.color, torch.from_numpy(matte)[None], background, origin
+        colors = [to_tensor(color, linear) for color in (near.color, background)]
+        return [*colors, torch.from_numpy(matte)[None]], origin
 
     def _camera(
         self, images: list[Tensor], rng: np.random.Generator
@@ -191,9 +195,9 @@ class SampleGenerator(Generator):
         quality = config.jpeg.draw(rng)
         if shift or breathing:
             offset = ((shift or 0) * math.cos(direction), (shift or 0) * math.sin(direction))
-            images = [images[0], camera.misregister(images[1], offset, 1 + (breathing or 0))]
+            images[1] = camera.misregister(images[1], offset, 1 + (breathing or 0))
         if exposure:
-            images = [images[0], camera.expose(images[1], exposure)]
+            images[1] = camera.expose(images[1], exposure)
         if noise:
             images = [camera.add_noise(image, noise, shot, rng) for image in images]
         if quality:
@@ -210,60 +214,30 @@ class SampleGenerator(Generator):
         return images, effects
 
 
-def _check(config: DefocusConfig) -> None:
-    for what, names, known in (
-        ("defocus model", [config.model], MODELS),
-        ("PSF", config.psfs, APERTURES),
-        ("matte", config.mattes or [], KINDS),
-    ):
-        for name in names:
-            if name not in known:
-                raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
-    if config.unfocused.probability and config.model != "alpha_matte":
-        raise ValueError(f"unfocused is for the alpha_matte model, not {config.model}")
-    for key in ("sigma", "zoom"):
-        ends = list(getattr(config, key))
-        if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
-            raise ValueError(f"{key} is a range [low, high] above 0, got {ends}")
-
-
 def _photograph(
     model: str,
-    foreground: Tensor,
-    background: Tensor,
-    matte: Tensor,
+    layers: Sequence[Tensor],
     psfs: list[Tensor],
     best: list[Tensor | None],
     margin: int,
-    residual: float | None,
-    sharp_everywhere: bool,
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Both photographs (foreground, then background in focus), the truth, the guidance map.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Photographs with the foreground and with the background in focus, truth, guidance map.
 
-    They lack ``margin`` pixels of the layers at each border. The PSFs are of the foreground, then
-    the background: out of focus, and as well focused as either photograph has it. The truth has
-    each layer at its best.
+    They lack ``margin`` pixels of the layers (foreground, background, matte) at each border. The
+    PSFs are of the foreground and the background: in the photograph where that layer is blurred
+    more, and at best. The truth has each layer at its best.
     """
-    if residual:
-        # No lens resolves every pixel: the best focus there is, in the sources as in the truth.
-        lens = psf.gaussian(residual)
-        layers = psf.blur(torch.cat([foreground, background, matte]), lens)
-        foreground, background, matte = layers.split([3, 3, 1])
+    foreground, background, matte = layers
     front, behind = psfs
     if model == "alpha_matte":
-        scene = foreground, background, matte
-        near, covered = two_layers(*scene, (best[0], behind), margin)
-        far, spread = two_layers(*scene, (front, best[1]), margin)
-        truth, _ = two_layers(*scene, tuple(best), margin)
-    else:
-        render = one_parameter if model == "one_parameter" else two_parameter
-        scene, mask = all_in_focus(foreground, background, matte), (matte > 0.5).float()
-        near, far, truth = render(scene, mask, behind), render(scene, 1 - mask, front), scene
-        near, far, truth, covered = (psf.crop(x, margin) for x in (near, far, truth, matte))
-        spread = psf.blur(matte, front, margin)
-    # By the one-parameter model each photograph is right on its side of the mask.
-    one = model == "one_parameter"
-    guidance = (covered > 0.5).float() if one else compare_shares(1 - covered, spread)
-    if sharp_everywhere:
-        return [truth, far], truth, torch.ones_like(guidance)
-    return [near, far], truth, guidance
+        near, covered = two_layers(*layers, (best[0], behind), margin)
+        far, spread = two_layers(*layers, (front, best[1]), margin)
+        truth, _ = two_layers(*layers, best, margin)
+        return near, far, truth, compare_shares(1 - covered, spread)
+    scene, mask = all_in_focus(foreground, background, matte), (matte > 0.5).float()
+    render = one_parameter if model == "one_parameter" else two_parameter
+    planes = render(scene, mask, behind), render(scene, 1 - mask, front), scene, matte
+    near, far, truth, covered = (psf.crop(x, margin) for x in planes)
+    if model == "one_parameter":  # each photograph is right on its side of the mask
+        return near, far, truth, (covered > 0.5).float()
+    return near, far, truth, compare_shares(1 - covered, psf.blur(matte, front, margin))

@@ -9,7 +9,6 @@ photographs, each focused on one (:mod:`defocus.sample` generates those alone).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +19,10 @@ from torch import Tensor
 from defocus import camera, highlights, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
 from defocus.guidance import rightness
-from defocus.materials import Generator, to_tensor
-from defocus.mattes import KINDS
-from defocus.sample import APERTURES, Effect, Sample
+from defocus.materials import Generator, check_names, to_tensor
+from defocus.sample import PSFS, Effect, Sample, draw_lens
 
-WHITE = 1.1  # what is brighter is clipped before it is moved, so that no dark rings surround it
+WHITE = 1.1  # light is clipped to this before it is shifted, which would leave dark rings
 
 
 @dataclass
@@ -34,7 +32,7 @@ class SceneConfig:
     size: int = 160
     photographs: list[int] = field(default_factory=lambda: [2, 8])
     layers: list[float] = field(default_factory=lambda: [0.15, 0.45, 0.25, 0.15])  # odds of 1, 2, …
-    psfs: list[str] = field(default_factory=lambda: list(APERTURES))
+    psfs: list[str] = field(default_factory=lambda: list(PSFS))
     step: list[float] = field(default_factory=lambda: [0.7, 6.0])  # of focus, in 3 photographs on
     pair_step: list[float] = field(default_factory=lambda: [0.7, 24.0])  # of focus, in pairs
     radius: float = 24.0  # largest of any blur
@@ -48,11 +46,11 @@ class SceneConfig:
     zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
     fill_frame: float = 0.0  # probability that the nearest layer fills the frame
     sharp_everywhere: float = 0.0  # probability that one photograph has nearly all in focus
-    highlights: Effect = field(default_factory=Effect)  # of what is white, stops
+    highlights: Effect = field(default_factory=Effect)  # of white, stops
     speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
     specular_stops: list[float] = field(default_factory=lambda: [1.0, 4.9])  # above white
     specular_radius: list[float] = field(default_factory=lambda: [0.5, 2.0])
-    residual_blur: Effect = field(default_factory=Effect)  # σ of what is in focus
+    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
     shift: Effect = field(default_factory=Effect)  # of the photographs against each other
     breathing: Effect = field(default_factory=Effect)  # magnification of the last over the first
     exposure: Effect = field(default_factory=Effect)  # of the photographs against each other, stops
@@ -62,35 +60,34 @@ class SceneConfig:
 
 
 class SceneGenerator(Generator):
-    """Draws scenes; a sample depends on seed, index and number of photographs alone.
-
-    Raises:
-        ValueError: the config names an unknown PSF or matte, or a range is none.
-    """
+    """Draws scenes; a sample depends on seed, index and number of photographs alone."""
 
     @staticmethod
     def check(config: SceneConfig) -> None:
-        _check(config)
+        check_names("PSF", config.psfs, PSFS)
+        for key, least in (
+            *(("photographs", 2), ("step", 1e-3), ("pair_step", 1e-3), ("zoom", 1e-3)),
+            *(("specular_radius", 0.1), ("specular_stops", 0), ("shot", 0)),
+        ):
+            ends = list(getattr(config, key))
+            if len(ends) != 2 or not least <= ends[0] <= ends[1]:
+                raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
+        if not config.layers or min(config.layers) < 0 or sum(config.layers) <= 0:
+            raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
+        if config.radius <= 0:
+            raise ValueError(f"radius has to be above 0, got {config.radius}")
 
     def __getitem__(self, index: int) -> Sample:
-        low, high = self.config.photographs
-        return self.sample(
-            index, int(np.random.default_rng([self.seed, index]).integers(low, high + 1))
-        )
+        rng = np.random.default_rng([self.seed, index])
+        return self.sample(index, int(rng.integers(*self.config.photographs, endpoint=True)))
 
     def sample(self, index: int, count: int) -> Sample:
-        """The scene of this index in ``count`` photographs.
-
-        Raises:
-            ValueError: fewer than two photographs.
-        """
+        """The scene of this index in ``count`` photographs, 2 or more."""
         if count < 2:
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
-        rng = self.random(index, count)
-        scene, linear, parameters = self.draw(index, count, rng)
-        rendering = render.photograph(*scene, self.config.size)
-        guidance = rightness(rendering.shares, rendering.radii)
-        truth, light = rendering.truth, rendering.photographs
+        scene, linear, parameters, rng = self.draw(index, count)
+        light, truth, shares, radii = render.photograph(*scene, self.config.size)
+        guidance = rightness(shares, radii)
         if linear:
             truth = to_srgb(truth)
         else:
@@ -98,17 +95,14 @@ class SceneGenerator(Generator):
         photographs, effects = self._camera(light, rng)
         return Sample(photographs, camera.quantize(truth), guidance, {**parameters, **effects})
 
-    def random(self, index: int, count: int) -> np.random.Generator:
-        """The source of all that is random about a scene."""
-        return np.random.default_rng([self.seed, index, count])
-
     def draw(
-        self, index: int, count: int, rng: np.random.Generator
-    ) -> tuple[render.Scene, bool, dict[str, Any]]:
-        """A scene to be photographed, whether its colours are light, and what was drawn."""
+        self, index: int, count: int
+    ) -> tuple[render.Scene, bool, dict[str, Any], np.random.Generator]:
+        """A scene, whether its colours are light, what was drawn, and the source of more draws."""
+        rng = np.random.default_rng([self.seed, index, count])
         focus, depths, geometry = self._depths(count, rng)
         largest = render.largest_radius(depths, focus)
-        lens, aperture = self._lens(rng)
+        lens, aperture = draw_lens(self.config.psfs, rng)
         side = render.frame(self.config.size, lens(largest).shape[-1] // 2)
         linear = bool(rng.random() < self.config.linear_light)
         layers, origin = self._layers(side, len(depths), linear, rng)
@@ -122,7 +116,7 @@ class SceneGenerator(Generator):
             "linear_light": linear,
             **origin,
         }
-        return render.Scene(layers, depths, focus, lens), linear, parameters
+        return render.Scene(layers, depths, focus, lens), linear, parameters, rng
 
     def _depths(
         self, count: int, rng: np.random.Generator
@@ -131,9 +125,8 @@ class SceneGenerator(Generator):
         config = self.config
         step = config.pair_step if count == 2 else config.step
         focus = surfaces.focus_positions(count, tuple(step), config.radius, rng)
-        number = 1 + int(
-            rng.choice(len(config.layers), p=np.divide(config.layers, sum(config.layers)))
-        )
+        odds = np.divide(config.layers, sum(config.layers))
+        number = 1 + int(rng.choice(len(odds), p=odds))
         ends, beyond = bool(rng.random() < config.ends), config.beyond.draw(rng)
         means = surfaces.mean_depths(number, focus, ends, beyond or 0, rng)
         span = max(focus) - min(focus)
@@ -156,11 +149,10 @@ class SceneGenerator(Generator):
         if rng.random() < 0.5:
             focus = focus[::-1]
             sharp = None if sharp is None else count - 1 - sharp
+        ends_of = (torch.as_tensor(depth).aminmax() for depth in depths)
         geometry = {
             "layers": number,
-            "depths": [
-                [round(float(end), 4) for end in torch.as_tensor(d).aminmax()] for d in depths
-            ],
+            "depths": [[round(float(end), 4) for end in ends] for ends in ends_of],
             "slant": [slant for slant, _ in drawn],
             "curve": [curve for _, curve in drawn],
             "beyond": beyond,
@@ -168,24 +160,13 @@ class SceneGenerator(Generator):
         }
         return focus, depths, geometry
 
-    def _lens(self, rng: np.random.Generator) -> tuple[render.Lens, dict[str, Any]]:
-        kind = str(rng.choice(self.config.psfs))
-        blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-        polygon = kind == "polygon"
-        aperture = {
-            "psf": kind,
-            "blades": blades if polygon else None,
-            "rotation": rotation if polygon else None,
-        }
-        return lambda radius: APERTURES[kind](radius / 2, blades, rotation), aperture
-
     def _layers(
         self, side: int, number: int, linear: bool, rng: np.random.Generator
     ) -> tuple[list[Tensor], dict[str, Any]]:
         """Layers of light, nearest first, as :func:`defocus.render.photograph` wants them."""
         config = self.config
-        background, behind = self.materials.background(side, rng)
-        near = [self.materials.foreground(side, rng, behind) for _ in range(number - 1)]
+        background, behind = self.background(side, rng)
+        near = [self.foreground(side, rng, behind) for _ in range(number - 1)]
         fills = bool(near and rng.random() < config.fill_frame)
         stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
         residual = config.residual_blur.draw(rng)
@@ -199,10 +180,8 @@ class SceneGenerator(Generator):
             if linear and stops:
                 light = highlights.expand(light, stops)
             if linear and points[k]:
-                highlights.glitter(
-                    *(light, matte, int(points[k])),
-                    *(tuple(config.specular_stops), tuple(config.specular_radius), rng),
-                )
+                ranges = tuple(config.specular_stops), tuple(config.specular_radius)
+                highlights.glitter(light, matte, int(points[k]), *ranges, rng)
             planes = light if matte is None else torch.cat([matte * light, matte])
             # No lens resolves every pixel: the best focus there is, in the truth as well.
             layers.append(psf.blur(planes, psf.gaussian(residual)) if residual else planes)
@@ -255,24 +234,3 @@ def _shared(draws: np.ndarray) -> np.ndarray:
     draws = draws - draws.mean(0)
     apart = np.linalg.norm(draws[:, None] - draws, axis=-1).max()
     return draws / max(apart, 1e-9)
-
-
-def _check(config: SceneConfig) -> None:
-    for what, names, known in (
-        ("PSF", config.psfs, APERTURES),
-        ("matte", config.mattes or [], KINDS),
-    ):
-        for name in names:
-            if name not in known:
-                raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
-    for key, least in (
-        *(("photographs", 2), ("step", 1e-3), ("pair_step", 1e-3), ("zoom", 1e-3)),
-        *(("specular_radius", 0.1), ("specular_stops", 0), ("shot", 0)),
-    ):
-        ends = list(getattr(config, key))
-        if len(ends) != 2 or not least <= ends[0] <= ends[1]:
-            raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
-    if not config.layers or min(config.layers) < 0 or sum(config.layers) <= 0:
-        raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
-    if config.radius <= 0:
-        raise ValueError(f"radius has to be above 0, got {config.radius}")

@@ -1,16 +1,17 @@
 """Photographs with segmentations (BSDS500 ``.mat``, COCO instances json, mask PNGs) as foregrounds.
 
-Not every segment is an object that could stand in front of another scene: sky, ground and the
-stripes between two things are segments too. Those are kept whose size, shape, place in the frame
-and contrast at the edge are an object's, at most two of a photograph.
+Not every segment could stand in front of another scene: sky, ground and gaps are segments too.
+Those are kept whose size, shape, place in the frame and contrast at the edge are an object's, at
+most two of a photograph.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -34,9 +35,8 @@ PER_PHOTOGRAPH = 2
 
 
 def read_bsds(path: Path) -> list[np.ndarray]:
-    """Segments of a BSDS500 ``.mat``: those of the annotator who drew the fewest, bool (H, W).
-
-    The fewer the segments, the more each is an object rather than a part of one.
+    """Segments of a BSDS500 ``.mat``, bool (H, W): those of the annotator who drew the fewest,
+    which are objects rather than their parts.
 
     Raises:
         Unusable: the file cannot be read or holds no ``groundTruth``.
@@ -49,9 +49,7 @@ def read_bsds(path: Path) -> list[np.ndarray]:
     except Exception as error:  # scipy raises whatever a damaged file leads it to
         raise Unusable(f"unreadable: {path.name} is damaged ({error})") from error
     maps = [labels for labels in maps if labels.ndim == 2 and len(np.unique(labels)) > 1]
-    if not maps:
-        return []
-    labels = min(maps, key=lambda labels: len(np.unique(labels)))
+    labels = min(maps, key=lambda labels: len(np.unique(labels)), default=np.empty(0))
     return [labels == label for label in np.unique(labels)]
 
 
@@ -82,16 +80,13 @@ def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
 def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
     """Share of the segment's edge inside the frame whose two sides differ by ΔE > 12.
 
-    Args:
-        lab: (H, W, 3) float32 CIE Lab.
-        mask: (H, W) bool.
+    ``lab`` is (H, W, 3) float32 CIE Lab, ``mask`` (H, W) bool.
     """
-    size = (15, 15)
 
     def mean(side: np.ndarray) -> np.ndarray:
         weight = side.astype(np.float32)
-        total = cv2.blur(lab * weight[..., None], size)
-        return total / np.maximum(cv2.blur(weight, size), 1e-6)[..., None]
+        total = cv2.blur(lab * weight[..., None], (15, 15))
+        return total / np.maximum(cv2.blur(weight, (15, 15)), 1e-6)[..., None]
 
     edge = mask & ~ndimage.binary_erosion(mask, border_value=1)
     difference = np.linalg.norm(mean(mask) - mean(~mask), axis=2)
@@ -99,14 +94,9 @@ def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
-    """How much of an object one segment is, in [0, 1]: the product of contrast and solidity.
+    """How much of an object a connected mask is, in [0, 1]: the product of contrast and solidity.
 
-    Args:
-        lab: (H, W, 3) float32 CIE Lab.
-        mask: (H, W) bool, one connected piece.
-
-    Raises:
-        Unusable: with the criterion that the segment fails.
+    ``lab`` is (H, W, 3) float32 CIE Lab. Raises :class:`Unusable` with the criterion that fails.
     """
     share = mask.mean()
     if not AREA[0] <= share <= AREA[1]:
@@ -134,11 +124,9 @@ def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
-    """The object-like segments of a photograph, best first, at most two.
+    """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two.
 
-    Args:
-        image: (H, W, 3) uint8 sRGB.
-        masks: bool (H, W); of each only the largest connected piece is considered.
+    Of each mask, (H, W) bool, only the largest connected piece is considered.
 
     Raises:
         Unusable: there is none, with the reason that most of them share.
@@ -165,15 +153,36 @@ def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarra
     if not scored:
         common = max(set(reasons), key=reasons.count) if reasons else "none"
         raise Unusable(f"no object: of {len(masks)} segments most fail by {common}")
-    scored.sort(key=lambda pair: -pair[0])
-    return [mask for _, mask in scored[:PER_PHOTOGRAPH]]
+    best = sorted(scored, key=lambda pair: -pair[0])[:PER_PHOTOGRAPH]
+    return [mask for _, mask in best]
+
+
+class Segment(NamedTuple):
+    """An object of a photograph."""
+
+    photograph: str  # stem of its file
+    number: int  # of the photograph's objects
+    path: Path
+    bits: np.ndarray  # of the mask
+    shape: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """``<photograph>__<k>``, the stem of the cut-out."""
+        return f"{self.photograph}__{self.number}"
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """The photograph, (H, W, 3) uint8 sRGB, and the mask, (H, W) bool."""
+        mask = np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape)
+        return read_image(self.path), mask.astype(bool)
+
+    def cut_out(self) -> Foreground:
+        """The object with its matte (about a second); raises as :func:`matte_from_segment`."""
+        return matte_from_segment(*self.read(), photograph=self.photograph)
 
 
 class SegmentedPhotographs:
-    """Objects of segmented photographs, matted anew at each access (about a second).
-
-    For training, write the cut-outs once with ``python -m defocus.cutouts`` and read them with
-    :class:`defocus.sources.RGBACutouts`.
+    """The ``segments`` of photographs, and those ``skipped`` for lack of one, with the reason.
 
     Args:
         photographs: folder of images.
@@ -181,19 +190,14 @@ class SegmentedPhotographs:
             ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO
             instances json.
 
-    Attributes:
-        photographs: the split key of each segment.
-        skipped: image file → reason, for photographs without a usable segment.
-
     Raises:
         UserError: nothing there, or no photograph has a usable segment.
     """
 
-    def __init__(self, photographs: str | Path, segmentations: str | Path):
+    def __init__(self, photographs: Path, segmentations: Path):
         self.skipped: dict[str, str] = {}
-        self._segments: list[tuple[str, int, Path, np.ndarray, tuple[int, int]]] = []
-        images = images_in(Path(photographs))
-        readers = _readers(Path(segmentations))
+        self.segments: list[Segment] = []
+        images, readers = images_in(photographs), _readers(segmentations)
         for path in tqdm(images, desc="choosing segments", delay=2, leave=False):
             try:
                 if path.stem not in readers:
@@ -204,42 +208,12 @@ class SegmentedPhotographs:
                 self.skipped[str(path)] = str(reason)
                 continue
             for k, mask in enumerate(objects):
-                self._segments.append((path.stem, k, path, np.packbits(mask), mask.shape))
-        if not self._segments:
+                self.segments.append(Segment(path.stem, k, path, np.packbits(mask), mask.shape))
+        if not self.segments:
             raise UserError(f"no usable segments in {segmentations}: {skip_report(self)}")
 
-    @property
-    def photographs(self) -> list[str]:
-        return [stem for stem, *_ in self._segments]
-
-    @property
-    def names(self) -> list[str]:
-        """``<photograph>__<k>`` of each segment, the stem of its cut-out."""
-        return [f"{stem}__{k}" for stem, k, *_ in self._segments]
-
     def __len__(self) -> int:
-        return len(self._segments)
-
-    def segment(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The photograph, (H, W, 3) uint8 sRGB, and the segment, (H, W) bool."""
-        _, _, path, bits, shape = self._segments[index]
-        mask = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape)
-        return read_image(path), mask.astype(bool)
-
-    def __getitem__(self, index: int) -> Foreground:
-        """The matted segment.
-
-        Raises:
-            Unusable: the matte failed the checks of :func:`matte_from_segment`.
-        """
-        return matte_from_segment(*self.segment(index), photograph=self._segments[index][0])
-
-    def only(self, photographs: Iterable[str]) -> SegmentedPhotographs:
-        """The segments of these photographs; may be empty."""
-        wanted = set(photographs)
-        part = copy.copy(self)
-        part._segments = [entry for entry in self._segments if entry[0] in wanted]
-        return part
+        return len(self.segments)
 
 
 # From the height and width of a photograph to the masks of its segments.
@@ -249,7 +223,10 @@ _Reader = Callable[[int, int], list[np.ndarray]]
 def _readers(source: Path) -> dict[str, _Reader]:
     """By stem of the photograph, what reads its segments."""
     if source.suffix.lower() == ".json":
-        return _coco_readers(source)
+        return {
+            stem: lambda h, w, codes=codes: [decode_coco(code, h, w) for code in codes]
+            for stem, codes in _coco_codes(source).items()
+        }
     if not source.is_dir():
         raise UserError(f"no folder or COCO json {source}")
     if mats := sorted(source.glob("*.mat")):
@@ -257,15 +234,16 @@ def _readers(source: Path) -> dict[str, _Reader]:
     grouped: dict[str, list[Path]] = {}
     for path in images_in(source):
         grouped.setdefault(path.stem.rsplit("__", 1)[0], []).append(path)
-
-    def read(paths: list[Path]) -> list[np.ndarray]:
-        masks = [read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths]
-        return [mask > mask.max() / 2 for mask in masks]
-
-    return {stem: lambda h, w, paths=paths: read(paths) for stem, paths in grouped.items()}
+    return {stem: lambda h, w, paths=paths: _read_masks(paths) for stem, paths in grouped.items()}
 
 
-def _coco_readers(path: Path) -> dict[str, _Reader]:
+def _read_masks(paths: list[Path]) -> list[np.ndarray]:
+    masks = [read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths]
+    return [mask > mask.max() / 2 for mask in masks]
+
+
+def _coco_codes(path: Path) -> dict[str, list]:
+    """The segmentations of each photograph, by its stem."""
     try:
         document = json.loads(path.read_bytes())
         names = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
@@ -278,7 +256,4 @@ def _coco_readers(path: Path) -> dict[str, _Reader]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a COCO instances json ({error!r})") from error
-    return {
-        stem: lambda h, w, codes=codes: [decode_coco(code, h, w) for code in codes]
-        for stem, codes in grouped.items()
-    }
+    return grouped

@@ -27,8 +27,9 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 BLURRED = 40.0
 TINY_PHOTOGRAPH = 128  # px, shorter side
 TINY_OBJECT = 48  # px, shorter side of the extent of alpha > 0.5
+LONGEST = 1024  # px: larger images with mattes beside them are reduced to this longer side
 
-T = TypeVar("T")
+T = TypeVar("T", np.ndarray, Foreground)
 
 
 class ForegroundSource(Protocol):
@@ -53,7 +54,7 @@ def skip_report(source) -> str:
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """Decode a file: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8, as the flags say.
+    """Decode a file: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8, by OpenCV's flags.
 
     Raises:
         Unusable: the file is missing, not an image, or cut short.
@@ -83,15 +84,13 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
 
 def sharpness(image: np.ndarray, where: np.ndarray | None = None) -> float:
     """Variance of the Laplacian of the luma, over ``where`` (bool, (H, W)) or everywhere."""
-    scale = min(1.0, 1024 / max(image.shape[:2]))
+    scale = 1024 / max(image.shape[:2])
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if scale < 1:
         luma = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         if where is not None:
             where = cv2.resize(where.astype(np.uint8), luma.shape[::-1]).astype(bool)
-    laplacian = cv2.Laplacian(luma, cv2.CV_32F)
-    if where is not None:
-        laplacian = laplacian[where]
+    laplacian = cv2.Laplacian(luma, cv2.CV_32F)[slice(None) if where is None else where]
     return float(laplacian.var()) if laplacian.size else 0.0
 
 
@@ -102,11 +101,7 @@ def check_sharp(image: np.ndarray, where: np.ndarray | None = None) -> None:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted.
-
-    Raises:
-        UserError: the folder does not exist or holds no image.
-    """
+    """The image files below a folder, sorted; a :class:`UserError` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if path.name[0] != ".")
@@ -121,37 +116,31 @@ class Source(ABC, Generic[T]):
 
     Args:
         files: (photograph, paths of the item), the first path naming the item.
-        memory: bytes of decoded items to keep; the rest is decoded again at each access.
+        memory: bytes of decoded items to keep; the others are decoded at each access.
 
     Raises:
         UserError: nothing usable is left.
     """
 
-    def __init__(self, files: list[tuple[str, tuple[Path, ...]]], memory: int):
+    def __init__(self, files: list[tuple[str, tuple[Path, ...]]], memory: int = 1 << 30):
         self.skipped: dict[str, str] = {}
-        self._free = memory
         self._kept: dict[tuple[Path, ...], T] = {}
         self._files = []
         for photograph, paths in tqdm(files, desc="checking images", delay=2, leave=False):
             try:
-                self._keep(paths, self._load(photograph, *paths))
+                item = self._load(photograph, *paths)
             except Unusable as reason:
                 self.skipped[str(paths[0])] = str(reason)
-            else:
-                self._files.append((photograph, paths))
+                continue
+            self._files.append((photograph, paths))
+            if item.nbytes <= memory:
+                self._kept[paths] = item
+                memory -= item.nbytes
         if not self._files:
             raise UserError(f"nothing usable beside {files[0][1][0]}: {skip_report(self)}")
 
     @abstractmethod
     def _load(self, photograph: str, *paths: Path) -> T: ...
-
-    @abstractmethod
-    def _size(self, item: T) -> int: ...
-
-    def _keep(self, paths: tuple[Path, ...], item: T) -> None:
-        if (size := self._size(item)) <= self._free:
-            self._kept[paths] = item
-            self._free -= size
 
     @property
     def photographs(self) -> list[str]:
@@ -188,66 +177,47 @@ class Photographs(Source[np.ndarray]):
         check_sharp(image)
         return image
 
-    def _size(self, item: np.ndarray) -> int:
-        return item.nbytes
+
+def check_object(color: np.ndarray, alpha: np.ndarray) -> None:
+    """Raise :class:`Unusable` if what alpha (H, W) uint8 covers is tiny or blurred."""
+    solid = alpha > 127
+    rows, columns = solid.any(axis=1).sum(), solid.any(axis=0).sum()
+    if min(rows, columns) < TINY_OBJECT:
+        raise Unusable(f"tiny: {columns}×{rows} px, at least {TINY_OBJECT} wanted")
+    check_sharp(color, cv2.erode(solid.astype(np.uint8), np.ones((5, 5))).astype(bool))
 
 
-class _Foregrounds(Source[Foreground]):
-    def _size(self, item: Foreground) -> int:
-        return item.color.nbytes + item.alpha.nbytes
-
-    @staticmethod
-    def _check(color: np.ndarray, alpha: np.ndarray) -> None:
-        solid = alpha > 127
-        rows, columns = solid.any(axis=1).sum(), solid.any(axis=0).sum()
-        if min(rows, columns) < TINY_OBJECT:
-            raise Unusable(f"tiny: {columns}×{rows} px, at least {TINY_OBJECT} wanted")
-        check_sharp(color, cv2.erode(solid.astype(np.uint8), np.ones((5, 5))).astype(bool))
-
-
-class RGBACutouts(_Foregrounds):
+class RGBACutouts(Source[Foreground]):
     """A folder of RGBA images, ``<photograph>__<k>.png`` or just ``<photograph>.png``."""
 
-    def __init__(self, folder: str | Path, memory: int = 1 << 30):
-        files = [(p.stem.rsplit("__", 1)[0], (p,)) for p in images_in(Path(folder))]
-        super().__init__(files, memory)
+    def __init__(self, folder: str | Path):
+        super().__init__([(p.stem.rsplit("__", 1)[0], (p,)) for p in images_in(Path(folder))])
 
     def _load(self, photograph: str, *paths: Path) -> Foreground:
         image = read_image(paths[0], cv2.IMREAD_UNCHANGED)
         if image.ndim != 3 or image.shape[2] != 4:
             raise Unusable("opaque: the image has no alpha channel")
         color, alpha = image[..., :3], image[..., 3]
-        self._check(color, alpha)
+        check_object(color, alpha)
         alpha = alpha.astype(np.float32) / 255
         return Foreground(extend_colors(color, alpha), alpha, photograph)
 
 
-class AlphaFolders(_Foregrounds):
-    """A folder of images and a folder of their mattes, paired by stem whatever the extension.
+class AlphaFolders(Source[Foreground]):
+    """A folder of images and a folder of their grey mattes, paired by stem.
 
-    Args:
-        images: photographs, or pictures of the foreground alone.
-        alphas: grey mattes of the same sizes.
-        composited: the images are whole photographs, whose foreground colours have to be
-            estimated (AIM-500, AM-2K); False where they are foreground colours (Adobe's ``fg``).
-        longest: px; larger pairs are reduced to this longer side.
+    The images are ``composited``, whole photographs whose foreground colours have to be estimated
+    (AIM-500, AM-2K), or the foreground colours themselves (Adobe's ``fg``).
     """
 
-    def __init__(
-        self,
-        images: str | Path,
-        alphas: str | Path,
-        composited: bool = True,
-        longest: int = 1024,
-        memory: int = 1 << 30,
-    ):
-        self.composited, self.longest = composited, longest
-        mattes = {path.stem: path for path in images_in(Path(alphas))}
-        pictures = images_in(Path(images))
+    def __init__(self, images: Path, alphas: Path, composited: bool):
+        self.composited = composited
+        mattes = {path.stem: path for path in images_in(alphas)}
+        pictures = images_in(images)
         files = [(p.stem, (p, mattes[p.stem])) for p in pictures if p.stem in mattes]
         if not files:
             raise UserError(f"no image of {images} has a matte of the same stem in {alphas}")
-        super().__init__(files, memory)
+        super().__init__(files)
         for path in pictures:
             if path.stem not in mattes:
                 self.skipped[str(path)] = f"unmatched: no matte {path.stem}.* in {alphas}"
@@ -256,30 +226,23 @@ class AlphaFolders(_Foregrounds):
         color, alpha = read_image(paths[0]), read_image(paths[1], cv2.IMREAD_GRAYSCALE)
         if color.shape[:2] != alpha.shape:
             raise Unusable(f"mismatched: image {color.shape[:2]}, matte {alpha.shape}")
-        scale = self.longest / max(alpha.shape)
+        scale = LONGEST / max(alpha.shape)
         if scale < 1:
             color, alpha = (
                 cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
                 for x in (color, alpha)
             )
-        self._check(color, alpha)
+        check_object(color, alpha)
         alpha = alpha.astype(np.float32) / 255
         color = (estimate_colors if self.composited else extend_colors)(color, alpha)
         return Foreground(color, alpha, photograph)
 
 
-# Where data sets of mattes keep images and mattes, and whether the images are whole photographs.
-ALPHA_LAYOUTS = (("fg", "alpha", False), ("original", "mask", True))  # Adobe; AIM-500, AM-2K
-
-
 def foregrounds(folder: str | Path) -> ForegroundSource:
-    """The foregrounds of a folder: images with mattes beside them, or else RGBA cut-outs.
-
-    Raises:
-        UserError: nothing usable is in it.
-    """
-    folder = Path(folder)
-    for images, alphas, composited in ALPHA_LAYOUTS:
-        if (folder / images).is_dir() and (folder / alphas).is_dir():
-            return AlphaFolders(folder / images, folder / alphas, composited)
+    """The foregrounds of a folder: images with mattes beside them, or else RGBA cut-outs."""
+    # Adobe; AIM-500, AM-2K
+    for images, alphas, composited in (("fg", "alpha", False), ("original", "mask", True)):
+        images, alphas = Path(folder, images), Path(folder, alphas)
+        if images.is_dir() and alphas.is_dir():
+            return AlphaFolders(images, alphas, composited)
     return RGBACutouts(folder)

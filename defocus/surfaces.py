@@ -23,13 +23,10 @@ JITTER = 1.4  # steps between photographs differ from their mean by up to this f
 def focus_positions(
     count: int, step: tuple[float, float], largest: float, rng: np.random.Generator
 ) -> list[float]:
-    """Depths at which photographs are focused, the nearest first.
+    """Depths at which ``count`` photographs are focused, the nearest first.
 
-    Args:
-        count: of the photographs.
-        step: range of the mean step between neighbours, drawn log-uniformly, pixels.
-        largest: distance of the first from the last at most, pixels.
-        rng: source of the steps.
+    The mean step between neighbours is drawn log-uniformly from the range ``step``; the first is
+    ``largest`` from the last at most. All in pixels.
     """
     steps = math.exp(rng.uniform(*map(math.log, step))) * JITTER ** rng.uniform(-1, 1, count - 1)
     steps *= min(1, largest / steps.sum())
@@ -39,14 +36,10 @@ def focus_positions(
 def mean_depths(
     count: int, focus: list[float], ends: bool, beyond: float, rng: np.random.Generator
 ) -> list[float]:
-    """Depths of layers spread over what the photographs are focused on, the nearest first.
+    """Depths of ``count`` layers spread over the depths of focus, the nearest first.
 
-    Args:
-        count: of the layers.
-        focus: depths of focus.
-        ends: the outermost layers lie where the outermost photographs are focused.
-        beyond: by how much the scene reaches beyond them, at one end or both, pixels.
-        rng: source of the depths.
+    With ``ends`` the outermost photographs are focused on the outermost layers; the scene is deeper
+    by ``beyond`` pixels, at one end or both.
     """
     high, low = max(focus), min(focus)
     side = int(rng.integers(3))
@@ -60,17 +53,13 @@ def mean_depths(
 
 
 def relief(size: int, slant: float, curve: float, rng: np.random.Generator) -> Tensor:
-    """Deviation of a surface from its mean depth, (size, size).
+    """Deviation of a surface from its mean depth, (size, size) px of blur radius.
 
-    Args:
-        size: of the frame, pixels.
-        slant: difference of depth across the frame.
-        curve: amplitude of a smooth unevenness.
-        rng: source of the direction and the unevenness.
+    ``slant`` is the difference across the frame, ``curve`` the amplitude of a smooth unevenness.
     """
     angle = rng.uniform(0, math.tau)
     direction = np.array([math.cos(angle), math.sin(angle)])
-    direction *= slant / max(np.abs(direction).sum(), 1e-9)
+    direction *= slant / np.abs(direction).sum()
     axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     depth = np.float32(direction[0]) * axis + np.float32(direction[1]) * axis[:, None]
     if curve:
@@ -81,20 +70,16 @@ def relief(size: int, slant: float, curve: float, rng: np.random.Generator) -> T
 def stack_up(surfaces: list[Surface], focus: list[float], largest: float) -> list[Surface]:
     """Surfaces that do not interpenetrate, and are blurred by at most ``largest`` pixels.
 
-    A layer that would go behind the next lies on it there.
+    A layer that would go behind the next touches it there.
     """
     low, high = max(focus) - largest, min(focus) + largest
+    behind: Surface = low
     stacked: list[Surface] = []
     for surface in reversed(surfaces):
-        if isinstance(surface, Tensor):
-            surface = surface.clamp(low, high)
+        if isinstance(surface, Tensor) or isinstance(behind, Tensor):
+            surface = torch.as_tensor(surface).clamp(low, high)
+            behind = torch.maximum(surface, torch.as_tensor(behind))
         else:
-            surface = min(max(surface, low), high)
-        if stacked:
-            behind = stacked[-1]
-            if isinstance(surface, Tensor) or isinstance(behind, Tensor):
-                surface = torch.maximum(*map(torch.as_tensor, (surface, behind)))
-            else:
-                surface = max(surface, behind)
-        stacked.append(surface)
+            behind = max(min(surface, high), behind)
+        stacked.append(behind)
     return stacked[::-1]

@@ -115,7 +115,7 @@ def scene() -> list[dict[str, Tensor]]:
     generator = scenes()
     which = (SCENE, len(COLORS))
     sample = generator.sample(*which)
-    drawn, *_ = generator.draw(*which, generator.random(*which))
+    drawn, *_ = generator.draw(*which)
     depth = depth_map(drawn, SIDE)
     low, high = depth.aminmax()
     span = f"depth, {low:.0f} (black) to {high:.0f} (white)"

@@ -286,8 +286,9 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
     (tmp_path / "coco.json").write_text(json.dumps(document))
     for kind in ("bsds", "masks", "coco.json"):
         source = SegmentedPhotographs(photographs, tmp_path / kind)
-        assert source.names == ["disk__0"] and "unsegmented" in skip_report(source)
-        image, mask = source.segment(0)
+        (segment,) = source.segments
+        assert segment.name == "disk__0" and "unsegmented" in skip_report(source)
+        image, mask = segment.read()
         assert np.array_equal(image, composite()) and np.array_equal(mask, MASK)
 
     output = tmp_path / "out"
@@ -322,7 +323,7 @@ def test_bsds500_photographs(tmp_path):
     for name in ("100098", "106020"):
         (tmp_path / f"{name}.jpg").symlink_to(BSDS / f"images/train/{name}.jpg")
     source = SegmentedPhotographs(tmp_path, BSDS / "groundTruth/train")
-    assert set(source.photographs) == {"100098", "106020"}  # a bear and a penguin
-    foreground = source[0]
+    assert {s.photograph for s in source.segments} == {"100098", "106020"}  # a bear and a penguin
+    foreground = source.segments[0].cut_out()
     share = ((foreground.alpha > 0) & (foreground.alpha < 1)).mean()
     assert 0.01 < share < 0.3  # soft, but only at the edge
