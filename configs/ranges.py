@@ -46,7 +46,6 @@ RANGES = {
     "train.weight_decay": Range(0),
     "train.clip": Range(0),
     "train.ema": Range(*SHARE, open_high=True),
-    "train.forced": Range(*SHARE),
     "data.workers": Range(0),
     "data.pairs": Range(*SHARE),
     "validation.fraction": Range(*SHARE),

@@ -75,9 +75,6 @@ class TrainConfig:
     lr: float = 1e-3
     optimizer: str = "adamw"  # muon, or adam, whose weight decay is part of the gradient
     weight_decay: float = 0.0  # on weights, never on biases
-    # Share of the steps that fuse by the true guidance: while the initial fusion sub-net still
-    # errs, the boundary fusion sub-net learns from it what repairs are, and not to do nothing.
-    forced: float = 0.0
     clip: float = 1.0  # largest norm of the gradient, 0 for no limit
     ema: float = 0.999  # decay of the averaged weights, 0 to train without
     amp: str = "off"  # mixed precision: bf16, or fp16 (CUDA only)

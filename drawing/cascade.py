@@ -61,7 +61,8 @@ def pictures(model: MMFNet, seed: int = SEED, index: int = INDEX) -> dict[str, I
             "fused": fusion.fused[0],
         }
         coefficients = model.boundary(photographs, fusion.guidance)
-        residual = model.boundary.residual(coefficients, photographs, fusion.guidance)
+        selection = model.initial.select(fusion.guidance)
+        residual = model.boundary.residual(coefficients, photographs, fusion.guidance, selection)
         images["residual"] = 0.5 + GAIN * residual[0]
     return {name: to_image(image) for name, image in images.items()}
 

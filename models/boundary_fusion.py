@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.initial_fusion import PREFERENCE, initialise
+from models.initial_fusion import initialise, leads
 from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 
 
@@ -41,7 +41,7 @@ class BoundaryFusion(nn.Module):
         return self.last(self.tail(self.body(self.head(inputs.to(self.last.weight.dtype)))))
 
     @staticmethod
-    def residual(coefficients: Tensor, photographs: Tensor, guidance: Tensor) -> Tensor:
+    def residual(coefficients: Tensor, *_: Tensor) -> Tensor:
         return coefficients
 
 
@@ -54,10 +54,10 @@ class SetBoundaryFusion(nn.Module):
     fine texture of the photographs passes through the product at full resolution:
 
         residual = offset + gain₀·mean + Σᵢ gainᵢ·(photographᵢ − mean)
-                   + choice·Σᵢ (Lᵢ − Gᵢ)·photographᵢ
+                   + mix·Σᵢ (Gᵢ − Sᵢ)·photographᵢ
 
-    where L is 1 for the photograph that leads in G (:func:`leads`): with a choice of 1 that one
-    alone replaces the halves of the initial fusion, pixel by pixel.
+    where S are the weights of the initial fusion, a selection: with a mix of 1 the halves of the
+    guidance map replace it, pixel by pixel.
 
     Two things hold by construction. Reordering the photographs (and their guidance) leaves the
     residual as it is. Where they agree as far as the net sees, it is zero, since all of it comes
@@ -73,13 +73,13 @@ class SetBoundaryFusion(nn.Module):
     def __init__(self, widths: Sequence[int] = (16, 40, 64), blocks: Sequence[int] = (1, 3, 1)):
         super().__init__()
         self.net = SetUNet(20, widths, blocks, common=3, normalised=False)
-        # Offset, gain₀ and choice, then gainᵢ, of 2×2 pixels each.
+        # Offset, gain₀ and mix, then gainᵢ, of 2×2 pixels each.
         self.common = nn.Conv2d(widths[0], 20, 3, padding=1, bias=False)
         self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
         self.multiple = 2 * self.net.multiple
 
     def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
-        """Coefficients (…, 5 + N, H, W): offset of R, G and B, gain₀, choice, gain₁ … gain_N. They
+        """Coefficients (…, 5 + N, H, W): offset of R, G and B, gain₀, mix, gain₁ … gain_N. They
         are smooth, so they can be enlarged from smaller photographs.
 
         Args:
@@ -97,21 +97,14 @@ class SetBoundaryFusion(nn.Module):
         return found[..., :height, :width]
 
     @staticmethod
-    def residual(coefficients: Tensor, photographs: Tensor, guidance: Tensor) -> Tensor:
-        """Residual (…, 3, H, W) from coefficients, photographs and guidance."""
+    def residual(
+        coefficients: Tensor, photographs: Tensor, guidance: Tensor, selection: Tensor
+    ) -> Tensor:
+        """Residual (…, 3, H, W) from coefficients, photographs, guidance and the weights of the
+        initial fusion (…, N, 1, H, W)."""
         count = photographs.shape[-4]
-        offset, gain, choice, gains = coefficients.split([3, 1, 1, count], -3)
-        leading = leads(guidance)
-        shift = leading / leading.sum(-4, keepdim=True) - guidance  # its sum is 0
-        gains = gains.unsqueeze(-3) + choice.unsqueeze(-4) * shift
+        offset, gain, mix, gains = coefficients.split([3, 1, 1, count], -3)
+        gains = gains.unsqueeze(-3) + mix.unsqueeze(-4) * (guidance - selection)
         common = mean(photographs)
         deviations = gains * (photographs - common)
         return offset + gain * common.select(-4, 0) + deviations.sum(-4)
-
-
-def leads(guidance: Tensor) -> Tensor:
-    """Which photograph has the largest G, however little: 1 there, 0 for those behind it by half
-    of ``PREFERENCE`` or more, (…, N, 1, H, W). It is to be read, not to be learned through."""
-    guidance = guidance.detach()
-    # A little more than 1, so that rounding does not tell equals apart.
-    return (1.02 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp(0, 1)

@@ -36,7 +36,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 TERMS = "non-commercial research and education: trained on BSDS500, see weights/README.md"
 OPSET = 17  # old enough for the runtimes in use; the sub-nets need nothing newer
 SHAPES = ((2, 3, 97, 130), (3, 3, 160, 256), (5, 3, 211, 83))  # of the check: on grids and off
-TOLERANCE = 1e-4
+TOLERANCE = 1e-3  # a quarter of a grey level: rounding shows where photographs are all but tied
 OUTPUTS = {  # with the axes that are free
     "fused": {1: "height", 2: "width"},
     "initial": {1: "height", 2: "width"},

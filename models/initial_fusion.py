@@ -17,8 +17,7 @@ from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
 # map opens where nothing is to be repaired.
 SHARPNESS = 32.0
 DECIDED = 4.0  # of "none is right": its logit says 0.1 where one is right, and that mixes two
-# Where none is right, which is the less wrong: too little to be seen in the picture, enough for the
-# boundary sub-net to read (models.boundary_fusion.leads).
+# Where none is right, which is the less wrong: enough for `leads` to read.
 PREFERENCE = 0.02
 TIE = 1e-3  # scores nearer than this are equal, so that rounding does not tell equals apart
 
@@ -74,6 +73,12 @@ class InitialFusion(nn.Module):
         scores = torch.stack([logits, -logits], 1) / 2
         return Guidance(scores.softmax(1), scores)
 
+    @staticmethod
+    def select(guidance: Tensor) -> Tensor:
+        """Weights of the photographs in the initial fusion: the guidance itself, as in the paper,
+        so halves on the FDB."""
+        return guidance
+
 
 class SetInitialFusion(nn.Module):
     """A U-Net on all photographs alike, from half resolution down.
@@ -83,6 +88,7 @@ class SetInitialFusion(nn.Module):
 
     Args:
         widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
+        refine: see :class:`models.layers.SetUNet`.
 
     Attributes:
         multiple: see :class:`models.layers.SetUNet`.
@@ -91,9 +97,9 @@ class SetInitialFusion(nn.Module):
 
     largest = None
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 48, 64, 64)):
+    def __init__(self, widths: Sequence[int] = (16, 32, 48, 64, 64), refine: int = 0):
         super().__init__()
-        self.net = SetUNet(12, widths, [1] * len(widths))
+        self.net = SetUNet(12, widths, [1] * len(widths), refine=refine)
         self.score = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
         self.neither = nn.Conv2d(2 * widths[0], 4, 3, padding=1)
         self.multiple = 2 * self.net.multiple
@@ -112,6 +118,13 @@ class SetInitialFusion(nn.Module):
         )
         return Guidance(decide(scores, neither), scores, neither)
 
+    @staticmethod
+    def select(guidance: Tensor) -> Tensor:
+        """Weights of the photographs in the initial fusion, (…, N, 1, H, W): all for the one that
+        leads, on the FDB too, where halves would be farther from the truth."""
+        leading = leads(guidance)
+        return leading / leading.sum(-4, keepdim=True)
+
 
 def decide(scores: Tensor, neither: Tensor) -> Tensor:
     """Guidance (…, N, 1, H, W): a clear choice, or halves of the two best where none is right.
@@ -126,6 +139,14 @@ def decide(scores: Tensor, neither: Tensor) -> Tensor:
     best = (scores >= second - TIE).to(scores.dtype)
     halves = torch.lerp(best / best.sum(-4, keepdim=True), chosen, PREFERENCE)
     return torch.lerp(chosen, halves, (DECIDED * neither).sigmoid().unsqueeze(-4))
+
+
+def leads(guidance: Tensor) -> Tensor:
+    """Which photograph has the largest G, however little: 1 there, 0 for those behind it by half
+    of ``PREFERENCE`` or more, (…, N, 1, H, W). It is to be read, not to be learned through."""
+    guidance = guidance.detach()
+    # A little more than 1, so that rounding does not tell equals apart.
+    return (1.02 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp(0, 1)
 
 
 def initialise(net: nn.Module) -> None:

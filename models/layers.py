@@ -138,6 +138,7 @@ class SetUNet(nn.Module):
         inputs: channels of each photograph.
         widths: channels of each level; a level has half the resolution of the one before.
         blocks: residual blocks of each level on the way down; there is one on the way up.
+        refine: residual blocks more after that, at the first level.
         common, normalised: see :class:`SetResBlock`.
 
     Attributes:
@@ -151,6 +152,7 @@ class SetUNet(nn.Module):
         blocks: Sequence[int],
         common: int = 1,
         normalised: bool = True,
+        refine: int = 0,
     ):
         super().__init__()
         conv = functools.partial(SetConv, common=common)
@@ -164,6 +166,7 @@ class SetUNet(nn.Module):
         self.down = nn.ModuleList(conv(a, b, stride=2) for a, b in steps)
         self.up = nn.ModuleList(conv(b, a, kernel=1) for a, b in steps)
         self.decode = nn.ModuleList(block(a) for a, _ in steps)
+        self.refine = nn.Sequential(*(block(widths[0]) for _ in range(refine)))
         self.multiple = 2 ** len(steps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,7 +179,7 @@ class SetUNet(nn.Module):
         for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
             x = each(lambda y: F.interpolate(y, scale_factor=2), up(x))
             x = decode(_add(x, skip))
-        return x
+        return self.refine(x)
 
 
 def amplify(photographs: Tensor) -> Tensor:

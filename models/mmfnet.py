@@ -69,12 +69,13 @@ class MMFNet(nn.Module):
         """Initial and final fusion (…, 3, H, W) as the sub-nets decided; the same without
         coefficients. All with a first axis of scenes or all without.
 
-        The initial fusion Σᵢ Gᵢ·Iᵢ is taken from the first photograph on, so that equal pixels
-        stay exactly as they are.
+        The initial fusion is taken from the first photograph on, so that equal pixels stay exactly
+        as they are.
         """
         first = photographs.narrow(-4, 0, 1)
-        initial = photographs.select(-4, 0) + (guidance * (photographs - first)).sum(-4)
+        selection = self.initial.select(guidance)
+        initial = photographs.select(-4, 0) + (selection * (photographs - first)).sum(-4)
         if coefficients is None:
             return initial, initial
-        residual = self.boundary.residual(coefficients, photographs, guidance)
+        residual = self.boundary.residual(coefficients, photographs, guidance, selection)
         return initial, initial + boundary_map(guidance) * residual

@@ -67,7 +67,7 @@ def test_the_alpha_matte_ablation_is_the_default_network_on_data_that_all_models
     differing = {key for key in differing if ".scenes" not in key}
     stacks = {f"data.defocus.unfocused.{key}" for key in ("probability", "low", "high")}
     scale = {"train.steps", "train.batch", "data.defocus.size", "data.defocus.sigma"}
-    scale |= {"data.pairs", "train.forced", "train.weight_decay"}
+    scale |= {"data.pairs", "train.weight_decay"}
     assert differing == stacks | scale
 
 

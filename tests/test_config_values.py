@@ -22,7 +22,7 @@ SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("train.forced", "1.5", "has to be at least 0 and at most 1"),
+        ("data.pairs", "1.5", "has to be at least 0 and at most 1"),
         ("data.pairs", "-0.1", "has to be at least 0 and at most 1"),
         ("train.lr", "nan", "has to be at least 0"),
         ("train.lr", "-1e-3", "has to be at least 0"),

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from configs.schema import load_config, to_dict
-from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion, leads
+from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.build import build, main
-from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide
+from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide, leads
 from models.layers import LIMIT, ResBlock, SetConv, SetResBlock
 from models.mmfnet import MMFNet
 from utils.errors import UserError, cli
@@ -34,6 +34,8 @@ def images(height: int, width: int, count: int = 2, seed: int = 0) -> torch.Tens
 
 class Fixed(nn.Module):
     """In place of the initial fusion sub-net: the same guidance map of two photographs always."""
+
+    select = staticmethod(InitialFusion.select)
 
     def __init__(self, first: torch.Tensor):
         super().__init__()
@@ -187,6 +189,33 @@ def test_the_boundary_sub_net_is_told_which_of_two_wrong_photographs_is_the_bett
         assert torch.equal(leads(guidance).flatten(), torch.tensor([0.0, 1, 0]))
     equal = decide(scores[:, [0, 0, 2]], torch.full((1, 1, 1, 1), 50.0))
     assert torch.equal(leads(equal).flatten(), torch.tensor([1.0, 1, 0]))
+
+
+@pytest.mark.parametrize("neither", [-50.0, 50.0])
+def test_initial_fusion_is_a_selection_on_the_boundary_too(neither):
+    """Of each pixel the photograph with the largest score alone; equals share it."""
+    photographs = images(16, 16, 3)
+    scores = torch.rand(1, 3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    scores = scores.argsort(1).float()
+    scores[:, :2, :, 0] = 9  # the first row
+    guidance = decide(scores, torch.full((1, 1, 16, 16), neither))
+    initial, _ = MMFNet(SetInitialFusion([4, 4]), None).blend(photographs, guidance, None)
+    best = scores.argmax(1, keepdim=True).expand(-1, -1, 3, -1, -1)
+    expected = photographs.gather(1, best)[:, 0]
+    expected[:, :, 0] = photographs[:, :2, :, 0].mean(1)
+    torch.testing.assert_close(initial, expected)
+
+
+def test_a_mix_of_one_brings_the_halves_back():
+    photographs = images(16, 16, 3)
+    scores = torch.randn(1, 3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    guidance = decide(scores, torch.full((1, 1, 16, 16), 50.0))
+    coefficients = torch.zeros(1, 8, 16, 16)
+    coefficients[:, 4] = 1
+    net = MMFNet(SetInitialFusion([4, 4]), SetBoundaryFusion([4, 6], [1, 1]))
+    _, fused = net.blend(photographs, guidance, coefficients)
+    # The boundary map is 0.98 there.
+    torch.testing.assert_close(fused, (guidance * photographs).sum(1), rtol=0, atol=0.01)
 
 
 def test_where_the_guidance_map_decides_the_output_is_a_copy_whatever_the_residual():

@@ -25,7 +25,7 @@ import main
 from configs.schema import load_config, to_dict
 from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
-from models.mmfnet import Fusion, MMFNet, boundary_map
+from models.mmfnet import Fusion, boundary_map
 from tests.hostile.faults import room
 from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr, validate
 
@@ -169,19 +169,6 @@ def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
     with torch.no_grad():
         start = error(build(to_dict(config.model)))
     assert error(trained) < 0.6 * start
-
-
-def test_a_share_of_the_steps_fuses_by_the_true_guidance(run, monkeypatch):
-    given = []
-    forward = MMFNet.forward
-
-    def noted(model, photographs, guidance=None):
-        given.append(guidance is not None)
-        return forward(model, photographs, guidance)
-
-    monkeypatch.setattr(MMFNet, "forward", noted)
-    assert run("run", "train.forced=0.3", "train.steps=10", "validation.every=0") == 0
-    assert given.count(True) == 3 and len(given) == 10
 
 
 @pytest.mark.parametrize("name", ["paper", "released"])

@@ -221,7 +221,7 @@ class Trainer:
             group["lr"] = train.lr * self.schedule(self.step)
         dtype = AMP[train.amp]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            fusion = model(batch.photographs, batch.guidance if self._forced() else None)
+            fusion = model(batch.photographs)
         losses = self.loss(fusion, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(sum(losses.values())).backward()
@@ -236,11 +236,6 @@ class Trainer:
         if not self.scaler.is_enabled():  # under fp16 an overflow is skipped, and no fault
             losses["gradient norm"] = norm
         return losses, fusion
-
-    def _forced(self) -> bool:
-        """Whether this step fuses by the true guidance, see ``train.forced``."""
-        share = self.config.train.forced
-        return int((self.step + 1) * share) > int(self.step * share)
 
     def _agreed(self, stop: bool) -> bool:
         """Whether any process was interrupted: all have to stop at the same step."""
