@@ -71,7 +71,7 @@ def test_one_graph_for_all_numbers_and_sizes_agrees_with_pytorch(exported, name,
     found = model(photographs[None])
     expected = found.fused.clamp(0, 1), found.initial, found.guidance, found.boundary
     for x, y in zip(result, expected, strict=True):
-        np.testing.assert_allclose(x, y[0], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(x, y[0], atol=export.TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["set", "initial alone"])
@@ -99,7 +99,7 @@ def test_graphs_for_two_alone_stay_as_they_are(exported):
 def test_the_shipped_file_is_of_the_shipped_weights():
     about = {entry.key: entry.value for entry in onnx.load(ONNX).metadata_props}
     assert about["weights_sha256"] == hashlib.sha256(export.WEIGHTS.read_bytes()).hexdigest()
-    assert max(export.check(onnx.load(ONNX), load_model(export.WEIGHTS))) <= 1e-4
+    assert max(export.check(onnx.load(ONNX), load_model(export.WEIGHTS))) <= export.TOLERANCE
 
 
 def test_the_file_tells_what_it_is(exported):

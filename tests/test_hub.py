@@ -33,7 +33,7 @@ def test_hub_loads_the_shipped_weights_from_any_folder(tmp_path):
     model = load_model(ROOT / "weights/mmfnet.safetensors")
     photographs = torch.rand(1, 2, 3, 40, 52, generator=torch.Generator().manual_seed(0))
     fused = torch.load(tmp_path / "fused.pt", weights_only=True)
-    torch.testing.assert_close(fused, model(photographs).fused, atol=1e-5, rtol=0)
+    torch.testing.assert_close(fused, model(photographs).fused, atol=1e-4, rtol=0)
 
 
 def test_the_only_entry_point_says_what_it_does():

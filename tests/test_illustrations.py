@@ -49,7 +49,7 @@ def test_a_scene_is_coloured_by_the_photograph_focused_there():
         panel for row in imaging_model.scene() for panel in row.values()
     )
     generator, where = imaging_model.scenes(), (imaging_model.SCENE, len(photographs))
-    drawn, *_ = generator.draw(*where, generator.random(*where))
+    drawn, *_ = generator.draw(*where)
     low, high = depth_map(drawn, imaging_model.SIDE).aminmax()
     surface = depth[0] * (high - low) + low
     away = torch.stack([(surface - focus).abs() for focus in drawn.focus])
