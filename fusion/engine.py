@@ -30,8 +30,7 @@ from utils.images import white
 
 TILE = 500_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE`` allows more
 TILES = 2  # at work
-BLOCK = 512  # pixels: side of the blocks composed in parallel
-SQUARE = 256  # pixels: side of the parts of a block that are processed or copied at once
+SQUARE = 256  # pixels: side of the blocks composed in parallel
 # Pixels around a tile (VIEW) or a box (NEAR) given to the sub-nets. Their receptive fields are
 # larger, but training samples showed them no more than this.
 VIEW, NEAR = 32, 32
@@ -87,7 +86,7 @@ def fuse_group(
         if group.whole:
             group.fuse(everything)
         else:
-            _for_each(pool, group.fuse, squares(everything, BLOCK))
+            _for_each(pool, group.fuse, squares(everything, SQUARE))
     return group.result, group.kept
 
 
@@ -156,8 +155,7 @@ class _Group:
         if self.whole:  # there is no other block for the other threads
             _for_each(self.pool, compose, squares(block, SQUARE))
         else:
-            for square in squares(block, SQUARE):
-                compose(square)
+            compose(block)
 
     def _guide(self) -> np.ndarray:
         """The guidance map (N, h, w), at half resolution if the photographs are large."""

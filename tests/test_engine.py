@@ -61,8 +61,7 @@ def steps(one: np.ndarray, two: np.ndarray) -> int:
 @pytest.fixture(params=["whole", "tiles", "half", "again"])
 def scheme(request, monkeypatch):
     """How a picture is gone through; ``again`` looks at all of it at both resolutions."""
-    monkeypatch.setattr(engine, "BLOCK", 128)
-    monkeypatch.setattr(engine, "SQUARE", 64)
+    monkeypatch.setattr(engine, "SQUARE", 128)
     if request.param == "tiles":
         monkeypatch.setattr(engine, "AT_ONCE", 3 * 160**2)
     if request.param in ("half", "again"):
@@ -156,7 +155,7 @@ def test_groups_of_any_size_find_what_is_sharp(most, whole_up_to, monkeypatch):
 
 def test_the_boundary_sub_net_sees_photographs_with_weight_alone(monkeypatch):
     monkeypatch.setattr(engine, "AT_ONCE", 8 * 200**2)
-    monkeypatch.setattr(engine, "BLOCK", 128)
+    monkeypatch.setattr(engine, "SQUARE", 128)
     photographs, _ = strips(8, 128, 2048)
     backend = Sharpest(0.1)
     soft = backend.guide
