@@ -30,10 +30,10 @@ from utils.images import white
 
 TILE = 500_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE`` allows more
 TILES = 2  # at work
-SQUARE = 256  # pixels: side of the blocks composed in parallel
-# Pixels around a tile (VIEW) or a box (NEAR) given to the sub-nets. Their receptive fields are
-# larger, but training samples showed them no more than this.
-VIEW, NEAR = 32, 32
+SQUARE = 128  # pixels: side of the blocks composed in parallel
+# Pixels around a tile or a box given to the sub-nets: up to a megapixel, where tiles have to give
+# what the whole picture gives, and above. Receptive fields are larger; more improved nothing.
+VIEW, NEAR = 32, 16
 # Two-resolution thresholds.
 WHOLE = 1_000_000  # pixels: larger photographs are processed at half resolution first
 UNSURE = 0.1  # boundary map at half resolution above which full resolution decides alone
@@ -109,6 +109,7 @@ class _Group:
         self.full = white(first.dtype)
         pixels = self.size[0] * self.size[1]
         self.large = pixels > WHOLE
+        self.view = NEAR if self.large else VIEW
         self.whole = not self.large and len(self.photographs) * pixels <= AT_ONCE
         self.loaded = backend.load(self.photographs) if self.whole else None
         self.small = list(pool.map(halve, self.photographs)) if self.large else self.photographs
@@ -120,7 +121,7 @@ class _Group:
 
     def fuse(self, block: Window) -> None:
         """Compose a block of the result."""
-        seen = around(block, self.size, 2 * NEAR if self.large else NEAR)
+        seen = around(block, self.size, 2 * NEAR if self.large else VIEW)
         inside = within(block, seen)  # this and the boxes are relative to ``seen``
         known = at(self.guidance, halved(seen) if self.large else seen)
         if (one := _find_settled(known)) is not None:
@@ -166,10 +167,10 @@ class _Group:
         guidance = np.empty((count, *size), np.float16 if self.large else np.float32)
         most = min(AT_ONCE / count, TILE)
         alone = size[0] * size[1] <= most
-        side = max(size) if alone else int((most / TILES) ** 0.5) - 2 * VIEW
+        side = max(size) if alone else int((most / TILES) ** 0.5) - 2 * self.view
 
         def guide(tile: Window) -> None:
-            seen = around(tile, size, VIEW)
+            seen = around(tile, size, self.view)
             found = self.backend.guide(self.backend.load([x[seen] for x in self.small]), alone)
             at(guidance, tile)[:] = at(found, within(tile, seen))
 
@@ -197,7 +198,7 @@ class _Group:
         parts = boxes(touched, halved(inside), SQUARE)
         coefficients = self._coefficients(None, self.backend.load(small), known, parts, size)
         for box in again:
-            view = around(box, size, VIEW)
+            view = around(box, size, self.view)
             found = at(self.backend.guide(at(x, view)), within(box, view))
             before = at(guidance, box)
             # Sure decisions stay: wide blur is recognised better at half resolution.
@@ -215,7 +216,7 @@ class _Group:
         """Coefficients of the residual: ``planes`` (C, h, w), zero by default, filled in the given
         parts, and enlarged to ``full`` resolution if that is given; None if there are none."""
         for part in parts:
-            view = around(part, guidance.shape[1:], NEAR)
+            view = around(part, guidance.shape[1:], self.view)
             found = self.backend.coefficients(at(x, view), at(guidance, view), self.whole)
             if found is None:
                 return None
