@@ -121,7 +121,7 @@ class _Group:
 
     def fuse(self, block: Window) -> None:
         """Compose a block of the result."""
-        seen = around(block, self.size, 2 * NEAR if self.large else VIEW)
+        seen = around(block, self.size, (2 if self.large else 1) * self.view)
         inside = within(block, seen)  # this and the boxes are relative to ``seen``
         known = at(self.guidance, halved(seen) if self.large else seen)
         if (one := _find_settled(known)) is not None:

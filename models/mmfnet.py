@@ -49,15 +49,9 @@ class MMFNet(nn.Module):
         self.initial = initial
         self.boundary = boundary
 
-    def forward(self, photographs: Tensor, guidance: Tensor | None = None) -> Fusion:
-        """Fuse photographs (B, N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels.
-
-        Args:
-            guidance: (B, N, 1, H, W) to fuse by, instead of what the initial fusion sub-net says.
-        """
+    def forward(self, photographs: Tensor) -> Fusion:
+        """Fuse photographs (B, N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels."""
         found = self.initial(photographs)
-        if guidance is not None:
-            found = found._replace(guidance=guidance)
         coefficients = self.boundary(photographs, found.guidance) if self.boundary else None
         initial, fused = self.blend(photographs, found.guidance, coefficients)
         boundary = boundary_map(found.guidance)
