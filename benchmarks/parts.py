@@ -1,19 +1,14 @@
 """The measurements on focus stacks, a function for each table, and their required values."""
 
-from __future__ import annotations
-
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from benchmarks.folding import FOLDS, Fold
-from benchmarks.generated import Quality, Truth, choose_frames, generated, quality, read_truth
+from benchmarks.generated import Truth, choose_frames, generated, quality, read_truth
 from benchmarks.measure import Failed
 from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Row, Rows
@@ -40,8 +35,6 @@ class Setting:
     sweep: tuple[int, int] = (1536, 2048)
     sweep_frames: Sequence[int] = (5, 10, 20, 40)
     sweep_rounds: int = 3
-    folds: tuple[int, int] = (768, 1024)
-    fold_stacks: int = 12
 
     def stack(self, seed: int, size: tuple[int, int], layers: int, frames: int) -> Path:
         return generated(self.work, seed, size, layers, frames, self.photographs)
@@ -54,7 +47,7 @@ def run(tool: Peer, frames: Path, align: bool, truth: Truth | None = None) -> Ro
     except Failed as reason:
         return {"failed": str(reason)}
     row = {"version": tool.version(), **cost._asdict()}
-    return row | quality(fused, truth)._asdict() if truth else row
+    return row | quality(fused, truth) if truth else row
 
 
 def pcb(setting: Setting, rows: Rows) -> None:
@@ -68,7 +61,7 @@ def truth(setting: Setting, rows: Rows) -> None:
     true = read_truth(home)
     for tool in setting.tools:
         rows.add(tool.name, partial(run, tool, home / "frames", False, true))
-    rows.add("oracle selection", lambda: quality(oracle(true.image, read(home)), true)._asdict())
+    rows.add("oracle selection", lambda: quality(oracle(true.image, read(home)), true))
 
 
 def truth_bars(rows: Mapping[str, Row]) -> list[Bar]:
@@ -153,37 +146,6 @@ def sweep_bars(rows: Mapping[str, Row]) -> list[Bar]:
             spread = (max(values) - min(values)) / np.mean(values)
             bars.append(Bar(f"{what} within {spread:.0%}, at most 15%", bool(spread <= 0.15)))
     return bars
-
-
-def folding(setting: Setting, rows: Rows) -> None:
-    """Generated stacks of 5 layers, by each way to fold the cascade."""
-    homes = [setting.stack(100 + i, setting.folds, 5, 5) for i in range(setting.fold_stacks)]
-
-    def one(name: str, fuse: Fold) -> Row:
-        scores, seconds = [], 0.0
-        for home in tqdm(homes, desc=name, unit="stack", disable=None):
-            frames, start = list(read(home)), time.perf_counter()
-            image = fuse(frames)
-            seconds += time.perf_counter() - start
-            scores.append(quality(image, read_truth(home)))
-        means = Quality(*np.mean(scores, axis=0).tolist())
-        return {**means._asdict(), "seconds": seconds / len(homes), "stacks": len(homes)}
-
-    for name, fuse in FOLDS.items():
-        rows.add(name, partial(one, name, fuse))
-
-
-def folding_bars(rows: Mapping[str, Row]) -> list[Bar]:
-    """No worse than plain folding."""
-    ours, *others = rows
-    return [
-        Bar(
-            f"{symbol} {rows[ours][key]:.2f} dB, {other} {rows[other][key]:.2f} dB",
-            rows[ours][key] >= rows[other][key],
-        )
-        for other in others
-        for key, symbol in (("band", "FDB PSNR"), ("psnr", "PSNR"))
-    ]
 
 
 def read(home: Path) -> Iterator[np.ndarray]:

@@ -6,8 +6,6 @@ Each frame is shifted by up to 20 px, rotated by up to 1° and scaled by up to 3
 reference. The corner error is the distance of a corner from its true place.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,11 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
+from benchmarks.synthetic_stacks import Motion, SyntheticStack, stack
 from defocus.sources import Photographs
 from fusion.align import Registration, register
 from fusion.motion import corners_of
-from fusion.synthetic import Motion, SyntheticStack, stack
-from utils.errors import UserError, cli, option_parser
+from utils.errors import cli, option_parser
 
 SMALL = {"size": (768, 1024)}
 TWO, THREE = ({**SMALL, "layers": n, "frames": n} for n in (2, 3))
@@ -35,8 +33,8 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP, blur up to 24 px, three frames": (6, {**THREE, "spread": 12.0}),
     "0.8 MP, two frames, blur 24 px": (6, {**TWO, "spread": 24.0}),
     "0.8 MP, blur up to 32 px": (6, {**SMALL, "spread": 8.0}),
-    "0.8 MP, before white": (6, {**SMALL, "field": "white"}),
-    "0.8 MP, before black": (6, {**SMALL, "field": "black"}),
+    "0.8 MP, before white": (6, {**SMALL, "background": 255}),
+    "0.8 MP, before black": (6, {**SMALL, "background": 0}),
     "0.8 MP, round field that stays": (6, {**SMALL, "field": "round"}),
     "0.8 MP, one frame overexposed": (6, {**SMALL, "field": "overexposed"}),
     "3 MP": (3, {"size": (1536, 2048)}),
@@ -52,21 +50,17 @@ COLUMNS = {
 LIMIT = 0.2  # px, of the mean
 
 
-def in_field(made: SyntheticStack, field: str | None) -> Sequence[np.ndarray]:
-    """The frames, with a field of "white" or "black" before a plain background; of "round" black
-    outside a circle that does not move with the scene, as in a microscope; of "overexposed" the
-    first one 1.8 times as bright."""
-    if field in ("white", "black"):
-        made.frames.scene.colors[-1][:] = 255 if field == "white" else 0
+def in_field(frames: list[np.ndarray], field: str | None) -> list[np.ndarray]:
+    """The frames; of "round" black outside a circle that does not move with the scene, as in a
+    microscope; of "overexposed" the first one 1.8 times as bright."""
     if field == "overexposed":
-        first, *others = made.frames
-        return [cv2.convertScaleAbs(first, alpha=1.8), *others]
-    if field != "round":
-        return made.frames
-    height, width = made.depth.shape
-    inside = np.zeros((height, width, 3), np.uint8)
-    cv2.circle(inside, (width // 2, height // 2), int(0.48 * height), (255,) * 3, -1)
-    return [cv2.bitwise_and(frame, inside) for frame in made.frames]
+        return [cv2.convertScaleAbs(frames[0], alpha=1.8), *frames[1:]]
+    if field == "round":
+        height, width = frames[0].shape[:2]
+        inside = np.zeros_like(frames[0])
+        cv2.circle(inside, (width // 2, height // 2), int(0.48 * height), (255,) * 3, -1)
+        return [cv2.bitwise_and(frame, inside) for frame in frames]
+    return frames
 
 
 def corner_errors(
@@ -88,7 +82,7 @@ def measure(
     errors, frames, left_out, seconds = [], 0, 0, 0.0
     for seed in tqdm(range(stacks), unit="stack", disable=None):
         made = stack(200 + seed, photographs=photographs, motion=Motion(), **arguments)
-        images = list(in_field(made, field))
+        images = in_field(made.frames, field)
         started = time.perf_counter()
         found = register(images, reference=len(images) // 2)
         seconds += time.perf_counter() - started
@@ -121,8 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photographs", type=Path, default=folder)
     parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))
     options = parser.parse_args(arguments)
-    if not options.photographs.is_dir():
-        raise UserError(f"no folder {options.photographs}; --photographs says where they are")
     photographs = Photographs(options.photographs)
     rows = Rows(options.out / "corners.json", options.resume)
     for name in options.only:

@@ -7,8 +7,6 @@ A table for each part, and README.md with all of them. Programs are whole proces
 the written file; nothing else should run on the machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -81,14 +79,6 @@ PARTS = {
             "further": ("seconds a further frame", "{:.2f}"),
         },
         parts.sweep_bars,
-    ),
-    "folding": Part(
-        "Running fusion and plain folding",
-        "Means over generated stacks of 5 layers in 5 frames of 1024×768.",
-        parts.folding,
-        "how",
-        {**QUALITY, "seconds": ("time a stack, s", "{:.1f}"), "stacks": ("stacks", "{}")},
-        parts.folding_bars,
     ),
 }
 

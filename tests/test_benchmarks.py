@@ -17,9 +17,9 @@ from benchmarks.measure import Failed, measure
 from benchmarks.parts import Setting
 from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Rows, table, verdicts
+from benchmarks.synthetic_stacks import SyntheticStack
 from evaluation.peers import PEERS, Peer, choose_peers
 from fusion.align import Registration
-from fusion.synthetic import SyntheticStack
 
 FIRST_FRAME = """
 import shutil, sys
@@ -54,8 +54,6 @@ def setting(photographs, tmp_path_factory) -> Setting:
         sweep=(64, 96),
         sweep_frames=(5, 10),
         sweep_rounds=1,
-        folds=(64, 96),
-        fold_stacks=2,
     )
 
 
@@ -93,9 +91,9 @@ def test_quality_by_its_formulas():
     fused[1, 15] += 50  # far from any edge
     fused[2, 7] += 10  # just not seen
     found = quality(fused, Truth(truth, band, edges))
-    assert found.halo == 1 / 100
-    assert found.band == pytest.approx(10 * np.log10(255**2 / (11**2 / 150)))
-    assert found.psnr == pytest.approx(
+    assert found["halo"] == 1 / 100
+    assert found["band"] == pytest.approx(10 * np.log10(255**2 / (11**2 / 150)))
+    assert found["psnr"] == pytest.approx(
         10 * np.log10(255**2 / ((11**2 + 3 * 50**2 + 3 * 10**2) / 600))
     )
 
@@ -192,16 +190,8 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
     if part == "truth":
         first = cv2.imread(str(next((setting.stack(1, (96, 128), 5, 5) / "frames").glob("001*"))))
         truth = read_truth(setting.stack(1, (96, 128), 5, 5))
-        assert rows.rows["ours"]["psnr"] == quality(first[..., ::-1], truth).psnr
+        assert rows.rows["ours"]["psnr"] == quality(first[..., ::-1], truth)["psnr"]
         assert rows.rows["oracle selection"]["band"] > rows.rows["ours"]["band"]
-
-
-def test_groups_do_not_lose_to_plain_folding(setting, tmp_path):
-    rows = Rows(tmp_path / "folding.json", resume=False)
-    parts.folding(setting, rows)
-    ours, pairwise, _ = rows.rows.values()
-    assert list(rows.rows) == ["groups (ours)", "pairwise folding", "tree"]
-    assert ours["band"] > pairwise["band"] - 0.3 and ours["stacks"] == 2
 
 
 def test_memory_and_sweep_run_our_command_line(setting, tmp_path):
@@ -244,7 +234,7 @@ def test_corner_errors_are_distances_of_frames_that_were_found():
     true = [np.eye(3), np.array([[1, 0, 3.0], [0, 1, 4.0], [0, 0, 1]]), np.eye(3) * (1, 1, 1)]
     true[2] = true[1]
     nothing = np.zeros((0, 0))
-    made = SyntheticStack([], nothing, nothing, nothing, nothing, true, nothing)
+    made = SyntheticStack([], nothing, nothing, nothing, true)
     found = [Registration(matrix, np.ones(3)) for matrix in (np.eye(3), np.eye(3), None)]
     np.testing.assert_allclose(registration.corner_errors(found, made, (50, 60)), [5] * 4)
 
