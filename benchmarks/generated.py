@@ -15,6 +15,7 @@ from evaluation.tables import write_text
 from utils.images import read_photo, write_png
 from utils.metrics.reference import psnr
 
+PHOTOGRAPHS = Path("datasets/bsds500/images/test")  # by default; training never sees them
 VISIBLE = 10  # of 255: a larger error beside a depth edge is seen as a halo
 
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.generated import PHOTOGRAPHS
 from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
 from benchmarks.synthetic_stacks import Motion, SyntheticStack, stack
 from defocus.sources import Photographs
@@ -65,37 +66,35 @@ def in_field(frames: list[np.ndarray], field: str | None) -> list[np.ndarray]:
 
 def corner_errors(
     found: Sequence[Registration], made: SyntheticStack, size: tuple[int, int]
-) -> np.ndarray:
+) -> list[float]:
     """Distances in pixels, 4 for each registered frame but the reference."""
     corners, errors = corners_of(size), []
     for registration, true in zip(found, made.matrices, strict=True):
         if registration.matrix is not None and not np.array_equal(true, np.eye(3)):
             places = [cv2.perspectiveTransform(corners, m)[0] for m in (registration.matrix, true)]
-            errors.append(np.hypot(*(places[0] - places[1]).T))
-    return np.concatenate(errors) if errors else np.zeros(0)
+            errors.extend(np.hypot(*(places[0] - places[1]).T))
+    return errors
 
 
 def measure(
     stacks: int, photographs: Photographs, *, field: str | None = None, **arguments: Any
 ) -> Row:
     """Corner errors over generated stacks."""
-    errors, frames, left_out, seconds = [], 0, 0, 0.0
+    errors, found, seconds = [], [], 0.0
     for seed in tqdm(range(stacks), unit="stack", disable=None):
         made = stack(200 + seed, photographs=photographs, motion=Motion(), **arguments)
         images = in_field(made.frames, field)
         started = time.perf_counter()
-        found = register(images, reference=len(images) // 2)
+        registered = register(images, reference=len(images) // 2)
         seconds += time.perf_counter() - started
-        errors.append(corner_errors(found, made, arguments["size"]))
-        frames += len(found)
-        left_out += sum(registration.matrix is None for registration in found)
-    corners = np.concatenate(errors)
+        errors.extend(corner_errors(registered, made, arguments["size"]))
+        found.extend(registered)
     return {
-        "mean": float(corners.mean()),
-        "largest": float(corners.max()),
-        "frames": frames,
-        "left_out": left_out,
-        "seconds": seconds / frames,
+        "mean": float(np.mean(errors)),
+        "largest": float(max(errors)),
+        "frames": len(found),
+        "left_out": sum(registration.matrix is None for registration in found),
+        "seconds": seconds / len(found),
     }
 
 
@@ -111,15 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument("--resume", action="store_true", help="keep rows already measured")
-    folder = Path("datasets/bsds500/images/test")
-    parser.add_argument("--photographs", type=Path, default=folder)
+    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS)
     parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))
     options = parser.parse_args(arguments)
     photographs = Photographs(options.photographs)
     rows = Rows(options.out / "corners.json", options.resume)
     for name in options.only:
-        count, arguments = CASES[name]
-        rows.add(name, partial(measure, count, photographs, **arguments))
+        count, case = CASES[name]
+        rows.add(name, partial(measure, count, photographs, **case))
     text = "# Registration\n\nWritten by `python -m benchmarks.registration`.\n\n"
     text += table(rows.rows, COLUMNS, "generated stacks, of 5 frames unless said")
     text += f"\n{verdicts(bars(rows.rows))}"

@@ -1,7 +1,5 @@
 """The programs compared on stacks: ours and those of :mod:`evaluation.peers`."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from collections.abc import Sequence

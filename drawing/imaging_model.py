@@ -6,8 +6,6 @@ By name: apertures.png, light.png, layers.png, scene.png. The photographs are th
 scikit-image's package that are free to publish.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from defocus.color import to_linear, to_srgb
 from defocus.mattes import KINDS
-from defocus.models import focus_stack, layers_in_focus
+from defocus.models import layers_in_focus
 from defocus.psf import blur, disk, gaussian, polygon
 from defocus.render import depth_map
 from defocus.sample import Effect
@@ -88,16 +86,14 @@ def light() -> dict[str, Tensor]:
 def layers() -> list[dict[str, Tensor]]:
     """Three layers, then the scene focused on each and everywhere, (1 or 3, SIDE, SIDE)."""
     size = (SIDE, SIDE)
-    mattes = [
-        torch.from_numpy(KINDS[kind](size, np.random.default_rng(seed)))[None]
-        for kind, seed in (("grille", 7), ("strokes", 9))
-    ]
+    drawn = (KINDS[k](size, np.random.default_rng(s)) for k, s in (("grille", 7), ("strokes", 9)))
+    mattes = [torch.from_numpy(matte)[None] for matte in drawn]
     photographs = map(_photograph, ("coffee", "chelsea", "astronaut"))
     pictures = [_tensor(fill(photograph, *size)) for photograph in photographs]
     colors = list(map(to_linear, pictures))
     psfs = [None, disk(STEP), disk(2 * STEP)]  # by a layer's distance from the one in focus
     settings = [[psfs[abs(layer - focus)] for layer in range(3)] for focus in range(3)]
-    stack = map(to_srgb, focus_stack(colors, mattes, settings))
+    stack = [to_srgb(layers_in_focus(colors, mattes, setting)) for setting in settings]
     truth = layers_in_focus(colors, mattes, [None] * 3)
     captions = ("nearest layer", "middle layer", "farthest layer")
     shown = [mattes[0] * pictures[0], mattes[1] * pictures[1], pictures[2]]

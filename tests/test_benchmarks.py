@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from benchmarks import parts, pictures, registration, stacks, tools
+from benchmarks import pictures, registration, stacks, tools
 from benchmarks.generated import Truth, choose_frames, generated, quality, read_truth
 from benchmarks.measure import Failed, measure
-from benchmarks.parts import Setting
 from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Rows, table, verdicts
+from benchmarks.stacks import Setting
 from benchmarks.synthetic_stacks import SyntheticStack
 from evaluation.peers import PEERS, Peer, choose_peers
 from fusion.align import Registration
@@ -156,7 +156,7 @@ def test_ratio_bars(ours, held):
     """No slower than OpenFocus, within 3 times FocusWeave, less memory than both."""
     costs = {"ours": ours, tools.OPENFOCUS_DEFAULT: (4, 1000), "FocusWeave": (1, 800)}
     rows = {name: {"seconds": s, "megabytes": m} for name, (s, m) in costs.items()}
-    assert [bar.held for bar in parts.ratio_bars(rows)] == held
+    assert [bar.held for bar in stacks.ratio_bars(rows)] == held
 
 
 def test_truth_bars_hold_against_the_best_method_of_openfocus():
@@ -166,7 +166,7 @@ def test_truth_bars_hold_against_the_best_method_of_openfocus():
         "OpenFocus DCT": {"band": 36, "halo": 0.03},
         "enfuse": {"failed": "no memory"},
     }
-    bars = parts.truth_bars(rows)
+    bars = stacks.truth_bars(rows)
     assert ["OpenFocus DCT" in bar.text for bar in bars] == [True, True]
     assert [bar.held for bar in bars] == [False, True]
 

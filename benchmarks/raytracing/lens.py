@@ -1,7 +1,5 @@
 """A thin lens: where rays start, and the circle of confusion."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
