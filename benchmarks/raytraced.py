@@ -164,8 +164,8 @@ def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
         if OURS.name in shown:
-            images[stack.name] = shown
-            places.append(worst_place(stack.name, shown[OURS.name], shown["truth"]))
+            images[stack.home.name] = shown
+            places.append(worst_place(stack.home.name, shown[OURS.name], shown["truth"]))
     places = sorted(places, key=lambda place: -place.error)[:PLACES]
     return worst_places(places, images) if places else None
 
@@ -207,8 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stack, name in tqdm(list(product(wanted, SETS)), unit="set", disable=None):
         for tool in tools:
             fuse = partial(run, tool, stack, name, motion != Motion())
-            rows.add(f"{stack.name} {name} {tool.name}", fuse)
-        rows.add(f"{stack.name} {name} {ORACLE}", partial(select, stack, name))
+            rows.add(f"{stack.home.name} {name} {tool.name}", fuse)
+        rows.add(f"{stack.home.name} {name} {ORACLE}", partial(select, stack, name))
     for kind in kinds:
         peer = best_peer(means(rows.rows, [kind.name], "stack"))
         if sheet := draw([stack for stack in wanted if stack.kind == kind], peer):

@@ -9,7 +9,6 @@ the written file; nothing else should run on the machine.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +27,7 @@ TWELVE = (3000, 4000)
 ALIGNING = (OURS.name, OPENFOCUS_DEFAULT, "FocusWeave", "enfuse")
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What is measured, and with what; sizes are (H, W)."""
 
     photographs: Path

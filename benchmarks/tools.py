@@ -20,8 +20,8 @@ class Ours(Peer):
 
 
 def _ours(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
-    command = [sys.executable, str(ROOT / "run_inference.py"), "--output", str(output)]
-    options = [] if align else ["--no-align"]
+    options = ["--output", str(output), *([] if align else ["--no-align"])]
+    command = [sys.executable, str(ROOT / "run_inference.py")]
     return [[*command, "--stack", str(stack), *options] for stack in stacks]
 
 

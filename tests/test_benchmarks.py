@@ -182,7 +182,7 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
     monkeypatch.setattr("evaluation.peers.Peer.version", lambda peer: "1.0")
     pcb = setting.stack(5, (64, 80), 2, 3) / "frames"
     rows = Rows(tmp_path / "part.json", resume=False)
-    stacks.PARTS[part].measure(Setting(**{**vars(setting), "pcb": pcb}), rows)
+    stacks.PARTS[part].measure(setting._replace(pcb=pcb), rows)
     assert rows.rows["enfuse"] == {
         "failed": f"{Path(sys.executable).name} ended with exit code 1: no memory left"
     }

@@ -8,7 +8,6 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +198,7 @@ def test_a_render_that_was_stopped_goes_on(work, photographs):
 def test_a_stack_of_another_scene_is_not_taken_for_this_one(work, photographs, tmp_path):
     shutil.copytree(work, tmp_path / "copy")
     (stack,) = cache.stacks(tmp_path / "copy", [TINY], Motion())
-    cache._prepare(replace(stack, seed=2), photographs, Motion())
+    cache._clear(stack._replace(seed=2), photographs, Motion())
     assert len(stack.missing()) == 2 + TINY.frames
 
 

@@ -3,8 +3,8 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -18,8 +18,7 @@ FORMAT = 1  # of the files; those of another one are rendered again
 SCALE = 256  # of disparities in disparity.png
 
 
-@dataclass(frozen=True)
-class Class:
+class Class(NamedTuple):
     """Stacks of one size."""
 
     name: str  # megapixels
@@ -36,25 +35,19 @@ CLASSES = (
 )
 
 
-@dataclass(frozen=True)
-class Motion:
+class Motion(NamedTuple):
     """How the camera moves from photograph to photograph."""
 
     breathing: float = 0.0  # relative change of magnification from the first to the last
     shake: float = 0.0  # px, at a width of 720, by rotation; half of it by parallax at mid-depth
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(NamedTuple):
     """A stack on disk."""
 
     home: Path  # holds frames/001.png …, truth.png, disparity.png, about.json
     kind: Class
     seed: int  # of the scene
-
-    @property
-    def name(self) -> str:
-        return self.home.name
 
     @property
     def frames(self) -> list[Path]:
@@ -83,7 +76,7 @@ def stacks(
     folder: Path, classes: Sequence[Class], motion: Motion, scenes: int | None = None
 ) -> Iterator[Stack]:
     """The stacks of some sizes, rendered or not; at most ``scenes`` of each size."""
-    moved = "".join(f"-{name}{value:g}" for name, value in asdict(motion).items() if value)
+    moved = "".join(f"-{name}{value:g}" for name, value in motion._asdict().items() if value)
     for kind in classes:
         for seed in range(1, 1 + min(kind.scenes, scenes or kind.scenes)):
             yield Stack(folder / f"{kind.name}-{seed:02d}{moved}", kind, seed)
@@ -96,7 +89,7 @@ def render_all(wanted: Sequence[Stack], photographs: Path, motion: Motion) -> No
         UserError: no photographs; numba is not installed; or a folder cannot be written to.
     """
     for stack in wanted:
-        _prepare(stack, photographs, motion)
+        _clear(stack, photographs, motion)
     wanted = [stack for stack in wanted if stack.missing()]
     if not wanted:
         return
@@ -110,18 +103,17 @@ def render_all(wanted: Sequence[Stack], photographs: Path, motion: Motion) -> No
     pixels = sum(math.prod(stack.kind.size) * len(stack.missing()) for stack in wanted)
     with tqdm(total=pixels / 1e6, unit="MP", disable=None, smoothing=0.05) as bar:
         for stack in wanted:
-            bar.set_description(stack.name)
+            bar.set_description(stack.home.name)
             photograph(stack, pictures, motion, lambda n: bar.update(n / 1e6))
 
 
-def _prepare(stack: Stack, photographs: Path, motion: Motion) -> None:
+def _clear(stack: Stack, photographs: Path, motion: Motion) -> None:
     """Delete files that were rendered of another scene."""
+    kind = stack.kind._asdict()
+    del kind["scenes"]  # does not change a stack
     about = {"format": FORMAT, "photographs": photographs.resolve().name, "seed": stack.seed}
-    about |= asdict(stack.kind) | asdict(motion)
-    del about["scenes"]  # does not change a stack
-    note = stack.home / "about.json"
-    text = json.dumps(about, indent=1) + "\n"
-    if not note.exists() or note.read_text() != text:
+    note, text = stack.home / "about.json", json.dumps(about | kind | motion._asdict(), indent=1)
+    if not note.exists() or note.read_text() != text + "\n":
         for path in (stack.disparity, stack.truth, *stack.frames):
             path.unlink(missing_ok=True)
-        write_text(note, text)
+        write_text(note, text + "\n")

@@ -46,17 +46,17 @@ def photograph(
     scene, focal = Table(seed, size, pictures).scene, WIDE * size[1]
     depth = depths(scene, focal, size)
     lenses = _lenses(stack, depth, focal, seed, motion)
+    shots = {stack.truth: (Lens(focal, 0.0, 1.0), size, 0, TRUTH)}
+    for number, (path, lens) in enumerate(zip(stack.frames, lenses, strict=True), 1):
+        shots[path] = lens, size, number, PHOTOGRAPH
     for path in stack.missing():
         if path == stack.disparity:
             disparity = focal * lenses[0].radius / depth * SCALE
             pixels = np.clip(disparity, 0, 65535).astype(np.uint16)
             progress(depth.size)
-        elif path == stack.truth:
-            pixels = eight_bit(render(scene, Lens(focal, 0.0, 1.0), size, 0, TRUTH, progress))
         else:
-            number = stack.frames.index(path)
-            light = render(scene, lenses[number], size, 1 + number, progress=progress)
-            pixels = eight_bit(light)
+            light = torch.from_numpy(render(scene, *shots[path], progress))
+            pixels = (to_srgb(light) * 255).round().byte().numpy()  # clipped at white
         write_png(path, pixels)
 
 
@@ -87,7 +87,7 @@ def render(
     size: tuple[int, int],
     seed: int,
     quality: Quality = PHOTOGRAPH,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] = lambda pixels: None,
 ) -> np.ndarray:
     """A photograph in linear light: (H, W, 3) float32, 1 is white.
 
@@ -105,8 +105,7 @@ def render(
         rng = np.random.default_rng((seed, top))
         shifts = rng.integers(2**32, size=(*here.shape[:2], 4), dtype=np.uint32)
         trace_strip(world, camera, *tiles, points, shifts, top, *quality, here)
-        if progress:
-            progress(here.size // 3)
+        progress(here.size // 3)
 
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(strip, range(0, size[0], TILE)))
@@ -125,11 +124,6 @@ def depths(scene: Scene, focal: float, size: tuple[int, int]) -> np.ndarray:
     depth = np.zeros(size, np.float32)
     trace_depths(scene.packed(), _camera(lens, size), *_tiles(scene, lens, size), depth)
     return depth
-
-
-def eight_bit(light: np.ndarray) -> np.ndarray:
-    """Linear light to uint8 sRGB, clipped at white."""
-    return (to_srgb(torch.from_numpy(light)) * 255).round().byte().numpy()
 
 
 def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
