@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from defocus.models import layers_in_focus, one_parameter, two_parameter
 from defocus.psf import gaussian
@@ -45,7 +46,7 @@ def panels(side: int = SIDE * SCALE, sigma: float = SIGMA) -> dict[str, Tensor]:
         picture = Image.new("RGB", (side, side), color)
         at, font = ((2 * int(digit) - 1) * side / 6, side / 2), ImageFont.load_default(side / 6)
         ImageDraw.Draw(picture).text(at, digit, ink, font, "mm")
-        colors.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255)
+        colors.append(to_tensor(picture))
     sharp = layers_in_focus(colors, mattes, [None] * 3)
     mask = mattes[1] - mattes[0]
     psf = gaussian(sigma)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from defocus.color import to_linear, to_srgb
 from defocus.mattes import KINDS
@@ -74,7 +75,7 @@ def apertures(side: int = SIDE) -> list[dict[str, Tensor]]:
 
 def light() -> dict[str, Tensor]:
     """Lamps at night blurred in the stored values and as light, (3, side, side)."""
-    photograph = _tensor(_photograph("rocket")[195 : 195 + SIDE, 140 : 140 + SIDE])
+    photograph = to_tensor(_photograph("rocket")[195 : 195 + SIDE, 140 : 140 + SIDE])
     psf = disk(LAMP)
     return {
         "in focus": photograph,
@@ -89,7 +90,7 @@ def layers() -> list[dict[str, Tensor]]:
     drawn = (KINDS[k](size, np.random.default_rng(s)) for k, s in (("grille", 7), ("strokes", 9)))
     mattes = [torch.from_numpy(matte)[None] for matte in drawn]
     photographs = map(_photograph, ("coffee", "chelsea", "astronaut"))
-    pictures = [_tensor(fill(photograph, *size)) for photograph in photographs]
+    pictures = [to_tensor(fill(photograph, *size)) for photograph in photographs]
     colors = list(map(to_linear, pictures))
     psfs = [None, disk(STEP), disk(2 * STEP)]  # by a layer's distance from the one in focus
     settings = [[psfs[abs(layer - focus)] for layer in range(3)] for focus in range(3)]
@@ -160,11 +161,6 @@ def sheet(rows: list[dict[str, Tensor]]) -> Image.Image:
 
 def _photograph(name: str) -> np.ndarray:
     return FreePhotographs()[FREE.index(name)]
-
-
-def _tensor(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 to (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
 
 
 if __name__ == "__main__":

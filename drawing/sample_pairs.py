@@ -17,6 +17,7 @@ import skimage.data
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from defocus import camera, psf
 from defocus.color import to_linear, to_srgb
@@ -46,8 +47,7 @@ def photograph(
     foreground: Layer, matte: np.ndarray, background: Layer, radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Focused on the foreground, on the background, and all-in-focus; (3, H, W) sRGB."""
-    layers = (torch.from_numpy(layer).permute(2, 0, 1) / 255 for layer in (foreground, background))
-    near, far = map(to_linear, layers)
+    near, far = (to_linear(to_tensor(layer)) for layer in (foreground, background))
     alpha = torch.from_numpy(matte)[None]
     lens, rng = psf.polygon(radius, blades=7, rotation=0.3), np.random.default_rng(0)
     images = (focus(near, far, alpha, lens) for focus in (foreground_in_focus, background_in_focus))
