@@ -22,7 +22,7 @@ from benchmarks.synthetic_stacks import Motion, SyntheticStack, stack
 from defocus.sources import Photographs
 from fusion.align import Registration, register
 from fusion.motion import corners_of
-from utils.errors import cli, option_parser
+from utils.errors import UserError, cli, option_parser
 
 SMALL = {"size": (768, 1024)}
 TWO, THREE = ({**SMALL, "layers": n, "frames": n} for n in (2, 3))
@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS)
     parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))
     options = parser.parse_args(arguments)
+    if not options.photographs.is_dir():
+        raise UserError(f"no folder {options.photographs}; --photographs says where they are")
     photographs = Photographs(options.photographs)
     rows = Rows(options.out / "corners.json", options.resume)
     for name in options.only:
