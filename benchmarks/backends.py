@@ -7,8 +7,6 @@ Prints the fastest round of each, and the ratio of PyTorch's to it. They take tu
 are due to other work of the machine.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import time

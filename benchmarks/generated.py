@@ -1,7 +1,5 @@
 """Generated stacks on disk, for any program to fuse, and how near a result is to the truth."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Sequence
@@ -10,39 +8,36 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from benchmarks.synthetic_stacks import stack
 from defocus.sources import Photographs
 from evaluation.tables import write_text
-from fusion.synthetic import stack
 from utils.images import read_photo, write_png
 from utils.metrics.reference import psnr
 
+PHOTOGRAPHS = Path("datasets/bsds500/images/test")  # by default; training never sees them
 VISIBLE = 10  # of 255: a larger error beside a depth edge is seen as a halo
 
 
 class Truth(NamedTuple):
-    """The ground truth of a generated stack, see :class:`fusion.synthetic.SyntheticStack`."""
+    """What a :class:`~benchmarks.synthetic_stacks.SyntheticStack` says is true."""
 
     image: np.ndarray
     band: np.ndarray
     edges: np.ndarray
 
 
-class Quality(NamedTuple):
-    """How near a fused image is to the truth."""
+def quality(fused: np.ndarray, truth: Truth) -> dict[str, float]:
+    """Compare a fused image (H, W, 3) uint8 with the truth of the same size.
 
-    psnr: float  # dB, of the whole image
-    band: float  # dB, of the FDB
-    halo: float  # share of the pixels within 20 px of a depth edge with an error above 10/255
-
-
-def quality(fused: np.ndarray, truth: Truth) -> Quality:
-    """Compare a fused image (H, W, 3) uint8 with the truth of the same size."""
+    Returns:
+        psnr of the whole image and band of the FDB in dB; halo: share of the pixels within 20 px of
+        a depth edge with an error above 10/255.
+    """
     error = np.abs(fused.astype(np.int16) - truth.image).max(axis=2)
-    halo = float((error[truth.edges] > VISIBLE).mean())
-    whole, band = (float(psnr(truth.image, fused, mask)) for mask in (None, truth.band))
-    return Quality(whole, band, halo)
+    decibels = {"psnr": None, "band": truth.band}
+    scores = {key: float(psnr(truth.image, fused, mask)) for key, mask in decibels.items()}
+    return {**scores, "halo": float((error[truth.edges] > VISIBLE).mean())}
 
 
 def generated(
@@ -57,7 +52,7 @@ def generated(
         return home
     shutil.rmtree(home, ignore_errors=True)
     made = stack(seed, size, layers, frames, photographs=Photographs(photographs))
-    for i, frame in enumerate(tqdm(made.frames, desc=home.name, unit="frame", disable=None), 1):
+    for i, frame in enumerate(made.frames, 1):
         write_png(home / "frames" / f"{i:03d}.png", frame)
     write_png(home / "truth.png", made.truth)
     write_png(home / "band.png", made.band.astype(np.float32))

@@ -2,11 +2,7 @@
 
 A forked process counts its parent's memory as its own until it executes another program. So
 programs are started from a small process: this module, which imports little.
-
-    python -m benchmarks.measure RESULT.json LOG PROGRAM ARGUMENTS…
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -41,33 +37,32 @@ def measure(commands: Sequence[Sequence[str]]) -> Cost:
     """
     costs = []
     for command in commands:
-        with tempfile.TemporaryDirectory(prefix="measure-") as temporary:
-            result, log = Path(temporary) / "cost.json", Path(temporary) / "log.txt"
-            own = [sys.executable, __file__, str(result), str(log)]
-            subprocess.run([*own, *map(str, command)], check=True)
-            code, *cost = json.loads(result.read_text())
+        with tempfile.TemporaryFile("w+", errors="replace") as said:
+            own = [sys.executable, __file__, *map(str, command)]
+            ran = subprocess.run(own, stdout=subprocess.PIPE, stderr=said, check=True)
+            code, *cost = json.loads(ran.stdout)
+            said.seek(0)
             if code:
-                said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-                raise Failed(f"{Path(command[0]).name} ended with exit code {code}: {said[-1]}")
+                last = (said.read().strip().splitlines() or ["it said nothing"])[-1]
+                raise Failed(f"{Path(command[0]).name} ended with exit code {code}: {last}")
             costs.append(cost)
     seconds, cpu, megabytes = zip(*costs, strict=True)
     return Cost(sum(seconds), sum(cpu), max(megabytes))
 
 
-def main(result: str, log: str, *command: str) -> None:
-    """Run one command line and write [exit code, seconds, cpu, megabytes]."""
+def main(*command: str) -> None:
+    """Run one command line and print [exit code, seconds, cpu, megabytes]."""
     # Not the path of this checkout: OpenFocus has packages of the same names.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    with open(log, "wb") as said:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
     cost = Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
-    Path(result).write_text(json.dumps([os.waitstatus_to_exitcode(status), *cost]))
+    print(json.dumps([os.waitstatus_to_exitcode(status), *cost]))
 
 
 if __name__ == "__main__":

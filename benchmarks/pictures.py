@@ -7,8 +7,6 @@ are where the first and the last frame meet and the results differ most, chosen 
 :func:`evaluation.figures.choose_insets`.
 """
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections import defaultdict

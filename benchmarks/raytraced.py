@@ -11,8 +11,6 @@ neighbours. Scores go to --out: scores.json with each value, README.md with the 
 pictures of where ours is worst.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,7 +22,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.generated import choose_frames
+from benchmarks.generated import PHOTOGRAPHS, choose_frames
 from benchmarks.measure import Failed
 from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_all, stacks
 from benchmarks.raytracing.pictures import worst_place, worst_places
@@ -48,7 +46,8 @@ COLUMNS = {
     "failed": ("failed", "{}"),
 }
 PLACES = 5  # in a picture of the worst
-MEANS = ("whole", "edges", "away", "wrong", "seconds")
+DECIBELS = ("whole", "edges", "away")
+MEANS = (*DECIBELS, "wrong", "seconds")
 EDGES_OVER_ORACLE, AWAY_UNDER_ORACLE, EDGES_OVER_PEER = 0.5, 0.7, 2.0  # dB
 
 NOTE = """# Ray-traced focus stacks
@@ -63,11 +62,10 @@ is nearest to the truth, and with many frames is flattered by what noise the ray
 """
 
 
-def frames_of(kind: Class, name: str) -> list[int]:
+def frames_of(kind: Class, name: str) -> Sequence[int]:
     """The frames of a set, counted from 0."""
-    middle = kind.frames // 2
-    chosen = {"ends": [0, kind.frames - 1], "neighbours": [middle - 1, middle]}
-    return chosen.get(name, list(range(kind.frames)))
+    last, middle = kind.frames - 1, kind.frames // 2
+    return {"ends": [0, last], "neighbours": [middle - 1, middle]}.get(name, range(kind.frames))
 
 
 def picture(stack: Stack, name: str, method: str) -> Path:
@@ -76,71 +74,71 @@ def picture(stack: Stack, name: str, method: str) -> Path:
 
 
 def run(tool: Peer, stack: Stack, name: str, align: bool) -> Row:
-    """Let a program fuse a set of frames, keep its result and compare it with the truth."""
+    """Let a program fuse a set of frames."""
     with tempfile.TemporaryDirectory(prefix="raytraced-") as folder:
         numbers = frames_of(stack.kind, name)
         frames = choose_frames(stack.home, numbers, Path(folder) / "frames")
-        try:
-            fused, cost = fuse_with(tool, frames, align)
-        except Failed as reason:
-            return {"failed": str(reason)}
+        fused, cost = fuse_with(tool, frames, align)
     return {**compare(stack, name, tool.name, fused), "seconds": cost.seconds}
+
+
+def select(stack: Stack, name: str) -> Row:
+    """Oracle selection among a set of frames."""
+    frames = (read_photo(stack.frames[i]).rgb for i in frames_of(stack.kind, name))
+    return compare(stack, name, ORACLE, oracle(read_photo(stack.truth).rgb, frames))
 
 
 def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
     """Keep a result and compare it with the truth."""
     truth = read_photo(stack.truth).rgb
     if fused.shape != truth.shape:
-        return {"failed": f"its picture is {fused.shape[1]}×{fused.shape[0]}"}
+        raise Failed(f"its picture is {fused.shape[1]}×{fused.shape[0]}")
     write_png(picture(stack, name, method), fused)
     return score(fused, truth, beside_edges(stack.read_disparity()))
 
 
-def select(stack: Stack, name: str) -> Row:
-    """Oracle selection among a set of frames."""
-    frames = [read_photo(stack.frames[i]).rgb for i in frames_of(stack.kind, name)]
-    return compare(stack, name, ORACLE, oracle(read_photo(stack.truth).rgb, frames))
-
-
 def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str, Row]:
-    """For each method the mean over a set of frames of all scenes of some sizes."""
+    """For each method the mean over a set of frames of all scenes of some sizes, leaving out those
+    that failed, and how many did."""
     found = defaultdict(list)
     for key, row in rows.items():
         stack, of, method = key.split(" ", 2)
         if stack.split("-")[0] in sizes and of == name:
             found[method].append(row)
-    return {method: mean(one) for method, one in found.items()}
-
-
-def mean(rows: Sequence[Row]) -> Row:
-    """The mean of the rows that did not fail, and how many did."""
-    good = [row for row in rows if "failed" not in row]
-    shared = [key for key in MEANS if good and all(key in row for row in good)]
-    averages = {key: float(np.mean([row[key] for row in good])) for key in shared}
-    failed = len(rows) - len(good)
-    return {**averages, "scenes": len(good), **({"failed": failed} if failed else {})}
+    averages = {}
+    for method, some in found.items():
+        good = [row for row in some if "failed" not in row]
+        measured = {key: [row[key] for row in good if key in row] for key in MEANS}
+        average = {key: float(np.mean(values)) for key, values in measured.items() if values}
+        averages[method] = {**average, "scenes": len(good)}
+        if len(good) < len(some):
+            averages[method]["failed"] = len(some) - len(good)
+    return averages
 
 
 def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
     """Ours against oracle selection over all sizes, and against StackMFF V3 at each."""
-    held, over = [], means(rows, sizes, "stack")
-    ours, best = over.get(OURS.name, {}), over.get(ORACLE, {})
-    if "edges" in ours and "edges" in best:
+
+    def ahead(of: str, sizes: Sequence[str]) -> Row:
+        """Decibels of ours above another method's, and the number of our scenes; none without."""
+        ours, other = (means(rows, sizes, "stack").get(name, {}) for name in (OURS.name, of))
+        if "edges" not in ours or "edges" not in other:
+            return {}
+        return {key: ours[key] - other[key] for key in DECIBELS} | {"scenes": ours["scenes"]}
+
+    held = []
+    if over := ahead(ORACLE, sizes):
         for key, where, least in (
             ("edges", "beside depth edges", EDGES_OVER_ORACLE),
             ("away", "away from them", -AWAY_UNDER_ORACLE),
         ):
-            ahead = ours[key] - best[key]
-            text = f"{where} {ahead:+.2f} dB of oracle selection, at least {least:+.1f}"
-            held.append(Bar(f"{text} ({ours['scenes']} scenes)", ahead >= least))
+            text = f"{where} {over[key]:+.2f} dB of oracle selection, at least {least:+.1f}"
+            held.append(Bar(f"{text} ({over['scenes']} scenes)", over[key] >= least))
     for size in sizes:
-        found = means(rows, [size], "stack")
-        ours, peer = found.get(OURS.name, {}), found.get(OPENFOCUS_DEFAULT, {})
-        if "edges" in ours and "edges" in peer:
-            whole, edges = (ours[key] - peer[key] for key in ("whole", "edges"))
-            text = f"{size} megapixels: {whole:+.2f} dB of {OPENFOCUS_DEFAULT}, above 0"
-            text += f"; beside edges {edges:+.2f} dB, at least {EDGES_OVER_PEER:+.1f}"
-            held.append(Bar(text, whole > 0 and edges >= EDGES_OVER_PEER))
+        if over := ahead(OPENFOCUS_DEFAULT, [size]):
+            text = f"{size} megapixels: {over['whole']:+.2f} dB of {OPENFOCUS_DEFAULT}, above 0"
+            text += f"; beside edges {over['edges']:+.2f} dB, at least {EDGES_OVER_PEER:+.1f}"
+            held.append(Bar(text, over["whole"] > 0 and over["edges"] >= EDGES_OVER_PEER))
     return held
 
 
@@ -162,21 +160,20 @@ def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
     """The places where ours is farthest from the truth, one for each stack; None without any."""
     images, places = {}, []
     for stack in wanted:
-        methods = [OURS.name, ORACLE, *([peer] if peer else [])]
+        methods = filter(None, (OURS.name, ORACLE, peer))
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
         if OURS.name in shown:
-            images[stack.name] = shown
-            places.append(worst_place(stack.name, shown[OURS.name], shown["truth"]))
+            images[stack.home.name] = shown
+            places.append(worst_place(stack.home.name, shown[OURS.name], shown["truth"]))
     places = sorted(places, key=lambda place: -place.error)[:PLACES]
-    shown = {place.stack: images[place.stack] for place in places}
-    return worst_places(places, shown) if places else None
+    return worst_places(places, images) if places else None
 
 
 def best_peer(found: Mapping[str, Row]) -> str | None:
     """The other program with the best PSNR beside edges."""
-    peers = {k: row["edges"] for k, row in found.items() if "edges" in row}
-    return max(peers.keys() - {OURS.name, ORACLE}, key=peers.get, default=None)
+    edges = {k: row["edges"] for k, row in found.items() if "edges" in row}
+    return max(edges.keys() - {OURS.name, ORACLE}, key=edges.get, default=None)
 
 
 @cli
@@ -192,8 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--render", action="store_true", help="render only; do not run the programs")
     add("--breathing", type=float, default=0.0, metavar="SHARE", help="of the focus: 0.02")
     add("--shake", type=float, default=0.0, metavar="PX", help="of the hand, at a width of 720")
-    photographs = Path("datasets/bsds500/images/test")
-    add("--photographs", type=Path, default=photographs, help=f"textures; {photographs}")
+    add("--photographs", type=Path, default=PHOTOGRAPHS, help=f"textures; {PHOTOGRAPHS}")
     add("--work", type=Path, default=Path("datasets/raytraced"), help="where stacks are kept")
     add("--out", type=Path, default=Path("docs/results/raytraced"))
     options = parser.parse_args(arguments)
@@ -211,16 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stack, name in tqdm(list(product(wanted, SETS)), unit="set", disable=None):
         for tool in tools:
             fuse = partial(run, tool, stack, name, motion != Motion())
-            rows.add(f"{stack.name} {name} {tool.name}", fuse)
-        rows.add(f"{stack.name} {name} {ORACLE}", partial(select, stack, name))
+            rows.add(f"{stack.home.name} {name} {tool.name}", fuse)
+        rows.add(f"{stack.home.name} {name} {ORACLE}", partial(select, stack, name))
     for kind in kinds:
         peer = best_peer(means(rows.rows, [kind.name], "stack"))
         if sheet := draw([stack for stack in wanted if stack.kind == kind], peer):
             save(sheet, options.out / f"worst-{kind.name}.jpg")
     versions = {tool.name: tool.version() for tool in tools}
-    text = report(rows.rows, options.out)
-    write_report(options.out, text, notes=notes, versions=versions)
-    print(options.out / "README.md")
+    write_report(options.out, report(rows.rows, options.out), notes=notes, versions=versions)
 
 
 if __name__ == "__main__":

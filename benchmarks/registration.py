@@ -6,8 +6,6 @@ Each frame is shifted by up to 20 px, rotated by up to 1° and scaled by up to 3
 reference. The corner error is the distance of a corner from its true place.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,11 +16,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.generated import PHOTOGRAPHS
 from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
+from benchmarks.synthetic_stacks import Motion, SyntheticStack, stack
 from defocus.sources import Photographs
 from fusion.align import Registration, register
 from fusion.motion import corners_of
-from fusion.synthetic import Motion, SyntheticStack, stack
 from utils.errors import UserError, cli, option_parser
 
 SMALL = {"size": (768, 1024)}
@@ -35,8 +34,8 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP, blur up to 24 px, three frames": (6, {**THREE, "spread": 12.0}),
     "0.8 MP, two frames, blur 24 px": (6, {**TWO, "spread": 24.0}),
     "0.8 MP, blur up to 32 px": (6, {**SMALL, "spread": 8.0}),
-    "0.8 MP, before white": (6, {**SMALL, "field": "white"}),
-    "0.8 MP, before black": (6, {**SMALL, "field": "black"}),
+    "0.8 MP, before white": (6, {**SMALL, "background": 255}),
+    "0.8 MP, before black": (6, {**SMALL, "background": 0}),
     "0.8 MP, round field that stays": (6, {**SMALL, "field": "round"}),
     "0.8 MP, one frame overexposed": (6, {**SMALL, "field": "overexposed"}),
     "3 MP": (3, {"size": (1536, 2048)}),
@@ -52,56 +51,50 @@ COLUMNS = {
 LIMIT = 0.2  # px, of the mean
 
 
-def in_field(made: SyntheticStack, field: str | None) -> Sequence[np.ndarray]:
-    """The frames, with a field of "white" or "black" before a plain background; of "round" black
-    outside a circle that does not move with the scene, as in a microscope; of "overexposed" the
-    first one 1.8 times as bright."""
-    if field in ("white", "black"):
-        made.frames.scene.colors[-1][:] = 255 if field == "white" else 0
+def in_field(frames: list[np.ndarray], field: str | None) -> list[np.ndarray]:
+    """The frames; of "round" black outside a circle that does not move with the scene, as in a
+    microscope; of "overexposed" the first one 1.8 times as bright."""
     if field == "overexposed":
-        first, *others = made.frames
-        return [cv2.convertScaleAbs(first, alpha=1.8), *others]
-    if field != "round":
-        return made.frames
-    height, width = made.depth.shape
-    inside = np.zeros((height, width, 3), np.uint8)
-    cv2.circle(inside, (width // 2, height // 2), int(0.48 * height), (255,) * 3, -1)
-    return [cv2.bitwise_and(frame, inside) for frame in made.frames]
+        return [cv2.convertScaleAbs(frames[0], alpha=1.8), *frames[1:]]
+    if field == "round":
+        height, width = frames[0].shape[:2]
+        inside = np.zeros_like(frames[0])
+        cv2.circle(inside, (width // 2, height // 2), int(0.48 * height), (255,) * 3, -1)
+        return [cv2.bitwise_and(frame, inside) for frame in frames]
+    return frames
 
 
 def corner_errors(
     found: Sequence[Registration], made: SyntheticStack, size: tuple[int, int]
-) -> np.ndarray:
+) -> list[float]:
     """Distances in pixels, 4 for each registered frame but the reference."""
     corners, errors = corners_of(size), []
     for registration, true in zip(found, made.matrices, strict=True):
         if registration.matrix is not None and not np.array_equal(true, np.eye(3)):
             places = [cv2.perspectiveTransform(corners, m)[0] for m in (registration.matrix, true)]
-            errors.append(np.hypot(*(places[0] - places[1]).T))
-    return np.concatenate(errors) if errors else np.zeros(0)
+            errors.extend(np.hypot(*(places[0] - places[1]).T))
+    return errors
 
 
 def measure(
     stacks: int, photographs: Photographs, *, field: str | None = None, **arguments: Any
 ) -> Row:
     """Corner errors over generated stacks."""
-    errors, frames, left_out, seconds = [], 0, 0, 0.0
+    errors, found, seconds = [], [], 0.0
     for seed in tqdm(range(stacks), unit="stack", disable=None):
         made = stack(200 + seed, photographs=photographs, motion=Motion(), **arguments)
-        images = list(in_field(made, field))
+        images = in_field(made.frames, field)
         started = time.perf_counter()
-        found = register(images, reference=len(images) // 2)
+        registered = register(images, reference=len(images) // 2)
         seconds += time.perf_counter() - started
-        errors.append(corner_errors(found, made, arguments["size"]))
-        frames += len(found)
-        left_out += sum(registration.matrix is None for registration in found)
-    corners = np.concatenate(errors)
+        errors.extend(corner_errors(registered, made, arguments["size"]))
+        found.extend(registered)
     return {
-        "mean": float(corners.mean()),
-        "largest": float(corners.max()),
-        "frames": frames,
-        "left_out": left_out,
-        "seconds": seconds / frames,
+        "mean": float(np.mean(errors)),
+        "largest": float(max(errors)),
+        "frames": len(found),
+        "left_out": sum(registration.matrix is None for registration in found),
+        "seconds": seconds / len(found),
     }
 
 
@@ -117,8 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     parser.add_argument("--resume", action="store_true", help="keep rows already measured")
-    folder = Path("datasets/bsds500/images/test")
-    parser.add_argument("--photographs", type=Path, default=folder)
+    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS)
     parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))
     options = parser.parse_args(arguments)
     if not options.photographs.is_dir():
@@ -126,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photographs = Photographs(options.photographs)
     rows = Rows(options.out / "corners.json", options.resume)
     for name in options.only:
-        count, arguments = CASES[name]
-        rows.add(name, partial(measure, count, photographs, **arguments))
+        count, case = CASES[name]
+        rows.add(name, partial(measure, count, photographs, **case))
     text = "# Registration\n\nWritten by `python -m benchmarks.registration`.\n\n"
     text += table(rows.rows, COLUMNS, "generated stacks, of 5 frames unless said")
     text += f"\n{verdicts(bars(rows.rows))}"

@@ -1,12 +1,11 @@
 """Rows of measurements, saved one by one so that a run can resume; shown as Markdown."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.measure import Failed
 from evaluation.tables import write_text
 from utils import markdown
 from utils.provenance import provenance
@@ -35,9 +34,12 @@ class Rows:
         self.rows: dict[str, Row] = json.loads(path.read_text()) if path.exists() else {}
 
     def add(self, name: str, measure: Callable[[], Row]) -> Row:
-        """Measure and write a row, unless it is resumed."""
+        """Measure and write a row, unless it is resumed; of a program that fails, why."""
         if not (self.resume and name in self.rows):
-            self.rows[name] = measure()
+            try:
+                self.rows[name] = measure()
+            except Failed as reason:
+                self.rows[name] = {"failed": str(reason)}
             write_text(self.path, json.dumps(self.rows, indent=1, ensure_ascii=False) + "\n")
             print(f"{self.path.stem}: {name}: {self.rows[name]}", flush=True)
         return self.rows[name]
@@ -45,12 +47,11 @@ class Rows:
 
 def table(rows: Mapping[str, Row], columns: Columns, first: str) -> str:
     """Markdown: a line for each row, a dash for each missing value; ``first`` heads the names."""
-    heads, _ = zip(*columns.values(), strict=True)
     lines = []
     for name, row in rows.items():
         values = [(row.get(key), form) for key, (_, form) in columns.items()]
         lines.append([name, *("–" if v is None else form.format(v) for v, form in values)])
-    return markdown.table([first, *heads], lines)
+    return markdown.table([first, *(head for head, _ in columns.values())], lines)
 
 
 def verdicts(bars: Sequence[Bar]) -> str:
@@ -59,6 +60,7 @@ def verdicts(bars: Sequence[Bar]) -> str:
 
 
 def write_report(out: Path, text: str, **about: object) -> None:
-    """Write README.md, and about.json with the provenance of the run."""
+    """Write README.md and say so, and about.json with the provenance of the run."""
     write_text(out / "about.json", json.dumps({**provenance(), **about}, indent=1) + "\n")
     write_text(out / "README.md", text)
+    print(out / "README.md")

@@ -1,7 +1,5 @@
 """The programs compared on stacks: ours and those of :mod:`evaluation.peers`."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,8 +20,8 @@ class Ours(Peer):
 
 
 def _ours(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
-    command = [sys.executable, str(ROOT / "run_inference.py"), "--output", str(output)]
-    options = [] if align else ["--no-align"]
+    options = ["--output", str(output), *([] if align else ["--no-align"])]
+    command = [sys.executable, str(ROOT / "run_inference.py")]
     return [[*command, "--stack", str(stack), *options] for stack in stacks]
 
 

@@ -1,7 +1,5 @@
 """A canvas for the documentation's figures, drawn with Pillow and its own typeface."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,12 +98,12 @@ class Canvas:
         return [(x * self.unit, y * self.unit) for x, y in points]
 
 
-def save(image: Image.Image, path: str | Path) -> None:
-    """Write a picture by its suffix (.png exact, .jpg small), whole or not at all, and say so.
+def save(image: Image.Image, path: str | Path, quality: int = 80) -> None:
+    """Write a picture by its suffix (.png exact, .jpg of a quality), whole or not at all; say so.
 
     Raises:
         UserError: the folder cannot be written to.
     """
     with atomic_path(path) as temporary:
-        image.save(temporary, optimize=True, quality=80)
+        image.save(temporary, optimize=True, quality=quality)
     print(f"{path}: {image.width}×{image.height}, {Path(path).stat().st_size / 1e3:.0f} kB")

@@ -5,8 +5,6 @@
 The pictures are what the given weights make of a generated sample.
 """
 
-from __future__ import annotations
-
 import sys
 
 import torch
@@ -29,15 +27,12 @@ SEED, INDEX = 6, 4  # of the sample shown
 def main(argv: list[str] | None = None) -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--weights", default="weights/mmfnet.safetensors", metavar="FILE")
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--sample", type=int, default=INDEX, metavar="N")
     parser.add_argument("--output", default="docs/figures/cascade.png", metavar="FILE")
     args = parser.parse_args(argv)
-    model = load_model(args.weights)
-    save(diagram(pictures(model, args.seed, args.sample)), args.output)
+    save(diagram(pictures(load_model(args.weights))), args.output)
 
 
-def pictures(model: MMFNet, seed: int = SEED, index: int = INDEX) -> dict[str, Image.Image]:
+def pictures(model: MMFNet) -> dict[str, Image.Image]:
     """What flows through the cascade for one generated sample, by name."""
     config = DefocusConfig(
         size=SIDE * SCALE,
@@ -48,22 +43,22 @@ def pictures(model: MMFNet, seed: int = SEED, index: int = INDEX) -> dict[str, I
         zoom=[0.6, 0.8],
         swap=0.0,
     )
-    sample = SampleGenerator(config, FreePhotographs(), seed=seed)[index]
+    sample = SampleGenerator(config, FreePhotographs(), seed=SEED)[INDEX]
+    photographs = sample.photographs[None]
     with torch.inference_mode():
-        photographs = sample.photographs[None]
         fusion = model(photographs)
-        images = {
-            "image1": photographs[0, 0],
-            "image2": photographs[0, 1],
-            "guidance": fusion.guidance[0, 0],
-            "boundary": fusion.boundary[0],
-            "initial": fusion.initial[0],
-            "fused": fusion.fused[0],
-        }
         coefficients = model.boundary(photographs, fusion.guidance)
         selection = model.initial.select(fusion.guidance)
         residual = model.boundary.residual(coefficients, photographs, fusion.guidance, selection)
-        images["residual"] = 0.5 + GAIN * residual[0]
+    images = {
+        "image1": photographs[0, 0],
+        "image2": photographs[0, 1],
+        "guidance": fusion.guidance[0, 0],
+        "boundary": fusion.boundary[0],
+        "initial": fusion.initial[0],
+        "fused": fusion.fused[0],
+        "residual": 0.5 + GAIN * residual[0],
+    }
     return {name: to_image(image) for name, image in images.items()}
 
 
@@ -83,8 +78,8 @@ def diagram(pictures: dict[str, Image.Image]) -> Image.Image:
 
     # The sources, and the line that carries them both to where they are used.
     first, second = middle - 92, middle + 92
-    canvas.line([(sources, first), (bus, first)], BLUE)
-    canvas.line([(sources, second), (bus, second)], BLUE)
+    for y in (first, second):
+        canvas.line([(sources, y), (bus, y)], BLUE)
     canvas.arrow([(bus, second), (bus, top), (boundary, top), (boundary, middle - 62)], BLUE)
     canvas.arrow([(bus, second), (bus, bottom), (guide - half - 2, bottom)], BLUE)
     canvas.arrow([(bus, middle), (initial - 62, middle)], BLUE)
@@ -108,24 +103,14 @@ def diagram(pictures: dict[str, Image.Image]) -> Image.Image:
     show("boundary", boundary, maps, "Boundary map", "1 - 2 | G - 0.5 |")
     show("initial", guide, bottom, "Initial fusion", "G · Image 1 + (1 - G) · Image 2")
     show("fused", fused, middle, "Fused")
-    _net(canvas, initial, middle, "Initial\nfusion\nsub-net")
-    _net(canvas, boundary, middle, "Boundary\nfusion\nsub-net")
-    _operator(canvas, times, middle, cross=True)
-    _operator(canvas, plus, middle, cross=False)
+    for x, name in ((initial, "Initial"), (boundary, "Boundary")):
+        canvas.box((x, middle), 120, 120, "#e8eff8", BLUE, radius=12)
+        canvas.text((x, middle), f"{name}\nfusion\nsub-net", 16, BLUE)
+    for x, a, b in ((times, 6, 6), (plus, 9, 0)):  # a circled plus, turned by 45° for a product
+        canvas.box((x, middle), 32, 32, PAPER, INK, radius=16)
+        canvas.line([(x - a, middle - b), (x + a, middle + b)], INK, 2)
+        canvas.line([(x + b, middle - a), (x - b, middle + a)], INK, 2)
     return canvas.finish()
-
-
-def _net(canvas: Canvas, x: float, y: float, name: str) -> None:
-    canvas.box((x, y), 120, 120, "#e8eff8", BLUE, radius=12)
-    canvas.text((x, y), name, 16, BLUE)
-
-
-def _operator(canvas: Canvas, x: float, y: float, cross: bool) -> None:
-    """A circled plus, turned by 45° for a product."""
-    canvas.box((x, y), 32, 32, PAPER, INK, radius=16)
-    a, b = (6, 6) if cross else (9, 0)
-    canvas.line([(x - a, y - b), (x + a, y + b)], INK, 2)
-    canvas.line([(x + b, y - a), (x - b, y + a)], INK, 2)
 
 
 if __name__ == "__main__":

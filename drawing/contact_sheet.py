@@ -3,14 +3,12 @@
 python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.atomic import atomic_path
+from drawing.canvas import save
 from utils.errors import UserError, cli, option_parser
 
 SUFFIXES = ("Fusion", "Guidance", "Boundary")
@@ -54,10 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", required=True, type=Path, help="picture to write")
     parser.add_argument("--columns", type=int, default=2, help="results in a row")
     args = parser.parse_args(argv)
-    sheet = contact_sheet(args.input, args.columns)
-    with atomic_path(args.output) as temporary:
-        sheet.save(temporary, quality=88)
-    print(f"{args.output}: {sheet.width}×{sheet.height}")
+    save(contact_sheet(args.input, args.columns), args.output, quality=88)
 
 
 if __name__ == "__main__":

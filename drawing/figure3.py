@@ -6,8 +6,6 @@ The camera is focused on the slab in the middle. As in the paper, light is added
 values; thin lines mark where the slabs truly end.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable
@@ -16,13 +14,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from defocus.models import layers_in_focus, one_parameter, two_parameter
 from defocus.psf import gaussian
-from drawing.canvas import AMBER, INK, PAPER, Canvas, Color, Point, rectangle, save, to_image
+from drawing.canvas import AMBER, INK, PAPER, Canvas, Point, rectangle, save, to_image
 from utils.errors import cli, option_parser
 
 SLAB_BLUE, SLAB_YELLOW = (68, 114, 196), (255, 230, 0)
+SLABS = {"1": (SLAB_BLUE, PAPER), "2": (SLAB_YELLOW, INK), "3": (SLAB_BLUE, PAPER)}
 SIDE = 260  # of a panel, units
 SCALE = 2  # pixels in a unit
 SIGMA = 24.0  # of the slabs out of focus, pixels
@@ -41,11 +41,12 @@ def panels(side: int = SIDE * SCALE, sigma: float = SIGMA) -> dict[str, Tensor]:
     column = torch.arange(side) + 0.5
     mattes = [(column < edge).float().expand(1, side, side) for edge in (side / 3, side * 2 / 3)]
     # Each slab continues behind the nearer ones: a defocused edge lets us see that.
-    colors = [
-        _slab(SLAB_BLUE, "1", PAPER, 1 / 6, side),
-        _slab(SLAB_YELLOW, "2", INK, 3 / 6, side),
-        _slab(SLAB_BLUE, "3", PAPER, 5 / 6, side),
-    ]
+    colors = []
+    for digit, (color, ink) in SLABS.items():
+        picture = Image.new("RGB", (side, side), color)
+        at, font = ((2 * int(digit) - 1) * side / 6, side / 2), ImageFont.load_default(side / 6)
+        ImageDraw.Draw(picture).text(at, digit, ink, font, "mm")
+        colors.append(to_tensor(picture))
     sharp = layers_in_focus(colors, mattes, [None] * 3)
     mask = mattes[1] - mattes[0]
     psf = gaussian(sigma)
@@ -74,13 +75,6 @@ def figure() -> Image.Image:
     return canvas.finish()
 
 
-def _slab(color: Color, digit: str, ink: str, position: float, side: int) -> Tensor:
-    picture = Image.new("RGB", (side, side), color)
-    font = ImageFont.load_default(side / 6)
-    ImageDraw.Draw(picture).text((position * side, side / 2), digit, ink, font, "mm")
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
 def _draw_scene(canvas: Canvas, frame: tuple[float, float, float, float]) -> None:
     """The slabs on a floor, in isometric projection, seen from behind the camera's left."""
     view = _isometric(frame)
@@ -91,18 +85,17 @@ def _draw_scene(canvas: Canvas, frame: tuple[float, float, float, float]) -> Non
     canvas.line([view(5, -2), view(5, 4)], AMBER, 2)
     canvas.text(view(4.55, 3.45), "focal plane", 15, AMBER, "rm")
     # As the camera sees them each fills a third of the picture: width grows with depth.
-    _draw_block(canvas, view, (7.0, 7.5), (-0.4, 3.15), (0, 3.8), SLAB_BLUE, "3", PAPER)
-    _draw_block(canvas, view, (5.0, 5.4), (-1.3, 0.75), (0, 3.4), SLAB_YELLOW, "2", INK)
-    _draw_block(canvas, view, (3.0, 3.3), (-1.7, -0.45), (0, 3.0), SLAB_BLUE, "1", PAPER)
-    grey, dark = (120, 128, 138), (70, 78, 88)
+    _draw_block(canvas, view, (7.0, 7.5), (-0.4, 3.15), (0, 3.8), SLAB_BLUE, "3")
+    _draw_block(canvas, view, (5.0, 5.4), (-1.3, 0.75), (0, 3.4), SLAB_YELLOW, "2")
+    _draw_block(canvas, view, (3.0, 3.3), (-1.7, -0.45), (0, 3.0), SLAB_BLUE, "1")
     for foot in ((-0.75, -0.35), (-0.75, 0.35), (0.15, 0)):
         canvas.line([view(-0.3, 0, 0.8), view(*foot)], "#46505a", 2)
-    _draw_block(canvas, view, (0.0, 0.45), (-0.24, 0.24), (0.85, 1.33), dark)
-    _draw_block(canvas, view, (-0.5, 0.0), (-0.55, 0.55), (0.75, 1.45), grey)
+    _draw_block(canvas, view, (0.0, 0.45), (-0.24, 0.24), (0.85, 1.33), (70, 78, 88))
+    _draw_block(canvas, view, (-0.5, 0.0), (-0.55, 0.55), (0.75, 1.45), (120, 128, 138))
     # What the camera's screen shows.
     edges = np.linspace(-0.42, 0.42, 4)
-    for index, color in enumerate((SLAB_BLUE, SLAB_YELLOW, SLAB_BLUE)):
-        corners = rectangle(edges[index], 0.87, edges[index + 1], 1.33)
+    for left, right, (color, _) in zip(edges, edges[1:], SLABS.values(), strict=False):
+        corners = rectangle(left, 0.87, right, 1.33)
         canvas.polygon([view(-0.5, *corner) for corner in corners], color)
     canvas.arrow([view(0.55, 0, 1.1), view(4.9, 0, 1.1)], "#46505a", 2.5)
 
@@ -131,7 +124,6 @@ def _draw_block(
     height: tuple[float, float],
     color: tuple[int, int, int],
     digit: str = "",
-    ink: str = INK,
 ) -> None:
     (near, far), (left, right), (low, high) = depth, width, height
     faces = {
@@ -142,6 +134,8 @@ def _draw_block(
     for light, corners in faces.items():
         shade = tuple(min(255, round(value * light)) for value in color)
         canvas.polygon([view(*corner) for corner in corners], shade)
+    if not digit:
+        return
     # The digit, sheared as the front is; Pillow asks where each pixel of the result comes from.
     side = 60 * canvas.unit
     half, flat = side / 2, Image.new("L", (side, side))
@@ -151,7 +145,7 @@ def _draw_block(
     mask = flat.transform(flat.size, Image.Transform.AFFINE, inverse, Image.Resampling.BICUBIC)
     place = view(near, (left + right) / 2, low + 0.6 * (high - low))
     corner = [round(value * canvas.unit - half) for value in place]
-    canvas.sheet.paste(Image.new("RGB", mask.size, ink), corner, mask)
+    canvas.sheet.paste(Image.new("RGB", mask.size, SLABS[digit][1]), corner, mask)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ By default the photographs are those in scikit-image's package that are free to 
 mattes procedural.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -6,8 +6,6 @@ By name: apertures.png, light.png, layers.png, scene.png. The photographs are th
 scikit-image's package that are free to publish.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -16,10 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from defocus.color import to_linear, to_srgb
 from defocus.mattes import KINDS
-from defocus.models import focus_stack, layers_in_focus
+from defocus.models import layers_in_focus
 from defocus.psf import blur, disk, gaussian, polygon
 from defocus.render import depth_map
 from defocus.sample import Effect
@@ -76,7 +75,7 @@ def apertures(side: int = SIDE) -> list[dict[str, Tensor]]:
 
 def light() -> dict[str, Tensor]:
     """Lamps at night blurred in the stored values and as light, (3, side, side)."""
-    photograph = _tensor(_photograph("rocket")[195 : 195 + SIDE, 140 : 140 + SIDE])
+    photograph = to_tensor(_photograph("rocket")[195 : 195 + SIDE, 140 : 140 + SIDE])
     psf = disk(LAMP)
     return {
         "in focus": photograph,
@@ -88,16 +87,14 @@ def light() -> dict[str, Tensor]:
 def layers() -> list[dict[str, Tensor]]:
     """Three layers, then the scene focused on each and everywhere, (1 or 3, SIDE, SIDE)."""
     size = (SIDE, SIDE)
-    mattes = [
-        torch.from_numpy(KINDS[kind](size, np.random.default_rng(seed)))[None]
-        for kind, seed in (("grille", 7), ("strokes", 9))
-    ]
+    drawn = (KINDS[k](size, np.random.default_rng(s)) for k, s in (("grille", 7), ("strokes", 9)))
+    mattes = [torch.from_numpy(matte)[None] for matte in drawn]
     photographs = map(_photograph, ("coffee", "chelsea", "astronaut"))
-    pictures = [_tensor(fill(photograph, *size)) for photograph in photographs]
+    pictures = [to_tensor(fill(photograph, *size)) for photograph in photographs]
     colors = list(map(to_linear, pictures))
     psfs = [None, disk(STEP), disk(2 * STEP)]  # by a layer's distance from the one in focus
     settings = [[psfs[abs(layer - focus)] for layer in range(3)] for focus in range(3)]
-    stack = map(to_srgb, focus_stack(colors, mattes, settings))
+    stack = [to_srgb(layers_in_focus(colors, mattes, setting)) for setting in settings]
     truth = layers_in_focus(colors, mattes, [None] * 3)
     captions = ("nearest layer", "middle layer", "farthest layer")
     shown = [mattes[0] * pictures[0], mattes[1] * pictures[1], pictures[2]]
@@ -164,11 +161,6 @@ def sheet(rows: list[dict[str, Tensor]]) -> Image.Image:
 
 def _photograph(name: str) -> np.ndarray:
     return FreePhotographs()[FREE.index(name)]
-
-
-def _tensor(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 to (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
 
 
 if __name__ == "__main__":

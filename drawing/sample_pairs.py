@@ -7,8 +7,6 @@ noise: ``NAME-A.png`` focused on the foreground, ``NAME-B.png`` on the backgroun
 ``NAME-Truth.png``, all-in-focus. ``data/samples/README.md`` names the photographers and the terms.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +17,13 @@ import skimage.data
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from defocus import camera, psf
 from defocus.color import to_linear, to_srgb
 from defocus.mattes import KINDS
 from defocus.models import all_in_focus, background_in_focus, foreground_in_focus
-from drawing.canvas import to_image
-from utils.atomic import atomic_path
+from drawing.canvas import save, to_image
 from utils.errors import cli, option_parser
 
 HEIGHT, WIDTH = 384, 512
@@ -42,21 +40,16 @@ def main(argv: list[str] | None = None) -> None:
     output = parser.parse_args(argv).output
     for name, scene in SCENES.items():
         for suffix, image in zip(("A", "B", "Truth"), photograph(*scene()), strict=True):
-            path = output / f"{name}-{suffix}.png"
-            with atomic_path(path) as temporary:
-                to_image(image).save(temporary, optimize=True)
-            print(path)
+            save(to_image(image), output / f"{name}-{suffix}.png")
 
 
 def photograph(
     foreground: Layer, matte: np.ndarray, background: Layer, radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Focused on the foreground, on the background, and all-in-focus; (3, H, W) sRGB."""
-    layers = (torch.from_numpy(layer).permute(2, 0, 1) / 255 for layer in (foreground, background))
-    near, far = map(to_linear, layers)
+    near, far = (to_linear(to_tensor(layer)) for layer in (foreground, background))
     alpha = torch.from_numpy(matte)[None]
-    lens = psf.polygon(radius, blades=7, rotation=0.3)
-    rng = np.random.default_rng(0)
+    lens, rng = psf.polygon(radius, blades=7, rotation=0.3), np.random.default_rng(0)
     images = (focus(near, far, alpha, lens) for focus in (foreground_in_focus, background_in_focus))
     noisy = [camera.add_noise(to_srgb(image), NOISE, 0.5, rng) for image in images]
     return *noisy, to_srgb(all_in_focus(near, far, alpha))

@@ -11,9 +11,9 @@ from conftest import texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.synthetic_stacks import Motion, sharp_photographs, stack
 from fusion.align import Registration, common_area, register, warp
 from fusion.motion import reduce
-from fusion.synthetic import Motion, sharp_photographs, stack
 
 SIZE = HEIGHT, WIDTH = 240, 320
 STILL = Registration(np.eye(3), np.ones(3))
@@ -74,20 +74,25 @@ def test_motions_are_chained_to_the_middle_frame():
     assert all(corner_error(f.matrix, step) < 0.1 for f, step in zip(found, steps, strict=True))
 
 
-def stack_errors(spread: float, change: Callable, background: int = -1) -> list[float]:
+def stack_errors(spread: float, change: Callable, background: int | None = None) -> list[float]:
     """Corner errors of the frames of a stack of three layers, each frame changed."""
     made = stack(
-        11, (480, 640), 3, 3, photographs=sharp_photographs(), spread=spread, motion=Motion(12)
+        11,
+        (480, 640),
+        3,
+        3,
+        photographs=sharp_photographs(),
+        background=background,
+        spread=spread,
+        motion=Motion(12),
     )
-    if background >= 0:
-        made.frames.scene.colors[-1][:] = background
     found = register([change(i, frame) for i, frame in enumerate(made.frames)])
     errors = []
     for f, true in zip(found, made.matrices, strict=True):
         if f.matrix is not None:
             errors.append(corner_error(f.matrix, true, (480, 640)))
         else:  # focused on a plain background
-            assert background >= 0 and f.reason == "it is blurred everywhere"
+            assert background is not None and f.reason == "it is blurred everywhere"
     assert len(errors) >= 2
     return errors
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from benchmarks import parts, pictures, registration, stacks, tools
+from benchmarks import pictures, registration, stacks, tools
 from benchmarks.generated import Truth, choose_frames, generated, quality, read_truth
 from benchmarks.measure import Failed, measure
-from benchmarks.parts import Setting
 from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Rows, table, verdicts
+from benchmarks.stacks import Setting
+from benchmarks.synthetic_stacks import SyntheticStack
 from evaluation.peers import PEERS, Peer, choose_peers
 from fusion.align import Registration
-from fusion.synthetic import SyntheticStack
 
 FIRST_FRAME = """
 import shutil, sys
@@ -54,8 +54,6 @@ def setting(photographs, tmp_path_factory) -> Setting:
         sweep=(64, 96),
         sweep_frames=(5, 10),
         sweep_rounds=1,
-        folds=(64, 96),
-        fold_stacks=2,
     )
 
 
@@ -93,9 +91,9 @@ def test_quality_by_its_formulas():
     fused[1, 15] += 50  # far from any edge
     fused[2, 7] += 10  # just not seen
     found = quality(fused, Truth(truth, band, edges))
-    assert found.halo == 1 / 100
-    assert found.band == pytest.approx(10 * np.log10(255**2 / (11**2 / 150)))
-    assert found.psnr == pytest.approx(
+    assert found["halo"] == 1 / 100
+    assert found["band"] == pytest.approx(10 * np.log10(255**2 / (11**2 / 150)))
+    assert found["psnr"] == pytest.approx(
         10 * np.log10(255**2 / ((11**2 + 3 * 50**2 + 3 * 10**2) / 600))
     )
 
@@ -158,7 +156,7 @@ def test_ratio_bars(ours, held):
     """No slower than OpenFocus, within 3 times FocusWeave, less memory than both."""
     costs = {"ours": ours, tools.OPENFOCUS_DEFAULT: (4, 1000), "FocusWeave": (1, 800)}
     rows = {name: {"seconds": s, "megabytes": m} for name, (s, m) in costs.items()}
-    assert [bar.held for bar in parts.ratio_bars(rows)] == held
+    assert [bar.held for bar in stacks.ratio_bars(rows)] == held
 
 
 def test_truth_bars_hold_against_the_best_method_of_openfocus():
@@ -168,7 +166,7 @@ def test_truth_bars_hold_against_the_best_method_of_openfocus():
         "OpenFocus DCT": {"band": 36, "halo": 0.03},
         "enfuse": {"failed": "no memory"},
     }
-    bars = parts.truth_bars(rows)
+    bars = stacks.truth_bars(rows)
     assert ["OpenFocus DCT" in bar.text for bar in bars] == [True, True]
     assert [bar.held for bar in bars] == [False, True]
 
@@ -184,7 +182,7 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
     monkeypatch.setattr("evaluation.peers.Peer.version", lambda peer: "1.0")
     pcb = setting.stack(5, (64, 80), 2, 3) / "frames"
     rows = Rows(tmp_path / "part.json", resume=False)
-    stacks.PARTS[part].measure(Setting(**{**vars(setting), "pcb": pcb}), rows)
+    stacks.PARTS[part].measure(setting._replace(pcb=pcb), rows)
     assert rows.rows["enfuse"] == {
         "failed": f"{Path(sys.executable).name} ended with exit code 1: no memory left"
     }
@@ -192,16 +190,8 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
     if part == "truth":
         first = cv2.imread(str(next((setting.stack(1, (96, 128), 5, 5) / "frames").glob("001*"))))
         truth = read_truth(setting.stack(1, (96, 128), 5, 5))
-        assert rows.rows["ours"]["psnr"] == quality(first[..., ::-1], truth).psnr
+        assert rows.rows["ours"]["psnr"] == quality(first[..., ::-1], truth)["psnr"]
         assert rows.rows["oracle selection"]["band"] > rows.rows["ours"]["band"]
-
-
-def test_groups_do_not_lose_to_plain_folding(setting, tmp_path):
-    rows = Rows(tmp_path / "folding.json", resume=False)
-    parts.folding(setting, rows)
-    ours, pairwise, _ = rows.rows.values()
-    assert list(rows.rows) == ["groups (ours)", "pairwise folding", "tree"]
-    assert ours["band"] > pairwise["band"] - 0.3 and ours["stacks"] == 2
 
 
 def test_memory_and_sweep_run_our_command_line(setting, tmp_path):
@@ -244,7 +234,7 @@ def test_corner_errors_are_distances_of_frames_that_were_found():
     true = [np.eye(3), np.array([[1, 0, 3.0], [0, 1, 4.0], [0, 0, 1]]), np.eye(3) * (1, 1, 1)]
     true[2] = true[1]
     nothing = np.zeros((0, 0))
-    made = SyntheticStack([], nothing, nothing, nothing, nothing, true, nothing)
+    made = SyntheticStack([], nothing, nothing, nothing, true)
     found = [Registration(matrix, np.ones(3)) for matrix in (np.eye(3), np.eye(3), None)]
     np.testing.assert_allclose(registration.corner_errors(found, made, (50, 60)), [5] * 4)
 

@@ -13,8 +13,8 @@ import torch
 from conftest import ROOT, texture
 from focus_stacks import Sharpest, focus_stack
 
+from benchmarks.synthetic_stacks import Motion, stack
 from fusion.fuse import fuse
-from fusion.synthetic import Motion, stack
 
 RULE = Sharpest()
 FRAMES = focus_stack(4, 96, 160)
@@ -68,7 +68,7 @@ def test_frames_stream(monkeypatch):
 
 
 def test_moved_frames_are_aligned_and_cropped_to_what_all_show():
-    generated = stack(2, (288, 400), 3, 5, mattes=["blob"], motion=Motion(6, 0.3, 0.01))
+    generated = stack(2, (288, 400), 3, 5, spread=2.0, motion=Motion(6, 0.3, 0.01))
     fusion = fuse(generated.frames, RULE)
     rows, columns = fusion.area
     assert fusion.image.shape[:2] == (rows.stop - rows.start, columns.stop - columns.start)

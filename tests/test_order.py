@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from focus_stacks import Sharpest, focus_stack, save_stack
 
+from benchmarks.synthetic_stacks import Motion, stack
 from fusion.fuse import fuse
 from fusion.order import is_shuffled, sharpness
-from fusion.synthetic import Motion, stack
 from run_inference import main
 
 FRAMES = focus_stack(6)

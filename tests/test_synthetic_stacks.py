@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_stacks import Motion, SyntheticStack, sharp_photographs, stack
 from defocus.sources import Photographs
-from fusion.synthetic import Motion, SyntheticStack, sharp_photographs, stack
 
 SIZE = (120, 160)
 
@@ -38,18 +38,6 @@ def test_equal_seeds_give_equal_stacks_and_others_do_not(made, still):
     assert (still.truth != other.truth).mean() > 0.5
 
 
-def test_a_frame_is_the_same_each_time_it_is_rendered(made):
-    noisy = made(3, SIZE, layers=2, frames=2, noise=0.05)
-    np.testing.assert_array_equal(noisy.frames[1], noisy.frames[1])
-    np.testing.assert_array_equal(noisy.frames[-1], noisy.frames[1])
-    assert noisy.frames[0].dtype == np.uint8 and noisy.frames[0].shape == (*SIZE, 3)
-
-
-def test_each_layer_is_in_focus_in_one_frame_and_frames_in_between_are(made, still):
-    np.testing.assert_array_equal(still.focus, [0, 0.5, 1, 1.5, 2])
-    assert set(range(5)) <= set(made(0, (32, 32), layers=5, frames=12).focus)
-
-
 def test_outside_the_band_one_frame_is_right_and_inside_mostly_none(still):
     """The band of the α-matte model, against the pixels themselves."""
     errors = np.stack([difference(frame, still.truth) for frame in still.frames]).min(0)
@@ -67,13 +55,13 @@ def test_away_from_edges_a_layer_is_sharp_in_its_own_frame(still):
 def test_edges_reach_so_far_from_where_the_depth_changes():
     depth = np.zeros((9, 30), np.uint8)
     depth[:, 15:] = 1
-    flat = SyntheticStack([], depth, depth, depth > 0, np.zeros(0), [], np.zeros(0))
+    flat = SyntheticStack([], depth, depth, depth > 0, [])
     np.testing.assert_array_equal(np.flatnonzero(flat.edges(3)[4]), np.arange(12, 19))
 
 
 def test_no_edges_where_there_is_one_layer():
     depth = np.zeros((9, 30), np.uint8)
-    flat = SyntheticStack([], depth, depth, depth > 0, np.zeros(0), [], np.zeros(0))
+    flat = SyntheticStack([], depth, depth, depth > 0, [])
     assert not flat.edges().any()
 
 
@@ -109,23 +97,24 @@ def test_a_moved_frame_is_the_still_one_seen_through_its_matrix(made):
 def test_gains_multiply_the_stored_values(made):
     plain = made(7, SIZE, layers=2, frames=3)
     bright = made(7, SIZE, layers=2, frames=3, exposure=0.3)
-    np.testing.assert_array_equal(bright.gains[1], 1)
-    expected = np.clip(np.float64(plain.frames[2]) * bright.gains[2], 0, 255)
-    assert np.abs(bright.frames[2] - expected).max() < 1.2  # both are rounded
-    assert np.abs(np.log2(bright.gains)).max() <= 0.3
+    np.testing.assert_array_equal(bright.frames[1], plain.frames[1])
+    before, after = np.float64(plain.frames[2]), np.float64(bright.frames[2])
+    sure = (before > 50) & (after < 255)
+    gains = [np.median((after / before)[..., c][sure[..., c]]) for c in range(3)]
+    assert np.abs(after - np.clip(before * gains, 0, 255)).max() < 2  # both are rounded
+    assert 0.01 < np.abs(np.log2(gains)).max() <= 0.31
 
 
-def test_sixteen_bits_hold_the_same_picture_finer(made):
-    coarse = made(7, SIZE, layers=2, frames=2)
-    fine = made(7, SIZE, layers=2, frames=2, dtype=np.uint16)
-    assert fine.truth.dtype == fine.frames[0].dtype == np.uint16
-    np.testing.assert_allclose(fine.frames[0] / 257, coarse.frames[0], atol=0.51)
-    assert len(np.unique(fine.frames[1])) > 4 * 256
+def test_a_plain_background_changes_nothing_else(made):
+    one, two = made(7, SIZE, layers=2, frames=2), made(7, SIZE, layers=2, frames=2, background=9)
+    np.testing.assert_array_equal(one.band, two.band)
+    far = (two.depth == 1) & ~two.edges(12)
+    assert (two.truth[far] == 9).all() and (one.truth[far] != 9).any()
 
 
 def test_tiles_leave_no_trace(made, monkeypatch):
     whole = made(9, (150, 130), layers=3, frames=3)
-    monkeypatch.setattr("fusion.synthetic.TILE", 48)
+    monkeypatch.setattr("benchmarks.synthetic_stacks.TILE", 48)
     tiled = made(9, (150, 130), layers=3, frames=3)
     assert difference(whole.frames[1], tiled.frames[1]).max() <= 1  # rounding
     np.testing.assert_array_equal(whole.band, tiled.band)

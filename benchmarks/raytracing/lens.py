@@ -1,15 +1,12 @@
 """A thin lens: where rays start, and the circle of confusion."""
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from numba import njit
 
 
-@dataclass(frozen=True)
-class Lens:
+class Lens(NamedTuple):
     """A camera for one photograph."""
 
     focal: float  # distance of the sensor in pixels; breathing changes it

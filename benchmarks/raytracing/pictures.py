@@ -1,7 +1,5 @@
 """Where our results are worst: crops of the truth, of ours, of others, and of the error."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -46,11 +44,11 @@ def worst_places(
         images: by stack and label, (H, W, 3) uint8; ``truth`` and ``ours`` are among them.
     """
     labels = list(dict.fromkeys(label for shown in images.values() for label in shown))
-    columns = [*labels, f"(ours - truth) x {GAIN}"]
-    width = len(columns) * (CELL + GAP) + GAP
-    canvas = Canvas(width, LABEL + len(places) * (CELL + LABEL + GAP))
-    for column, label in enumerate(columns):
-        canvas.text((GAP + column * (CELL + GAP) + CELL / 2, LABEL / 2), label, 13)
+    difference = f"(ours - truth) x {GAIN}"
+    lefts = {label: GAP + i * (CELL + GAP) for i, label in enumerate([*labels, difference])}
+    canvas = Canvas(len(lefts) * (CELL + GAP) + GAP, LABEL + len(places) * (CELL + LABEL + GAP))
+    for label, left in lefts.items():
+        canvas.text((left + CELL / 2, LABEL / 2), label, 13)
     for row, place in enumerate(places):
         top = LABEL + row * (CELL + LABEL + GAP)
         text = f"{place.stack}, {place.left},{place.top}"
@@ -58,9 +56,8 @@ def worst_places(
         here = tuple(slice(start, start + place.side) for start in (place.top, place.left))
         crops = {label: image[here] for label, image in images[place.stack].items()}
         error = crops["ours"].astype(np.float32) - crops["truth"]
-        crops[columns[-1]] = np.clip(127.5 + GAIN * error, 0, 255).astype(np.uint8)
-        for column, label in enumerate(columns):
-            if label in crops:
-                picture = Image.fromarray(crops[label]).resize((CELL, CELL), Image.Resampling.BOX)
-                canvas.picture(picture, GAP + column * (CELL + GAP), top + LABEL, CELL, CELL)
+        crops[difference] = np.clip(127.5 + GAIN * error, 0, 255).astype(np.uint8)
+        for label, crop in crops.items():
+            enlarged = Image.fromarray(crop).resize((CELL, CELL), Image.Resampling.BOX)
+            canvas.picture(enlarged, lefts[label], top + LABEL, CELL, CELL)
     return canvas.finish()

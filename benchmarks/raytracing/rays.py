@@ -1,7 +1,5 @@
 """Following rays, compiled: what light comes along one, and the mean over a pixel and the lens."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -90,13 +88,11 @@ def _workspace(world):
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def trace_strip(
-    world, camera, starts, lists, points, shifts, top, tolerance, least, most, image, rays
-):
+def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, least, most, image):
     focal, radius, focus, blades, rotation = camera[:5]
     hits, out = _workspace(world), np.empty(4)
     mean, total, squares = np.empty(3), np.empty(3), np.empty(3)
-    height, width = rays.shape
+    height, width = image.shape[:2]
     columns = (width + TILE - 1) // TILE
     for y in range(height):
         for x in range(width):
@@ -132,7 +128,6 @@ def trace_strip(
                         error += variance * _slope(m) ** 2 / 3
                     if error < tolerance**2:
                         break
-            rays[y, x] = done
             for c in range(3):
                 image[y, x, c] = total[c] * BATCH / done
 

@@ -6,10 +6,8 @@ from the camera rarely meet, send rays of their own, through the same lens and p
 surfaces; their light is added to the pixels that it reaches.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,13 +15,15 @@ import numpy as np
 import torch
 from scipy.stats import qmc
 
+from benchmarks.raytracing.cache import FORMAT, SCALE, Motion, Stack
 from benchmarks.raytracing.lens import Lens
 from benchmarks.raytracing.rays import TILE, UNIT, emit, trace_depths, trace_strip
-from benchmarks.raytracing.scene import Scene
-from benchmarks.raytracing.textures import light_of_values
+from benchmarks.raytracing.scene import WIDE, Scene, Table
 from defocus.color import to_srgb
 from utils.cores import cores
+from utils.images import write_png
 
+SEEN = (0.1, 99.9)  # percentiles of the depth that the photographs are focused between
 EMITTED = 600  # rays of an emitter for each pixel that it lights, at least
 
 
@@ -38,35 +38,74 @@ class Quality(NamedTuple):
 PHOTOGRAPH, TRUTH = Quality(), Quality(0.8 / 255, 64, 512)
 
 
+def photograph(
+    stack: Stack, pictures: Sequence[np.ndarray], motion: Motion, progress: Callable[[int], object]
+) -> None:
+    """Render and write the missing files of a stack; see :func:`render` for ``progress``."""
+    size, seed = stack.kind.size, (FORMAT, round(float(stack.kind.name) * 10), stack.seed)
+    scene, focal = Table(seed, size, pictures).scene, WIDE * size[1]
+    depth = depths(scene, focal, size)
+    lenses = _lenses(stack, depth, focal, seed, motion)
+    shots = {stack.truth: (Lens(focal, 0.0, 1.0), size, 0, TRUTH)}
+    for number, (path, lens) in enumerate(zip(stack.frames, lenses, strict=True), 1):
+        shots[path] = lens, size, number, PHOTOGRAPH
+    for path in stack.missing():
+        if path == stack.disparity:
+            disparity = focal * lenses[0].radius / depth * SCALE
+            pixels = np.clip(disparity, 0, 65535).astype(np.uint16)
+            progress(depth.size)
+        else:
+            light = torch.from_numpy(render(scene, *shots[path], progress))
+            pixels = (to_srgb(light) * 255).round().byte().numpy()  # clipped at white
+        write_png(path, pixels)
+
+
+def _lenses(
+    stack: Stack, depth: np.ndarray, focal: float, seed: tuple[int, ...], motion: Motion
+) -> list[Lens]:
+    """One for each photograph, focused from near to far at equal steps of blur, so that every
+    depth is nearly in focus in one of them; the aperture sets the width of the steps."""
+    rng, kind = np.random.default_rng((*seed, 1)), stack.kind
+    far, near = np.percentile(1 / depth, SEEN)
+    radius = rng.uniform(*kind.steps) * (kind.frames - 1) / (focal * (near - far))
+    blades, rotation = int(rng.choice((0, 0, 5, 6, 7, 9))), rng.uniform(0, 2 * math.pi)
+    middle, depth = kind.frames // 2, 2 / (near + far)
+    lenses = []
+    for number, focus in enumerate(1 / np.linspace(near, far, kind.frames)):
+        away = (number - middle) / (kind.frames - 1)
+        shake = rng.normal(0, motion.shake * kind.size[1] / 720 / math.sqrt(2), (2, 2))
+        turn, move = shake if number != middle else np.zeros((2, 2))
+        hand = tuple(turn), tuple(move / 2 * depth / focal)
+        length = focal * (1 + motion.breathing * away)
+        lenses.append(Lens(length, radius, focus, blades, rotation, *hand))
+    return lenses
+
+
 def render(
     scene: Scene,
     lens: Lens,
     size: tuple[int, int],
     seed: int,
     quality: Quality = PHOTOGRAPH,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph in linear light, and the number of rays of each pixel.
+    progress: Callable[[int], object] = lambda pixels: None,
+) -> np.ndarray:
+    """A photograph in linear light: (H, W, 3) float32, 1 is white.
 
     Args:
         size: (H, W) in pixels.
         seed: of the rays; equal seeds give equal pixels with any number of threads.
         progress: called with numbers of finished pixels.
-
-    Returns:
-        (H, W, 3) float32, 1 is white, and (H, W) int32.
     """
-    image, rays = np.zeros((*size, 3), np.float32), np.zeros(size, np.int32)
-    world, camera, tiles = pack(scene), _camera(lens, size), _tiles(scene, lens, size)
+    image = np.zeros((*size, 3), np.float32)
+    world, camera, tiles = scene.packed(), _camera(lens, size), _tiles(scene, lens, size)
     points = _points(quality.most, seed)
 
     def strip(top: int) -> None:
-        here = slice(top, min(top + TILE, size[0]))
+        here = image[top : top + TILE]
         rng = np.random.default_rng((seed, top))
-        shifts = rng.integers(2**32, size=(*rays[here].shape, 4), dtype=np.uint32)
-        trace_strip(world, camera, *tiles, points, shifts, top, *quality, image[here], rays[here])
-        if progress:
-            progress(rays[here].size)
+        shifts = rng.integers(2**32, size=(*here.shape[:2], 4), dtype=np.uint32)
+        trace_strip(world, camera, *tiles, points, shifts, top, *quality, here)
+        progress(here.size // 3)
 
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(strip, range(0, size[0], TILE)))
@@ -75,7 +114,7 @@ def render(
         area = math.pi * (spot + lens.blur(emitter[2]) + 1) ** 2
         points = _points(EMITTED * area, (seed, size[0], number))
         emit(world, camera, *tiles, emitter, spot, points, image)
-    return image, rays
+    return image
 
 
 def depths(scene: Scene, focal: float, size: tuple[int, int]) -> np.ndarray:
@@ -83,24 +122,8 @@ def depths(scene: Scene, focal: float, size: tuple[int, int]) -> np.ndarray:
     surfaces, where half of the light is stopped."""
     lens = Lens(focal, 0.0, 1.0)
     depth = np.zeros(size, np.float32)
-    trace_depths(pack(scene), _camera(lens, size), *_tiles(scene, lens, size), depth)
+    trace_depths(scene.packed(), _camera(lens, size), *_tiles(scene, lens, size), depth)
     return depth
-
-
-def eight_bit(light: np.ndarray) -> np.ndarray:
-    """Linear light to uint8 sRGB, clipped at white."""
-    return (to_srgb(torch.from_numpy(light)) * 255).round().byte().numpy()
-
-
-def pack(scene: Scene) -> tuple:
-    """A scene as arrays, for compiled code."""
-    sun = np.append(scene.sun / np.linalg.norm(scene.sun), scene.ambient)
-    return (
-        *scene.surfaces.packed(),
-        *scene.textures.packed(),
-        light_of_values() if scene.light is None else scene.light,
-        sun,
-    )
 
 
 def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
@@ -123,7 +146,7 @@ def _tiles(scene: Scene, lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray,
     rows, columns = (math.ceil(length / TILE) for length in size)
     lists = [[] for _ in range(rows * columns)]
     middle = np.array((size[1] / 2, size[0] / 2)) + lens.shift
-    for number, box in enumerate(scene.surfaces.boxes()):
+    for number, box in enumerate(scene.boxes()):
         low, high = np.zeros(2, int), np.array((columns - 1, rows - 1))
         if np.isfinite(box).all() and box[0, 2] > 1e-3:
             across = (box[:, None, :2] - lens.centre) / box[None, :, 2:]

@@ -1,72 +1,127 @@
 """Tabletop scenes: a ground from near to far with objects on it, before a wall."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.raytracing.surfaces import Surfaces
-from benchmarks.raytracing.textures import Textures, collage
+from benchmarks.raytracing.surfaces import CARD, SPHERE, STEM
+from benchmarks.raytracing.textures import collage, light_of_values
 from defocus.mattes import procedural_matte
+from defocus.raster import Size
 
 WIDE = 1.2  # focal length in widths of the picture: 45° across
 DETAIL = 1.25  # texels for a pixel where a surface is nearest
 BRIGHTEST = 30.0  # times white
-Size, Seed = tuple[int, int], tuple[int, ...]
 MATTES = ("foliage", "strokes", "grille", "holes", "text", "blob", "polygon", "soft")
 
 
 @dataclass
 class Scene:
-    """Surfaces and lights.
+    """Surfaces, their textures, and lights.
 
     Attributes:
+        rows, kinds: of the surfaces, see :mod:`.surfaces`; kind, texture, and matte or −1.
+        images: (H, W, 3) uint8 sRGB textures.
+        mattes: (H, W) float32 in [0, 1].
         emitters: (N, 7) disks that face the camera: x, y, z, radius, light red, green, blue.
         sun: towards the light; ``ambient`` is the share of light from everywhere.
-        light: linear light (256,) of 8-bit values; None expands highlights.
+        light: linear light (256,) of 8-bit values; by default with expanded highlights.
     """
 
-    surfaces: Surfaces = field(default_factory=Surfaces)
-    textures: Textures = field(default_factory=Textures)
+    rows: list[np.ndarray] = field(default_factory=list)
+    kinds: list[tuple[int, int, int]] = field(default_factory=list)
+    images: list[np.ndarray] = field(default_factory=list)
+    mattes: list[np.ndarray] = field(default_factory=list)
     emitters: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))
     sun: np.ndarray = field(default_factory=lambda: np.array((0.0, 0.0, -1.0)))
     ambient: float = 1.0
-    light: np.ndarray | None = None
+    light: np.ndarray = field(default_factory=light_of_values)
+
+    def texture(self, plane: np.ndarray) -> int:
+        """Add an image or, of two dimensions, a matte; its number."""
+        planes = self.images if plane.ndim == 3 else self.mattes
+        planes.append(plane)
+        return len(planes) - 1
+
+    def card(
+        self, point, u, v, texture: int, matte: int = -1, scale=(1.0, 1.0), endless=False, **look
+    ) -> None:
+        """A flat card with half sides u and v, u ⟂ v, or an endless plane through them."""
+        normal = np.cross(u, v)
+        normal = normal / np.linalg.norm(normal)
+        self._add((CARD, texture, matte), (point, u, v, normal), float(endless), scale, **look)
+
+    def sphere(self, point, radius: float, texture: int, axes, scale=(1.0, 1.0), **look) -> None:
+        """A sphere; its texture is wrapped around axes[1] of axes (3, 3)."""
+        self._add((SPHERE, texture, -1), (point, *axes), radius, scale, **look)
+
+    def stem(self, one, two, radius: float, texture: int, scale=(1.0, 1.0), **look) -> None:
+        """A cylinder between two points with round ends, so that a chain of them has no gaps."""
+        along = np.asarray(two, float) - one
+        across = np.cross(along, (0.0, 0.0, 1.0) if abs(along[2]) < max(abs(along)) else (0, 1, 0))
+        across = across / np.linalg.norm(across)
+        other = np.cross(along / np.linalg.norm(along), across)
+        self._add((STEM, texture, -1), (one, two, across, other), radius, scale, **look)
+
+    def _add(self, kind, vectors, radius, scale, origin=(0.0, 0.0), tint=(1.0, 1.0, 1.0)) -> None:
+        parts = [np.asarray(vector, float).ravel() for vector in vectors]
+        self.kinds.append(kind)
+        self.rows.append(np.concatenate([*parts, [radius], scale, origin, tint]))
+
+    def boxes(self) -> np.ndarray:
+        """Bounds (N, 2, 3) of each: least and greatest x, y, z; infinite for an endless plane."""
+        found = []
+        for row, (kind, *_) in zip(self.rows, self.kinds, strict=True):
+            point, u, v, radius = row[0:3], row[3:6], row[6:9], row[12]
+            if kind == CARD:
+                reach = np.full(3, np.inf) if radius else abs(u) + abs(v)
+                found.append((point - reach, point + reach))
+            elif kind == SPHERE:
+                found.append((point - radius, point + radius))
+            else:
+                found.append((np.minimum(point, u) - radius, np.maximum(point, u) + radius))
+        return np.array(found).reshape(-1, 2, 3)
+
+    def packed(self) -> tuple[np.ndarray, ...]:
+        """For compiled code: rows (N, 20) and kinds (N, 3) of the surfaces; colours (M, 3) end to
+        end, and (offset, height, width) of each image; the same of the mattes; light; sun."""
+        packed = [np.array(self.rows, np.float64).reshape(-1, 20)]
+        packed += [np.array(self.kinds, np.int64).reshape(-1, 3)]
+        empty = np.zeros((0, 3), np.uint8), np.zeros(0, np.float32)
+        for planes, kind in zip((self.images, self.mattes), empty, strict=True):
+            flat = [plane.reshape(-1, *kind.shape[1:]) for plane in planes]
+            starts = np.cumsum([0, *map(len, flat)])
+            places = [(start, *p.shape[:2]) for start, p in zip(starts, planes, strict=False)]
+            packed += np.concatenate([kind, *flat]), np.array(places or [(0, 1, 1)], np.int64)
+        sun = np.append(self.sun / np.linalg.norm(self.sun), self.ambient)
+        return *packed, self.light, sun
 
 
-def compose(seed: Seed, size: Size, photographs: Sequence[np.ndarray]) -> Scene:
-    """A scene for images of (H, W) pixels; equal seeds give equal scenes.
+class Table:
+    """The making of :attr:`scene`. Points on the table are (x, height above it, distance).
 
     Args:
+        seed: equal seeds give equal scenes.
+        size: (H, W) of the images in pixels.
         photographs: (H, W, 3) uint8 sRGB each.
     """
-    return _Table(seed, size, photographs).scene
 
-
-class _Table:
-    """A scene in the making. Points on the table are (x, height above it, distance)."""
-
-    def __init__(self, seed: Seed, size: Size, photographs: Sequence[np.ndarray]):
+    def __init__(self, seed: tuple[int, ...], size: Size, photographs: Sequence[np.ndarray]):
         self.rng = rng = np.random.default_rng(seed)
         self.size, self.focal = size, WIDE * size[1]
         self.photographs = [photographs[i] for i in rng.permutation(len(photographs))[:24]]
         self.pitch, self.wall = math.radians(rng.uniform(16, 26)), rng.uniform(3.0, 4.2)
         self.scene = scene = Scene(ambient=rng.uniform(0.35, 0.6))
         scene.sun = np.array((rng.uniform(-1, 1), -rng.uniform(0.6, 1.2), -rng.uniform(0.3, 1)))
-        self.images = [scene.textures.image(photograph) for photograph in self.photographs]
+        self.images = [scene.texture(photograph) for photograph in self.photographs]
         self.glints: list[np.ndarray] = []
         self._room()
-        for _ in range(rng.integers(3, 7)):
-            self._ball()
-        for _ in range(rng.integers(3, 6)):
-            self._card()
-        for _ in range(rng.integers(2, 5)):
-            self._tuft()
-        for _ in range(rng.integers(1, 4)):
-            self._wire()
+        things = {self._ball: (3, 7), self._card: (3, 6), self._tuft: (2, 5), self._wire: (1, 4)}
+        for put, (least, most) in things.items():
+            for _ in range(rng.integers(least, most)):
+                put()
         self._lamps()
         scene.emitters = np.array(self.glints).reshape(-1, 7)
 
@@ -93,33 +148,31 @@ class _Table:
 
     def look(self) -> dict:
         """A texture: a photograph, where it begins, and a slight tint."""
-        tint = self.rng.uniform(0.75, 1.2) * self.rng.uniform(0.85, 1.15, 3)
-        return {
-            "texture": self.images[self.rng.integers(len(self.images))],
-            "origin": self.rng.uniform(0, 300, 2),
-            "tint": tint,
-        }
+        rng = self.rng
+        tint = rng.uniform(0.75, 1.2) * rng.uniform(0.85, 1.15, 3)
+        texture = self.images[rng.integers(len(self.images))]
+        return {"texture": texture, "origin": rng.uniform(0, 300, 2), "tint": tint}
 
     def _room(self) -> None:
         """The ground, slightly tilted, and the wall behind it."""
         roll, yaw = self.rng.uniform(-0.04, 0.04), self.rng.uniform(-0.12, 0.12)
         across, back = self.wall / 2, self.wall
         density = 0.75 * self.density((0, 0, 1.3))
-        sheet = (int(1.5 * back * density), int(2.2 * across * density))
-        ground = self.scene.textures.image(collage(self.photographs, sheet, self.rng))
-        middle, u, v = (0, 0, back / 2), (across, roll * across, 0), (0, 0, back / 2)
-        scale = (across * density, back / 2 * density)
-        self._plane(middle, u, v, ground, scale)
+        sides = (across * density, back / 2 * density)
+        axes = (across, roll * across, 0), (0, 0, back / 2)
+        self._plane((0, 0, back / 2), *axes, sides, (1.5 * back * density, 2.2 * across * density))
         density = self.density((0, 0.5, self.wall))
-        sheet = (int(2.2 * density), int(3.6 * density))
-        wall = self.scene.textures.image(collage(self.photographs, sheet, self.rng))
-        middle, u, v = (0, 0.8, self.wall), (1.8, 0, 1.8 * yaw), (0, -1.1, 0)
-        self._plane(middle, u, v, wall, (1.8 * density, 1.1 * density))
+        sides = (1.8 * density, 1.1 * density)
+        axes = (1.8, 0, 1.8 * yaw), (0, -1.1, 0)
+        self._plane((0, 0.8, self.wall), *axes, sides, (2.2 * density, 3.6 * density))
 
-    def _plane(self, middle, u, v, texture: int, scale) -> None:
+    def _plane(self, middle, u, v, scale, sheet: tuple[float, float]) -> None:
+        """An endless plane with a collage of ``sheet`` texels (H, W)."""
+        collage_ = collage(self.photographs, (int(sheet[0]), int(sheet[1])), self.rng)
+        texture = self.scene.texture(collage_)
         u, v = self.turn(u), self.turn(v)
         v = v - u * (u @ v) / (u @ u)
-        self.scene.surfaces.card(self.camera(middle), u, v, texture, scale=scale, endless=True)
+        self.scene.card(self.camera(middle), u, v, texture, scale=scale, endless=True)
 
     def _ball(self) -> None:
         rng = self.rng
@@ -128,7 +181,7 @@ class _Table:
         axes = np.linalg.qr(rng.standard_normal((3, 3)))[0]
         middle = self.camera((x, radius, away))
         texels = self.density((x, radius, away)) * radius
-        self.scene.surfaces.sphere(middle, radius, axes=axes, scale=(texels, texels), **self.look())
+        self.scene.sphere(middle, radius, axes=axes, scale=(texels, texels), **self.look())
         # The highlight: where the normal bisects the directions to the light and to the camera.
         sun, back = self.scene.sun / np.linalg.norm(self.scene.sun), -middle
         normal = sun + back / np.linalg.norm(back)
@@ -148,14 +201,8 @@ class _Table:
         density = self.density(middle)
         texels = np.array((height, width)) * density
         matte = procedural_matte(tuple(np.ceil(texels).astype(int)), rng, MATTES)
-        self.scene.surfaces.card(
-            self.camera(middle),
-            self.turn(u),
-            self.turn(v),
-            matte=self.scene.textures.matte(matte),
-            scale=texels[::-1] / 2,
-            **self.look(),
-        )
+        look = {"matte": self.scene.texture(matte), "scale": texels[::-1] / 2, **self.look()}
+        self.scene.card(self.camera(middle), self.turn(u), self.turn(v), **look)
 
     def _tuft(self) -> None:
         """Blades of grass, stalks, hairs: chains of thin cylinders from one place."""
@@ -192,7 +239,7 @@ class _Table:
         density, origin = self.density(points[0]), np.array(look["origin"])
         for one, two, radius in zip(points[:-1], points[1:], radii, strict=True):
             ends, scale = (self.camera(one), self.camera(two)), (density, radius * density)
-            self.scene.surfaces.stem(*ends, radius, scale=scale, **{**look, "origin": origin})
+            self.scene.stem(*ends, radius, scale=scale, **{**look, "origin": origin})
             origin = origin + (density * np.linalg.norm(two - one), 0)
 
     def _lamps(self) -> None:

@@ -1,7 +1,5 @@
 """How near a fused image is to the truth: whole, beside depth edges, and away from them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -17,69 +17,12 @@ columns  name        meaning
 =======  ==========  ==================================================================
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass, field
 
-import numpy as np
 from numba import njit
 
 CARD, SPHERE, STEM = 0, 1, 2
-COLUMNS = 20
 NEVER = 1e30
-
-
-@dataclass
-class Surfaces:
-    """Surfaces of a scene being composed."""
-
-    rows: list[np.ndarray] = field(default_factory=list)
-    kinds: list[tuple[int, int, int]] = field(default_factory=list)  # kind, texture, matte or −1
-
-    def card(
-        self, point, u, v, texture: int, matte: int = -1, scale=(1.0, 1.0), endless=False, **look
-    ) -> None:
-        """A flat card with half sides u and v, u ⟂ v, or an endless plane through them."""
-        normal = np.cross(u, v)
-        normal = normal / np.linalg.norm(normal)
-        self._add((CARD, texture, matte), (point, u, v, normal), float(endless), scale, **look)
-
-    def sphere(self, point, radius: float, texture: int, axes, scale=(1.0, 1.0), **look) -> None:
-        """A sphere; its texture is wrapped around axes[1] of axes (3, 3)."""
-        self._add((SPHERE, texture, -1), (point, *axes), radius, scale, **look)
-
-    def stem(self, one, two, radius: float, texture: int, scale=(1.0, 1.0), **look) -> None:
-        """A cylinder between two points with round ends, so that a chain of them has no gaps."""
-        along = np.asarray(two, float) - one
-        across = np.cross(along, (0.0, 0.0, 1.0) if abs(along[2]) < max(abs(along)) else (0, 1, 0))
-        across = across / np.linalg.norm(across)
-        other = np.cross(along / np.linalg.norm(along), across)
-        self._add((STEM, texture, -1), (one, two, across, other), radius, scale, **look)
-
-    def _add(self, kind, vectors, radius, scale, origin=(0.0, 0.0), tint=(1.0, 1.0, 1.0)) -> None:
-        parts = [np.asarray(vector, float).ravel() for vector in vectors]
-        self.kinds.append(kind)
-        self.rows.append(np.concatenate([*parts, [radius], scale, origin, tint]))
-
-    def packed(self) -> tuple[np.ndarray, np.ndarray]:
-        """(N, 20) float64 and (N, 3) int64."""
-        rows, kinds = np.array(self.rows, np.float64), np.array(self.kinds, np.int64)
-        return rows.reshape(-1, COLUMNS), kinds.reshape(-1, 3)
-
-    def boxes(self) -> np.ndarray:
-        """Bounds (N, 2, 3) of each: least and greatest x, y, z; infinite for an endless plane."""
-        found = []
-        for row, (kind, *_) in zip(self.rows, self.kinds, strict=True):
-            point, u, v, radius = row[0:3], row[3:6], row[6:9], row[12]
-            if kind == CARD:
-                reach = np.full(3, np.inf) if radius else abs(u) + abs(v)
-                found.append((point - reach, point + reach))
-            elif kind == SPHERE:
-                found.append((point - radius, point + radius))
-            else:
-                found.append((np.minimum(point, u) - radius, np.maximum(point, u) + radius))
-        return np.array(found).reshape(-1, 2, 3)
 
 
 @njit(nogil=True, cache=True, fastmath=True)

@@ -1,10 +1,7 @@
 """Textures of surfaces: photographs in linear light, and mattes of cards."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -22,39 +19,6 @@ def light_of_values() -> np.ndarray:
     srgb = torch.arange(256) / 255
     over = ((srgb - BRIGHT) / (1 - BRIGHT)).clamp_min(0)
     return (to_linear(srgb) * (1 + (EXPANSION - 1) * over**2)).float().numpy()
-
-
-@dataclass
-class Textures:
-    """All photographs and mattes of a scene."""
-
-    images: list[np.ndarray] = field(default_factory=list)
-    mattes: list[np.ndarray] = field(default_factory=list)
-
-    def image(self, image: np.ndarray) -> int:
-        """Add (H, W, 3) uint8 sRGB; its number."""
-        self.images.append(image)
-        return len(self.images) - 1
-
-    def matte(self, matte: np.ndarray) -> int:
-        """Add (H, W) float32 in [0, 1]; its number."""
-        self.mattes.append(matte)
-        return len(self.mattes) - 1
-
-    def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """End to end for the renderer: colours (N, 3) uint8 and (offset, height, width) of each
-        photograph; mattes (M,) float32 and the same."""
-        colors = [np.zeros((0, 3), np.uint8), *(image.reshape(-1, 3) for image in self.images)]
-        mattes = [np.zeros(0, np.float32), *(matte.ravel() for matte in self.mattes)]
-        flat = np.concatenate(colors), np.concatenate(mattes, dtype=np.float32)
-        return flat[0], _table(self.images), flat[1], _table(self.mattes)
-
-
-def _table(planes: Sequence[np.ndarray]) -> np.ndarray:
-    sizes = [plane.shape[0] * plane.shape[1] for plane in planes]
-    starts = np.cumsum([0, *sizes])
-    rows = [(start, *plane.shape[:2]) for start, plane in zip(starts, planes, strict=False)]
-    return np.array(rows or [(0, 1, 1)], np.int64)
 
 
 def collage(
