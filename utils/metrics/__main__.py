@@ -1,8 +1,5 @@
 """``python -m utils.metrics``: list and time the metrics, and show how they are fooled."""
 
-from __future__ import annotations
-
-import argparse
 import json
 import time
 
@@ -10,7 +7,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.data import astronaut
 
-from utils.errors import cli
+from utils.errors import cli, option_parser
 from utils.markdown import table
 from utils.metrics import METRICS, evaluate, forget
 
@@ -33,11 +30,9 @@ def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     b = disc * blurred + (1 - disc) * truth
     matte = gaussian_filter(disc, (3, 3, 0))
     noise = np.random.default_rng(0).normal(0, 1 / 255, truth.shape)
-    fused = matte * a + (1 - matte) * b + noise
-    a, b, fused, truth = (
-        np.round(np.clip(i, 0, 1) * 255).astype(np.uint8) for i in (a, b, fused, truth)
-    )
-    return [a, b], fused, truth
+    images = np.stack([a, b, matte * a + (1 - matte) * b + noise, truth])
+    *sources, fused, truth = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return sources, fused, truth
 
 
 def profile(size: int) -> str:
@@ -55,9 +50,9 @@ def profile(size: int) -> str:
             best[symbol] = min(best[symbol], time.process_time() - start)
     lines = []
     for title, truth in (("fusion metrics", False), ("with ground truth", True)):
-        chosen = [s for s, metric in METRICS.items() if (metric.needs == "truth") == truth]
+        chosen = [s for s in METRICS if (METRICS[s].needs == "truth") == truth]
         chosen.sort(key=best.get, reverse=True)
-        total = sum(best[symbol] for symbol in chosen)
+        total = sum(map(best.get, chosen))
         lines.append(f"{title}, {size}×{size}, CPU seconds: {total:.2f}, slowest {chosen[0]}")
         for symbol in chosen:
             lines.append(f"  {symbol:<10} {best[symbol]:7.3f} s {best[symbol] / total:6.1%}")
@@ -71,10 +66,10 @@ def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
         (amount, {symbol: value}) for fused + amount·(fused − Gaussian of σ 1.5), amount 0 to 2.
     """
     _, _, truth = sample(size)
+    detail = truth - gaussian_filter(truth.astype(float), (1.5, 1.5, 0))
     rows = []
     for amount in (0.0, 0.25, 0.5, 1.0, 2.0):
-        sharp = truth + amount * (truth - gaussian_filter(truth.astype(float), (1.5, 1.5, 0)))
-        sharp = np.round(np.clip(sharp, 0, 255)).astype(np.uint8)
+        sharp = np.round(np.clip(truth + amount * detail, 0, 255)).astype(np.uint8)
         symbols = ("AG", "LIF", "MSD", "GLD", "PSNR", "SSIM")
         rows.append((amount, {s: evaluate(METRICS[s], [], sharp, truth) for s in symbols}))
     return rows
@@ -82,10 +77,7 @@ def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
 
 @cli
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.metrics",
-        description="Image fusion metrics. Without an option, list them.",
-    )
+    parser = option_parser("Image fusion metrics. Without an option, list them.")
     add = parser.add_mutually_exclusive_group().add_argument
     add("--profile", action="store_true", help="print each metric's share of time")
     add("--unsharp", action="store_true", help="print what an unsharp mask does to the metrics")

@@ -1,7 +1,5 @@
 """What all metrics share: conversion to luma, remembered intermediate results, the entry."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections import OrderedDict
@@ -114,7 +112,7 @@ def two(symbol: str, sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: what it is called, how it is read, where it comes from, how it is computed.
+    """One metric: its name, how to read it, where it comes from, how to compute it.
 
     Call it as ``metric(fused)``, ``metric(sources, fused)`` or ``metric(truth, fused, mask=None)``,
     as ``needs`` says. Images are (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
@@ -157,13 +155,11 @@ class Metric:
             *images, mask = images
         *others, fused = images
         fused = self._converted(fused)
-        if self.needs == "sources":
-            if len(others[0]) < 2:
-                raise UserError(f"{self.symbol} needs a sequence of two or more source images")
-            others = [list(map(self._converted, others[0]))]
-        else:
-            others = list(map(self._converted, others))
-        for other in others[0] if self.needs == "sources" else others:
+        with_sources = self.needs == "sources"
+        if with_sources and len(others[0]) < 2:
+            raise UserError(f"{self.symbol} needs a sequence of two or more source images")
+        others = list(map(self._converted, others[0] if with_sources else others))
+        for other in others:
             if other.shape != fused.shape:
                 raise UserError(
                     f"{self.symbol}: sizes differ, {other.shape} against the fused {fused.shape}"
@@ -175,7 +171,7 @@ class Metric:
             if not mask.any():
                 raise UserError(f"{self.symbol}: the mask is empty")
             options["mask"] = mask
-        value = float(self.function(*others, fused, **options))
+        value = float(self.function(*([others] if with_sources else others), fused, **options))
         if not np.isfinite(value) and value != self.range[1]:
             raise UserError(f"{self.symbol} is not defined for these images (0/0 in its formula)")
         return value
@@ -183,10 +179,11 @@ class Metric:
     def _converted(self, image: np.ndarray) -> np.ndarray:
         converted = self.convert(image)
         if min(converted.shape[:2]) < self.smallest:
-            raise UserError(
-                f"{self.symbol} needs images of at least {self.smallest}×{self.smallest}, "
-                f"this one is {converted.shape[0]}×{converted.shape[1]}"
+            least, shape = (
+                f"{self.smallest}×{self.smallest}",
+                "×".join(map(str, converted.shape[:2])),
             )
+            raise UserError(f"{self.symbol} needs images of at least {least}, this one is {shape}")
         return converted
 
 

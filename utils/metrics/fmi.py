@@ -1,7 +1,5 @@
 """Q_FMI, feature mutual information in small windows (Fast-FMI on pixels)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +14,7 @@ CHUNK = 1024  # windows at a time: 81 float32 values each stay within a core's c
 def _windows(grey: np.ndarray) -> np.ndarray:
     """(9, n): the pixels of every 3×3 window, down the columns first as Matlab reads them."""
     view = sliding_window_view(grey.astype(np.float32), (WINDOW, WINDOW))
-    return np.ascontiguousarray(view.transpose(3, 2, 0, 1).reshape(WINDOW**2, -1))
+    return view.transpose(3, 2, 0, 1).reshape(WINDOW**2, -1)
 
 
 def _probabilities(windows: np.ndarray) -> np.ndarray:

@@ -4,8 +4,6 @@ All three read the joint grey-level histogram of two images, each first stretche
 reference does. They extend to any number of sources.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 
@@ -74,12 +72,10 @@ HOSSNY = "M. Hossny, S. Nahavandi, D. Creighton, Electron. Lett. 44 (2008)"
 WANG = "Q. Wang, Y. Shen, J. Jin, in Image Fusion: Algorithms and Applications (2008)"
 CVEJIC = "N. Cvejic, C. N. Canagarajah, D. R. Bull, Electron. Lett. 42 (2006)"
 MI, NCIE, TE = (LIU + code for code in ("metricMI.m (1)", "metricWang.m", "metricMI.m (2)"))
+NCIE_NAME = "nonlinear correlation information entropy"
+TE_NAME = "mutual information by Tsallis entropy"
 METRICS = (
     Metric("normalised mutual information", "Q_MI", (0, np.inf), "sources", HOSSNY, MI, q_mi),
-    Metric(
-        "nonlinear correlation information entropy", "Q_NCIE", (0, 1), "sources", WANG, NCIE, q_ncie
-    ),
-    Metric(
-        "mutual information by Tsallis entropy", "Q_TE", (0, np.inf), "sources", CVEJIC, TE, q_te
-    ),
+    Metric(NCIE_NAME, "Q_NCIE", (0, 1), "sources", WANG, NCIE, q_ncie),
+    Metric(TE_NAME, "Q_TE", (0, np.inf), "sources", CVEJIC, TE, q_te),
 )

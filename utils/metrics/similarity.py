@@ -4,8 +4,6 @@ They differ in window (Q_W, Q_C 8×8 box; Q_Y 7×7, SSIM_F 11×11 Gaussian of σ
 of SSIM (none but a guard in Q_W, Q_C and Q_Y) and in how the sources' maps are weighted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
