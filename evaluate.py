@@ -11,8 +11,6 @@ Writes per_image.csv, summary.json, tables.md and tables.tex. Metric values are 
 if anything was missing or unreadable; the rest is still reported.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import signal
@@ -20,7 +18,7 @@ import sys
 from pathlib import Path
 
 from evaluation import scores, table1, tables
-from evaluation.cache import Cache, default_cache
+from evaluation.cache import default_cache
 from evaluation.matching import collect
 from evaluation.symbols import choose_metrics
 from evaluation.tables import Column
@@ -69,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
         folder = synthetic.write_set(args.config, args.set, args.work / "synthetic")
         args.sources, args.truth, args.band = (folder / n for n in ("sources", "truth", "band"))
-        methods = synthetic.baselines(folder) | methods
+        methods = {name: folder / kind for name, kind in synthetic.BASELINES.items()} | methods
     ran, about, problems = run_methods(args)
     methods |= ran
     cases, wrong = collect(args.sources, methods, args.truth, args.band)
@@ -80,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         figures.write(cases, args.figures, args.insets, args.out)
     if args.metrics != "none":
         chosen = choose_metrics(args.metrics, args.truth is not None, args.band is not None)
-        values, wrong = scores.measure(cases, chosen, args.workers, Cache(args.cache))
+        values, wrong = scores.measure(cases, chosen, args.workers, args.cache)
         problems += wrong
         if not values:
             raise UserError("; ".join(["nothing could be measured", *problems]))

@@ -8,8 +8,6 @@ interrupted ones resumed), then tabulates mean and spread on generated ground tr
 places enlarged. Each model has the guidance map of its own definition.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil
@@ -23,7 +21,7 @@ import torch
 from configs.schema import Config, load_config, to_dict
 from data.build import validation_set
 from evaluation import figures, scores, tables
-from evaluation.cache import Cache, default_cache
+from evaluation.cache import default_cache
 from evaluation.matching import collect
 from evaluation.runs import fuse_folder
 from fusion.pairs import find_pairs
@@ -143,7 +141,7 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     methods = {name.replace("_", " "): fused / name for name in configs}
     cases, wrong = collect(args.sources, methods)
     figures.write(cases, args.pairs, args.insets, args.out)
-    values, more = scores.measure(cases, METRICS, args.workers, Cache(default_cache()))
+    values, more = scores.measure(cases, METRICS, args.workers, default_cache())
     problems += [*wrong, *more]
     about = {"sources": str(args.sources), "methods": list(methods)}
     columns = tables.write(args.out, values, list(methods), METRICS, problems, about)

@@ -3,8 +3,6 @@
 Where the ground truth is known it stands beside the sources, and the differences are from it.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,20 +173,20 @@ def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray])
         references, fused: (H, W, 3) uint8 of one shape under their labels.
     """
     subtracted = {
-        method: {name: image.astype(np.float32) - other for name, other in references.items()}
+        f"{method} minus {name}": image.astype(np.float32) - other
         for method, image in fused.items()
+        for name, other in references.items()
     }
-    every = [difference for row in subtracted.values() for difference in row.values()]
-    reach = max(1.0, *(np.percentile(np.abs(difference), 99.5) for difference in every))
-    height = round(CELL * every[0].shape[0] / every[0].shape[1])
+    reach = max(1.0, *(np.percentile(np.abs(values), 99.5) for values in subtracted.values()))
+    rows, columns = next(iter(fused.values())).shape[:2]
+    height = round(CELL * rows / columns)
     step = LABEL + height + GAP / 2
     canvas, corners = _grid(len(fused), len(references) * step)
-    for (method, row), (left, top) in zip(subtracted.items(), corners, strict=True):
-        for i, (name, difference) in enumerate(row.items()):
-            y = top + i * step
-            canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} minus {name}")
-            shown = np.clip(127.5 * (1 + difference / reach), 0, 255).round().astype(np.uint8)
-            canvas.picture(Image.fromarray(shown), left, y + LABEL, CELL, height)
+    places = [(left, top + i * step) for left, top in corners for i in range(len(references))]
+    for (label, values), (left, top) in zip(subtracted.items(), places, strict=True):
+        canvas.text((left + CELL / 2, top + LABEL / 2), label)
+        shown = np.clip(127.5 * (1 + values / reach), 0, 255).round().astype(np.uint8)
+        canvas.picture(Image.fromarray(shown), left, top + LABEL, CELL, height)
     return canvas.finish()
 
 

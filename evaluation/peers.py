@@ -11,8 +11,6 @@ Where each has to align by itself: OpenFocus with ``--align openfocus``, FocusWe
 enfuse after ``align_image_stack`` as its manual says.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -154,13 +152,8 @@ def choose_peers(
         if name.casefold() not in map(str.casefold, known):
             near = nearest(name, known)
             raise UserError(f"--run-peers: there is no {name!r}; did you mean {near}?")
-    wanted = set(map(str.casefold, names))
-    chosen, notes = [], {}
-    for peer in peers:
-        if wanted and not wanted & {peer.name.casefold(), peer.program.casefold()}:
-            continue
-        if note := peer.absent(align):
-            notes[note] = None
-        else:
-            chosen.append(peer)
-    return chosen, list(notes)
+    wanted = set(map(str.casefold, names or known))
+    peers = [p for p in peers if wanted & {p.name.casefold(), p.program.casefold()}]
+    absent = [peer.absent(align) for peer in peers]
+    chosen = [peer for peer, note in zip(peers, absent, strict=True) if not note]
+    return chosen, list(dict.fromkeys(filter(None, absent)))

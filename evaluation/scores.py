@@ -1,7 +1,5 @@
 """Metrics of many fused images, on all cores and through the cache."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -16,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.cache import Cache
+from evaluation import cache
 from evaluation.matching import Case
 from evaluation.symbols import FDB, metric_of
 from utils.errors import UserError
@@ -43,19 +41,19 @@ class Job(NamedTuple):
     case: Case
     method: str
     symbols: tuple[str, ...]
-    key: str
+    file: Path  # where the cache keeps the values
 
 
 def measure(
-    cases: Iterable[Case], symbols: Sequence[str], workers: int, cache: Cache
+    cases: Iterable[Case], symbols: Sequence[str], workers: int, folder: Path
 ) -> tuple[list[Score], list[str]]:
     """Every metric of every image.
 
     Args:
         cases: from :func:`evaluation.matching.collect`.
-        symbols: from :func:`choose_metrics`.
+        symbols: from :func:`evaluation.symbols.choose_metrics`.
         workers: processes; 1 computes in this one.
-        cache: known values.
+        folder: cache of known values.
     Returns:
         Scores by pair, method and metric, and a sentence for each image that is unreadable or of
         another size, and for each metric that is not defined for an image.
@@ -65,14 +63,14 @@ def measure(
     for case in cases:
         for method, path in case.fused.items():
             try:
-                key = cache.key(case, path)
+                file = cache.entry(folder, case, path)
             except OSError as error:
                 problems.append(f"cannot read {error.filename}: {error.strerror}")
                 continue
-            known = cache.recall(key, symbols)
-            scores[case.name, method] = known
-            if missing := tuple(symbol for symbol in symbols if symbol not in known):
-                jobs.append(Job(case, method, missing, key))
+            stored = cache.recall(file)
+            scores[case.name, method] = {s: stored[s] for s in symbols if s in stored}
+            if missing := tuple(symbol for symbol in symbols if symbol not in stored):
+                jobs.append(Job(case, method, missing, file))
     values = sum(map(len, scores.values()))
     todo = sum(len(job.symbols) for job in jobs)
     print(f"{values} values known, {todo} to compute on {workers} cores", file=sys.stderr)
@@ -80,14 +78,9 @@ def measure(
         scores[job.case.name, job.method] |= new
         problems += wrong
         if new:
-            cache.remember(job.key, new)
-    ordered = [
-        Score(*image, symbol, row[symbol])
-        for image, row in scores.items()
-        for symbol in symbols
-        if symbol in row
-    ]
-    return ordered, list(dict.fromkeys(problems))  # each method reports an unreadable source
+            cache.remember(job.file, new)
+    found = [Score(*image, s, row[s]) for image, row in scores.items() for s in symbols if s in row]
+    return found, list(dict.fromkeys(problems))  # each method reports an unreadable source
 
 
 def measure_image(job: Job) -> Result:
@@ -107,14 +100,13 @@ def measure_image(job: Job) -> Result:
                 raise UserError(f"{path} is {_size(fused)}, {name} is {_size(other)}")
     except UserError as error:
         return {}, [str(error)]
-    mask = None if band is None else band.any(axis=2)
     values, problems = {}, []
     for symbol in job.symbols:
-        inside = mask if symbol.endswith(FDB) else None
-        if inside is not None and not inside.any():
+        mask = band.any(axis=2) if symbol.endswith(FDB) else None
+        if mask is not None and not mask.any():
             continue  # a pair without FDB has no value there, which is no error
         try:
-            values[symbol] = evaluate(metric_of(symbol), sources, fused, truth, inside)
+            values[symbol] = evaluate(metric_of(symbol), sources, fused, truth, mask)
         except UserError as error:
             problems.append(f"{case.name}, {job.method}: {error}")
     return values, problems
@@ -148,15 +140,13 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
 @contextlib.contextmanager
 def _for_workers() -> Iterator[None]:
     """Processes started meanwhile inherit this: one thread each, and they ignore Ctrl-C."""
-    before = os.environ.copy()
+    before, handler = os.environ.copy(), signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        for name in ONE_THREAD:
-            del os.environ[name]
+        os.environ.clear()
         os.environ.update(before)
 
 

@@ -1,7 +1,5 @@
 """Choosing metrics: the registry's symbols, and those restricted to the FDB band."""
 
-from __future__ import annotations
-
 from utils.errors import UserError, nearest
 from utils.metrics import METRICS, Metric
 
@@ -24,23 +22,20 @@ def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[s
     Raises:
         UserError: an unknown symbol (the nearest is named), or one that needs what is not given.
     """
+    no_truth = "" if truth else "ground truth; give it with --truth DIR"
+    no_band = no_truth or ("" if band else "masks of the FDB; give them with --band DIR")
     with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
-    in_band = [symbol + FDB for symbol in with_truth]
-    known = [*METRICS, *in_band]
+    lacks = dict.fromkeys(METRICS, "") | dict.fromkeys(with_truth, no_truth)
+    lacks |= dict.fromkeys((symbol + FDB for symbol in with_truth), no_band)
     if text == "all":
-        without = (with_truth if not truth else []) + (in_band if not band else [])
-        return [symbol for symbol in known if symbol not in without]
+        return [symbol for symbol, missing in lacks.items() if not missing]
     symbols = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
     if not symbols:
         raise UserError("--metrics names no metric; use all, or symbols such as AG,Q_G")
     for symbol in symbols:
-        problem = None
-        if symbol not in known:
-            problem = f"there is no {symbol!r}; did you mean {nearest(symbol, known)}?"
-        elif metric_of(symbol).needs == "truth" and not truth:
-            problem = f"{symbol} needs ground truth; give it with --truth DIR"
-        elif symbol in in_band and not band:
-            problem = f"{symbol} needs masks of the FDB; give them with --band DIR"
-        if problem:
-            raise UserError(f"--metrics: {problem}")
+        if symbol not in lacks:
+            near = nearest(symbol, lacks)
+            raise UserError(f"--metrics: there is no {symbol!r}; did you mean {near}?")
+        if lacks[symbol]:
+            raise UserError(f"--metrics: {symbol} needs {lacks[symbol]}")
     return symbols

@@ -1,7 +1,5 @@
 """Means, wins, ranks and significance over methods and metrics; Markdown, LaTeX, CSV, JSON."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math
@@ -20,6 +18,8 @@ from utils.atomic import atomic_path
 from utils.markdown import table
 from utils.metrics import Metric
 from utils.provenance import provenance
+
+BOLD = "**{}**".format
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,8 @@ def summarise(
     columns = []
     for symbol in symbols:
         rows = {m: values[symbol, m] for m in methods if (symbol, m) in values}
-        common = set.intersection(*map(set, rows.values())) if rows else set()
-        if common:
-            pairs = [pair for pair in next(iter(rows.values())) if pair in common]
+        first = next(iter(rows.values()), {})
+        if pairs := [pair for pair in first if all(pair in row for row in rows.values())]:
             arrays = {m: np.array([row[pair] for pair in pairs]) for m, row in rows.items()}
             columns.append(_column(symbol, pairs, arrays))
     return columns
@@ -70,30 +69,19 @@ def summarise(
 
 def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Column:
     sign = 1 if metric_of(symbol).higher_is_better else -1
-    methods = list(values)
     signed = sign * np.array(list(values.values()))  # (methods, pairs), higher is better
     best = signed == signed.max(axis=0)
     wins = (best & (best.sum(axis=0) == 1)).sum(axis=1)
     ranks = rankdata(-signed, axis=0).mean(axis=1)
-    first, *others = sorted(range(len(methods)), key=lambda i: -signed[i].mean())
-    second = p = None
-    if others:
-        second = methods[others[0]]
-        differ = signed[first] != signed[others[0]]  # pairs on which both are equal tell nothing
-        p = 1.0
-        if differ.any():
-            p = float(wilcoxon((signed[first] - signed[others[0]])[differ]).pvalue)
-    return Column(
-        symbol,
-        pairs,
-        values,
-        {method: float(row.mean()) for method, row in values.items()},
-        dict(zip(methods, wins.tolist(), strict=True)),
-        dict(zip(methods, ranks.tolist(), strict=True)),
-        methods[first],
-        second,
-        p,
-    )
+    mean = {method: float(row.mean()) for method, row in values.items()}
+    first, second, *_ = *sorted(mean, key=lambda method: -sign * mean[method]), None
+    p = None
+    if second:
+        a, b = values[first], values[second]
+        differ = a != b  # pairs on which both are equal tell nothing
+        p = float(wilcoxon(sign * (a - b)[differ]).pvalue) if differ.any() else 1.0
+    wins, ranks = (dict(zip(values, row.tolist(), strict=True)) for row in (wins, ranks))
+    return Column(symbol, pairs, values, mean, wins, ranks, first, second, p)
 
 
 def mean_ranks(columns: Sequence[Column]) -> dict[str, float]:
@@ -109,7 +97,7 @@ def markdown(columns: Sequence[Column]) -> str:
     """A row for each method, a column for each metric: mean, wins in brackets, the best bold."""
     if not columns:
         return f"{caption(columns)}\n"
-    head, body, foot = _cells(columns, "**{}**".format, _symbol)
+    head, body, foot = _cells(columns, BOLD, _symbol)
     return f"{table(head, [*body, *foot])}\n{caption(columns)}\n"
 
 
@@ -124,7 +112,7 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
     rows = []
     for method, run in about.items():
         version, options = run.get("version") or run.get("weights"), run.get("options", "")
-        rows.append([method, str(version), str(options), f"{run['cpu_seconds_per_pair']:.2f}"])
+        rows.append([method, version, options, f"{run['cpu_seconds_per_pair']:.2f}"])
     note = "CPU seconds: all cores together; of programs with their start, shared by all pairs."
     return f"\n{table(['method', 'version', 'options', 'CPU seconds a pair'], rows)}\n{note}\n"
 
@@ -148,14 +136,15 @@ def caption(columns: Sequence[Column]) -> str:
     """What the numbers of a table are."""
     if not columns:
         return "No pair has a value of every method, so there are no means; see per_image.csv."
-    counts = sorted({len(column.pairs) for column in columns})
-    over = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    several = any(column.second for column in columns)
-    return f"Mean over the {over} pairs that all methods have" + (
-        "; in brackets the pairs on which a method is better than all others; rank: mean over "
-        "pairs and metrics, 1 the best; p: Wilcoxon signed-rank test, best against second best."
-        if several
-        else "."
+    counts = [len(column.pairs) for column in columns]
+    over = "–".join(map(str, dict.fromkeys((min(counts), max(counts)))))
+    about = f"Mean over the {over} pairs that all methods have"
+    if not any(column.second for column in columns):
+        return f"{about}."
+    return (
+        f"{about}; in brackets the pairs on which a method is better than all others; rank: mean "
+        "over pairs and metrics, 1 the best; p: Wilcoxon signed-rank test, best against second "
+        "best."
     )
 
 
@@ -195,8 +184,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def format_mean(column: Column, method: str) -> str:
-    """Mean with wins in brackets (which one method alone does not have), or a dash.
+def cell(column: Column, method: str | None, bold: Callable[[str], str] = BOLD) -> str:
+    """Mean with wins in brackets, the best means bold (neither if one method is alone), or a dash.
 
     Four decimals as in Table I; two for decibels and in a column that goes beyond 100.
     """
@@ -206,12 +195,10 @@ def format_mean(column: Column, method: str) -> str:
     large = any(100 <= abs(value) < math.inf for value in column.mean.values())
     decimals = 2 if large or column.symbol.startswith("PSNR") else 4
     text = "∞" if mean == math.inf else f"{mean:.{decimals}f}"
-    return f"{text} ({column.wins[method]})" if column.second else text
-
-
-def is_best(column: Column, method: str) -> bool:
-    """Whether no method has a better mean; several may share the best."""
-    return column.second is not None and column.mean.get(method) == column.mean[column.first]
+    if not column.second:
+        return text
+    text = f"{text} ({column.wins[method]})"
+    return bold(text) if mean == column.mean[column.first] else text
 
 
 def _cells(
@@ -222,10 +209,10 @@ def _cells(
     head = ["method", *map(symbol, columns)]
     body = []
     for method in ranks:
-        texts = [(format_mean(column, method), is_best(column, method)) for column in columns]
+        body.append([method, *(cell(column, method, bold) for column in columns)])
         if len(ranks) > 1:
-            texts.append((f"{ranks[method]:.2f}", ranks[method] == min(ranks.values())))
-        body.append([method, *(bold(text) if best else text for text, best in texts)])
+            text = f"{ranks[method]:.2f}"
+            body[-1].append(bold(text) if ranks[method] == min(ranks.values()) else text)
     if len(ranks) < 2:
         return head, body, []
     foot = ["p", *("–" if c.p is None else f"{c.p:.2g}" for c in columns), ""]
