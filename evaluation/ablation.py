@@ -35,6 +35,7 @@ from utils.markdown import table
 
 CONFIGS = Path(__file__).parents[1] / "configs/ablation"
 METRICS = ("AG", "LIF", "MSD", "GLD", "Q_G", "Q_MI", "Q_Y", "Q_CB")
+WEIGHTS = "latest.safetensors"
 Runs = dict[str, list[Config]]  # of each model, by seed
 Figures = dict[str, float]
 
@@ -90,15 +91,11 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
     return runs
 
 
-def weights_of(config: Config) -> Path:
-    return Path(config.run) / "latest.safetensors"
-
-
 def measure(config: Config) -> Figures:
     """:func:`training.validation.validate` on the validation set, which all configs share."""
     print(f"validating {config.run}", file=sys.stderr)
     device = choose_device(config.device)
-    model = load_model(weights_of(config), to_dict(config.model))
+    model = load_model(Path(config.run, WEIGHTS), to_dict(config.model))
     model = model.to(device, memory_format=torch.channels_last)
     samples = validation_set(config, config.validation.samples)
     return validate(model, samples, device, config.data.workers)
@@ -137,7 +134,8 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     fused = args.out / "fused"
     problems = []
     for name, config in configs.items():
-        problems += fuse_folder(weights_of(config), pairs, fused / name, config.device)[1]
+        weights = Path(config.run, WEIGHTS)
+        problems += fuse_folder(weights, pairs, fused / name, config.device)[1]
     methods = {name.replace("_", " "): fused / name for name in configs}
     cases, wrong = collect(args.sources, methods)
     figures.write(cases, args.pairs, args.insets, args.out)

@@ -37,10 +37,10 @@ def version() -> bytes:
 
 
 def entry(folder: Path, case: Case, fused: Path) -> Path:
-    """The file with the values of a fused image: {symbol: value}.
+    """The JSON file of a fused image's values by symbol, named by a hash of all they depend on.
 
-    Its name is a hash of all that they depend on. Raises :class:`OSError` if an image cannot be
-    read.
+    Raises:
+        OSError: an image cannot be read.
     """
     digest = hashlib.sha256(version())
     for path in (*case.sources, case.truth, case.band, fused):

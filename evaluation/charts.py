@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle, save
-from evaluation.symbols import FDB
+from evaluation.scores import FDB
 from evaluation.tables import Column, mean_ranks
 
 GOOD, MIDDLE, BAD = (53, 103, 176), (246, 246, 244), (217, 138, 0)  # blue, white, amber

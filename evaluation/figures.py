@@ -53,23 +53,16 @@ def write(
         right = given = dict(zip(("source A", "source B"), sources, strict=True))
         if case.truth is not None:
             right = {"truth": read_photo(case.truth).rgb}
-        fused = _results(case, sources[0].shape)
-        if places:
-            insets = [read_inset(text, sources[0].shape) for text in places]
-        else:
-            insets = choose_insets(sources, list(fused.values()))
+        fused = {}
+        for method, path in case.fused.items():
+            with contextlib.suppress(UserError):  # reported when measured
+                fused[method] = read_photo(path).rgb
+        fused = {method: i for method, i in fused.items() if i.shape == sources[0].shape}
+        insets = [read_inset(text, sources[0].shape) for text in places or ()]
+        insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
             save(differences(right, fused), out / f"{name}-differences.jpg")
-
-
-def _results(case: Case, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Readable results of this shape; the others are reported when measured."""
-    fused = {}
-    for method, path in case.fused.items():
-        with contextlib.suppress(UserError):
-            fused[method] = read_photo(path).rgb
-    return {method: image for method, image in fused.items() if image.shape == shape}
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:
@@ -109,15 +102,13 @@ def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
     return edge & (textured > np.median(textured))
 
 
-def choose_insets(
-    sources: Sequence[np.ndarray], fused: Sequence[np.ndarray], count: int = 2
-) -> list[Inset]:
-    """Places on the FDB where the results differ most; with fewer than two, where the sources do.
+def choose_insets(sources: Sequence[np.ndarray], fused: Sequence[np.ndarray]) -> list[Inset]:
+    """Two places on the FDB where the results differ most (if there are fewer than two results, the
+    sources); one place if no FDB is to be seen.
 
     Args:
         sources: two (H, W, 3) uint8.
         fused: results of the same shape.
-        count: how many; no two overlap.
     """
     size = default_size(sources[0].shape)
     images = np.stack([luma(image) for image in (fused if len(fused) > 1 else sources)])
@@ -125,9 +116,9 @@ def choose_insets(
     score = np.where(boundary(sources), spread, -1.0)
     half = size // 2
     score[:half] = score[-half:] = score[:, :half] = score[:, -half:] = -1.0
-    if score.max() < 0:  # no FDB to be seen
+    insets, count = [], 2
+    if score.max() < 0:
         score, count = spread, 1
-    insets = []
     while len(insets) < count and score.max() >= 0:
         y, x = map(int, np.unravel_index(score.argmax(), score.shape))
         insets.append(_inside(x, y, size, score.shape))
@@ -142,11 +133,10 @@ def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.
         images: (H, W, 3) uint8 of one shape under their labels.
         insets: at least one.
     """
-    shape = next(iter(images.values())).shape
-    height = round(CELL * shape[0] / shape[1])
+    rows, columns = next(iter(images.values())).shape[:2]
+    scale, height = CELL / columns, round(CELL * rows / columns)
     side = (CELL - GAP * (len(insets) - 1) / 2) / len(insets)
     canvas, corners = _grid(len(images), LABEL + height + GAP / 2 + side)
-    scale = CELL / shape[1]
     for (label, image), (left, top) in zip(images.items(), corners, strict=True):
         canvas.text((left + CELL / 2, top + LABEL / 2), label)
         top += LABEL

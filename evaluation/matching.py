@@ -31,10 +31,7 @@ class Case(NamedTuple):
 
 
 def collect(
-    sources: Path,
-    methods: Mapping[str, Path],
-    truth: Path | None = None,
-    band: Path | None = None,
+    sources: Path, methods: Mapping[str, Path], truth: Path | None = None, band: Path | None = None
 ) -> tuple[list[Case], list[str]]:
     """Find the pairs of a folder and the images of every method that belong to them.
 
@@ -56,41 +53,23 @@ def collect(
     own = {path.resolve() for pair in pairs for path in (pair.image1, pair.image2)}
 
     def find(what: str, folder: Path) -> dict[str, Path]:
-        files = [path for path in images_in(folder) if path.resolve() not in own]
-        found, wrong = match([pair.name for pair in pairs], files)
+        files = [path for path in sorted(list_folder(folder)) if path.suffix.lower() in EXTENSIONS]
+        images = [path for path in files if path.is_file() and not MAP.fullmatch(path.stem)]
+        if not images:
+            raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
+        images = [path for path in images if path.resolve() not in own]
+        found, wrong = match([pair.name for pair in pairs], images)
         problems.extend(f"{what}: {problem}" for problem in wrong)
         return found
 
     fused = {method: find(method, folder) for method, folder in methods.items()}
     truths = find(f"ground truth ({truth})", truth) if truth is not None else {}
     bands = find(f"FDB masks ({band})", band) if band is not None else {}
-    cases = [
-        Case(
-            pair.name,
-            (pair.image1, pair.image2),
-            {method: found[pair.name] for method, found in fused.items() if pair.name in found},
-            truths.get(pair.name),
-            bands.get(pair.name),
-        )
-        for pair in pairs
-    ]
+    cases = []
+    for name, *images in pairs:
+        results = {method: found[name] for method, found in fused.items() if name in found}
+        cases.append(Case(name, tuple(images), results, truths.get(name), bands.get(name)))
     return cases, problems
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Images of a folder by name, without guidance and boundary maps.
-
-    Raises:
-        UserError: the folder is missing, cannot be read, or holds no image.
-    """
-    images = [
-        path
-        for path in sorted(list_folder(folder))
-        if path.suffix.lower() in EXTENSIONS and path.is_file() and not MAP.fullmatch(path.stem)
-    ]
-    if not images:
-        raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
-    return images
 
 
 def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
@@ -154,6 +133,6 @@ def _varying_numbers(names: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(token for token in word if isinstance(token, int)) for word in words]
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more

@@ -19,10 +19,12 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from utils.errors import UserError, nearest
 
+OURS = "MMF-Net (ours)"  # beside the others, in tables
 Commands = list[list[str]]
 
 
@@ -77,15 +79,12 @@ class Peer:
         return [[find_program(program) or program, *arguments] for program, *arguments in lines]
 
 
-def _openfocus(method: str) -> Callable[[Sequence[Path], Path, bool], Commands]:
-    def commands(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
-        one = ["--output", str(output / f"{stacks[0].name}.png")]
-        where = one if len(stacks) == 1 else ["--output-dir", str(output)]
-        options = ["openfocus"] if align else ["none", "--no-exposure-match"]
-        command = ["openfocus", "--input", *map(str, stacks), *where, "--method", method]
-        return [[*command, "--align", *options]]
-
-    return commands
+def _openfocus(method: str, stacks: Sequence[Path], output: Path, align: bool) -> Commands:
+    one = ["--output", str(output / f"{stacks[0].name}.png")]
+    where = one if len(stacks) == 1 else ["--output-dir", str(output)]
+    options = ["openfocus"] if align else ["none", "--no-exposure-match"]
+    command = ["openfocus", "--input", *map(str, stacks), *where, "--method", method]
+    return [[*command, "--align", *options]]
 
 
 def _focusweave(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
@@ -127,7 +126,7 @@ OWN_ENVIRONMENT = "requirements-benchmark.txt says how to install it"
 APT = "apt install enfuse (Debian, Ubuntu)"
 PEERS = (
     *(
-        Peer(f"OpenFocus {name}", "openfocus", OWN_ENVIRONMENT, _openfocus(m), "openfocus")
+        Peer(f"OpenFocus {name}", "openfocus", OWN_ENVIRONMENT, partial(_openfocus, m), "openfocus")
         for m, name in OPENFOCUS_METHODS.items()
     ),
     Peer("FocusWeave", "focusweave", OWN_ENVIRONMENT, _focusweave),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.peers import Commands, Peer
+from evaluation.peers import OURS, Commands, Peer
 from evaluation.tables import write_text
 from fusion.backends import load_backend
 from fusion.fuse import fuse
@@ -25,7 +25,6 @@ from fusion.pairs import Pair
 from utils.errors import UserError, os_errors
 from utils.images import read_photo, write_png
 
-OURS = "MMF-Net (ours)"
 TEMPORARY = "TMP"  # stands for the folder of the stacks where a command line is recorded
 
 
@@ -48,9 +47,7 @@ def fuse_folder(
             start, cpu_start = time.perf_counter(), time.process_time()
             fused = fuse(images, backend, align=False).image
             times.append((time.perf_counter() - start, time.process_time() - cpu_start))
-        except UserError as error:
-            problems.append(f"{OURS}: {error}")
-        except ValueError as error:
+        except (UserError, ValueError) as error:
             problems.append(f"{OURS}: {pair.name}: {error}")
         else:
             write_png(output / pair.result("Fusion"), fused)

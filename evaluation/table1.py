@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from evaluation.symbols import metric_of
+from evaluation.scores import metric_of
 from evaluation.tables import Column, cell
 from utils.markdown import table
 

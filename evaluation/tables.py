@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
-from evaluation.scores import Score
-from evaluation.symbols import FDB, metric_of
+from evaluation.scores import FDB, Score, metric_of
 from utils.atomic import atomic_path
 from utils.markdown import table
 from utils.metrics import Metric
@@ -86,11 +85,8 @@ def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Col
 
 def mean_ranks(columns: Sequence[Column]) -> dict[str, float]:
     """Each method's rank, averaged over the pairs and then over the metrics that it has."""
-    ranks = defaultdict(list)
-    for column in columns:
-        for method, rank in column.rank.items():
-            ranks[method].append(rank)
-    return {method: float(np.mean(values)) for method, values in ranks.items()}
+    methods = dict.fromkeys(method for column in columns for method in column.rank)
+    return {m: float(np.mean([c.rank[m] for c in columns if m in c.rank])) for m in methods}
 
 
 def markdown(columns: Sequence[Column]) -> str:
@@ -111,8 +107,8 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
         return ""
     rows = []
     for method, run in about.items():
-        version, options = run.get("version") or run.get("weights"), run.get("options", "")
-        rows.append([method, version, options, f"{run['cpu_seconds_per_pair']:.2f}"])
+        what = run.get("version") or run["weights"], run.get("options", "")
+        rows.append([method, *what, f"{run['cpu_seconds_per_pair']:.2f}"])
     note = "CPU seconds: all cores together; of programs with their start, shared by all pairs."
     return f"\n{table(['method', 'version', 'options', 'CPU seconds a pair'], rows)}\n{note}\n"
 
@@ -120,15 +116,12 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
 def latex(columns: Sequence[Column]) -> str:
     """The same as a LaTeX tabular (package booktabs)."""
     head, body, foot = _cells(columns, r"\textbf{{{}}}".format, _tex_symbol)
-    rows = [
-        " & ".join([re.sub(r"([&%$#_{}])", r"\\\1", cells[0]), *cells[1:]]) + r" \\"
-        for cells in (head, *body, *foot)
-    ]
-    rows.insert(1, r"\midrule")
-    if foot:
-        rows.insert(-1, r"\midrule")
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", *rows]
-    lines += [r"\bottomrule", r"\end{tabular}", f"% {caption(columns)}"]
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
+    for rows in filter(None, ([head], body, foot)):
+        for name, *cells in rows:
+            lines.append(" & ".join([re.sub(r"([&%$#_{}])", r"\\\1", name), *cells]) + r" \\")
+        lines.append(r"\midrule")
+    lines[-1:] = [r"\bottomrule", r"\end{tabular}", f"% {caption(columns)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -138,14 +131,12 @@ def caption(columns: Sequence[Column]) -> str:
         return "No pair has a value of every method, so there are no means; see per_image.csv."
     counts = [len(column.pairs) for column in columns]
     over = "–".join(map(str, dict.fromkeys((min(counts), max(counts)))))
-    about = f"Mean over the {over} pairs that all methods have"
-    if not any(column.second for column in columns):
-        return f"{about}."
-    return (
-        f"{about}; in brackets the pairs on which a method is better than all others; rank: mean "
-        "over pairs and metrics, 1 the best; p: Wilcoxon signed-rank test, best against second "
-        "best."
+    several = (
+        "; in brackets the pairs on which a method is better than all others; rank: mean over "
+        "pairs and metrics, 1 the best; p: Wilcoxon signed-rank test, best against second best"
     )
+    shown = several if any(column.second for column in columns) else ""
+    return f"Mean over the {over} pairs that all methods have{shown}."
 
 
 def write(
@@ -154,14 +145,13 @@ def write(
     methods: Sequence[str],
     symbols: Sequence[str],
     problems: Sequence[str],
-    about: Mapping[str, object],
+    about: dict[str, object],
 ) -> list[Column]:
     """Write all values to ``per_image.csv``; means, wins, ranks and tests to ``summary.json``."""
     with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", newline="") as file:
         csv.writer(file).writerows([Score._fields, *scores])
     columns = summarise(scores, methods, symbols)
-    summary = {**provenance(), **about}
-    summary["metrics"] = {
+    metrics = {
         column.symbol: {
             "higher_is_better": column.metric.higher_is_better,
             "pairs": len(column.pairs),
@@ -172,7 +162,8 @@ def write(
         }
         for column in columns
     }
-    summary |= {"rank": mean_ranks(columns), "problems": problems}
+    found = {"metrics": metrics, "rank": mean_ranks(columns), "problems": problems}
+    summary = provenance() | about | found
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "summary.json", text + "\n")
     return columns

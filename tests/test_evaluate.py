@@ -18,7 +18,6 @@ import pytest
 import evaluate
 from evaluation import cache, scores
 from evaluation.matching import collect
-from evaluation.symbols import choose_metrics
 from evaluation.table1 import PUBLISHED
 from tests import octave
 from tests.conftest import ROOT, texture
@@ -238,7 +237,7 @@ def test_needs_something_to_compare(folders, capsys):
 
 def test_all_metrics(folders, run):
     cases, _ = collect(folders / "sources", {"mean": folders / "mean"})
-    symbols = choose_metrics("all")
+    symbols = scores.choose_metrics("all")
     assert set(symbols) == {s for s, metric in METRICS.items() if metric.needs != "truth"}
     values, problems = scores.measure(cases[:1], symbols, 1, folders / "cache")
     # Those that need larger images than these say so; all others give a number.
