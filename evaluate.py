@@ -119,11 +119,8 @@ def named_folders(given: list[str]) -> dict[str, Path]:
 
 
 def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[str]]:
-    """Fuse the sources with our network and with peers, as asked.
-
-    Returns:
-        Their folders and what was run, by name, and what is wrong.
-    """
+    """Fuse the sources with our network and with peers, as asked: the folders of the results and
+    what was run, by method, and what went wrong."""
     from evaluation import runs  # imports torch, which the workers do without
 
     methods, about, problems = {}, {}, []
@@ -147,11 +144,8 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
 def report(
     args: argparse.Namespace, cases: list[Case], methods: list[str], about: About, problems: list
 ) -> None:
-    """Measure; write the tables that were asked for, and print one; draw the charts.
-
-    Args:
-        problems: a sentence for each so far, to which this adds its own.
-    """
+    """Measure, write the tables that were asked for, print one, and draw the charts; adds to
+    ``problems`` what went wrong."""
     chosen = scores.choose_metrics(args.metrics, args.truth is not None, args.band is not None)
     values, wrong = scores.measure(cases, chosen, args.workers, args.cache)
     problems += wrong

@@ -36,10 +36,8 @@ def write(
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for some pairs.
 
     Args:
-        cases: to choose from.
         names: of pairs; none means the first.
         places: ``x,y`` or ``x,y,size`` in pixels; None chooses them on the FDB.
-        out: folder.
     Raises:
         UserError: an unknown pair, a place outside the image, or an unreadable image.
     """

@@ -141,7 +141,6 @@ def choose_peers(
 
     Args:
         names: of peers or of programs ("OpenFocus DCT", "enfuse"); none means all.
-        peers: to choose from.
         align: whether they have to align.
     Raises:
         UserError: an unknown name (the nearest is given).

@@ -84,8 +84,6 @@ def measure(
     """Every metric of every image.
 
     Args:
-        cases: from :func:`evaluation.matching.collect`.
-        symbols: from :func:`choose_metrics`.
         workers: processes; 1 computes in this one.
         folder: cache of known values.
     Returns:

@@ -98,11 +98,7 @@ def markdown(columns: Sequence[Column]) -> str:
 
 
 def runs(about: Mapping[str, Mapping[str, object]]) -> str:
-    """A row for each program that the run has started: what it was and what it cost.
-
-    Args:
-        about: {method: {"version" or "weights", "options", "cpu_seconds_per_pair"}}.
-    """
+    """A row for each method that was run: what it was and what it cost; empty for none."""
     if not about:
         return ""
     rows = []

@@ -33,11 +33,9 @@ def similarity(
     product = mean_a * mean_b
     covariance = windowed(a * b, taps) - product
     covariance[(variance_a == 0) | (variance_b == 0)] = 0
-    return (
-        (2 * product + c1)
-        * (2 * covariance + c2)
-        / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
-    ), covariance
+    alike = (2 * product + c1) * (2 * covariance + c2)
+    most = (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    return alike / most, covariance
 
 
 def weights(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
