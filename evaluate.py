@@ -149,7 +149,7 @@ def report(
     chosen = scores.choose_metrics(args.metrics, args.truth is not None, args.band is not None)
     values, wrong = scores.measure(cases, chosen, args.workers, args.cache)
     problems += wrong
-    if not values:
+    if not any(values.values()):
         raise UserError("; ".join(["nothing could be measured", *problems]))
     origin = {"sources": str(args.sources), "methods": methods, "runs": about}
     columns = tables.write(args.out, values, methods, chosen, problems, origin)

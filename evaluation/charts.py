@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle, save
-from evaluation.scores import FDB
+from evaluation.scores import FDB, metric_of
 from evaluation.tables import Column, mean_ranks
 
 GOOD, MIDDLE, BAD = (53, 103, 176), (246, 246, 244), (217, 138, 0)  # blue, white, amber
@@ -85,7 +85,8 @@ def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, to
         return left + np.clip((value - low) / (high - low), 0, 1) * (PANEL - 20)
 
     base = top + 40 + BOX_ROW * len(methods)
-    better = "higher" if column.metric.higher_is_better else "lower"  # the typeface has no arrows
+    higher = metric_of(column.symbol).higher_is_better
+    better = "higher" if higher else "lower"  # the typeface has no arrows
     canvas.text((left + PANEL / 2 - 10, top + 20), f"{_name(column)}, {better} is better", 14)
     canvas.line([(left, base), (left + PANEL - 20, base)], RULE, 1)
     for value in (low + pad, 0.0, high - pad):

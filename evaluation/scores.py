@@ -23,16 +23,8 @@ from utils.workers import end_with_parent
 
 FDB = "_FDB"  # ends the symbol of a ground-truth metric restricted to the FDB band
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+Scores = dict[tuple[str, str], dict[str, float]]  # of each (pair, method), by symbol
 Result = tuple[dict[str, float], list[str]]
-
-
-class Score(NamedTuple):
-    """A line of ``per_image.csv``."""
-
-    pair: str
-    method: str
-    metric: str
-    value: float
 
 
 class Job(NamedTuple):
@@ -80,17 +72,17 @@ def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[s
 
 def measure(
     cases: Iterable[Case], symbols: Sequence[str], workers: int, folder: Path
-) -> tuple[list[Score], list[str]]:
+) -> tuple[Scores, list[str]]:
     """Every metric of every image.
 
     Args:
         workers: processes; 1 computes in this one.
         folder: cache of known values.
     Returns:
-        Scores by pair, method and metric, and a sentence for each image that is unreadable or of
-        another size, and for each metric that is not defined for an image.
+        Scores, and a sentence for each image that is unreadable or of another size, and for each
+        metric that is not defined for an image.
     """
-    scores: dict[tuple[str, str], dict[str, float]] = {}
+    scores: Scores = {}
     jobs, problems = [], []
     for case in cases:
         for method, path in case.fused.items():
@@ -111,8 +103,7 @@ def measure(
         problems += wrong
         if new:
             cache.remember(job.file, new)
-    found = [Score(*image, s, row[s]) for image, row in scores.items() for s in symbols if s in row]
-    return found, list(dict.fromkeys(problems))  # each method reports an unreadable source
+    return scores, list(dict.fromkeys(problems))  # each method reports an unreadable source
 
 
 def measure_image(job: Job) -> Result:

@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
-from evaluation.scores import FDB, Score, metric_of
+from evaluation.scores import FDB, Scores, metric_of
 from utils.atomic import atomic_path
 from utils.markdown import table
-from utils.metrics import Metric
 from utils.provenance import provenance
 
 BOLD = "**{}**".format
@@ -44,21 +42,16 @@ class Column:
     second: str | None
     p: float | None
 
-    @property
-    def metric(self) -> Metric:
-        return metric_of(self.symbol)
 
-
-def summarise(
-    scores: Sequence[Score], methods: Sequence[str], symbols: Sequence[str]
-) -> list[Column]:
+def summarise(scores: Scores, methods: Sequence[str], symbols: Sequence[str]) -> list[Column]:
     """One column for each metric; methods without any value, and metrics without, are left out."""
-    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for pair, method, symbol, value in scores:
-        values[symbol, method][pair] = value
     columns = []
     for symbol in symbols:
-        rows = {m: values[symbol, m] for m in methods if (symbol, m) in values}
+        rows: dict[str, dict[str, float]] = {method: {} for method in methods}
+        for (pair, method), values in scores.items():
+            if method in rows and symbol in values:
+                rows[method][pair] = values[symbol]
+        rows = {method: row for method, row in rows.items() if row}
         first = next(iter(rows.values()), {})
         if pairs := [pair for pair in first if all(pair in row for row in rows.values())]:
             arrays = {m: np.array([row[pair] for pair in pairs]) for m, row in rows.items()}
@@ -113,7 +106,7 @@ def latex(columns: Sequence[Column]) -> str:
     """The same as a LaTeX tabular (package booktabs)."""
     head, body, foot = _cells(columns, r"\textbf{{{}}}".format, _tex_symbol)
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
-    for rows in filter(None, ([head], body, foot)):
+    for rows in ([head], body, foot) if foot else ([head], body):
         for name, *cells in rows:
             lines.append(" & ".join([re.sub(r"([&%$#_{}])", r"\\\1", name), *cells]) + r" \\")
         lines.append(r"\midrule")
@@ -137,7 +130,7 @@ def caption(columns: Sequence[Column]) -> str:
 
 def write(
     out: Path,
-    scores: Sequence[Score],
+    scores: Scores,
     methods: Sequence[str],
     symbols: Sequence[str],
     problems: Sequence[str],
@@ -145,11 +138,12 @@ def write(
 ) -> list[Column]:
     """Write all values to ``per_image.csv``; means, wins, ranks and tests to ``summary.json``."""
     with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", newline="") as file:
-        csv.writer(file).writerows([Score._fields, *scores])
+        lines = ((*image, s, row[s]) for image, row in scores.items() for s in symbols if s in row)
+        csv.writer(file).writerows([("pair", "method", "metric", "value"), *lines])
     columns = summarise(scores, methods, symbols)
     metrics = {
         column.symbol: {
-            "higher_is_better": column.metric.higher_is_better,
+            "higher_is_better": metric_of(column.symbol).higher_is_better,
             "pairs": len(column.pairs),
             "mean": {m: v if math.isfinite(v) else str(v) for m, v in column.mean.items()},
             "wins": column.wins,
@@ -207,11 +201,12 @@ def _cells(
 
 
 def _symbol(column: Column) -> str:
-    return f"{column.symbol.replace(FDB, ' (FDB)')} {column.metric.arrow}"
+    return f"{column.symbol.replace(FDB, ' (FDB)')} {metric_of(column.symbol).arrow}"
 
 
 def _tex_symbol(column: Column) -> str:
     name, _, index = column.symbol.removesuffix(FDB).partition("_")
     text = rf"${name}_{{\mathrm{{{index}}}}}$" if index else name
     where = " (FDB)" if column.symbol.endswith(FDB) else ""
-    return rf"{text}{where} $\{'up' if column.metric.higher_is_better else 'down'}arrow$"
+    arrow = "up" if metric_of(column.symbol).higher_is_better else "down"
+    return rf"{text}{where} $\{arrow}arrow$"
