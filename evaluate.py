@@ -11,19 +11,15 @@ Writes per_image.csv, summary.json, tables.md and tables.tex. Metric values are 
 if anything was missing or unreadable; the rest is still reported.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import signal
 import sys
 from pathlib import Path
 
-from evaluation import scores, table1, tables
-from evaluation.cache import Cache, default_cache
-from evaluation.matching import collect
-from evaluation.symbols import choose_metrics
-from evaluation.tables import Column
+from evaluation import peers, scores, table1, tables
+from evaluation.cache import default_cache
+from evaluation.matching import Case, collect
 from fusion.pairs import find_pairs
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
@@ -69,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
         folder = synthetic.write_set(args.config, args.set, args.work / "synthetic")
         args.sources, args.truth, args.band = (folder / n for n in ("sources", "truth", "band"))
-        methods = synthetic.baselines(folder) | methods
+        methods = {name: folder / kind for name, kind in synthetic.BASELINES.items()} | methods
     ran, about, problems = run_methods(args)
     methods |= ran
     cases, wrong = collect(args.sources, methods, args.truth, args.band)
@@ -79,14 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
         figures.write(cases, args.figures, args.insets, args.out)
     if args.metrics != "none":
-        chosen = choose_metrics(args.metrics, args.truth is not None, args.band is not None)
-        values, wrong = scores.measure(cases, chosen, args.workers, Cache(args.cache))
-        problems += wrong
-        if not values:
-            raise UserError("; ".join(["nothing could be measured", *problems]))
-        origin = {"sources": str(args.sources), "methods": list(methods), "runs": about}
-        columns = tables.write(args.out, values, list(methods), chosen, problems, origin)
-        report(args, list(methods), columns, about)
+        report(args, cases, list(methods), about, problems)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:
@@ -130,18 +119,15 @@ def named_folders(given: list[str]) -> dict[str, Path]:
 
 
 def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[str]]:
-    """Fuse the sources with our network and with peers, as asked.
-
-    Returns:
-        Their folders and what was run, by name, and what is wrong.
-    """
-    from evaluation import peers, runs  # import torch, which the workers do without
+    """Fuse the sources with our network and with peers, as asked: the folders of the results and
+    what was run, by method, and what went wrong."""
+    from evaluation import runs  # imports torch, which the workers do without
 
     methods, about, problems = {}, {}, []
     pairs = find_pairs(args.sources)[0] if args.weights or args.run_peers is not None else []
     if args.weights:
-        folder = methods[runs.OURS] = args.work / "fused" / "mmfnet"
-        about[runs.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, args.device)
+        folder = methods[peers.OURS] = args.work / "fused" / "mmfnet"
+        about[peers.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, args.device)
     if args.run_peers is not None:
         chosen, notes = peers.choose_peers(args.run_peers)
         print("\n".join(notes), file=sys.stderr)
@@ -156,16 +142,22 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
 
 
 def report(
-    args: argparse.Namespace, methods: list[str], columns: list[Column], about: About
+    args: argparse.Namespace, cases: list[Case], methods: list[str], about: About, problems: list
 ) -> None:
-    """Write the tables that were asked for, and print one; write the charts."""
+    """Measure, write the tables that were asked for, print one, and draw the charts; adds to
+    ``problems`` what went wrong."""
+    chosen = scores.choose_metrics(args.metrics, args.truth is not None, args.band is not None)
+    values, wrong = scores.measure(cases, chosen, args.workers, args.cache)
+    problems += wrong
+    if not any(values.values()):
+        raise UserError("; ".join(["nothing could be measured", *problems]))
+    origin = {"sources": str(args.sources), "methods": methods, "runs": about}
+    columns = tables.write(args.out, values, methods, chosen, problems, origin)
     tables.write_text(args.out / "tables.md", tables.markdown(columns) + tables.runs(about))
     tables.write_text(args.out / "tables.tex", tables.latex(columns))
     text = tables.markdown(columns)
     if args.table1:
-        from evaluation.runs import OURS
-
-        text = table1.table1(columns, methods, OURS)
+        text = table1.table1(columns, methods, peers.OURS)
         tables.write_text(args.out / "table1.md", text)
     print(text)
     if args.figures is not None and columns:

@@ -8,8 +8,6 @@ interrupted ones resumed), then tabulates mean and spread on generated ground tr
 places enlarged. Each model has the guidance map of its own definition.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil
@@ -23,7 +21,7 @@ import torch
 from configs.schema import Config, load_config, to_dict
 from data.build import validation_set
 from evaluation import figures, scores, tables
-from evaluation.cache import Cache, default_cache
+from evaluation.cache import default_cache
 from evaluation.matching import collect
 from evaluation.runs import fuse_folder
 from fusion.pairs import find_pairs
@@ -37,6 +35,7 @@ from utils.markdown import table
 
 CONFIGS = Path(__file__).parents[1] / "configs/ablation"
 METRICS = ("AG", "LIF", "MSD", "GLD", "Q_G", "Q_MI", "Q_Y", "Q_CB")
+WEIGHTS = "latest.safetensors"
 Runs = dict[str, list[Config]]  # of each model, by seed
 Figures = dict[str, float]
 
@@ -92,15 +91,11 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
     return runs
 
 
-def weights_of(config: Config) -> Path:
-    return Path(config.run) / "latest.safetensors"
-
-
 def measure(config: Config) -> Figures:
     """:func:`training.validation.validate` on the validation set, which all configs share."""
     print(f"validating {config.run}", file=sys.stderr)
     device = choose_device(config.device)
-    model = load_model(weights_of(config), to_dict(config.model))
+    model = load_model(Path(config.run, WEIGHTS), to_dict(config.model))
     model = model.to(device, memory_format=torch.channels_last)
     samples = validation_set(config, config.validation.samples)
     return validate(model, samples, device, config.data.workers)
@@ -139,11 +134,12 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     fused = args.out / "fused"
     problems = []
     for name, config in configs.items():
-        problems += fuse_folder(weights_of(config), pairs, fused / name, config.device)[1]
+        weights = Path(config.run, WEIGHTS)
+        problems += fuse_folder(weights, pairs, fused / name, config.device)[1]
     methods = {name.replace("_", " "): fused / name for name in configs}
     cases, wrong = collect(args.sources, methods)
     figures.write(cases, args.pairs, args.insets, args.out)
-    values, more = scores.measure(cases, METRICS, args.workers, Cache(default_cache()))
+    values, more = scores.measure(cases, METRICS, args.workers, default_cache())
     problems += [*wrong, *more]
     about = {"sources": str(args.sources), "methods": list(methods)}
     columns = tables.write(args.out, values, list(methods), METRICS, problems, about)

@@ -1,28 +1,25 @@
-"""A cache of metric values, keyed by the images' content and the metric's version.
+"""A cache of metric values, keyed by the content of the images and by the metrics' code.
 
 A run with one more method, or one more metric, computes only that.
 """
-
-from __future__ import annotations
 
 import functools
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL
 import scipy
 import skimage
 
 from evaluation.matching import Case
-from evaluation.symbols import metric_of
+from utils import metrics
 from utils.atomic import atomic_path
 
-LIBRARIES = (np, scipy, skimage, PIL)  # the last decodes the images
+LIBRARIES = (np, scipy, skimage, cv2, PIL)  # the last decodes the images
 
 
 def default_cache() -> Path:
@@ -31,61 +28,40 @@ def default_cache() -> Path:
 
 
 @functools.cache
-def version(symbol: str) -> str:
-    """Hash of a metric's code: its module, those it imports from utils.metrics, libraries."""
-    modules: set[str] = set()
-
-    def visit(name: str) -> None:
-        if name.startswith("utils.metrics.") and name not in modules:
-            modules.add(name)
-            for value in vars(sys.modules[name]).values():
-                visit(getattr(value, "__module__", None) or getattr(value, "__name__", ""))
-
-    visit(metric_of(symbol).function.__module__)
+def version() -> bytes:
+    """Hash of the metrics' code and of the libraries' versions."""
     digest = hashlib.sha256(" ".join(library.__version__ for library in LIBRARIES).encode())
-    for name in sorted(modules):
-        digest.update(Path(sys.modules[name].__file__).read_bytes())
-    return digest.hexdigest()[:16]
+    for path in sorted(Path(metrics.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
-class Cache:
-    """A folder with a JSON file for each fused image: {symbol: [version, value]}."""
+def entry(folder: Path, case: Case, fused: Path) -> Path:
+    """The JSON file of a fused image's values by symbol, named by a hash of all they depend on.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Raises:
+        OSError: an image cannot be read.
+    """
+    digest = hashlib.sha256(version())
+    for path in (*case.sources, case.truth, case.band, fused):
+        digest.update(b"" if path is None else _file_hash(path, os.stat(path).st_mtime_ns))
+        digest.update(b"/")
+    name = digest.hexdigest()
+    return folder / name[:2] / f"{name[2:]}.json"
 
-    def key(self, case: Case, fused: Path) -> str:
-        """Hash of all files that the values of a fused image depend on.
 
-        Raises:
-            OSError: one of them cannot be read.
-        """
-        digest = hashlib.sha256()
-        for path in (*case.sources, case.truth, case.band, fused):
-            digest.update(b"" if path is None else _file_hash(path, os.stat(path).st_mtime_ns))
-            digest.update(b"/")
-        return digest.hexdigest()
+def recall(file: Path) -> dict[str, float]:
+    """The values known."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
 
-    def recall(self, key: str, symbols: Iterable[str]) -> dict[str, float]:
-        """The values known for these metrics and still of the same version."""
-        stored = self._read(key)
-        known = {symbol: stored[symbol] for symbol in symbols if symbol in stored}
-        return {symbol: value for symbol, (of, value) in known.items() if of == version(symbol)}
 
-    def remember(self, key: str, values: dict[str, float]) -> None:
-        """Add values to those that are known."""
-        new = {symbol: [version(symbol), value] for symbol, value in values.items()}
-        with atomic_path(self._file(key)) as temporary:
-            temporary.write_text(json.dumps(self._read(key) | new))
-
-    def _read(self, key: str) -> dict[str, list]:
-        try:
-            return json.loads(self._file(key).read_text())
-        except (OSError, ValueError):
-            return {}
-
-    def _file(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key[2:]}.json"
+def remember(file: Path, values: dict[str, float]) -> None:
+    """Add values to those known."""
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(recall(file) | values))
 
 
 @functools.lru_cache(maxsize=4096)

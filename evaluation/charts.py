@@ -1,16 +1,13 @@
 """Rank heat map and box plots over metrics and methods."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle, save
-from evaluation.symbols import FDB
+from evaluation.scores import FDB, metric_of
 from evaluation.tables import Column, mean_ranks
 
 GOOD, MIDDLE, BAD = (53, 103, 176), (246, 246, 244), (217, 138, 0)  # blue, white, amber
@@ -61,8 +58,8 @@ def box_plots(columns: Sequence[Column]) -> Image.Image:
     """
     methods = list(dict.fromkeys(method for column in columns for method in column.values))
     height = 70 + BOX_ROW * len(methods)
-    rows, across = -(-len(columns) // ACROSS), min(ACROSS, len(columns))
-    width = across * (NAMES + PANEL) + 20
+    rows = -(-len(columns) // ACROSS)
+    width = min(ACROSS, len(columns)) * (NAMES + PANEL) + 20
     canvas = Canvas(width, rows * height + 34)
     for i, column in enumerate(columns):
         _panel(canvas, column, methods, i % ACROSS * (NAMES + PANEL) + NAMES, i // ACROSS * height)
@@ -75,12 +72,12 @@ def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, to
     deviations = {method: v for method, v in _deviations(column).items() if v.size}
     if not deviations:
         return
-    boxes = {method: Box.of(values) for method, values in deviations.items()}
+    boxes = {method: box_of(values) for method, values in deviations.items()}
+    ends = np.array([whiskers for _, whiskers, _ in boxes.values()])
     # All whiskers, but no more than 4 interquartile ranges of all values.
     first, third = np.percentile(np.concatenate(list(deviations.values())), (25, 75))
     reach = 4 * (third - first)
-    low = max(min(box.whiskers[0] for box in boxes.values()), first - reach)
-    high = min(max(box.whiskers[1] for box in boxes.values()), third + reach)
+    low, high = max(ends.min(), first - reach), min(ends.max(), third + reach)
     pad = 0.05 * (high - low) or 1e-6
     low, high = low - pad, high + pad
 
@@ -88,7 +85,8 @@ def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, to
         return left + np.clip((value - low) / (high - low), 0, 1) * (PANEL - 20)
 
     base = top + 40 + BOX_ROW * len(methods)
-    better = "higher" if column.metric.higher_is_better else "lower"  # the typeface has no arrows
+    higher = metric_of(column.symbol).higher_is_better
+    better = "higher" if higher else "lower"  # the typeface has no arrows
     canvas.text((left + PANEL / 2 - 10, top + 20), f"{_name(column)}, {better} is better", 14)
     canvas.line([(left, base), (left + PANEL - 20, base)], RULE, 1)
     for value in (low + pad, 0.0, high - pad):
@@ -100,33 +98,25 @@ def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, to
         canvas.text((left - 10, y), method, 12, anchor="rm")
         if method not in boxes:
             continue
-        box = boxes[method]
-        canvas.line([(at(value), y) for value in box.whiskers], INK, 1)
-        first, median, third = map(at, box.quartiles)
+        quartiles, whiskers, beyond = boxes[method]
+        canvas.line([(at(value), y) for value in whiskers], INK, 1)
+        first, median, third = map(at, quartiles)
         third = max(third, first + 0.5)
         canvas.polygon(rectangle(first, y - half, third, y + half), "#cddcf0", BLUE)
         canvas.line([(median, y - half), (median, y + half)], BLUE, 2)
-        for value in box.beyond:
+        for value in beyond:
             canvas.box((at(value), y), 3, 3, INK, INK, 1.5)
-        x = at(box.mean)
+        x = at(deviations[method].mean())
         canvas.polygon([(x - 3, y), (x, y - 3), (x + 3, y), (x, y + 3)], INK)
 
 
-class Box(NamedTuple):
-    """What a box plot shows of some values."""
-
-    quartiles: tuple[float, float, float]
-    whiskers: tuple[float, float]
-    beyond: np.ndarray
-    mean: float
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Box:
-        first, median, third = np.percentile(values, (25, 50, 75))
-        reach = 1.5 * (third - first)
-        inner = (values >= first - reach) & (values <= third + reach)
-        whiskers = values[inner].min(), values[inner].max()
-        return cls((first, median, third), whiskers, values[~inner], values.mean())
+def box_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quartiles, ends of the whiskers, and values beyond them."""
+    quartiles = np.percentile(values, (25, 50, 75))
+    reach = 1.5 * (quartiles[2] - quartiles[0])
+    inner = (values >= quartiles[0] - reach) & (values <= quartiles[2] + reach)
+    whiskers = np.array([values[inner].min(), values[inner].max()])
+    return quartiles, whiskers, values[~inner]
 
 
 def _deviations(column: Column) -> dict[str, np.ndarray]:

@@ -3,8 +3,6 @@
 Where the ground truth is known it stands beside the sources, and the differences are from it.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,10 +36,8 @@ def write(
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for some pairs.
 
     Args:
-        cases: to choose from.
         names: of pairs; none means the first.
         places: ``x,y`` or ``x,y,size`` in pixels; None chooses them on the FDB.
-        out: folder.
     Raises:
         UserError: an unknown pair, a place outside the image, or an unreadable image.
     """
@@ -55,23 +51,16 @@ def write(
         right = given = dict(zip(("source A", "source B"), sources, strict=True))
         if case.truth is not None:
             right = {"truth": read_photo(case.truth).rgb}
-        fused = _results(case, sources[0].shape)
-        if places:
-            insets = [read_inset(text, sources[0].shape) for text in places]
-        else:
-            insets = choose_insets(sources, list(fused.values()))
+        fused = {}
+        for method, path in case.fused.items():
+            with contextlib.suppress(UserError):  # reported when measured
+                fused[method] = read_photo(path).rgb
+        fused = {method: i for method, i in fused.items() if i.shape == sources[0].shape}
+        insets = [read_inset(text, sources[0].shape) for text in places or ()]
+        insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
             save(differences(right, fused), out / f"{name}-differences.jpg")
-
-
-def _results(case: Case, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Readable results of this shape; the others are reported when measured."""
-    fused = {}
-    for method, path in case.fused.items():
-        with contextlib.suppress(UserError):
-            fused[method] = read_photo(path).rgb
-    return {method: image for method, image in fused.items() if image.shape == shape}
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:
@@ -111,15 +100,13 @@ def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
     return edge & (textured > np.median(textured))
 
 
-def choose_insets(
-    sources: Sequence[np.ndarray], fused: Sequence[np.ndarray], count: int = 2
-) -> list[Inset]:
-    """Places on the FDB where the results differ most; with fewer than two, where the sources do.
+def choose_insets(sources: Sequence[np.ndarray], fused: Sequence[np.ndarray]) -> list[Inset]:
+    """Two places on the FDB where the results differ most (if there are fewer than two results, the
+    sources); one place if no FDB is to be seen.
 
     Args:
         sources: two (H, W, 3) uint8.
         fused: results of the same shape.
-        count: how many; no two overlap.
     """
     size = default_size(sources[0].shape)
     images = np.stack([luma(image) for image in (fused if len(fused) > 1 else sources)])
@@ -127,9 +114,9 @@ def choose_insets(
     score = np.where(boundary(sources), spread, -1.0)
     half = size // 2
     score[:half] = score[-half:] = score[:, :half] = score[:, -half:] = -1.0
-    if score.max() < 0:  # no FDB to be seen
+    insets, count = [], 2
+    if score.max() < 0:
         score, count = spread, 1
-    insets = []
     while len(insets) < count and score.max() >= 0:
         y, x = map(int, np.unravel_index(score.argmax(), score.shape))
         insets.append(_inside(x, y, size, score.shape))
@@ -144,11 +131,10 @@ def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.
         images: (H, W, 3) uint8 of one shape under their labels.
         insets: at least one.
     """
-    shape = next(iter(images.values())).shape
-    height = round(CELL * shape[0] / shape[1])
+    rows, columns = next(iter(images.values())).shape[:2]
+    scale, height = CELL / columns, round(CELL * rows / columns)
     side = (CELL - GAP * (len(insets) - 1) / 2) / len(insets)
     canvas, corners = _grid(len(images), LABEL + height + GAP / 2 + side)
-    scale = CELL / shape[1]
     for (label, image), (left, top) in zip(images.items(), corners, strict=True):
         canvas.text((left + CELL / 2, top + LABEL / 2), label)
         top += LABEL
@@ -175,20 +161,20 @@ def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray])
         references, fused: (H, W, 3) uint8 of one shape under their labels.
     """
     subtracted = {
-        method: {name: image.astype(np.float32) - other for name, other in references.items()}
+        f"{method} minus {name}": image.astype(np.float32) - other
         for method, image in fused.items()
+        for name, other in references.items()
     }
-    every = [difference for row in subtracted.values() for difference in row.values()]
-    reach = max(1.0, *(np.percentile(np.abs(difference), 99.5) for difference in every))
-    height = round(CELL * every[0].shape[0] / every[0].shape[1])
+    reach = max(1.0, *(np.percentile(np.abs(values), 99.5) for values in subtracted.values()))
+    rows, columns = next(iter(fused.values())).shape[:2]
+    height = round(CELL * rows / columns)
     step = LABEL + height + GAP / 2
     canvas, corners = _grid(len(fused), len(references) * step)
-    for (method, row), (left, top) in zip(subtracted.items(), corners, strict=True):
-        for i, (name, difference) in enumerate(row.items()):
-            y = top + i * step
-            canvas.text((left + CELL / 2, y + LABEL / 2), f"{method} minus {name}")
-            shown = np.clip(127.5 * (1 + difference / reach), 0, 255).round().astype(np.uint8)
-            canvas.picture(Image.fromarray(shown), left, y + LABEL, CELL, height)
+    places = [(left, top + i * step) for left, top in corners for i in range(len(references))]
+    for (label, values), (left, top) in zip(subtracted.items(), places, strict=True):
+        canvas.text((left + CELL / 2, top + LABEL / 2), label)
+        shown = np.clip(127.5 * (1 + values / reach), 0, 255).round().astype(np.uint8)
+        canvas.picture(Image.fromarray(shown), left, top + LABEL, CELL, height)
     return canvas.finish()
 
 

@@ -5,11 +5,9 @@ pair ``lytro-01``, (lytro, 1), since it holds these tokens in a row. The longest
 folder in which no name holds a pair's words (``c_01.png``) is matched by the numbers that vary.
 """
 
-from __future__ import annotations
-
+import itertools
 import os
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,10 +31,7 @@ class Case(NamedTuple):
 
 
 def collect(
-    sources: Path,
-    methods: Mapping[str, Path],
-    truth: Path | None = None,
-    band: Path | None = None,
+    sources: Path, methods: Mapping[str, Path], truth: Path | None = None, band: Path | None = None
 ) -> tuple[list[Case], list[str]]:
     """Find the pairs of a folder and the images of every method that belong to them.
 
@@ -58,41 +53,23 @@ def collect(
     own = {path.resolve() for pair in pairs for path in (pair.image1, pair.image2)}
 
     def find(what: str, folder: Path) -> dict[str, Path]:
-        files = [path for path in images_in(folder) if path.resolve() not in own]
-        found, wrong = match([pair.name for pair in pairs], files)
+        files = [path for path in sorted(list_folder(folder)) if path.suffix.lower() in EXTENSIONS]
+        images = [path for path in files if path.is_file() and not MAP.fullmatch(path.stem)]
+        if not images:
+            raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
+        images = [path for path in images if path.resolve() not in own]
+        found, wrong = match([pair.name for pair in pairs], images)
         problems.extend(f"{what}: {problem}" for problem in wrong)
         return found
 
     fused = {method: find(method, folder) for method, folder in methods.items()}
     truths = find(f"ground truth ({truth})", truth) if truth is not None else {}
     bands = find(f"FDB masks ({band})", band) if band is not None else {}
-    cases = [
-        Case(
-            pair.name,
-            (pair.image1, pair.image2),
-            {method: found[pair.name] for method, found in fused.items() if pair.name in found},
-            truths.get(pair.name),
-            bands.get(pair.name),
-        )
-        for pair in pairs
-    ]
+    cases = []
+    for name, *images in pairs:
+        results = {method: found[name] for method, found in fused.items() if name in found}
+        cases.append(Case(name, tuple(images), results, truths.get(name), bands.get(name)))
     return cases, problems
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Images of a folder by name, without guidance and boundary maps.
-
-    Raises:
-        UserError: the folder is missing, cannot be read, or holds no image.
-    """
-    images = [
-        path
-        for path in sorted(list_folder(folder))
-        if path.suffix.lower() in EXTENSIONS and path.is_file() and not MAP.fullmatch(path.stem)
-    ]
-    if not images:
-        raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
-    return images
 
 
 def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
@@ -101,23 +78,20 @@ def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path],
     Returns:
         {pair: file}, and a sentence for each pair without a file or with several candidates.
     """
-    candidates = _by_words(names, files) or _by_numbers(names, files)
-    claims: dict[Path, set[str]] = defaultdict(set)
-    for name, paths in candidates.items():
-        for path in paths:
-            claims[path].add(name)
+    claims = _by_words(names, files) or _by_numbers(names, files)
+    stray = [path.name for path in files if path not in {path for _, path in claims}]
+    hint = f" (files that belong to no pair: {_listed(stray)})" if stray else ""
     found, problems = {}, []
     for name in names:
-        paths = candidates[name]
+        paths = [path for pair, path in claims if pair == name]
+        pairs = sorted(pair for pair, path in claims if path in paths)
         if not paths:
-            stray = [path.name for path in files if path not in claims]
-            hint = f" (files that belong to no pair: {_listed(stray)})" if stray else ""
             problems.append(f"no image for the pair {name}{hint}")
         elif len(paths) > 1:
             rivals = _listed([path.name for path in paths])
             problems.append(f"it is ambiguous which image belongs to {name}: {rivals}")
-        elif len(claims[paths[0]]) > 1:
-            rivals = _listed(sorted(claims[paths[0]]))
+        elif len(pairs) > 1:
+            rivals = _listed(pairs)
             problems.append(f"it is ambiguous to which pair {paths[0].name} belongs: {rivals}")
         else:
             found[name] = paths[0]
@@ -129,43 +103,36 @@ def tokens(name: str) -> tuple[str | int, ...]:
     return tuple(int(t) if t.isdecimal() else t for t in TOKEN.findall(name.casefold()))
 
 
-def _by_words(names: Sequence[str], files: Sequence[Path]) -> dict[str, list[Path]]:
+def _by_words(names: Sequence[str], files: Sequence[Path]) -> list[tuple[str, Path]]:
     """For each file the pairs with the longest name that its own name holds."""
     keys = {name: tokens(name) for name in names}
-    candidates: dict[str, list[Path]] = defaultdict(list)
+    claims = []
     for path in files:
         words = tokens(path.stem)
         starts = range(len(words) or 1)
         held = [n for n, key in keys.items() if any(words[i : i + len(key)] == key for i in starts)]
         longest = max((len(keys[name]) for name in held), default=0)
-        for name in held:
-            if len(keys[name]) == longest:
-                candidates[name].append(path)
-    return candidates
+        claims += [(name, path) for name in held if len(keys[name]) == longest]
+    return claims
 
 
-def _by_numbers(names: Sequence[str], files: Sequence[Path]) -> dict[str, list[Path]]:
+def _by_numbers(names: Sequence[str], files: Sequence[Path]) -> list[tuple[str, Path]]:
     """Pairs and files whose varying parts hold the same numbers."""
-    candidates: dict[str, list[Path]] = defaultdict(list)
-    numbers = _varying_numbers([path.stem for path in files])
-    for name, key in zip(names, _varying_numbers(names), strict=True):
-        candidates[name] += [
-            path for path, number in zip(files, numbers, strict=True) if key and key == number
-        ]
-    return candidates
+    keys, numbers = _varying_numbers(names), _varying_numbers([path.stem for path in files])
+    candidates = itertools.product(zip(names, keys, strict=True), zip(files, numbers, strict=True))
+    return [(name, path) for (name, key), (path, held) in candidates if key and key == held]
 
 
 def _varying_numbers(names: Sequence[str]) -> list[tuple[int, ...]]:
     """The numbers of each name, without the head and tail that all names share."""
     words = [tokens(name) for name in names]
     if len(words) > 1:
-        head = len(os.path.commonprefix(words))
-        words = [word[head:] for word in words]
-        tail = len(os.path.commonprefix([word[::-1] for word in words]))
-        words = [word[: len(word) - tail] for word in words]
+        for _ in range(2):  # the head, then the tail
+            shared = len(os.path.commonprefix([list(map(str, word)) for word in words]))
+            words = [word[shared:][::-1] for word in words]
     return [tuple(token for token in word if isinstance(token, int)) for word in words]
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more

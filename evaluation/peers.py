@@ -11,8 +11,6 @@ Where each has to align by itself: OpenFocus with ``--align openfocus``, FocusWe
 enfuse after ``align_image_stack`` as its manual says.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -21,10 +19,12 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from utils.errors import UserError, nearest
 
+OURS = "MMF-Net (ours)"  # beside the others, in tables
 Commands = list[list[str]]
 
 
@@ -79,15 +79,12 @@ class Peer:
         return [[find_program(program) or program, *arguments] for program, *arguments in lines]
 
 
-def _openfocus(method: str) -> Callable[[Sequence[Path], Path, bool], Commands]:
-    def commands(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
-        one = ["--output", str(output / f"{stacks[0].name}.png")]
-        where = one if len(stacks) == 1 else ["--output-dir", str(output)]
-        options = ["openfocus"] if align else ["none", "--no-exposure-match"]
-        command = ["openfocus", "--input", *map(str, stacks), *where, "--method", method]
-        return [[*command, "--align", *options]]
-
-    return commands
+def _openfocus(method: str, stacks: Sequence[Path], output: Path, align: bool) -> Commands:
+    one = ["--output", str(output / f"{stacks[0].name}.png")]
+    where = one if len(stacks) == 1 else ["--output-dir", str(output)]
+    options = ["openfocus"] if align else ["none", "--no-exposure-match"]
+    command = ["openfocus", "--input", *map(str, stacks), *where, "--method", method]
+    return [[*command, "--align", *options]]
 
 
 def _focusweave(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
@@ -129,7 +126,7 @@ OWN_ENVIRONMENT = "requirements-benchmark.txt says how to install it"
 APT = "apt install enfuse (Debian, Ubuntu)"
 PEERS = (
     *(
-        Peer(f"OpenFocus {name}", "openfocus", OWN_ENVIRONMENT, _openfocus(m), "openfocus")
+        Peer(f"OpenFocus {name}", "openfocus", OWN_ENVIRONMENT, partial(_openfocus, m), "openfocus")
         for m, name in OPENFOCUS_METHODS.items()
     ),
     Peer("FocusWeave", "focusweave", OWN_ENVIRONMENT, _focusweave),
@@ -144,7 +141,6 @@ def choose_peers(
 
     Args:
         names: of peers or of programs ("OpenFocus DCT", "enfuse"); none means all.
-        peers: to choose from.
         align: whether they have to align.
     Raises:
         UserError: an unknown name (the nearest is given).
@@ -154,13 +150,8 @@ def choose_peers(
         if name.casefold() not in map(str.casefold, known):
             near = nearest(name, known)
             raise UserError(f"--run-peers: there is no {name!r}; did you mean {near}?")
-    wanted = set(map(str.casefold, names))
-    chosen, notes = [], {}
-    for peer in peers:
-        if wanted and not wanted & {peer.name.casefold(), peer.program.casefold()}:
-            continue
-        if note := peer.absent(align):
-            notes[note] = None
-        else:
-            chosen.append(peer)
-    return chosen, list(notes)
+    wanted = set(map(str.casefold, names or known))
+    peers = [p for p in peers if wanted & {p.name.casefold(), p.program.casefold()}]
+    absent = [peer.absent(align) for peer in peers]
+    chosen = [peer for peer, note in zip(peers, absent, strict=True) if not note]
+    return chosen, list(dict.fromkeys(filter(None, absent)))

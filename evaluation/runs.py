@@ -1,7 +1,5 @@
 """Our network and other programs, run on folders of pairs."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
@@ -19,15 +17,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.peers import Commands, Peer
+from evaluation.peers import OURS, Commands, Peer
+from evaluation.tables import write_text
 from fusion.backends import load_backend
 from fusion.fuse import fuse
 from fusion.pairs import Pair
-from utils.atomic import atomic_path
-from utils.errors import UserError
+from utils.errors import UserError, os_errors
 from utils.images import read_photo, write_png
 
-OURS = "MMF-Net (ours)"
 TEMPORARY = "TMP"  # stands for the folder of the stacks where a command line is recorded
 
 
@@ -50,9 +47,7 @@ def fuse_folder(
             start, cpu_start = time.perf_counter(), time.process_time()
             fused = fuse(images, backend, align=False).image
             times.append((time.perf_counter() - start, time.process_time() - cpu_start))
-        except UserError as error:
-            problems.append(f"{OURS}: {error}")
-        except ValueError as error:
+        except (UserError, ValueError) as error:
             problems.append(f"{OURS}: {pair.name}: {error}")
         else:
             write_png(output / pair.result("Fusion"), fused)
@@ -98,13 +93,11 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
         digest = hashlib.sha256()
         for pair in pairs:
             digest.update(pair.name.encode())
-            stack = stacks / (pair.name or "pair")
+            stack = stacks / pair.name
             stack.mkdir(parents=True)
             for number, path in enumerate((pair.image1, pair.image2), 1):
-                try:
+                with os_errors(f"read {path}"):
                     content = path.read_bytes()
-                except OSError as error:
-                    raise UserError(f"cannot read {path}: {error.strerror}") from error
                 digest.update(hashlib.sha256(content).digest())
                 (stack / f"{number}{path.suffix.lower()}").write_bytes(content)
         stacks = sorted(stacks.iterdir())
@@ -113,21 +106,21 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
             for line in peer.commands(stacks, results, False)
         ]
         planned = (peer.version(), said, digest.hexdigest())
-        former = _former(output)
-        if former and former[:3] == planned:
-            return former, []
-        start, cpu_start = time.perf_counter(), _cpu_seconds()
+        with contextlib.suppress(OSError, ValueError, TypeError):  # absent or damaged
+            former = Run(**json.loads((output / "run.json").read_text()))
+            if former[:3] == planned:
+                return former, []
+        start, before = time.perf_counter(), os.times()
         problems = _execute(peer, stacks, results)
-        seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - cpu_start
-        try:
+        seconds, after = time.perf_counter() - start, os.times()
+        # user and system time of what ran meanwhile; always 0 under Windows
+        cpu_seconds = sum(after[2:4]) - sum(before[2:4])
+        with os_errors(f"write {output}"):
             shutil.rmtree(output, ignore_errors=True)
             shutil.copytree(results, output)
-        except OSError as error:
-            raise UserError(f"cannot write {output}: {error.strerror or error}") from error
     run = Run(*planned, len(pairs), seconds, cpu_seconds)
     if not problems:
-        with atomic_path(output / "run.json") as temporary:
-            temporary.write_text(json.dumps(run._asdict(), indent=1))
+        write_text(output / "run.json", json.dumps(run._asdict(), indent=1))
     return run, problems
 
 
@@ -139,14 +132,8 @@ def _execute(peer: Peer, stacks: Sequence[Path], results: Path) -> list[str]:
     with tqdm(total=len(stacks), unit="pair", desc=peer.name, disable=None) as progress:
         for command in peer.command_lines(stacks, results, False):
             with tempfile.TemporaryFile("w+", errors="replace") as said:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=subprocess.STDOUT,
-                    cwd=results.parent,
-                    env=environment,
-                )
+                streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
+                process = subprocess.Popen(command, cwd=results.parent, env=environment, **streams)
                 try:
                     while process.poll() is None:
                         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -156,25 +143,8 @@ def _execute(peer: Peer, stacks: Sequence[Path], results: Path) -> list[str]:
                     process.kill()
                 if process.returncode:
                     said.seek(0)
+                    lines = said.read().strip().splitlines() or ["it said nothing"]
+                    reason = next((line for line in lines if "error" in line.lower()), lines[-1])
                     code = f"{peer.name} ended with exit code {process.returncode}"
-                    problems.append(f"{code}: {_reason(said.read())}")
+                    problems.append(f"{code}: {reason.strip()}")
     return problems
-
-
-def _cpu_seconds() -> float:
-    """Of all programs run so far; always 0 under Windows, which does not report it."""
-    spent = os.times()
-    return spent.children_user + spent.children_system
-
-
-def _reason(said: str) -> str:
-    """The first line about an error, else the last line."""
-    lines = said.strip().splitlines() or ["it said nothing"]
-    return next((line for line in lines if "error" in line.lower()), lines[-1]).strip()
-
-
-def _former(output: Path) -> Run | None:
-    try:
-        return Run(**json.loads((output / "run.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return None

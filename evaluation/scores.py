@@ -1,7 +1,5 @@
 """Metrics of many fused images, on all cores and through the cache."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -16,25 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.cache import Cache
+from evaluation import cache
 from evaluation.matching import Case
-from evaluation.symbols import FDB, metric_of
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.images import read_photo
-from utils.metrics import evaluate
+from utils.metrics import METRICS, Metric, evaluate
 from utils.workers import end_with_parent
 
+FDB = "_FDB"  # ends the symbol of a ground-truth metric restricted to the FDB band
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+Scores = dict[tuple[str, str], dict[str, float]]  # of each (pair, method), by symbol
 Result = tuple[dict[str, float], list[str]]
-
-
-class Score(NamedTuple):
-    """A line of ``per_image.csv``."""
-
-    pair: str
-    method: str
-    metric: str
-    value: float
 
 
 class Job(NamedTuple):
@@ -43,36 +33,68 @@ class Job(NamedTuple):
     case: Case
     method: str
     symbols: tuple[str, ...]
-    key: str
+    file: Path  # where the cache keeps the values
+
+
+def metric_of(symbol: str) -> Metric:
+    """The registry's entry for a symbol, with or without :data:`FDB`."""
+    return METRICS[symbol.removesuffix(FDB)]
+
+
+def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[str]:
+    """Symbols of a ``--metrics`` option.
+
+    Args:
+        text: "all" (whatever the given images allow), or symbols with commas between; ``PSNR_FDB``
+            is PSNR inside the FDB band.
+        truth, band: whether ground truth and FDB masks are given.
+    Raises:
+        UserError: an unknown symbol (the nearest is named), or one that needs what is not given.
+    """
+    no_truth = "" if truth else "ground truth; give it with --truth DIR"
+    no_band = no_truth or ("" if band else "masks of the FDB; give them with --band DIR")
+    with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
+    lacks = dict.fromkeys(METRICS, "") | dict.fromkeys(with_truth, no_truth)
+    lacks |= dict.fromkeys((symbol + FDB for symbol in with_truth), no_band)
+    if text == "all":
+        return [symbol for symbol, missing in lacks.items() if not missing]
+    symbols = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    if not symbols:
+        raise UserError("--metrics names no metric; use all, or symbols such as AG,Q_G")
+    for symbol in symbols:
+        if symbol not in lacks:
+            near = nearest(symbol, lacks)
+            raise UserError(f"--metrics: there is no {symbol!r}; did you mean {near}?")
+        if lacks[symbol]:
+            raise UserError(f"--metrics: {symbol} needs {lacks[symbol]}")
+    return symbols
 
 
 def measure(
-    cases: Iterable[Case], symbols: Sequence[str], workers: int, cache: Cache
-) -> tuple[list[Score], list[str]]:
+    cases: Iterable[Case], symbols: Sequence[str], workers: int, folder: Path
+) -> tuple[Scores, list[str]]:
     """Every metric of every image.
 
     Args:
-        cases: from :func:`evaluation.matching.collect`.
-        symbols: from :func:`choose_metrics`.
         workers: processes; 1 computes in this one.
-        cache: known values.
+        folder: cache of known values.
     Returns:
-        Scores by pair, method and metric, and a sentence for each image that is unreadable or of
-        another size, and for each metric that is not defined for an image.
+        Scores, and a sentence for each image that is unreadable or of another size, and for each
+        metric that is not defined for an image.
     """
-    scores: dict[tuple[str, str], dict[str, float]] = {}
+    scores: Scores = {}
     jobs, problems = [], []
     for case in cases:
         for method, path in case.fused.items():
             try:
-                key = cache.key(case, path)
+                file = cache.entry(folder, case, path)
             except OSError as error:
                 problems.append(f"cannot read {error.filename}: {error.strerror}")
                 continue
-            known = cache.recall(key, symbols)
-            scores[case.name, method] = known
-            if missing := tuple(symbol for symbol in symbols if symbol not in known):
-                jobs.append(Job(case, method, missing, key))
+            stored = cache.recall(file)
+            scores[case.name, method] = {s: stored[s] for s in symbols if s in stored}
+            if missing := tuple(symbol for symbol in symbols if symbol not in stored):
+                jobs.append(Job(case, method, missing, file))
     values = sum(map(len, scores.values()))
     todo = sum(len(job.symbols) for job in jobs)
     print(f"{values} values known, {todo} to compute on {workers} cores", file=sys.stderr)
@@ -80,41 +102,36 @@ def measure(
         scores[job.case.name, job.method] |= new
         problems += wrong
         if new:
-            cache.remember(job.key, new)
-    ordered = [
-        Score(*image, symbol, row[symbol])
-        for image, row in scores.items()
-        for symbol in symbols
-        if symbol in row
-    ]
-    return ordered, list(dict.fromkeys(problems))  # each method reports an unreadable source
+            cache.remember(job.file, new)
+    return scores, list(dict.fromkeys(problems))  # each method reports an unreadable source
 
 
 def measure_image(job: Job) -> Result:
     """The values of one image, and its problems."""
     case, path = job.case, job.case.fused[job.method]
-    truth = band = None
+    wanted = {"source A": case.sources[0], "source B": case.sources[1]}
+    if any(metric_of(symbol).needs == "truth" for symbol in job.symbols):
+        wanted["ground truth"] = case.truth
+    if any(symbol.endswith(FDB) for symbol in job.symbols):
+        wanted["FDB mask"] = case.band
     try:
-        fused = read_photo(path).rgb
-        sources = [read_photo(source).rgb for source in case.sources]
-        if any(metric_of(symbol).needs == "truth" for symbol in job.symbols):
-            truth = _read(case, case.truth, "ground truth")
-        if any(symbol.endswith(FDB) for symbol in job.symbols):
-            band = _read(case, case.band, "FDB mask")
-        images = [*zip(case.sources, sources, strict=True), (case.truth, truth), (case.band, band)]
-        for name, other in images:
-            if other is not None and other.shape != fused.shape:
-                raise UserError(f"{path} is {_size(fused)}, {name} is {_size(other)}")
+        fused, images = read_photo(path).rgb, {}
+        for what, other in wanted.items():
+            if other is None:
+                raise UserError(f"there is no {what} for the pair {case.name}")
+            image = images[what] = read_photo(other).rgb
+            if image.shape != fused.shape:
+                raise UserError(f"{path} is {_size(fused)}, {other} is {_size(image)}")
     except UserError as error:
         return {}, [str(error)]
-    mask = None if band is None else band.any(axis=2)
+    sources, truth = [images["source A"], images["source B"]], images.get("ground truth")
     values, problems = {}, []
     for symbol in job.symbols:
-        inside = mask if symbol.endswith(FDB) else None
-        if inside is not None and not inside.any():
+        mask = images["FDB mask"].any(axis=2) if symbol.endswith(FDB) else None
+        if mask is not None and not mask.any():
             continue  # a pair without FDB has no value there, which is no error
         try:
-            values[symbol] = evaluate(metric_of(symbol), sources, fused, truth, inside)
+            values[symbol] = evaluate(metric_of(symbol), sources, fused, truth, mask)
         except UserError as error:
             problems.append(f"{case.name}, {job.method}: {error}")
     return values, problems
@@ -148,22 +165,14 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
 @contextlib.contextmanager
 def _for_workers() -> Iterator[None]:
     """Processes started meanwhile inherit this: one thread each, and they ignore Ctrl-C."""
-    before = os.environ.copy()
+    before, handler = os.environ.copy(), signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        for name in ONE_THREAD:
-            del os.environ[name]
+        os.environ.clear()
         os.environ.update(before)
-
-
-def _read(case: Case, path: Path | None, what: str) -> np.ndarray:
-    if path is None:
-        raise UserError(f"there is no {what} for the pair {case.name}")
-    return read_photo(path).rgb
 
 
 def _size(image: np.ndarray) -> str:

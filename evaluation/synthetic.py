@@ -5,8 +5,6 @@ The validation set of a run, by its seed: ``sources/NAME-A.png`` and ``NAME-B.pn
 baselines: each source as it is, and oracle selection.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -18,8 +16,8 @@ from tqdm import tqdm
 from configs.schema import load_config, to_dict
 from data.build import validation_set
 from data.datasets import in_order
+from evaluation.tables import write_text
 from training.validation import oracle_selection
-from utils.atomic import atomic_path
 from utils.images import write_png
 
 BASELINES = {"source A": "source-a", "source B": "source-b", "oracle selection": "oracle"}
@@ -38,18 +36,16 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     config = load_config(config_file, overrides)
     count = config.validation.samples
     chosen = config.validation if config.validation.photographs else config.data
-    code = hashlib.sha256()
-    for path in sorted(GENERATOR.glob("*.py")):
-        code.update(path.read_bytes())
+    code = b"".join(path.read_bytes() for path in sorted(GENERATOR.glob("*.py")))
     manifest = {
         "samples": count,
         "validation": to_dict(config.validation),
         "photographs": _listing(chosen.photographs),
         "cutouts": _listing(chosen.cutouts),
-        "generator": code.hexdigest(),
+        "generator": hashlib.sha256(code).hexdigest(),
     }
-    former = folder / "manifest.json"
-    if former.exists() and former.read_text() == json.dumps(manifest, indent=1):
+    former, text = folder / "manifest.json", json.dumps(manifest, indent=1)
+    if former.exists() and former.read_text() == text:
         return folder
     dataset = validation_set(config, count)
     for name in ("sources", "truth", "band", *BASELINES.values()):
@@ -62,26 +58,15 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
             oracles, bands = oracle_selection(pairs, truths), (batch.guidance[:, 0] == 0.5).float()
             for (a, b), truth, band, oracle in zip(pairs, truths, bands, oracles, strict=True):
                 name = next(names)
-                images = {
-                    f"sources/{name}-A": a,
-                    f"sources/{name}-B": b,
-                    f"truth/{name}": truth,
-                    f"band/{name}": band,
-                    f"source-a/{name}": a,
-                    f"source-b/{name}": b,
-                    f"oracle/{name}": oracle,
-                }
-                for path, image in images.items():
+                images = {"truth": truth, "band": band}
+                images |= {"source-a": a, "source-b": b, "oracle": oracle}
+                files = {f"{kind}/{name}": image for kind, image in images.items()}
+                files |= {f"sources/{name}-A": a, f"sources/{name}-B": b}
+                for path, image in files.items():
                     write_png(folder / f"{path}.png", image.permute(1, 2, 0).squeeze(2).numpy())
                 progress.update()
-    with atomic_path(former) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1))
+    write_text(former, text)
     return folder
-
-
-def baselines(folder: Path) -> dict[str, Path]:
-    """Methods that :func:`write_set` has written: each source, oracle selection."""
-    return {method: folder / name for method, name in BASELINES.items()}
 
 
 def _listing(folder: str | None) -> list[str] | None:

@@ -1,11 +1,10 @@
 """The paper's Table I: its published rows beside what a run measured."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
-from evaluation.tables import Column, format_mean, is_best
+from evaluation.scores import metric_of
+from evaluation.tables import Column, cell
 from utils.markdown import table
 
 METRICS = ("AG", "LIF", "MSD", "GLD")
@@ -40,24 +39,17 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
     rows = dict.fromkeys(PUBLISHED)
     for method in sorted(methods, key=lambda method: method != ours):  # stable: ours first
         rows[plain.get(_plain(method), method)] = method
-    best = {symbol: _best_published(column) for symbol, column in measured.items()}
-    arrows = [f"{s} {measured[s].metric.arrow}" if s in measured else s for s in METRICS]
-    head = ["method", *(f"{a} published" for a in arrows), *(f"{a} measured" for a in arrows)]
+    symbols = [f"{symbol} {metric_of(symbol).arrow}" for symbol in METRICS]
+    head = ["method", *(f"{s} {half}" for half in ("published", "measured") for s in symbols)]
+    halves = [_published(symbol) for symbol in METRICS], list(map(measured.get, METRICS))
     lines, checks = [], []
     for row, method in rows.items():
-        cells = [row]
-        for symbol in METRICS:
-            value, wins = PUBLISHED.get(row, {}).get(symbol, (None, 0))
-            text = "–" if value is None else f"{value} ({wins})"
-            cells.append(f"**{text}**" if value is not None and value == best.get(symbol) else text)
-        for symbol in METRICS:
-            column = measured.get(symbol)
-            known = column is not None and method in column.mean
-            if known and symbol in PUBLISHED.get(row, {}):
-                checks.append(abs(column.mean[method] / float(PUBLISHED[row][symbol][0]) - 1))
-            text = format_mean(column, method) if known else "–"
-            cells.append(f"**{text}**" if known and is_best(column, method) else text)
-        lines.append(cells)
+        lines.append([row])
+        for half, name in zip(halves, (row, method), strict=True):
+            lines[-1] += [cell(column, name) if column else "–" for column in half]
+        for theirs, column in zip(*halves, strict=True):
+            if row in PUBLISHED and column and method in column.mean:
+                checks.append(abs(column.mean[method] / theirs.mean[row] - 1))
     counts = sorted({len(column.pairs) for column in measured.values()})
     pairs = "/".join(map(str, counts)) or "no"
     note = (
@@ -71,9 +63,11 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None =
     return f"{table(head, lines)}\n{note}\n"
 
 
-def _best_published(column: Column) -> str:
-    values = [row[column.symbol][0] for row in PUBLISHED.values()]
-    return (max if column.metric.higher_is_better else min)(values, key=float)
+def _published(symbol: str) -> Column:
+    mean = {method: float(row[symbol][0]) for method, row in PUBLISHED.items()}
+    wins = {method: row[symbol][1] for method, row in PUBLISHED.items()}
+    order = sorted(mean, key=mean.get, reverse=metric_of(symbol).higher_is_better)
+    return Column(symbol, [], {}, mean, wins, {}, *order[:2], None)
 
 
 def _plain(name: str) -> str:

@@ -1,12 +1,9 @@
 """Means, wins, ranks and significance over methods and metrics; Markdown, LaTeX, CSV, JSON."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
-from evaluation.scores import Score
-from evaluation.symbols import FDB, metric_of
+from evaluation.scores import FDB, Scores, metric_of
 from utils.atomic import atomic_path
 from utils.markdown import table
-from utils.metrics import Metric
 from utils.provenance import provenance
+
+BOLD = "**{}**".format
 
 
 @dataclass(frozen=True)
@@ -45,24 +42,18 @@ class Column:
     second: str | None
     p: float | None
 
-    @property
-    def metric(self) -> Metric:
-        return metric_of(self.symbol)
 
-
-def summarise(
-    scores: Sequence[Score], methods: Sequence[str], symbols: Sequence[str]
-) -> list[Column]:
+def summarise(scores: Scores, methods: Sequence[str], symbols: Sequence[str]) -> list[Column]:
     """One column for each metric; methods without any value, and metrics without, are left out."""
-    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for pair, method, symbol, value in scores:
-        values[symbol, method][pair] = value
     columns = []
     for symbol in symbols:
-        rows = {m: values[symbol, m] for m in methods if (symbol, m) in values}
-        common = set.intersection(*map(set, rows.values())) if rows else set()
-        if common:
-            pairs = [pair for pair in next(iter(rows.values())) if pair in common]
+        rows: dict[str, dict[str, float]] = {method: {} for method in methods}
+        for (pair, method), values in scores.items():
+            if method in rows and symbol in values:
+                rows[method][pair] = values[symbol]
+        rows = {method: row for method, row in rows.items() if row}
+        first = next(iter(rows.values()), {})
+        if pairs := [pair for pair in first if all(pair in row for row in rows.values())]:
             arrays = {m: np.array([row[pair] for pair in pairs]) for m, row in rows.items()}
             columns.append(_column(symbol, pairs, arrays))
     return columns
@@ -70,61 +61,43 @@ def summarise(
 
 def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Column:
     sign = 1 if metric_of(symbol).higher_is_better else -1
-    methods = list(values)
     signed = sign * np.array(list(values.values()))  # (methods, pairs), higher is better
     best = signed == signed.max(axis=0)
     wins = (best & (best.sum(axis=0) == 1)).sum(axis=1)
     ranks = rankdata(-signed, axis=0).mean(axis=1)
-    first, *others = sorted(range(len(methods)), key=lambda i: -signed[i].mean())
-    second = p = None
-    if others:
-        second = methods[others[0]]
-        differ = signed[first] != signed[others[0]]  # pairs on which both are equal tell nothing
-        p = 1.0
-        if differ.any():
-            p = float(wilcoxon((signed[first] - signed[others[0]])[differ]).pvalue)
-    return Column(
-        symbol,
-        pairs,
-        values,
-        {method: float(row.mean()) for method, row in values.items()},
-        dict(zip(methods, wins.tolist(), strict=True)),
-        dict(zip(methods, ranks.tolist(), strict=True)),
-        methods[first],
-        second,
-        p,
-    )
+    mean = {method: float(row.mean()) for method, row in values.items()}
+    first, second, *_ = *sorted(mean, key=lambda method: -sign * mean[method]), None
+    p = None
+    if second:
+        a, b = values[first], values[second]
+        differ = a != b  # pairs on which both are equal tell nothing
+        p = float(wilcoxon(sign * (a - b)[differ]).pvalue) if differ.any() else 1.0
+    wins, ranks = (dict(zip(values, row.tolist(), strict=True)) for row in (wins, ranks))
+    return Column(symbol, pairs, values, mean, wins, ranks, first, second, p)
 
 
 def mean_ranks(columns: Sequence[Column]) -> dict[str, float]:
     """Each method's rank, averaged over the pairs and then over the metrics that it has."""
-    ranks = defaultdict(list)
-    for column in columns:
-        for method, rank in column.rank.items():
-            ranks[method].append(rank)
-    return {method: float(np.mean(values)) for method, values in ranks.items()}
+    methods = dict.fromkeys(method for column in columns for method in column.rank)
+    return {m: float(np.mean([c.rank[m] for c in columns if m in c.rank])) for m in methods}
 
 
 def markdown(columns: Sequence[Column]) -> str:
     """A row for each method, a column for each metric: mean, wins in brackets, the best bold."""
     if not columns:
         return f"{caption(columns)}\n"
-    head, body, foot = _cells(columns, "**{}**".format, _symbol)
+    head, body, foot = _cells(columns, BOLD, _symbol)
     return f"{table(head, [*body, *foot])}\n{caption(columns)}\n"
 
 
 def runs(about: Mapping[str, Mapping[str, object]]) -> str:
-    """A row for each program that the run has started: what it was and what it cost.
-
-    Args:
-        about: {method: {"version" or "weights", "options", "cpu_seconds_per_pair"}}.
-    """
+    """A row for each method that was run: what it was and what it cost; empty for none."""
     if not about:
         return ""
     rows = []
     for method, run in about.items():
-        version, options = run.get("version") or run.get("weights"), run.get("options", "")
-        rows.append([method, str(version), str(options), f"{run['cpu_seconds_per_pair']:.2f}"])
+        what = run.get("version") or run["weights"], run.get("options", "")
+        rows.append([method, *what, f"{run['cpu_seconds_per_pair']:.2f}"])
     note = "CPU seconds: all cores together; of programs with their start, shared by all pairs."
     return f"\n{table(['method', 'version', 'options', 'CPU seconds a pair'], rows)}\n{note}\n"
 
@@ -132,15 +105,12 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
 def latex(columns: Sequence[Column]) -> str:
     """The same as a LaTeX tabular (package booktabs)."""
     head, body, foot = _cells(columns, r"\textbf{{{}}}".format, _tex_symbol)
-    rows = [
-        " & ".join([re.sub(r"([&%$#_{}])", r"\\\1", cells[0]), *cells[1:]]) + r" \\"
-        for cells in (head, *body, *foot)
-    ]
-    rows.insert(1, r"\midrule")
-    if foot:
-        rows.insert(-1, r"\midrule")
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", *rows]
-    lines += [r"\bottomrule", r"\end{tabular}", f"% {caption(columns)}"]
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
+    for rows in ([head], body, foot) if foot else ([head], body):
+        for name, *cells in rows:
+            lines.append(" & ".join([re.sub(r"([&%$#_{}])", r"\\\1", name), *cells]) + r" \\")
+        lines.append(r"\midrule")
+    lines[-1:] = [r"\bottomrule", r"\end{tabular}", f"% {caption(columns)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -148,33 +118,32 @@ def caption(columns: Sequence[Column]) -> str:
     """What the numbers of a table are."""
     if not columns:
         return "No pair has a value of every method, so there are no means; see per_image.csv."
-    counts = sorted({len(column.pairs) for column in columns})
-    over = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    several = any(column.second for column in columns)
-    return f"Mean over the {over} pairs that all methods have" + (
+    counts = [len(column.pairs) for column in columns]
+    over = "–".join(map(str, dict.fromkeys((min(counts), max(counts)))))
+    several = (
         "; in brackets the pairs on which a method is better than all others; rank: mean over "
-        "pairs and metrics, 1 the best; p: Wilcoxon signed-rank test, best against second best."
-        if several
-        else "."
+        "pairs and metrics, 1 the best; p: Wilcoxon signed-rank test, best against second best"
     )
+    shown = several if any(column.second for column in columns) else ""
+    return f"Mean over the {over} pairs that all methods have{shown}."
 
 
 def write(
     out: Path,
-    scores: Sequence[Score],
+    scores: Scores,
     methods: Sequence[str],
     symbols: Sequence[str],
     problems: Sequence[str],
-    about: Mapping[str, object],
+    about: dict[str, object],
 ) -> list[Column]:
     """Write all values to ``per_image.csv``; means, wins, ranks and tests to ``summary.json``."""
     with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", newline="") as file:
-        csv.writer(file).writerows([Score._fields, *scores])
+        lines = ((*image, s, row[s]) for image, row in scores.items() for s in symbols if s in row)
+        csv.writer(file).writerows([("pair", "method", "metric", "value"), *lines])
     columns = summarise(scores, methods, symbols)
-    summary = {**provenance(), **about}
-    summary["metrics"] = {
+    metrics = {
         column.symbol: {
-            "higher_is_better": column.metric.higher_is_better,
+            "higher_is_better": metric_of(column.symbol).higher_is_better,
             "pairs": len(column.pairs),
             "mean": {m: v if math.isfinite(v) else str(v) for m, v in column.mean.items()},
             "wins": column.wins,
@@ -183,7 +152,8 @@ def write(
         }
         for column in columns
     }
-    summary |= {"rank": mean_ranks(columns), "problems": problems}
+    found = {"metrics": metrics, "rank": mean_ranks(columns), "problems": problems}
+    summary = provenance() | about | found
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "summary.json", text + "\n")
     return columns
@@ -195,8 +165,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def format_mean(column: Column, method: str) -> str:
-    """Mean with wins in brackets (which one method alone does not have), or a dash.
+def cell(column: Column, method: str | None, bold: Callable[[str], str] = BOLD) -> str:
+    """Mean with wins in brackets, the best means bold (neither if one method is alone), or a dash.
 
     Four decimals as in Table I; two for decibels and in a column that goes beyond 100.
     """
@@ -206,12 +176,10 @@ def format_mean(column: Column, method: str) -> str:
     large = any(100 <= abs(value) < math.inf for value in column.mean.values())
     decimals = 2 if large or column.symbol.startswith("PSNR") else 4
     text = "∞" if mean == math.inf else f"{mean:.{decimals}f}"
-    return f"{text} ({column.wins[method]})" if column.second else text
-
-
-def is_best(column: Column, method: str) -> bool:
-    """Whether no method has a better mean; several may share the best."""
-    return column.second is not None and column.mean.get(method) == column.mean[column.first]
+    if not column.second:
+        return text
+    text = f"{text} ({column.wins[method]})"
+    return bold(text) if mean == column.mean[column.first] else text
 
 
 def _cells(
@@ -222,10 +190,10 @@ def _cells(
     head = ["method", *map(symbol, columns)]
     body = []
     for method in ranks:
-        texts = [(format_mean(column, method), is_best(column, method)) for column in columns]
+        body.append([method, *(cell(column, method, bold) for column in columns)])
         if len(ranks) > 1:
-            texts.append((f"{ranks[method]:.2f}", ranks[method] == min(ranks.values())))
-        body.append([method, *(bold(text) if best else text for text, best in texts)])
+            text = f"{ranks[method]:.2f}"
+            body[-1].append(bold(text) if ranks[method] == min(ranks.values()) else text)
     if len(ranks) < 2:
         return head, body, []
     foot = ["p", *("–" if c.p is None else f"{c.p:.2g}" for c in columns), ""]
@@ -233,11 +201,12 @@ def _cells(
 
 
 def _symbol(column: Column) -> str:
-    return f"{column.symbol.replace(FDB, ' (FDB)')} {column.metric.arrow}"
+    return f"{column.symbol.replace(FDB, ' (FDB)')} {metric_of(column.symbol).arrow}"
 
 
 def _tex_symbol(column: Column) -> str:
     name, _, index = column.symbol.removesuffix(FDB).partition("_")
     text = rf"${name}_{{\mathrm{{{index}}}}}$" if index else name
     where = " (FDB)" if column.symbol.endswith(FDB) else ""
-    return rf"{text}{where} $\{'up' if column.metric.higher_is_better else 'down'}arrow$"
+    arrow = "up" if metric_of(column.symbol).higher_is_better else "down"
+    return rf"{text}{where} $\{arrow}arrow$"

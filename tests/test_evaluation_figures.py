@@ -9,7 +9,6 @@ from PIL import Image
 
 from evaluation import charts, figures
 from evaluation.matching import Case
-from evaluation.scores import Score
 from evaluation.tables import summarise
 from tests.conftest import texture
 from utils.images import write_png
@@ -96,12 +95,11 @@ def test_the_truth_stands_beside_the_sources(scene, tmp_path, known):
 
 
 def test_charts():
-    scores = [
-        Score(f"p{i}", method, symbol, value + 0.1 * i)
-        for symbol in ("AG", "LIF")
+    scores = {
+        (f"p{i}", method): dict.fromkeys(("AG", "LIF"), value + 0.1 * i)
         for method, value in (("low", 1.0), ("high", 2.0))
         for i in range(3)
-    ]
+    }
     columns = summarise(scores, ["low", "high"], ["AG", "LIF"])
     picture = charts.heat_map(columns)
     row = 2 * (40 + charts.ROW * np.arange(2) + 4)  # near the cells' upper rim, beside the text
@@ -117,14 +115,14 @@ def test_boxes_compare_methods_on_the_same_pair():
     """What all methods share on a pair is taken out; an infinite value is left out."""
     steps = np.array([0.0, 100.0, 5.0, -40.0])
     values = {"low": steps, "middle": steps + 1, "high": steps + [3, 3, np.inf, 3]}
-    scores = [
-        Score(f"p{i}", method, "PSNR", value)
+    scores = {
+        (f"p{i}", method): {"PSNR": value}
         for method, row in values.items()
         for i, value in enumerate(row)
-    ]
+    }
     (column,) = summarise(scores, list(values), ["PSNR"])
     deviations = charts._deviations(column)
     np.testing.assert_allclose(deviations["high"], [2, 2, 2])
     np.testing.assert_allclose(deviations["middle"], [0, 0, 0.5, 0])
-    assert charts.Box.of(np.array([1.0, 2, 3, 4, 100])).beyond == [100]
+    assert charts.box_of(np.array([1.0, 2, 3, 4, 100]))[2] == [100]
     charts.box_plots([column])

@@ -46,6 +46,11 @@ def test_words_outweigh_numbers():
     assert found == {"dog-1": Path("fused_dog1.png"), "cat-1": Path("fused_cat1.png")}
 
 
+def test_names_without_a_common_word():
+    found, problems = match(["dog 1", "cat 2"], paths("01.png", "x 2.png"))
+    assert not problems and found == {"dog 1": Path("01.png"), "cat 2": Path("x 2.png")}
+
+
 def test_longest_name_wins():
     found, problems = match(["tree-1", "tree-1-2"], paths("tree-1-2-F.png", "tree-1-F.png"))
     assert not problems

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from evaluation.scores import Score
+from evaluation.scores import Scores
 from evaluation.table1 import METRICS, PUBLISHED, table1
 from evaluation.tables import latex, markdown, mean_ranks, summarise
 
@@ -19,13 +19,12 @@ VALUES = {  # AG, higher is better; LIF, lower is better
 }
 
 
-def scores_of(values, pairs=("p1", "p2", "p3")) -> list[Score]:
-    return [
-        Score(pair, method, symbol, value)
+def scores_of(values, pairs=("p1", "p2", "p3")) -> Scores:
+    return {
+        (pair, method): {symbol: row[i] for symbol, row in rows.items()}
         for method, rows in values.items()
-        for symbol, row in rows.items()
-        for pair, value in zip(pairs, row, strict=True)
-    ]
+        for i, pair in enumerate(pairs)
+    }
 
 
 @pytest.fixture
@@ -64,7 +63,8 @@ def test_equal_methods_do_not_differ():
 
 
 def test_means_are_of_the_same_pairs():
-    scores = [s for s in scores_of(VALUES) if (s.pair, s.method) != ("p2", "poor")]
+    scores = scores_of(VALUES)
+    del scores["p2", "poor"]
     ag = summarise(scores, [*VALUES, "absent"], ["AG", "MSD"])
     assert len(ag) == 1  # no value of MSD
     assert ag[0].pairs == ["p1", "p3"]
@@ -73,7 +73,7 @@ def test_means_are_of_the_same_pairs():
 
 
 def test_no_pair_in_common():
-    scores = [*scores_of({"a": {"AG": [1.0]}}, ["p1"]), *scores_of({"b": {"AG": [2.0]}}, ["p2"])]
+    scores = {("p1", "a"): {"AG": 1.0}, ("p2", "b"): {"AG": 2.0}}
     columns = summarise(scores, ["a", "b"], ["AG"])
     assert markdown(columns).startswith("No pair has a value of every method")
     assert r"\begin{tabular}" in latex(columns)

@@ -15,7 +15,7 @@ from tests.octave import TOLERANCE
 from utils.errors import UserError
 from utils.metrics import METRICS, luma
 from utils.metrics.__main__ import evaluate, main, sample, unsharp_table
-from utils.metrics.fmi import _windows, window_information
+from utils.metrics.information import _windows, window_information
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "metrics.json").read_text())

@@ -1,7 +1,5 @@
 """Provenance of a run, written beside its results."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import os
@@ -19,10 +17,16 @@ def provenance() -> dict[str, str | int]:
     about = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "revision": _revision(),
+        "revision": "unknown",
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+    git = "git describe --always --dirty --abbrev=12".split()
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        said = subprocess.run(
+            git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+        about["revision"] = said.stdout.strip()
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             about[package] = importlib.metadata.version(package)
@@ -31,12 +35,3 @@ def provenance() -> dict[str, str | int]:
         about["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads"
         about["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return about
-
-
-def _revision() -> str:
-    git = ["git", "-C", str(Path(__file__).parent)]
-    git += ["describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -7,7 +7,6 @@
 """
 
 from utils.metrics import (
-    fmi,
     gradient,
     information,
     no_reference,
@@ -20,16 +19,5 @@ from utils.metrics.core import Metric, evaluate, forget, luma
 
 __all__ = ["METRICS", "Metric", "evaluate", "forget", "luma"]
 
-METRICS: dict[str, Metric] = {
-    metric.symbol: metric
-    for metric in (
-        *no_reference.METRICS,
-        *information.METRICS,
-        *fmi.METRICS,
-        *gradient.METRICS,
-        *phase.METRICS,
-        *similarity.METRICS,
-        *perception.METRICS,
-        *reference.METRICS,
-    )
-}
+FAMILIES = (no_reference, information, gradient, phase, similarity, perception, reference)
+METRICS: dict[str, Metric] = {m.symbol: m for family in FAMILIES for m in family.METRICS}

@@ -1,8 +1,5 @@
 """``python -m utils.metrics``: list and time the metrics, and show how they are fooled."""
 
-from __future__ import annotations
-
-import argparse
 import json
 import time
 
@@ -10,7 +7,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.data import astronaut
 
-from utils.errors import cli
+from utils.errors import cli, option_parser
 from utils.markdown import table
 from utils.metrics import METRICS, evaluate, forget
 
@@ -21,9 +18,9 @@ def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     Args:
         size: height and width in pixels, 16 to 1024.
     Returns:
-        Two uint8 RGB sources, each blurred (Gaussian, σ 3) on one side of a disc, a fused image
-        whose seam is too wide and which has noise of one grey level (so that no window is a plain
-        copy, the slow case of Q_FMI), and the ground truth.
+        Two uint8 RGB sources, each blurred (Gaussian, σ 3) on one side of a disc; a fused image
+        with too wide a seam and noise of one grey level (no window is a plain copy, which is the
+        slow case of Q_FMI); and the ground truth.
     """
     truth = np.pad(astronaut(), ((0, 512), (0, 512), (0, 0)), mode="reflect")[:size, :size] / 255.0
     y, x = np.mgrid[:size, :size] / size - 0.5
@@ -33,11 +30,9 @@ def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     b = disc * blurred + (1 - disc) * truth
     matte = gaussian_filter(disc, (3, 3, 0))
     noise = np.random.default_rng(0).normal(0, 1 / 255, truth.shape)
-    fused = matte * a + (1 - matte) * b + noise
-    a, b, fused, truth = (
-        np.round(np.clip(i, 0, 1) * 255).astype(np.uint8) for i in (a, b, fused, truth)
-    )
-    return [a, b], fused, truth
+    images = np.stack([a, b, matte * a + (1 - matte) * b + noise, truth])
+    *sources, fused, truth = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return sources, fused, truth
 
 
 def profile(size: int) -> str:
@@ -55,12 +50,10 @@ def profile(size: int) -> str:
             best[symbol] = min(best[symbol], time.process_time() - start)
     lines = []
     for title, truth in (("fusion metrics", False), ("with ground truth", True)):
-        chosen = [s for s, metric in METRICS.items() if (metric.needs == "truth") == truth]
-        chosen.sort(key=best.get, reverse=True)
-        total = sum(best[symbol] for symbol in chosen)
-        lines.append(f"{title}, {size}×{size}, CPU seconds: {total:.2f}, slowest {chosen[0]}")
-        for symbol in chosen:
-            lines.append(f"  {symbol:<10} {best[symbol]:7.3f} s {best[symbol] / total:6.1%}")
+        times = {s: best[s] for s in METRICS if (METRICS[s].needs == "truth") == truth}
+        total, slowest = sum(times.values()), sorted(times, key=times.get, reverse=True)
+        lines.append(f"{title}, {size}×{size}, CPU seconds: {total:.2f}, slowest {slowest[0]}")
+        lines += [f"  {s:<10} {times[s]:7.3f} s {times[s] / total:6.1%}" for s in slowest]
     return "\n".join(lines)
 
 
@@ -68,24 +61,21 @@ def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
     """The paper's four metrics, PSNR and SSIM of the sample's truth under an unsharp mask.
 
     Returns:
-        (amount, {symbol: value}) for fused + amount·(fused − Gaussian of σ 1.5), amount 0 to 2.
+        (amount, {symbol: value}) for truth + amount·(truth − Gaussian of σ 1.5), amount 0 to 2.
     """
     _, _, truth = sample(size)
+    detail = truth - gaussian_filter(truth.astype(float), (1.5, 1.5, 0))
+    metrics = [METRICS[s] for s in ("AG", "LIF", "MSD", "GLD", "PSNR", "SSIM")]
     rows = []
     for amount in (0.0, 0.25, 0.5, 1.0, 2.0):
-        sharp = truth + amount * (truth - gaussian_filter(truth.astype(float), (1.5, 1.5, 0)))
-        sharp = np.round(np.clip(sharp, 0, 255)).astype(np.uint8)
-        symbols = ("AG", "LIF", "MSD", "GLD", "PSNR", "SSIM")
-        rows.append((amount, {s: evaluate(METRICS[s], [], sharp, truth) for s in symbols}))
+        sharp = np.round(np.clip(truth + amount * detail, 0, 255)).astype(np.uint8)
+        rows.append((amount, {m.symbol: evaluate(m, [], sharp, truth) for m in metrics}))
     return rows
 
 
 @cli
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.metrics",
-        description="Image fusion metrics. Without an option, list them.",
-    )
+    parser = option_parser("Image fusion metrics. Without an option, list them.")
     add = parser.add_mutually_exclusive_group().add_argument
     add("--profile", action="store_true", help="print each metric's share of time")
     add("--unsharp", action="store_true", help="print what an unsharp mask does to the metrics")
@@ -106,10 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
         values = {symbol: evaluate(metric, *images) for symbol, metric in METRICS.items()}
         print(json.dumps({"size": options.size, "values": values}, indent=1))
     else:
-        for metric in METRICS.values():
-            low, high = metric.range
-            line = f"{metric.symbol:<10} {metric.arrow} {metric.needs:<8} [{low:g}, {high:g}]"
-            print(f"{line:<40} {metric.name}")
+        for m in METRICS.values():
+            line = f"{m.symbol:<10} {m.arrow} {m.needs:<8} [{m.range[0]:g}, {m.range[1]:g}]"
+            print(f"{line:<40} {m.name}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """What all metrics share: conversion to luma, remembered intermediate results, the entry."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections import OrderedDict
@@ -114,7 +112,7 @@ def two(symbol: str, sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: what it is called, how it is read, where it comes from, how it is computed.
+    """One metric: its name, how to read it, where it comes from, how to compute it.
 
     Call it as ``metric(fused)``, ``metric(sources, fused)`` or ``metric(truth, fused, mask=None)``,
     as ``needs`` says. Images are (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
@@ -122,11 +120,9 @@ class Metric:
     Attributes:
         symbol: key in ``METRICS``, column in tables.
         range: lowest and highest value that the definition allows.
-        needs: what is evaluated: the ``fused`` image alone, or against ``sources`` or ``truth``.
         citation: publication that defines it.
         reference: code that our values were checked against.
         function: the definition, on converted images.
-        convert: image conversion; integer-valued luma unless said otherwise.
         smallest: least height and width on which it is defined.
     """
 
@@ -143,7 +139,6 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
         return "↑" if self.higher_is_better else "↓"
 
     def __call__(self, *images, mask: np.ndarray | None = None) -> float:
@@ -156,37 +151,33 @@ class Metric:
         if len(images) == 3:
             *images, mask = images
         *others, fused = images
-        fused = self._converted(fused)
         if self.needs == "sources":
-            if len(others[0]) < 2:
+            (others,) = others
+            if len(others) < 2:
                 raise UserError(f"{self.symbol} needs a sequence of two or more source images")
-            others = [list(map(self._converted, others[0]))]
-        else:
-            others = list(map(self._converted, others))
-        for other in others[0] if self.needs == "sources" else others:
+        fused, *others = map(self._converted, (fused, *others))
+        for other in others:
             if other.shape != fused.shape:
-                raise UserError(
-                    f"{self.symbol}: sizes differ, {other.shape} against the fused {fused.shape}"
-                )
-        options = {}
+                sizes = f"{other.shape} against the fused {fused.shape}"
+                raise UserError(f"{self.symbol}: sizes differ, {sizes}")
+        arguments = [others, fused] if self.needs == "sources" else [*others, fused]
         if mask is not None:
             if mask.dtype != bool or mask.shape != fused.shape[:2]:
                 raise UserError(f"{self.symbol}: the mask must be boolean of the images' size")
             if not mask.any():
                 raise UserError(f"{self.symbol}: the mask is empty")
-            options["mask"] = mask
-        value = float(self.function(*others, fused, **options))
+            arguments.append(mask)
+        value = float(self.function(*arguments))
         if not np.isfinite(value) and value != self.range[1]:
             raise UserError(f"{self.symbol} is not defined for these images (0/0 in its formula)")
         return value
 
     def _converted(self, image: np.ndarray) -> np.ndarray:
-        converted = self.convert(image)
-        if min(converted.shape[:2]) < self.smallest:
-            raise UserError(
-                f"{self.symbol} needs images of at least {self.smallest}×{self.smallest}, "
-                f"this one is {converted.shape[0]}×{converted.shape[1]}"
-            )
+        converted, least = self.convert(image), self.smallest
+        height, width = converted.shape[:2]
+        if min(height, width) < least:
+            text = f"{self.symbol} needs images of at least {least}×{least}"
+            raise UserError(f"{text}, this one is {height}×{width}")
         return converted
 
 

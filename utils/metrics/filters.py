@@ -1,7 +1,5 @@
 """Separable windows as Matlab's ``filter2`` applies them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
@@ -26,7 +24,5 @@ def smooth(image: np.ndarray, taps: tuple[float, ...]) -> np.ndarray:
 
 def windowed(image: np.ndarray, taps: tuple[float, ...]) -> np.ndarray:
     """Weighted mean in every window inside the image, (H−n+1, W−n+1) for n taps (``'valid'``)."""
-    start, margin = len(taps) // 2, len(taps) - 1
-    rows, columns = image.shape
-    inside = (slice(start, start + rows - margin), slice(start, start + columns - margin))
-    return smooth(image, taps)[inside]
+    inside = slice(len(taps) // 2, -((len(taps) - 1) // 2))
+    return smooth(image, taps)[inside, inside]

@@ -1,7 +1,5 @@
 """What of the sources the fused image keeps: Q_SCD, differences; Q_G (Q_AB/F), Sobel edges."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Q_P: correlation of phase congruency features of the sources and the fused image."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -4,14 +4,14 @@ PSNR and SSIM are scikit-image's; MS-SSIM and GMSD combine its SSIM map and SciP
 since no maintained library returns the maps that a mask needs.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.ndimage import prewitt
+from skimage.measure import block_reduce
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from utils.metrics.core import Metric, eight_bit
 
+GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, BORDER = 11, 5
 """Of SSIM, pixels: map values nearer to the border are left out, as in the reference."""
@@ -34,16 +34,7 @@ def _mean(values: np.ndarray, mask: np.ndarray | None) -> float:
 
 def _ssim_map(truth: np.ndarray, fused: np.ndarray, k1: float = 0.01) -> np.ndarray:
     """SSIM map with the 11×11 Gaussian window of σ 1.5 of Wang et al."""
-    return structural_similarity(
-        truth,
-        fused,
-        data_range=255,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        K1=k1,
-        full=True,
-    )[1]
+    return structural_similarity(truth, fused, data_range=255, K1=k1, full=True, **GAUSSIAN)[1]
 
 
 def ssim(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -53,9 +44,8 @@ def ssim(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -
 
 def _halve(image: np.ndarray) -> np.ndarray:
     """Means of 2×2 blocks; an odd last row or column is repeated."""
-    image = np.pad(image, [(0, length % 2) for length in image.shape], mode="edge")
-    rows, columns = image.shape
-    return image.reshape(rows // 2, 2, columns // 2, 2).mean(axis=(1, 3))
+    padding = [(0, length % 2) for length in image.shape]
+    return block_reduce(np.pad(image, padding, mode="edge"), 2, np.mean)
 
 
 def ms_ssim(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -87,6 +77,7 @@ def gmsd(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -
 WANG = "Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)"
 MULTI = "Z. Wang, E. P. Simoncelli, A. C. Bovik, Asilomar (2003)"
 XUE = "W. Xue, L. Zhang, X. Mou, A. C. Bovik, IEEE TIP 23 (2014)"
+PIQ = "piq 0.8.0 "
 SKIMAGE = "scikit-image structural_similarity; piq 0.8.0"
 PSNR = ("ITU-T J.340 (2010)", "scikit-image peak_signal_noise_ratio")
 PSNR_NAME = "peak signal-to-noise ratio, dB"
@@ -95,10 +86,6 @@ GMSD_NAME = "gradient magnitude similarity deviation"
 METRICS = (
     Metric(PSNR_NAME, "PSNR", (0, np.inf), "truth", *PSNR, psnr, convert=eight_bit),
     Metric("structural similarity", "SSIM", (-1, 1), "truth", WANG, SKIMAGE, ssim, WINDOW),
-    Metric(
-        MS_SSIM_NAME, "MS-SSIM", (0, 1), "truth", MULTI, "piq 0.8.0 multi_scale_ssim", ms_ssim, 176
-    ),
-    Metric(
-        GMSD_NAME, "GMSD", (0, 0.5), "truth", XUE, "piq 0.8.0 gmsd", gmsd, higher_is_better=False
-    ),
+    Metric(MS_SSIM_NAME, "MS-SSIM", (0, 1), "truth", MULTI, PIQ + "multi_scale_ssim", ms_ssim, 176),
+    Metric(GMSD_NAME, "GMSD", (0, 0.5), "truth", XUE, PIQ + "gmsd", gmsd, 2, False),
 )

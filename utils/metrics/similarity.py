@@ -4,8 +4,6 @@ They differ in window (Q_W, Q_C 8×8 box; Q_Y 7×7, SSIM_F 11×11 Gaussian of σ
 of SSIM (none but a guard in Q_W, Q_C and Q_Y) and in how the sources' maps are weighted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,11 +33,9 @@ def similarity(
     product = mean_a * mean_b
     covariance = windowed(a * b, taps) - product
     covariance[(variance_a == 0) | (variance_b == 0)] = 0
-    return (
-        (2 * product + c1)
-        * (2 * covariance + c2)
-        / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
-    ), covariance
+    alike = (2 * product + c1) * (2 * covariance + c2)
+    most = (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    return alike / most, covariance
 
 
 def weights(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
