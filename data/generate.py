@@ -15,8 +15,6 @@ photographs are then ``Photographs/N_0.png``, ``Photographs/N_1.png``, …, and 
 holds the number of the photograph that is right, 255 where none is.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
@@ -27,7 +25,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
 import cv2
@@ -36,14 +33,13 @@ from tqdm import tqdm
 
 from configs.schema import load_config, to_dict
 from data.build import training_set, validation_sets
+from data.datasets import start_worker
 from defocus.materials import Generator
 from defocus.sample import Sample
-from utils.atomic import append, atomic_path, clear
+from utils.atomic import append, atomic_path, clear, write_json
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
-from utils.malloc import keep_freed_memory
 from utils.provenance import provenance
-from utils.workers import end_with_parent
 
 MANIFEST = "manifest.jsonl"
 SHARE = 8  # samples that a worker is given at a time
@@ -74,7 +70,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 @cli
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    _one_thread()  # before any work, so that the workers fork from a process without threads
+    # Before any work, so that the workers fork from a process without threads.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     generator = make_generator(args)
     made, elapsed = generate(generator, args.output, args.count, args.workers, args.split)
     if not made:
@@ -184,9 +182,7 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
     else:
-        with atomic_path(path) as temporary:
-            text = json.dumps({**identity, "provenance": provenance()}, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(path, {**identity, "provenance": provenance()})
 
 
 def _finished(root: Path) -> dict[int, str]:
@@ -237,21 +233,13 @@ def _work(
 def _start(generator: Generator, root: Path) -> None:
     global _generator, _root
     _generator, _root = generator, root
-    signal(SIGINT, SIG_IGN)  # the parent stops us between two samples
-    end_with_parent()
-    keep_freed_memory()
-    _one_thread()
+    start_worker()
 
 
 def _make(index: int) -> tuple[int, str]:
     sample = _generator[index]
     write_sample(sample, _root, index)
     return index, json.dumps(sample.parameters)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 if __name__ == "__main__":
