@@ -1,7 +1,5 @@
 """Valid ranges of the config's keys, checked before anything is built."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """The configuration of a run: YAML files over typed defaults, dotted overrides over both."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path

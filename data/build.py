@@ -98,7 +98,8 @@ def _sources(
         sources.append(foregrounds(cutouts))
     for folder, source in zip((photographs, cutouts), sources, strict=False):
         if source.skipped:
-            print(f"{folder}: {skip_report(source)}", file=sys.stderr)
+            report = skip_report(source.skipped, len(source))
+            print(f"{folder}: {report}", file=sys.stderr)
     if keep:
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:

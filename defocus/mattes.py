@@ -29,8 +29,6 @@ Object sizes are relative to the frame; line widths are in pixels whatever its s
 come from :mod:`defocus.outlines`; :mod:`defocus.raster` draws them, α being pixel coverage to 1/16.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import cv2

@@ -6,8 +6,6 @@ multi-level method (Germer et al., ICPR 2020), both from pymatting. Like the mat
 this works on the stored values, not in linear light.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 COLORED = 0.1  # alpha below which an estimated foreground colour is noise
+MARGIN = 8  # transparent pixels on every side of a cut-out
 HAZE = 0.04  # that the closed form leaves where alpha is plainly 0, and takes where it is 1
 
 
@@ -31,13 +30,13 @@ class Foreground:
             colours, so that h⊗(αF) has nothing of the old background.
         alpha: (H, W) float32 in [0, 1].
         photograph: stem of the source photograph, the key of train and validation splits.
-        estimator: who made the matte: ``given`` or the name of the pymatting estimator.
+        kind: of the matte: ``given``, a pymatting estimator, or how a sample came by it.
     """
 
     color: np.ndarray
     alpha: np.ndarray
     photograph: str
-    estimator: str = "given"
+    kind: str = "given"
 
     @property
     def nbytes(self) -> int:
@@ -98,11 +97,7 @@ def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, s
 
 
 def matte_from_segment(
-    image: np.ndarray,
-    mask: np.ndarray,
-    band: float | None = None,
-    photograph: str = "",
-    margin: int = 8,
+    image: np.ndarray, mask: np.ndarray, band: float | None = None, photograph: str = ""
 ) -> Foreground:
     """Cut a segment out of a photograph with a soft matte.
 
@@ -112,7 +107,6 @@ def matte_from_segment(
         band: half-width in pixels of the band in which alpha is unknown; by default 4 % of the
             square root of the segment's area, within 4 to 16.
         photograph: split key of the result.
-        margin: transparent pixels on every side of the result.
 
     Raises:
         Unusable: no estimator converged, or the matte fails :func:`check_matte`.
@@ -138,8 +132,8 @@ def matte_from_segment(
     window = _extent(alpha > 0, 0)
     color, alpha = color[window], alpha[window]
     # Padded rather than cropped wider: where the photograph ends at the object, so does the matte.
-    color = np.pad(color, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    return Foreground(color, np.pad(alpha, margin), photograph, estimator)
+    color = np.pad(color, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), mode="edge")
+    return Foreground(color, np.pad(alpha, MARGIN), photograph, estimator)
 
 
 def check_matte(alpha: np.ndarray, mask: np.ndarray, band: float) -> None:

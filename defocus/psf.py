@@ -8,8 +8,6 @@ Radii are in pixels and may be fractions. The edges are anti-aliased, so the PSF
 with the radius and tends to the unit impulse at radius 0.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

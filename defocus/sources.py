@@ -5,14 +5,12 @@ keeping the reason. Items carry the stem of the photograph they came from, which
 are made by: ``train = source.only(train_photographs)``.
 """
 
-from __future__ import annotations
-
 import copy
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -32,25 +30,16 @@ LONGEST = 1024  # px: larger images with mattes beside them are reduced to this 
 T = TypeVar("T", np.ndarray, Foreground)
 
 
-class ForegroundSource(Protocol):
-    """What the generator draws foregrounds from."""
-
-    photographs: list[str]  # the split key of each item
-    skipped: dict[str, str]  # file → reason
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Foreground: ...
-
-    def only(self, photographs: Iterable[str]) -> ForegroundSource: ...
+def tally(reasons: Iterable[str]) -> str:
+    """The kinds of reasons and their number, such as ``2 unreadable, 1 tiny``."""
+    kinds = Counter(reason.split(":")[0] for reason in reasons)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
-def skip_report(source) -> str:
+def skip_report(skipped: dict[str, str], used: int) -> str:
     """One line such as ``skipped 3 of 200: 2 unreadable, 1 tiny`` (or ``skipped 0 of 200``)."""
-    kinds = Counter(reason.split(":")[0] for reason in source.skipped.values())
-    line = f"skipped {len(source.skipped)} of {len(source) + len(source.skipped)}"
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return f"{line}: {counts}" if counts else line
+    line = f"skipped {len(skipped)} of {used + len(skipped)}"
+    return f"{line}: {tally(skipped.values())}" if skipped else line
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
@@ -137,7 +126,8 @@ class Source(ABC, Generic[T]):
                 self._kept[paths] = item
                 memory -= item.nbytes
         if not self._files:
-            raise UserError(f"nothing usable beside {files[0][1][0]}: {skip_report(self)}")
+            report = skip_report(self.skipped, 0)
+            raise UserError(f"nothing usable beside {files[0][1][0]}: {report}")
 
     @abstractmethod
     def _load(self, photograph: str, *paths: Path) -> T: ...
@@ -161,6 +151,10 @@ class Source(ABC, Generic[T]):
         part = copy.copy(self)
         part._files = [entry for entry in self._files if entry[0] in wanted]
         return part
+
+
+# What the generator draws foregrounds from.
+ForegroundSource = Source[Foreground]
 
 
 class Photographs(Source[np.ndarray]):
@@ -187,6 +181,17 @@ def check_object(color: np.ndarray, alpha: np.ndarray) -> None:
     check_sharp(color, cv2.erode(solid.astype(np.uint8), np.ones((5, 5))).astype(bool))
 
 
+def _foreground(
+    color: np.ndarray,
+    alpha: np.ndarray,
+    colors: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    photograph: str,
+) -> Foreground:
+    check_object(color, alpha)
+    alpha = alpha.astype(np.float32) / 255
+    return Foreground(colors(color, alpha), alpha, photograph)
+
+
 class RGBACutouts(Source[Foreground]):
     """A folder of RGBA images, ``<photograph>__<k>.png`` or just ``<photograph>.png``."""
 
@@ -198,9 +203,7 @@ class RGBACutouts(Source[Foreground]):
         if image.ndim != 3 or image.shape[2] != 4:
             raise Unusable("opaque: the image has no alpha channel")
         color, alpha = image[..., :3], image[..., 3]
-        check_object(color, alpha)
-        alpha = alpha.astype(np.float32) / 255
-        return Foreground(extend_colors(color, alpha), alpha, photograph)
+        return _foreground(color, alpha, extend_colors, photograph)
 
 
 class AlphaFolders(Source[Foreground]):
@@ -232,10 +235,8 @@ class AlphaFolders(Source[Foreground]):
                 cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
                 for x in (color, alpha)
             )
-        check_object(color, alpha)
-        alpha = alpha.astype(np.float32) / 255
-        color = (estimate_colors if self.composited else extend_colors)(color, alpha)
-        return Foreground(color, alpha, photograph)
+        colors = estimate_colors if self.composited else extend_colors
+        return _foreground(color, alpha, colors, photograph)
 
 
 def foregrounds(folder: str | Path) -> ForegroundSource:
