@@ -38,7 +38,7 @@ from defocus.materials import Generator
 from defocus.sample import Sample
 from utils.atomic import append, atomic_path, clear, write_json
 from utils.cores import cores
-from utils.errors import UserError, cli, option_parser
+from utils.errors import UserError, cli, option_parser, os_errors
 from utils.provenance import provenance
 
 MANIFEST = "manifest.jsonl"
@@ -188,10 +188,8 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
 def _finished(root: Path) -> dict[int, str]:
     """Manifest lines by index, of the samples whose files are all there."""
     path, lines = root / MANIFEST, {}
-    try:
+    with os_errors(f"read {path}"):
         found = path.read_bytes().splitlines() if path.exists() else []
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     for line in found:
         try:
             parameters = json.loads(line.decode())

@@ -204,16 +204,17 @@ def _install(archive: Archive, path: Path, origin: str, folder: Path) -> None:
         if path.is_file():
             sha256 = _sha256(path)
             record |= {"bytes": path.stat().st_size, "sha256": sha256}
-            before = _read_record(folder).get("sha256", sha256)
+            before, warning = _read_record(folder).get("sha256", sha256), ""
             if archive.content == content:
                 print(f"{folder}: the files that our tables were measured on")
             elif archive.content:
-                _warn(f"{folder} holds other files than our tables were measured on")
+                warning = "holds other files than our tables were measured on"
             elif archive.md5 is None:
                 print(f"SHA-256 {sha256} (none is published to compare with; ", end="")
                 print(f"kept in {_record(folder)})")
-                if before != sha256:
-                    _warn(f"{folder} came from another file last time: {before}")
+                warning = "" if before == sha256 else f"came from another file last time: {before}"
+            if warning:
+                print(f"warning: {folder} {warning}", file=sys.stderr)
         # Record first: a folder without one was never made by this command.
         write_json(_record(folder), record)
         unpacked.rename(folder)
@@ -268,10 +269,6 @@ def _verify(folder: Path) -> None:
         )
     if digest(folder) != expected:
         raise UserError(f"files in {folder} are missing or altered: delete it and run again")
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _record(folder: Path) -> Path:

@@ -44,11 +44,8 @@ class Foreground:
 
 
 def extend_colors(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replace colours (H, W, 3) where alpha (H, W) is below 0.1 by the nearest where it is not.
-
-    Raises:
-        Unusable: it is below 0.1 everywhere.
-    """
+    """Replace colours (H, W, 3) where alpha (H, W) is below 0.1 by the nearest where it is not;
+    raises :class:`Unusable` where it is everywhere."""
     outside = alpha < COLORED
     if outside.all():
         raise Unusable("empty: the matte has no opaque pixel")
@@ -78,11 +75,8 @@ def trimap_of(mask: np.ndarray, band: float) -> np.ndarray:
 def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, str]:
     """Alpha (H, W) float64 of an image (H, W, 3) uint8, and the name of its estimator.
 
-    Closed-form matting with an incomplete-Cholesky solver; where that fails, large-kernel matting
-    (He et al., CVPR 2010), the same energy without a matrix to factorise.
-
-    Raises:
-        Unusable: neither converged.
+    Where closed-form matting fails, large-kernel matting (He et al., CVPR 2010) is tried: the same
+    energy without a matrix to factorise. Raises :class:`Unusable` if neither converged.
     """
     from pymatting import estimate_alpha_cf, estimate_alpha_lkm
 
@@ -137,12 +131,7 @@ def matte_from_segment(
 
 
 def check_matte(alpha: np.ndarray, mask: np.ndarray, band: float) -> None:
-    """Refuse a matte whose foreground and background were too alike to separate.
-
-    Raises:
-        Unusable: the mean of alpha is below 0.9 over the segment eroded by half the band
-            (``collapsed``), or above 0.25 over the band outside it (``leaking``).
-    """
+    """Raise :class:`Unusable` if foreground and background were too alike to separate."""
     binary = mask.astype(np.uint8)
     core = cv2.erode(binary, _ellipse(max(round(band / 2), 1))).astype(bool)
     mean = alpha[core].mean() if core.any() else 0.0

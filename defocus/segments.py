@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from defocus.matting import Unusable
 from defocus.sources import check_sharp, images_in, read_image, sharpness
-from utils.errors import UserError
+from utils.errors import UserError, os_errors
 
 AREA = (0.04, 0.60)  # share of the frame
 FRAME_EDGES = 2  # of four that an object may touch
@@ -191,16 +191,16 @@ def _read_masks(paths: list[Path], _shape: tuple[int, int]) -> list[np.ndarray]:
 
 def _coco_codes(path: Path) -> dict[str, list]:
     """The segmentations of each photograph, by its stem."""
+    with os_errors(f"read {path}"):
+        text = path.read_bytes()
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(text)
         names = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
         grouped: dict[str, list] = {}
         for annotation in document["annotations"]:
             if not annotation.get("iscrowd"):
                 segmentation = annotation["segmentation"]
                 grouped.setdefault(names[annotation["image_id"]], []).append(segmentation)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a COCO instances json ({error!r})") from error
     return grouped

@@ -8,7 +8,7 @@ are made by: ``train = source.only(train_photographs)``.
 import copy
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -181,17 +181,6 @@ def check_object(color: np.ndarray, alpha: np.ndarray) -> None:
     check_sharp(color, cv2.erode(solid.astype(np.uint8), np.ones((5, 5))).astype(bool))
 
 
-def _foreground(
-    color: np.ndarray,
-    alpha: np.ndarray,
-    colors: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    photograph: str,
-) -> Foreground:
-    check_object(color, alpha)
-    alpha = alpha.astype(np.float32) / 255
-    return Foreground(colors(color, alpha), alpha, photograph)
-
-
 class RGBACutouts(Source[Foreground]):
     """A folder of RGBA images, ``<photograph>__<k>.png`` or just ``<photograph>.png``."""
 
@@ -203,7 +192,9 @@ class RGBACutouts(Source[Foreground]):
         if image.ndim != 3 or image.shape[2] != 4:
             raise Unusable("opaque: the image has no alpha channel")
         color, alpha = image[..., :3], image[..., 3]
-        return _foreground(color, alpha, extend_colors, photograph)
+        check_object(color, alpha)
+        alpha = alpha.astype(np.float32) / 255
+        return Foreground(extend_colors(color, alpha), alpha, photograph)
 
 
 class AlphaFolders(Source[Foreground]):
@@ -235,8 +226,10 @@ class AlphaFolders(Source[Foreground]):
                 cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
                 for x in (color, alpha)
             )
-        colors = estimate_colors if self.composited else extend_colors
-        return _foreground(color, alpha, colors, photograph)
+        check_object(color, alpha)
+        alpha = alpha.astype(np.float32) / 255
+        color = (estimate_colors if self.composited else extend_colors)(color, alpha)
+        return Foreground(color, alpha, photograph)
 
 
 def foregrounds(folder: str | Path) -> ForegroundSource:

@@ -215,7 +215,7 @@ def test_everything_stays_on_the_device():
     with FakeTensorMode():
         foreground = torch.empty(2, 3, 24, 24, device="cuda")
         background, matte = torch.empty_like(foreground), torch.empty(2, 1, 24, 24, device="cuda")
-        psf = disk(2.5, "cuda")
+        psf = disk(2.5).to("cuda")
         guidance = guidance_map([matte], [None, psf], [psf, None])
         for result in (
             to_srgb(to_linear(foreground)),
