@@ -81,16 +81,10 @@ def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, Genera
 
 
 def _sources(
-    key: str,
-    photographs: str,
-    cutouts: str | None,
-    keep: Callable[[str], bool] | None = None,
+    key: str, photographs: str, cutouts: str | None, keep: Callable[[str], bool] | None = None
 ) -> tuple[Photographs, list[ForegroundSource]]:
-    """Photographs and cut-outs of folders that ``key`` of the config names; reports skipped files.
-
-    Raises:
-        UserError: no folder named, or nothing usable in it.
-    """
+    """Photographs and cut-outs of folders that ``key`` of the config names; reports skipped files,
+    and raises a UserError if no folder is named or nothing in it usable."""
     if not photographs:
         raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
     sources: list = [Photographs(photographs)]

@@ -206,18 +206,17 @@ def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool)
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=start_worker,
+        worker_init_fn=_start_worker,
     )
 
 
-def in_order(dataset: Dataset, batch: int, workers: int = 0) -> DataLoader:
-    """Batches of a dataset from its first item to its last, once."""
-    return _Loader(dataset, batch, num_workers=workers, worker_init_fn=start_worker)
+def in_order(dataset: Dataset, batch: int | None, workers: int = 0) -> DataLoader:
+    """Batches of a dataset, or its items, from the first to the last, once."""
+    return _Loader(dataset, batch, num_workers=workers, worker_init_fn=_start_worker)
 
 
-def start_worker(_number: int = 0) -> None:
-    """Begin a worker process: of one thread, ended with its parent, and deaf to Ctrl-C, which
-    reaches it too, but the parent says when it stops."""
+def _start_worker(_number: int) -> None:
+    # Ctrl-C reaches the workers too, but they are needed until what they made has been saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     keep_freed_memory()

@@ -109,14 +109,9 @@ def prepare(
 ) -> None:
     """Bring ``source`` below ``root``; what is there is verified, not fetched again.
 
-    Args:
-        source: an entry of :data:`SOURCES`.
-        root: folder that holds all sources; made if absent.
-        mirror: address of a folder that serves the archives under their own names.
-        local: archives downloaded by hand, used instead of the network and left in place.
-
-    Raises:
-        UserError: network, checksum or disk trouble, or a folder that is not ours to replace.
+    ``mirror`` is the address of a folder that serves the archives under their own names, ``local``
+    are archives downloaded by hand, used instead of the network and left in place. Raises
+    :class:`UserError` for network, checksum or disk trouble, and a folder that is not ours.
     """
     for archive, given in zip(source.archives, _match(source, local), strict=True):
         folder = root / archive.folder

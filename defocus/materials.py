@@ -55,16 +55,11 @@ class SampleConfig:
 
 
 class Generator(ABC):
-    """Draws samples from ranges, and the layers that they are made of.
+    """Draws samples from the ranges of a config, and the layers that they are made of.
 
-    Args:
-        config: the ranges.
-        photographs: of backgrounds, and of foregrounds with procedural mattes.
-        cutouts: sources of foregrounds; empty ones are left out.
-        seed: of the samples.
-
-    Raises:
-        ValueError: the config names an unknown PSF, matte or model, or an invalid range.
+    ``photographs`` give backgrounds, and foregrounds with procedural mattes; ``cutouts`` the other
+    foregrounds, empty sources being left out. Raises ValueError if the config names an unknown PSF,
+    matte or model, or an invalid range.
     """
 
     ranges: ClassVar[dict[str, float]]  # keys of the config that are [low, high]; the least low

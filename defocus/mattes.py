@@ -54,10 +54,8 @@ def procedural_matte(
         ValueError: if ``kinds`` is empty or names an unknown kind.
     """
     names = list(KINDS) if kinds is None else list(kinds)
-    unknown = [name for name in names if name not in KINDS]
-    if unknown or not names:
-        what = f"unknown matte kind {unknown[0]!r}" if unknown else "no matte kind given"
-        raise ValueError(f"{what}; choose from {', '.join(KINDS)}")
+    if not names or not set(names) <= set(KINDS):
+        raise ValueError(f"matte kinds {names}: choose one or more of {', '.join(KINDS)}")
     draw = KINDS[names[rng.integers(len(names))]]
     for _ in range(ATTEMPTS):
         matte = draw(size, rng)

@@ -93,17 +93,11 @@ def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, s
 def matte_from_segment(
     image: np.ndarray, mask: np.ndarray, band: float | None = None, photograph: str = ""
 ) -> Foreground:
-    """Cut a segment out of a photograph with a soft matte.
+    """Cut a segment, (H, W) bool, out of a photograph, (H, W, 3) uint8 sRGB, with a soft matte.
 
-    Args:
-        image: (H, W, 3) uint8 sRGB.
-        mask: (H, W) bool, the segment.
-        band: half-width in pixels of the band in which alpha is unknown; by default 4 % of the
-            square root of the segment's area, within 4 to 16.
-        photograph: split key of the result.
-
-    Raises:
-        Unusable: no estimator converged, or the matte fails :func:`check_matte`.
+    ``band`` is the half-width in pixels of the band in which alpha is unknown; by default 4 % of
+    the square root of the segment's area, within 4 to 16. ``photograph`` is the split key of the
+    result. Raises :class:`Unusable` if no estimator converged or the matte is no good.
     """
     if not mask.any():
         raise Unusable("empty: the segment has no pixel")
@@ -120,7 +114,7 @@ def matte_from_segment(
     seen = alpha > 0.02
     connected = ndimage.binary_propagation((trimap == 1) & seen, np.ones((3, 3)), seen)
     alpha = np.where(connected, alpha, 0).astype(np.float32)
-    check_matte(alpha, mask, band)
+    _check_matte(alpha, mask, band)
     color = estimate_colors(image, alpha)
 
     window = _extent(alpha > 0, 0)
@@ -130,7 +124,7 @@ def matte_from_segment(
     return Foreground(color, np.pad(alpha, MARGIN), photograph, estimator)
 
 
-def check_matte(alpha: np.ndarray, mask: np.ndarray, band: float) -> None:
+def _check_matte(alpha: np.ndarray, mask: np.ndarray, band: float) -> None:
     """Raise :class:`Unusable` if foreground and background were too alike to separate."""
     binary = mask.astype(np.uint8)
     core = cv2.erode(binary, _ellipse(max(round(band / 2), 1))).astype(bool)

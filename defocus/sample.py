@@ -17,14 +17,7 @@ from torch import Tensor
 from defocus import camera, psf
 from defocus.color import to_srgb
 from defocus.guidance import compare_shares
-from defocus.materials import (
-    Effect,
-    Generator,
-    SampleConfig,
-    check_names,
-    draw_lens,
-    to_tensor,
-)
+from defocus.materials import Effect, Generator, SampleConfig, check_names, draw_lens, to_tensor
 from defocus.models import all_in_focus, one_parameter, two_layers, two_parameter
 
 MODELS = ("alpha_matte", "one_parameter", "two_parameter")

@@ -32,11 +32,7 @@ PER_PHOTOGRAPH = 2
 
 def read_bsds(path: Path, _shape: tuple[int, int] = (0, 0)) -> list[np.ndarray]:
     """Segments of a BSDS500 ``.mat``, bool (H, W): those of the annotator who drew the fewest,
-    which are objects rather than their parts.
-
-    Raises:
-        Unusable: the file cannot be read or holds no ``groundTruth``.
-    """
+    which are objects rather than their parts. Raises :class:`Unusable` for a damaged file."""
     try:
         truths = scipy.io.loadmat(path)["groundTruth"]
         maps = [np.asarray(truth["Segmentation"][0, 0]) for truth in truths.ravel()]
@@ -50,11 +46,8 @@ def read_bsds(path: Path, _shape: tuple[int, int] = (0, 0)) -> list[np.ndarray]:
 
 
 def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
-    """The mask, bool (H, W), of a COCO annotation: polygons, or an uncompressed run-length code.
-
-    Raises:
-        Unusable: the code is compressed or does not fill the frame.
-    """
+    """The mask, bool (H, W), of a COCO annotation: polygons, or a run-length code; raises
+    :class:`Unusable` if that is compressed or does not fill the frame."""
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         if not isinstance(counts, list):
@@ -122,10 +115,8 @@ def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
 def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
     """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two.
 
-    Of each mask, (H, W) bool, only the largest connected piece is considered.
-
-    Raises:
-        Unusable: there is none, with the reason that most of them share.
+    Of each mask, (H, W) bool, only the largest connected piece is considered. Raises
+    :class:`Unusable` if there is none, with the reason that most of them share.
     """
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     whole = sharpness(image)
@@ -160,13 +151,9 @@ Reader = Callable[[tuple[int, int]], list[np.ndarray]]
 def readers(source: Path) -> dict[str, Reader]:
     """By stem of the photograph, what reads its segments.
 
-    Args:
-        source: a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
-            ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO
-            instances json.
-
-    Raises:
-        UserError: nothing there.
+    ``source`` is a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
+    ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO instances
+    json. Raises :class:`UserError` if there is nothing.
     """
     if source.suffix.lower() == ".json":
         return {stem: partial(_decode, codes) for stem, codes in _coco_codes(source).items()}

@@ -43,11 +43,8 @@ def skip_report(skipped: dict[str, str], used: int) -> str:
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """Decode a file: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8, by OpenCV's flags.
-
-    Raises:
-        Unusable: the file is missing, not an image, or cut short.
-    """
+    """Decode a file: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8, by OpenCV's flags; raises
+    :class:`Unusable` if it is missing, not an image, or cut short."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -103,12 +100,9 @@ def images_in(folder: Path) -> list[Path]:
 class Source(ABC, Generic[T]):
     """Items read from files: checked when the source is made, kept in memory up to a limit.
 
-    Args:
-        files: (photograph, paths of the item), the first path naming the item.
-        memory: bytes of decoded items to keep; the others are decoded at each access.
-
-    Raises:
-        UserError: nothing usable is left.
+    ``files`` are (photograph, paths of the item), the first path naming the item; ``memory`` is
+    bytes of decoded items to keep, the others are decoded at each access. Raises
+    :class:`UserError` if nothing usable is left.
     """
 
     def __init__(self, files: list[tuple[str, tuple[Path, ...]]], memory: int = 1 << 30):
@@ -207,16 +201,11 @@ class AlphaFolders(Source[Foreground]):
     def __init__(self, images: Path, alphas: Path, composited: bool):
         self.composited = composited
         mattes = {path.stem: path for path in images_in(alphas)}
-        pictures = images_in(images)
-        files = [(p.stem, (p, mattes[p.stem])) for p in pictures if p.stem in mattes]
-        if not files:
-            raise UserError(f"no image of {images} has a matte of the same stem in {alphas}")
-        super().__init__(files)
-        for path in pictures:
-            if path.stem not in mattes:
-                self.skipped[str(path)] = f"unmatched: no matte {path.stem}.* in {alphas}"
+        super().__init__([(p.stem, (p, mattes.get(p.stem))) for p in images_in(images)])
 
-    def _load(self, photograph: str, *paths: Path) -> Foreground:
+    def _load(self, photograph: str, *paths: Path | None) -> Foreground:
+        if paths[1] is None:
+            raise Unusable(f"unmatched: no matte {photograph}.* for {paths[0]}")
         color, alpha = read_image(paths[0]), read_image(paths[1], cv2.IMREAD_GRAYSCALE)
         if color.shape[:2] != alpha.shape:
             raise Unusable(f"mismatched: image {color.shape[:2]}, matte {alpha.shape}")
