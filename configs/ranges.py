@@ -1,16 +1,11 @@
 """Valid ranges of the config's keys, checked before anything is built."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from utils.errors import UserError
-
-SHARE = (0, 1)
-SEED = (0, 2**63 - 1)
 
 
 class Range(NamedTuple):
@@ -33,55 +28,31 @@ class Range(NamedTuple):
         return " and ".join(bounds) or "a number"
 
 
-# The first pattern that a key fits decides; of a list each number counts. What fits none, is a
-# finite number all the same.
-RANGES = {
-    "seed": Range(*SEED),
-    "train.steps": Range(1),
-    "train.batch": Range(1),
-    "train.log_every": Range(1),
-    "train.save_every": Range(1),
-    "train.guidance_weight": Range(0),
-    "train.lr": Range(0),
-    "train.weight_decay": Range(0),
-    "train.clip": Range(0),
-    "train.ema": Range(*SHARE, open_high=True),
-    "data.workers": Range(0),
-    "data.pairs": Range(*SHARE),
-    "validation.fraction": Range(*SHARE),
-    "validation.samples": Range(1),
-    "validation.scene_samples": Range(1),
-    "validation.quick": Range(1),
-    "validation.every": Range(0),
-    "validation.seed": Range(*SEED),
-    # What pairs (defocus) and scenes share.
-    "*.size": Range(16, 8192),
-    "*.probability": Range(*SHARE),
-    "*.linear_light": Range(*SHARE),
-    "*.procedural": Range(*SHARE),
-    "*.fill_frame": Range(*SHARE),
-    "*.sharp_everywhere": Range(*SHARE),
-    "*.jpeg.*": Range(0, 100),
-    "*.breathing.*": Range(-1, 1, open_low=True, open_high=True),
-    "*.noise.*": Range(0),
-    "*.residual_blur.*": Range(0),
-    "*.defocus.sigma": Range(0, 64, open_low=True),
-    "*.defocus.sigma_ratio": Range(1),
-    "*.defocus.zoom": Range(0, open_low=True),
-    "*.defocus.swap": Range(*SHARE),
-    "*.defocus.unfocused.*": Range(0),
-    "*.scenes*.photographs": Range(2, 64),
-    "*.scenes*.layers": Range(0),
-    "*.scenes*.radius": Range(0, 256, open_low=True),
-    "*.scenes*.ends": Range(*SHARE),
-    "model.*.args.widths": Range(1),
-    "model.*.args.channels": Range(1),
-    "model.*.args.half": Range(1),
-    "model.*.args.quarter": Range(1),
-    "model.*.args.blocks": Range(0),
+# By range, the patterns of keys; the first that a key fits decides. Of a list each number counts.
+# What fits none is a finite number all the same.
+_PATTERNS = {
+    Range(0, 2**63 - 1): "seed validation.seed",
+    Range(0, 1): "data.pairs validation.fraction *.probability *.linear_light *.procedural "
+    "*.fill_frame *.sharp_everywhere *.defocus.swap *.scenes*.ends",
+    Range(0, 1, open_high=True): "train.ema",
+    Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
+    "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "
+    "model.*.args.blocks",
+    Range(0, open_low=True): "*.defocus.zoom",
+    Range(1): "train.steps train.batch train.log_every train.save_every validation.samples "
+    "validation.scene_samples validation.quick *.defocus.sigma_ratio model.*.args.widths "
+    "model.*.args.channels model.*.args.half model.*.args.quarter",
+    Range(16, 8192): "*.size",
+    Range(0, 100): "*.jpeg.*",
+    Range(-1, 1, open_low=True, open_high=True): "*.breathing.*",
+    Range(0, 64, open_low=True): "*.defocus.sigma",
+    Range(2, 64): "*.scenes*.photographs",
+    Range(0, 256, open_low=True): "*.scenes*.radius",
 }
-NEVER_EMPTY = ("*.psfs", "*.mattes", "*.defocus.sigma", "*.defocus.zoom", "*.scenes*.layers")
-NEVER_EMPTY += ("model.*.args.*",)
+RANGES = {pattern: span for span, line in _PATTERNS.items() for pattern in line.split()}
+NEVER_EMPTY = (
+    "*.psfs *.mattes *.defocus.sigma *.defocus.zoom *.scenes*.layers model.*.args.*".split()
+)
 
 
 def check_values(values: dict[str, Any], origin: str) -> None:
@@ -94,27 +65,19 @@ def check_values(values: dict[str, Any], origin: str) -> None:
     Raises:
         UserError: one is not; the message names its key and its range.
     """
-    for key, value in _flat(values):
-        if isinstance(value, list) and not value and _fits(key, NEVER_EMPTY):
+    for key, value in flat(values):
+        if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY):
             raise UserError(f"{origin}: {key} is empty; name one at least, or leave the key out")
         allowed = next((RANGES[p] for p in RANGES if fnmatchcase(key, p)), Range())
         for number in value if isinstance(value, list) else [value]:
-            if _is_number(number) and not allowed.holds(number):
+            if type(number) in (int, float) and not allowed.holds(number):
                 raise UserError(f"{origin}: {key}={number:g}: has to be {allowed}")
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All keys, dotted, and their values."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _fits(key: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

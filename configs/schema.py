@@ -1,7 +1,5 @@
 """The configuration of a run: YAML files over typed defaults, dotted overrides over both."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from yaml import YAMLError
 from configs.ranges import check_values
 from defocus.sample import DefocusConfig, Effect
 from defocus.scene import SceneConfig
-from utils.errors import UserError, nearest
+from utils.errors import UserError, nearest, os_errors
 from utils.paths import check_regular
 
 
@@ -105,10 +103,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     check_regular(path)
     try:
-        given = OmegaConf.load(path)
-    except OSError as error:
-        reason = error.strerror or error  # OmegaConf's own for a file that holds a number, say
-        raise UserError(f"cannot read config {path}: {reason}") from error
+        with os_errors(f"read config {path}"):  # OmegaConf's own for a number instead of keys, too
+            given = OmegaConf.load(path)
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise UserError(f"config {path} is not valid YAML: {_line(error)}") from error
     if not isinstance(given, DictConfig):

@@ -1,7 +1,6 @@
 """Datasets from a run's config: photographs and cut-outs, split, generated or stored."""
 
-from __future__ import annotations
-
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any, TypeVar
 
 from configs.schema import Config
 from data.datasets import GeneratedDataset, Mixture, StoredDataset
-from data.splits import is_held_out
 from defocus.materials import Generator
 from defocus.sample import SampleGenerator
 from defocus.scene import SceneGenerator
@@ -17,6 +15,16 @@ from defocus.sources import ForegroundSource, Photographs, foregrounds, skip_rep
 from utils.errors import UserError
 
 G = TypeVar("G", bound=Generator)
+
+
+def is_held_out(photograph: str, fraction: float) -> bool:
+    """Whether a photograph belongs to validation, to which ``fraction`` in [0, 1] of all do.
+
+    A hash of its name (the stem of its file) decides: the split stays when photographs are added,
+    and all cut-outs of a photograph are on one side.
+    """
+    digest = hashlib.sha256(photograph.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
 def training_set(config: Config) -> Mixture | StoredDataset:
@@ -29,9 +37,9 @@ def training_set(config: Config) -> Mixture | StoredDataset:
     keep = (lambda name: not is_held_out(name, held_out)) if own else None
     sources = _sources("data", data.photographs, data.cutouts, keep)
     pairs = _generator(SampleGenerator, sources, "data.defocus", data.defocus, config.seed)
-    scenes = None
-    if data.scenes:
-        scenes = _generator(SceneGenerator, sources, "data.scenes", data.scenes, config.seed)
+    scenes = data.scenes and _generator(
+        SceneGenerator, sources, "data.scenes", data.scenes, config.seed
+    )
     return Mixture(pairs, scenes, data.pairs, config.seed)
 
 
@@ -44,11 +52,9 @@ def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, Genera
     """The first ``pairs`` of the two-layer model, and ``scenes`` of each of ``validation.scenes``.
 
     Raises:
-        UserError: no photographs, no samples, or photographs that are trained on.
+        UserError: no photographs, or photographs that are trained on.
     """
     data = config.validation
-    if pairs < 1:
-        raise UserError("validation.samples and validation.quick have to be at least 1")
     if data.photographs:
         trained, held_out = (Path(p).resolve() for p in (config.data.photographs, data.photographs))
         shared = trained == held_out or trained in held_out.parents or held_out in trained.parents
@@ -75,16 +81,10 @@ def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, Genera
 
 
 def _sources(
-    key: str,
-    photographs: str,
-    cutouts: str | None,
-    keep: Callable[[str], bool] | None = None,
+    key: str, photographs: str, cutouts: str | None, keep: Callable[[str], bool] | None = None
 ) -> tuple[Photographs, list[ForegroundSource]]:
-    """Photographs and cut-outs of folders that ``key`` of the config names; reports skipped files.
-
-    Raises:
-        UserError: no folder named, or nothing usable in it.
-    """
+    """Photographs and cut-outs of folders that ``key`` of the config names; reports skipped files,
+    and raises a UserError if no folder is named or nothing in it usable."""
     if not photographs:
         raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
     sources: list = [Photographs(photographs)]
@@ -92,7 +92,8 @@ def _sources(
         sources.append(foregrounds(cutouts))
     for folder, source in zip((photographs, cutouts), sources, strict=False):
         if source.skipped:
-            print(f"{folder}: {skip_report(source)}", file=sys.stderr)
+            report = skip_report(source.skipped, len(source))
+            print(f"{folder}: {report}", file=sys.stderr)
     if keep:
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:

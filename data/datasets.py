@@ -5,10 +5,9 @@ depends on the seed and its number alone, so the number of workers or processes 
 a resumed run continues exactly where it stopped.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,9 +109,17 @@ class StoredDataset(Dataset):
 
     def __getitem__(self, index: int | Draw) -> Batch:
         draw = index.number if isinstance(index, Draw) else index
-        if self.crop is None:
-            return self._batch(self._read(self.names[draw]))
-        pixels = self._read(self.names[self._shuffled(draw)])
+        pixels = self._read(self.names[draw]) if self.crop is None else self._cropped(draw)
+        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)) / 255)
+        photographs, truth, guidance = planes.split([6, 3, 1])
+        return Batch(photographs.unflatten(0, (2, 3)), truth, torch.stack([guidance, 1 - guidance]))
+
+    def _cropped(self, draw: int) -> np.ndarray:
+        epoch, position = divmod(draw, len(self.names))
+        if self.epoch != epoch:
+            rng = np.random.default_rng([self.seed, epoch, 1])
+            self.epoch, self.order = epoch, rng.permutation(len(self.names))
+        pixels = self._read(self.names[self.order[position]])
         rng = np.random.default_rng([self.seed, draw])
         height, width = pixels.shape[:2]
         if min(height, width) < self.crop:
@@ -125,21 +132,7 @@ class StoredDataset(Dataset):
         for axis in (1, 0):
             if rng.random() < 0.5:
                 pixels = np.flip(pixels, axis)
-        return self._batch(pixels)
-
-    @staticmethod
-    def _batch(pixels: np.ndarray) -> Batch:
-        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)) / 255)
-        photographs, truth, guidance = planes.split([6, 3, 1])
-        guidance = torch.stack([guidance, 1 - guidance])
-        return Batch(photographs.unflatten(0, (2, 3)), truth, guidance)
-
-    def _shuffled(self, draw: int) -> int:
-        epoch, position = divmod(draw, len(self.names))
-        if self.epoch != epoch:
-            rng = np.random.default_rng([self.seed, epoch, 1])
-            self.epoch, self.order = epoch, rng.permutation(len(self.names))
-        return int(self.order[position])
+        return pixels
 
     def _read(self, name: str) -> np.ndarray:
         """Photographs, truth and guidance map, (H, W, 3 + 3 + 3 + 1) float32 from 0 to 255."""
@@ -168,6 +161,7 @@ class StoredDataset(Dataset):
         return np.concatenate(planes, axis=2, dtype=np.float32)
 
 
+@dataclass
 class DrawSampler:
     """The draws of process ``rank`` of ``world`` in the steps from ``start`` to before ``stop``.
 
@@ -175,17 +169,12 @@ class DrawSampler:
     long; ``count`` says how many photographs, see :meth:`Mixture.count`.
     """
 
-    def __init__(
-        self,
-        batch: int,
-        start: int,
-        stop: int,
-        rank: int = 0,
-        world: int = 1,
-        count: Callable[[int], int | None] = lambda step: None,
-    ):
-        self.batch, self.start, self.stop, self.rank, self.world = batch, start, stop, rank, world
-        self.count = count
+    batch: int
+    start: int
+    stop: int
+    rank: int = 0
+    world: int = 1
+    count: Callable[[int], int | None] = lambda step: None
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
@@ -221,13 +210,13 @@ def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool)
     )
 
 
-def in_order(dataset: Dataset, batch: int, workers: int = 0) -> DataLoader:
-    """Batches of a dataset from its first item to its last, once."""
+def in_order(dataset: Dataset, batch: int | None, workers: int = 0) -> DataLoader:
+    """Batches of a dataset, or its items, from the first to the last, once."""
     return _Loader(dataset, batch, num_workers=workers, worker_init_fn=_start_worker)
 
 
-def _start_worker(worker: int) -> None:
-    # Ctrl-C reaches the workers too, but they are needed until the training has been saved.
+def _start_worker(_number: int) -> None:
+    # Ctrl-C reaches the workers too, but they are needed until what they made has been saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     keep_freed_memory()

@@ -15,38 +15,31 @@ photographs are then ``Photographs/N_0.png``, ``Photographs/N_1.png``, …, and 
 holds the number of the photograph that is right, 255 where none is.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
-import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import warnings
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
 from typing import Any
 
 import cv2
 import torch
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from configs.schema import load_config, to_dict
 from data.build import training_set, validation_sets
+from data.datasets import in_order
 from defocus.materials import Generator
 from defocus.sample import Sample
-from utils.atomic import append, atomic_path, clear
+from utils.atomic import append, atomic_path, clear, write_json
 from utils.cores import cores
-from utils.errors import UserError, cli, option_parser
-from utils.malloc import keep_freed_memory
+from utils.errors import UserError, cli, option_parser, os_errors
 from utils.provenance import provenance
-from utils.workers import end_with_parent
 
 MANIFEST = "manifest.jsonl"
-SHARE = 8  # samples that a worker is given at a time
 
 # Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
@@ -74,7 +67,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 @cli
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    _one_thread()  # before any work, so that the workers fork from a process without threads
+    # Before any work, so that the workers fork from a process without threads.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores
     generator = make_generator(args)
     made, elapsed = generate(generator, args.output, args.count, args.workers, args.split)
     if not made:
@@ -112,8 +108,6 @@ def generate(
 ) -> tuple[int, float]:
     """Write the first ``count`` samples of a generator to ``root``, except those already there.
 
-    When interrupted, the workers finish the samples that they were given.
-
     Returns:
         The number of samples made and the seconds it took.
 
@@ -128,9 +122,17 @@ def generate(
     todo = [index for index in range(count) if index not in lines]
     start = time.perf_counter()
     try:
-        for index, line in _work(generator, root, todo, workers, done=count - len(todo)):
-            lines[index] = line
-            append(root / MANIFEST, line)
+        with tqdm(total=count, initial=count - len(todo), unit="sample", smoothing=0.05) as bar:
+            for index, line in in_order(_Writing(generator, root, todo), None, workers):
+                lines[index] = line
+                append(root / MANIFEST, line)
+                bar.update()
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a worker was killed, likely for want of memory; lower --workers ({workers})"
+        ) from error
     finally:
         _write_manifest(root, lines)  # again, in order: the new ones may have filled gaps
     return len(todo), time.perf_counter() - start
@@ -184,18 +186,14 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
     else:
-        with atomic_path(path) as temporary:
-            text = json.dumps({**identity, "provenance": provenance()}, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(path, {**identity, "provenance": provenance()})
 
 
 def _finished(root: Path) -> dict[int, str]:
     """Manifest lines by index, of the samples whose files are all there."""
     path, lines = root / MANIFEST, {}
-    try:
+    with os_errors(f"read {path}"):
         found = path.read_bytes().splitlines() if path.exists() else []
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     for line in found:
         try:
             parameters = json.loads(line.decode())
@@ -213,45 +211,20 @@ def _write_manifest(root: Path, lines: dict[int, str]) -> None:
         temporary.write_text("".join(f"{lines[i]}\n" for i in sorted(lines)), encoding="utf-8")
 
 
-def _work(
-    generator: Generator, root: Path, todo: list[int], workers: int, done: int
-) -> Iterator[tuple[int, str]]:
-    """(index, manifest line) of each sample in order, made by ``workers`` processes."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else None)
-    bar = tqdm(total=done + len(todo), initial=done, unit="sample", smoothing=0.05)
-    share = max(1, min(SHARE, len(todo) // workers))
-    with bar, ProcessPoolExecutor(workers, context, _start, (generator, root)) as pool:
-        try:
-            for made in pool.map(_make, todo, chunksize=share):
-                yield made
-                bar.update()
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"a worker was killed, likely for want of memory; lower --workers ({workers})"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+class _Writing(Dataset):
+    """Samples that are written as they are read; an item is an index and its manifest line."""
 
+    def __init__(self, generator: Generator, root: Path, indices: list[int]):
+        self.generator, self.root, self.indices = generator, root, indices
 
-def _start(generator: Generator, root: Path) -> None:
-    global _generator, _root
-    _generator, _root = generator, root
-    signal(SIGINT, SIG_IGN)  # the parent stops us between two samples
-    end_with_parent()
-    keep_freed_memory()
-    _one_thread()
+    def __len__(self) -> int:
+        return len(self.indices)
 
-
-def _make(index: int) -> tuple[int, str]:
-    sample = _generator[index]
-    write_sample(sample, _root, index)
-    return index, json.dumps(sample.parameters)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    def __getitem__(self, position: int) -> tuple[int, str]:
+        index = self.indices[position]
+        sample = self.generator[index]
+        write_sample(sample, self.root, index)
+        return index, json.dumps(sample.parameters)
 
 
 if __name__ == "__main__":

@@ -12,40 +12,96 @@ that says what it was made from. A second call compares the folder with that rec
 nothing.
 """
 
-from __future__ import annotations
-
-import argparse
 import contextlib
-import errno
+import gzip
 import hashlib
 import http.client
 import importlib
 import json
+import re
+import shutil
 import socket
-import ssl
 import sys
+import tarfile
 import tempfile
 import urllib.error
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
+import yaml
 from torchvision.datasets.utils import check_integrity, download_url
+from tqdm import tqdm
 
-from data.archives import BadArchive, extract
-from data.public import SOURCES, Archive, Source, describe
-from utils.atomic import atomic_path
-from utils.errors import UserError, cli, nearest
+from utils.atomic import write_json
+from utils.errors import UserError, cli, is_full, nearest, option_parser
 
 TIMEOUT = 60.0  # s without a byte before a connection counts as dead
 _NETWORK = (
     urllib.error.URLError,
     http.client.HTTPException,
-    ssl.SSLError,
     ConnectionError,
     TimeoutError,
     RecursionError,  # torchvision's word for too many redirects
     ValueError,  # not a URL
 )
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+
+
+class BadArchive(Exception):
+    """The network or the archive is at fault, not the disk."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to download and the folder it becomes.
+
+    ``members`` is a pattern of the members that are used, which become ``path`` (a template of its
+    groups) inside ``folder``; ``files`` is their number. ``md5`` and ``size`` (bytes) are None
+    where none is published. ``content`` is :func:`digest` of the files that our tables were
+    measured on, where we have them. Without ``url`` it is an installed package of this name.
+    """
+
+    name: str
+    url: str
+    folder: str
+    members: str
+    files: int
+    path: str = r"\1"
+    md5: str | None = None
+    size: int | None = None
+    content: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public data set: where it comes from and on which terms."""
+
+    name: str
+    page: str
+    terms: str
+    citation: str
+    archives: Sequence[Archive]
+
+    def __str__(self) -> str:
+        sizes = [archive.size for archive in self.archives]
+        size = "size not published" if None in sizes else f"{sum(sizes) / 1e6:.0f} MB"
+        if not any(archive.url for archive in self.archives):
+            size = "nothing to download"
+        return (
+            f"{self.name} ({size})\n  page:  {self.page}\n"
+            f"  terms: {self.terms}\n  cite:  {self.citation}"
+        )
+
+
+SOURCES = {
+    name: Source(name, **about | {"archives": [Archive(**given) for given in about["archives"]]})
+    for name, about in yaml.safe_load(Path(__file__).with_name("sources.yaml").read_bytes()).items()
+}
 
 
 def prepare(
@@ -53,14 +109,9 @@ def prepare(
 ) -> None:
     """Bring ``source`` below ``root``; what is there is verified, not fetched again.
 
-    Args:
-        source: an entry of :data:`data.public.SOURCES`.
-        root: folder that holds all sources; made if absent.
-        mirror: address of a folder that serves the archives under their own names.
-        local: archives downloaded by hand, used instead of the network and left in place.
-
-    Raises:
-        UserError: network, checksum or disk trouble, or a folder that is not ours to replace.
+    ``mirror`` is the address of a folder that serves the archives under their own names, ``local``
+    are archives downloaded by hand, used instead of the network and left in place. Raises
+    :class:`UserError` for network, checksum or disk trouble, and a folder that is not ours.
     """
     for archive, given in zip(source.archives, _match(source, local), strict=True):
         folder = root / archive.folder
@@ -73,30 +124,21 @@ def prepare(
                 raise UserError(f"--archive {given} is missing or not the {archive.name} known")
             if given or not archive.url:
                 path = given or Path(importlib.import_module(archive.name).__path__[0])
-                _install(source, archive, path, str(path), folder)
+                _install(archive, path, str(path), folder)
             else:
-                _fetch(source, archive, mirror, root / ".downloads", folder)
+                url = f"{mirror.rstrip('/')}/{archive.name}" if mirror else archive.url
+                _fetch(archive, url, root / ".downloads" / archive.name, folder)
+        except BadArchive as error:
+            raise UserError(
+                f"{error}: run it again later, or get {archive.name} by hand from {source.page} "
+                "and pass it with --archive"
+            ) from error
         except OSError as error:
-            raise _disk_error(error, folder) from error
+            trouble = f"cannot use {error.filename or folder} ({error.strerror or error}):"
+            if is_full(error):
+                trouble = f"no space left for {folder}: free some or"
+            raise UserError(f"{trouble} choose another --root") from error
         print(f"{folder}: {archive.files} files")
-
-
-def _fetch(
-    source: Source, archive: Archive, mirror: str | None, downloads: Path, folder: Path
-) -> None:
-    """Keep the archive until its folder is there: an interrupted unpacking costs no download."""
-    url = f"{mirror.rstrip('/')}/{archive.name}" if mirror else archive.url
-    path = downloads / archive.name
-    if not check_integrity(path, archive.md5):
-        _download(source, archive, url, path)
-    try:
-        _install(source, archive, path, url, folder)
-    except BadArchive:
-        path.unlink()  # where no checksum is known, the next run would trust it
-        raise
-    path.unlink()
-    with contextlib.suppress(OSError):  # not empty: the archive of another source
-        downloads.rmdir()
 
 
 def _match(source: Source, local: Sequence[Path]) -> list[Path | None]:
@@ -104,105 +146,136 @@ def _match(source: Source, local: Sequence[Path]) -> list[Path | None]:
     if len(source.archives) == len(local) == 1:
         return list(local)
     names = [archive.name for archive in source.archives]
-    for path in local:
-        if path.name not in names:
-            raise UserError(f"--archive {path} fits no file of {source.name}: {', '.join(names)}")
     by_name = {path.name: path for path in local}
+    for name, path in by_name.items():
+        if name not in names:
+            raise UserError(f"--archive {path} fits no file of {source.name}: {', '.join(names)}")
     return [by_name.get(name) for name in names]
 
 
-def _download(source: Source, archive: Archive, url: str, path: Path) -> None:
-    """Fetch ``url`` to ``path``, which appears only once its size and checksum are right."""
-    otherwise = _by_hand(source, archive)
-
-    def check_size() -> None:
-        # urllib takes a connection that closes early for the end of the file.
-        size = temporary.stat().st_size
-        if archive.size is not None and size < archive.size:
-            raise UserError(f"{url} broke off after {size} of {archive.size} bytes: run it again")
-
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
-    print(f"{url} → {path}")
+def _fetch(archive: Archive, url: str, path: Path, folder: Path) -> None:
+    """Keep the archive until its folder is there: an interrupted unpacking costs no download."""
+    if not check_integrity(path, archive.md5):
+        _download(archive, url, path)
     try:
-        with atomic_path(path) as temporary:
-            try:
-                download_url(url, temporary.parent, temporary.name, archive.md5)
-            except urllib.error.HTTPError as error:
-                raise UserError(f"{url}: {error.code} {error.reason}: {otherwise}") from error
-            except _NETWORK as error:
-                reason = getattr(error, "reason", error)
-                raise UserError(f"cannot reach {url} ({reason}): {otherwise}") from error
-            except RuntimeError as error:  # the checksum; a short file is named as such below
-                check_size()
-                raise UserError(
-                    f"{url} is not the published file (its MD5 differs), nothing was kept: "
-                    f"{otherwise}"
-                ) from error
-            except OSError as error:
-                raise _disk_error(error, path) from error
-            check_size()
-    finally:
-        socket.setdefaulttimeout(timeout)
+        _install(archive, path, url, folder)
+    except BadArchive:
+        path.unlink()  # where no checksum is known, the next run would trust it
+        raise
+    path.unlink()
+    with contextlib.suppress(OSError):  # not empty: the archive of another source
+        path.parent.rmdir()
 
 
-def _by_hand(source: Source, archive: Archive) -> str:
-    return (
-        f"run it again later, or get {archive.name} by hand from {source.page} "
-        "and pass it with --archive"
-    )
+def _download(archive: Archive, url: str, path: Path) -> None:
+    """Fetch ``url`` to ``path``, which appears only once its size and checksum are right."""
+    print(f"{url} → {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as scratch:
+        part = Path(scratch, archive.name)
+        try:
+            download_url(url, scratch, archive.name)
+        except urllib.error.HTTPError as error:
+            raise BadArchive(f"{url}: {error.code} {error.reason}") from error
+        except _NETWORK as error:
+            raise BadArchive(f"cannot reach {url} ({getattr(error, 'reason', error)})") from error
+        # urllib takes a connection that closes early for the end of the file.
+        size = part.stat().st_size
+        if archive.size is not None and size < archive.size:
+            raise BadArchive(f"{url} broke off after {size} of {archive.size} bytes")
+        if not check_integrity(part, archive.md5):
+            raise BadArchive(f"{url} is not the published file (its MD5 differs), nothing was kept")
+        part.replace(path)
 
 
-def _install(source: Source, archive: Archive, path: Path, origin: str, folder: Path) -> None:
+def _install(archive: Archive, path: Path, origin: str, folder: Path) -> None:
     """Unpack the archive at ``path`` and put its record and then its folder in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         unpacked = Path(scratch) / "files"
-        try:
-            extract(archive, path, unpacked)
-        except BadArchive as error:
-            raise BadArchive(f"{error}: {_by_hand(source, archive)}") from error
-        record = {"url": origin, "files": archive.files, "content_sha256": digest(unpacked)}
+        _extract(archive, path, unpacked)
+        content = digest(unpacked)
+        record = {"url": origin, "files": archive.files, "content_sha256": content}
         if path.is_file():
-            record |= {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            if archive.content == record["content_sha256"]:
+            sha256 = _sha256(path)
+            record |= {"bytes": path.stat().st_size, "sha256": sha256}
+            before, warning = _read_record(folder).get("sha256", sha256), ""
+            if archive.content == content:
                 print(f"{folder}: the files that our tables were measured on")
             elif archive.content:
-                _warn(f"{folder} holds other files than our tables were measured on")
+                warning = "holds other files than our tables were measured on"
             elif archive.md5 is None:
-                _tell_checksum(folder, record["sha256"])
+                print(f"SHA-256 {sha256} (none is published to compare with; ", end="")
+                print(f"kept in {_record(folder)})")
+                warning = "" if before == sha256 else f"came from another file last time: {before}"
+            if warning:
+                print(f"warning: {folder} {warning}", file=sys.stderr)
         # Record first: a folder without one was never made by this command.
-        with atomic_path(_record(folder)) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(_record(folder), record)
         unpacked.rename(folder)
 
 
+def _extract(archive: Archive, path: Path, folder: Path) -> None:
+    """Write the members that ``archive.members`` picks below ``folder``, and check their number.
+
+    torchvision's ``extract_archive`` unpacks everything: of COCO 0.7 GB of unused annotations.
+    """
+    with tqdm(total=archive.files, desc=archive.name, unit="file") as progress:
+        try:
+            for name, opened in _files(path):
+                if not (found := re.match(archive.members, name)):
+                    continue
+                # Groups of the pattern alone make the place: no member leaves the folder.
+                place = folder / found.expand(archive.path)
+                if place.exists():
+                    raise BadArchive(f"{path.name} holds {place.relative_to(folder)} twice")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with opened() as stream, open(place, "wb") as out:
+                    shutil.copyfileobj(stream, out)
+                progress.update()
+        except _BROKEN as error:
+            raise BadArchive(f"{path.name} is broken ({error})") from error
+    if progress.n != archive.files:
+        raise BadArchive(f"{path.name} has {progress.n} of the {archive.files} files expected")
+
+
+def _files(path: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+    """Names of the files in a zip, tar or folder, each with a function that opens it."""
+    if path.is_dir():
+        for file in path.iterdir():
+            yield file.name, partial(file.open, "rb")
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                yield name, partial(archive.open, name)
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path) as archive:
+            for member in filter(tarfile.TarInfo.isfile, archive):
+                yield member.name, partial(archive.extractfile, member)
+    else:
+        raise BadArchive(f"{path.name} is not a whole zip or tar archive")
+
+
 def _verify(folder: Path) -> None:
-    try:
-        record = json.loads(_record(folder).read_text(encoding="utf-8"))
-        expected = record["content_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    expected = _read_record(folder).get("content_sha256")
+    if expected is None:
         raise UserError(
             f"{folder} was not made by this command: move it away or choose another --root"
-        ) from error
+        )
     if digest(folder) != expected:
         raise UserError(f"files in {folder} are missing or altered: delete it and run again")
 
 
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
-def _tell_checksum(folder: Path, sha256: str) -> None:
-    print(f"SHA-256 {sha256} (none is published to compare with; kept in {_record(folder)})")
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        before = json.loads(_record(folder).read_text(encoding="utf-8"))["sha256"]
-        if before != sha256:
-            _warn(f"{folder} came from another file last time: {before}")
-
-
 def _record(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.source.json")
+
+
+def _read_record(folder: Path) -> dict[str, str]:
+    """The record beside a folder; empty if there is none."""
+    try:
+        return dict(json.loads(_record(folder).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _sha256(path: Path) -> str:
@@ -222,18 +295,9 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _disk_error(error: OSError, path: Path) -> UserError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"no space left for {path}: free some or choose another --root")
-    where = error.filename or path
-    return UserError(f"cannot use {where} ({error.strerror or error}): choose another --root")
-
-
 @cli
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m data.prepare", description="Download and verify public image sources."
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("name", help=f"{', '.join(SOURCES)}, or list")
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="default: %(default)s")
     where = parser.add_mutually_exclusive_group()
@@ -243,13 +307,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     if args.name == "list":
-        print("\n".join(describe(source) for source in SOURCES.values()))
-        return
+        return print(*SOURCES.values(), sep="\n")
     if args.name not in SOURCES:
         names = [*SOURCES, "list"]
         near = nearest(args.name, names)
         raise UserError(f"no source {args.name!r}: did you mean {near} (of {', '.join(names)})?")
-    print(describe(SOURCES[args.name]))
+    print(SOURCES[args.name])
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
     prepare(SOURCES[args.name], args.root.expanduser(), args.mirror, args.archive)
 
 

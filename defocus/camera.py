@@ -3,8 +3,6 @@
 Images are (3, H, W), sRGB in [0, 1]; randomness comes from the generator passed.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch
@@ -63,11 +61,6 @@ def misregister(image: Tensor, shift: tuple[float, float], magnification: float)
         borderMode=cv2.BORDER_REFLECT_101,
     )
     return torch.from_numpy(warped).permute(2, 0, 1)
-
-
-def expose(image: Tensor, stops: float) -> Tensor:
-    """Multiply by 2^stops: a change of exposure small enough to ignore gamma."""
-    return image * 2.0**stops
 
 
 def quantize(image: Tensor) -> Tensor:

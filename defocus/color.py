@@ -1,7 +1,5 @@
 """sRGB transfer functions (IEC 61966-2-1): light adds up in linear values only."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -8,11 +8,9 @@ PNG keeps the extended foreground colours. ``cutouts.json`` says where each came
 skipped and why. Run it again to resume.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -20,69 +18,99 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from defocus.matting import Unusable
-from defocus.segments import Segment, SegmentedPhotographs
-from defocus.sources import skip_report
-from utils.atomic import atomic_path, clear
+from defocus.matting import Unusable, matte_from_segment
+from defocus.segments import Reader, choose_objects, readers
+from defocus.sources import images_in, read_image, skip_report, tally
+from utils.atomic import atomic_path, clear, write_json
 from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
 from utils.workers import end_with_parent
 
 
-def _cut(segment: Segment, path: Path) -> dict:
-    """Write one cut-out as straight (not premultiplied) 8-bit RGBA; its entry in the manifest."""
-    entry = {"photograph": segment.photograph, "segment": segment.number}
+def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
+    """Write the objects of a photograph as straight (not premultiplied) 8-bit RGBA.
+
+    Returns:
+        Their entries in the manifest, by name, or why there are none.
+    """
     try:
-        foreground = segment.cut_out()
+        image = read_image(path)
+        masks = choose_objects(image, read(image.shape[:2]))
     except Unusable as reason:
-        return entry | {"skipped": str(reason)}
-    alpha = np.rint(foreground.alpha * 255).astype(np.uint8)
-    image = np.dstack([foreground.color[..., ::-1], alpha])
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", image)[1])
-    area = round(float(foreground.alpha.sum()))
-    return entry | {"estimator": foreground.estimator, "area": area}
+        return str(reason)
+    entries: dict[str, dict] = {}
+    for number, mask in enumerate(masks):
+        name = f"{path.stem}__{number}"
+        entry = entries[name] = {"photograph": path.stem, "segment": number}
+        try:
+            foreground = matte_from_segment(image, mask, photograph=path.stem)
+        except Unusable as reason:
+            entry["skipped"] = str(reason)
+            continue
+        alpha = np.rint(foreground.alpha * 255).astype(np.uint8)
+        pixels = np.dstack([foreground.color[..., ::-1], alpha])
+        with atomic_path(output / f"{name}.png") as temporary:
+            temporary.write_bytes(cv2.imencode(".png", pixels)[1])
+        area = round(float(foreground.alpha.sum()))
+        entry |= {"estimator": foreground.kind, "area": area}
+    return entries
 
 
-def make_cutouts(source: SegmentedPhotographs, output: Path, workers: int) -> dict:
-    """Write every cut-out of ``source`` that is not there yet; return the manifest."""
-    manifest_path = output / "cutouts.json"
+def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: int) -> dict:
+    """Write every cut-out that is not there yet; return the manifest.
+
+    Raises:
+        UserError: nothing to read, no photograph has a usable segment, or a damaged manifest.
+    """
+    manifest = output / "cutouts.json"
+    done: dict[str, dict[str, dict]] = defaultdict(dict)  # by photograph, then by name
     try:
-        found = manifest_path.read_bytes() if manifest_path.exists() else b'{"cutouts": {}}'
-        done = json.loads(found)["cutouts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{manifest_path} is damaged ({error!r}); delete it to start again"
+        found = manifest.read_bytes() if manifest.exists() else b'{"cutouts": {}}'
+        for name, entry in json.loads(found)["cutouts"].items():
+            done[entry["photograph"]][name] = entry
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{manifest} is damaged ({error!r}); delete it to start again"
         raise UserError(message) from error
-    paths = {segment.name: output / f"{segment.name}.png" for segment in source.segments}
-    entries = {
-        name: done[name]
-        for name, path in paths.items()
-        if name in done and ("skipped" in done[name] or path.exists())
-    }
+    images, segments = images_in(photographs), readers(segmentations)
+    entries: dict[str, dict] = {}
+    skipped: dict[str, str] = {}
+    clear(output)
     # Spawned: numba's and OpenCV's thread pools do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    clear(output)
     try:
         with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-            jobs = {
-                pool.submit(_cut, segment, paths[segment.name]): segment.name
-                for segment in source.segments
-                if segment.name not in entries
-            }
+            jobs = {}
+            for path in images:
+                known = done[path.stem]
+                if path.stem not in segments:
+                    skipped[str(path)] = "unsegmented: no segmentation of this photograph"
+                elif known and all(
+                    "skipped" in entry or (output / f"{name}.png").exists()
+                    for name, entry in known.items()
+                ):
+                    entries |= known
+                else:
+                    jobs[pool.submit(cut_out, path, segments[path.stem], output)] = path
             try:
-                for job in tqdm(as_completed(jobs), total=len(jobs), unit="cut-out"):
-                    entries[jobs[job]] = job.result()
+                for job in tqdm(as_completed(jobs), total=len(jobs), unit="photograph"):
+                    result = job.result()
+                    if isinstance(result, str):
+                        skipped[str(jobs[job])] = result
+                    else:
+                        entries |= result
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        if not entries:
+            report = skip_report(skipped, 0)
+            raise UserError(f"no usable segments in {segmentations}: {report}")
     finally:  # an interrupted run remembers what it has judged
-        manifest = {
+        judged = {
             "cutouts": dict(sorted(entries.items())),
-            "skipped_photographs": source.skipped,
+            "skipped_photographs": dict(sorted(skipped.items())),
         }
-        with atomic_path(manifest_path) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    return manifest
+        write_json(manifest, judged)
+    return judged
 
 
 @cli
@@ -103,15 +131,16 @@ def main(arguments: list[str] | None = None) -> None:
     if options.workers < 1:
         raise UserError("--workers must be at least 1")
 
-    source = SegmentedPhotographs(options.photographs, options.segmentations)
-    photographs = {segment.photograph for segment in source.segments}
-    print(f"{len(source)} segments of {len(photographs)} photographs;", end=" ")
-    print(f"photographs {skip_report(source)}", flush=True)
-    manifest = make_cutouts(source, options.output, options.workers)
-    skipped = [e["skipped"].split(":")[0] for e in manifest["cutouts"].values() if "skipped" in e]
-    print(f"{len(manifest['cutouts']) - len(skipped)} cut-outs in {options.output}", end="")
-    counts = ", ".join(f"{count} {kind}" for kind, count in Counter(skipped).most_common())
-    print(f"; skipped {len(skipped)} segments: {counts}" if skipped else "")
+    manifest = make_cutouts(
+        options.photographs, options.segmentations, options.output, options.workers
+    )
+    entries, unused = manifest["cutouts"], manifest["skipped_photographs"]
+    photographs = {entry["photograph"] for entry in entries.values()}
+    report = skip_report(unused, len(entries))
+    print(f"{len(entries)} segments of {len(photographs)} photographs; photographs {report}")
+    skipped = [entry["skipped"] for entry in entries.values() if "skipped" in entry]
+    print(f"{len(entries) - len(skipped)} cut-outs in {options.output}", end="")
+    print(f"; skipped {len(skipped)} segments: {tally(skipped)}" if skipped else "")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Guidance map: where each source is right, and where neither is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 Blurred and then clipped, as by a camera, it becomes flat white images of the aperture.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from torch import Tensor
 

@@ -1,59 +1,84 @@
-"""What samples are made of: patches of photographs, cut-outs, procedural mattes."""
+"""What samples are made of: patches of photographs, cut-outs, procedural mattes, a lens."""
 
-from __future__ import annotations
-
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from defocus import psf
 from defocus.color import to_linear
 from defocus.mattes import KINDS, procedural_matte
+from defocus.matting import Foreground
 from defocus.sources import ForegroundSource, Photographs
 
+PSFS = ("gaussian", "disk", "polygon")
 
-class Foreground(NamedTuple):
-    """Colours (size, size, 3) uint8 sRGB, matte (size, size) float32, and where they come from."""
 
-    color: np.ndarray
-    matte: np.ndarray
-    photograph: str
-    kind: str  # of the matte
+@dataclass
+class Effect:
+    """An effect that happens with ``probability`` and a strength drawn from [low, high]."""
+
+    probability: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+    def draw(self, rng: np.random.Generator) -> float | None:
+        """A strength, or None where the effect does not happen."""
+        happens, strength = rng.random() < self.probability, rng.uniform(self.low, self.high)
+        return strength if happens else None
+
+
+@dataclass
+class SampleConfig:
+    """Ranges that pairs and scenes share. Lengths in pixels, values in [0, 1]."""
+
+    size: int = 256
+    psfs: list[str] = field(default_factory=lambda: list(PSFS))
+    linear_light: float = 0.5  # probability; the paper blurs the stored sRGB values
+    procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
+    mattes: list[str] | None = None  # kinds of procedural mattes, all by default
+    zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
+    fill_frame: float = 0.0  # probability that a layer fills the frame, of a scene the nearest
+    sharp_everywhere: float = 0.0  # probability that one photograph has all (nearly) in focus
+    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
+    noise: Effect = field(default_factory=Effect)  # σ at middle grey
+    exposure: Effect = field(default_factory=Effect)  # stops between the photographs
+    shift: Effect = field(default_factory=Effect)  # pixels between the photographs
+    breathing: Effect = field(default_factory=Effect)  # magnification of the last over the first
+    jpeg: Effect = field(default_factory=Effect)  # quality
 
 
 class Generator(ABC):
-    """Draws samples from ranges, and the layers that they are made of.
+    """Draws samples from the ranges of a config, and the layers that they are made of.
 
-    Args:
-        config: the ranges.
-        photographs: of backgrounds, and of foregrounds with procedural mattes.
-        cutouts: sources of foregrounds; empty ones are left out.
-        seed: of the samples.
-
-    Raises:
-        ValueError: the config names an unknown PSF, matte or model, or an invalid range.
+    ``photographs`` give backgrounds, and foregrounds with procedural mattes; ``cutouts`` the other
+    foregrounds, empty sources being left out. Raises ValueError if the config names an unknown PSF,
+    matte or model, or an invalid range.
     """
+
+    ranges: ClassVar[dict[str, float]]  # keys of the config that are [low, high]; the least low
 
     def __init__(
         self,
-        config: Any,
+        config: SampleConfig,
         photographs: Photographs,
         cutouts: Sequence[ForegroundSource] = (),
         seed: int = 0,
     ):
         check_names("matte", config.mattes or [], KINDS)
-        self.check(config)
+        check_names("PSF", config.psfs, PSFS)
+        for key, least in self.ranges.items():
+            ends = list(getattr(config, key))
+            if len(ends) != 2 or not least <= ends[0] <= ends[1]:
+                raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
         self.config, self.seed, self.photographs = config, seed, photographs
         self.cutouts = [source for source in cutouts if len(source)]
-
-    @staticmethod
-    @abstractmethod
-    def check(config: Any) -> None:
-        """Raise a ValueError if a config is invalid."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any: ...
@@ -67,9 +92,7 @@ class Generator(ABC):
         """A cut-out, or a patch with a procedural matte; ``behind`` is the background's index."""
         if self.cutouts and rng.random() >= self.config.procedural:
             source = self.cutouts[int(rng.integers(len(self.cutouts)))]
-            cutout = source[int(rng.integers(len(source)))]
-            color, matte = _place(cutout.color, cutout.alpha, size, rng)
-            return Foreground(color, matte, cutout.photograph, "cutout")
+            return _place(source[int(rng.integers(len(source)))], size, rng)
         # Any photograph but the background's own, so that the layers differ.
         step = int(rng.integers(1, max(2, len(self.photographs))))
         index = (behind + step) % len(self.photographs)
@@ -100,18 +123,28 @@ def check_names(what: str, names: Sequence[str], known: Collection[str]) -> None
             raise ValueError(f"unknown {what} {name!r}, known: {', '.join(known)}")
 
 
+def draw_lens(
+    kinds: list[str], rng: np.random.Generator
+) -> tuple[Callable[[float], Tensor], dict[str, Any]]:
+    """A lens, which gives the PSF of a blur radius in px (2σ of a Gaussian), and what was drawn."""
+    kind = str(rng.choice(kinds))
+    blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
+    if kind == "polygon":
+        drawn = {"psf": kind, "blades": blades, "rotation": rotation}
+        return lambda radius: psf.polygon(radius, blades, rotation), drawn
+    drawn = {"psf": kind, "blades": None, "rotation": None}
+    return (psf.disk if kind == "disk" else lambda radius: psf.gaussian(radius / 2)), drawn
+
+
 def to_tensor(image: np.ndarray, linear: bool) -> Tensor:
     """(3, H, W) sRGB or linear light in [0, 1] from (H, W, 3) uint8 sRGB."""
-    planes = np.empty((3, *image.shape[:2]), np.float32)
-    for plane, stored in zip(planes, cv2.split(image), strict=True):
-        cv2.LUT(stored, _LINEAR if linear else _STORED, plane)
-    return torch.from_numpy(planes)
+    values = cv2.LUT(image, _LINEAR if linear else _STORED)
+    return torch.from_numpy(values).permute(2, 0, 1).contiguous()
 
 
-def _place(
-    color: np.ndarray, alpha: np.ndarray, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _place(cutout: Foreground, size: int, rng: np.random.Generator) -> Foreground:
     """Scale, turn, flip a cut-out and put it in a square frame, perhaps partly outside."""
+    color, alpha = cutout.color, cutout.alpha
     # Much larger than in its photograph, an object would be blurred and no ground truth.
     scale = min(1.1, size * rng.uniform(0.4, 1.3) / max(alpha.shape))
     if scale < 1:  # averages over pixels, which the warp below does not
@@ -123,9 +156,9 @@ def _place(
     height, width = alpha.shape
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-20, 20), max(scale, 1.0))
     matrix[:, 2] += rng.uniform(0.15, 0.85, 2) * size - (width / 2, height / 2)
-    foreground = cv2.warpAffine(color, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    matte = cv2.warpAffine(alpha, matrix, (size, size), borderValue=0)
-    return foreground, np.clip(matte, 0, 1)
+    color = cv2.warpAffine(color, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    alpha = np.clip(cv2.warpAffine(alpha, matrix, (size, size), borderValue=0), 0, 1)
+    return Foreground(color, alpha, cutout.photograph, "cutout")
 
 
 _STORED = np.arange(256, dtype=np.float32) / 255

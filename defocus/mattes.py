@@ -3,33 +3,23 @@
 Segmented photographs mostly give one compact object; focus fails on thin and broken structure.
 Each kind stands for something that real scenes put in front of a background:
 
-========  =====================================  ===============================================
-kind      in the scene                           why it is difficult
-========  =====================================  ===============================================
-blob      people, animals, cups, stones          curved boundary: the defocused foreground
-                                                 spreads over a sharp background
-polygon   buildings, books, screens, table tops  long straight edges and corners, often cut by
-                                                 the frame, with foreground at the frame edge
-grille    fences, wire mesh, railings            bars thinner than the blur: the defocused bar
-                                                 is translucent everywhere, no opaque core
-strokes   hair, grass, whiskers                  tapering below one pixel: the true matte is
-                                                 fractional even in perfect focus
-foliage   leaves on twigs                        small background islands seen through gaps
-                                                 that the blur of the leaves fills
-holes     perforated metal, wicker, lace         the complement of a grille: background seen
-                                                 only through openings of a few pixels
-text      signs, labels, lettering on glass      thin strokes, corners and counters; errors of
-                                                 one pixel are seen at once
-soft      fur, smoke, glass, fabric              wide transition and partial transparency: both
-                                                 layers contribute even without any blur
-layered   two of the above, one over the other   boundaries of different character close together
-========  =====================================  ===============================================
+========  ========================================================================================
+kind      in the scene, and why it is difficult
+========  ========================================================================================
+blob      people, animals, stones: the defocused foreground spreads over a sharp background
+polygon   buildings, books, screens: long straight edges and corners, often cut by the frame
+grille    fences, wire mesh: bars thinner than the blur are translucent, without an opaque core
+strokes   hair, grass: tapering below a pixel, the true matte is fractional even in focus
+foliage   leaves on twigs: small islands of background, which the blur of the leaves fills
+holes     perforated metal, wicker, lace: background only in openings of a few pixels
+text      signs, lettering on glass: thin strokes and counters, where one wrong pixel is seen
+soft      fur, smoke, glass: a wide transition, both layers contribute even without any blur
+layered   two of the above, one over the other: different boundaries close together
+========  ========================================================================================
 
 Object sizes are relative to the frame; line widths are in pixels whatever its size. The outlines
 come from :mod:`defocus.outlines`; :mod:`defocus.raster` draws them, α being pixel coverage to 1/16.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
@@ -64,10 +54,8 @@ def procedural_matte(
         ValueError: if ``kinds`` is empty or names an unknown kind.
     """
     names = list(KINDS) if kinds is None else list(kinds)
-    unknown = [name for name in names if name not in KINDS]
-    if unknown or not names:
-        what = f"unknown matte kind {unknown[0]!r}" if unknown else "no matte kind given"
-        raise ValueError(f"{what}; choose from {', '.join(KINDS)}")
+    if not names or not set(names) <= set(KINDS):
+        raise ValueError(f"matte kinds {names}: choose one or more of {', '.join(KINDS)}")
     draw = KINDS[names[rng.integers(len(names))]]
     for _ in range(ATTEMPTS):
         matte = draw(size, rng)

@@ -6,8 +6,6 @@ multi-level method (Germer et al., ICPR 2020), both from pymatting. Like the mat
 this works on the stored values, not in linear light.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 COLORED = 0.1  # alpha below which an estimated foreground colour is noise
+MARGIN = 8  # transparent pixels on every side of a cut-out
 HAZE = 0.04  # that the closed form leaves where alpha is plainly 0, and takes where it is 1
 
 
@@ -31,13 +30,13 @@ class Foreground:
             colours, so that h⊗(αF) has nothing of the old background.
         alpha: (H, W) float32 in [0, 1].
         photograph: stem of the source photograph, the key of train and validation splits.
-        estimator: who made the matte: ``given`` or the name of the pymatting estimator.
+        kind: of the matte: ``given``, a pymatting estimator, or how a sample came by it.
     """
 
     color: np.ndarray
     alpha: np.ndarray
     photograph: str
-    estimator: str = "given"
+    kind: str = "given"
 
     @property
     def nbytes(self) -> int:
@@ -45,11 +44,8 @@ class Foreground:
 
 
 def extend_colors(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replace colours (H, W, 3) where alpha (H, W) is below 0.1 by the nearest where it is not.
-
-    Raises:
-        Unusable: it is below 0.1 everywhere.
-    """
+    """Replace colours (H, W, 3) where alpha (H, W) is below 0.1 by the nearest where it is not;
+    raises :class:`Unusable` where it is everywhere."""
     outside = alpha < COLORED
     if outside.all():
         raise Unusable("empty: the matte has no opaque pixel")
@@ -79,11 +75,8 @@ def trimap_of(mask: np.ndarray, band: float) -> np.ndarray:
 def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, str]:
     """Alpha (H, W) float64 of an image (H, W, 3) uint8, and the name of its estimator.
 
-    Closed-form matting with an incomplete-Cholesky solver; where that fails, large-kernel matting
-    (He et al., CVPR 2010), the same energy without a matrix to factorise.
-
-    Raises:
-        Unusable: neither converged.
+    Where closed-form matting fails, large-kernel matting (He et al., CVPR 2010) is tried: the same
+    energy without a matrix to factorise. Raises :class:`Unusable` if neither converged.
     """
     from pymatting import estimate_alpha_cf, estimate_alpha_lkm
 
@@ -98,24 +91,13 @@ def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, s
 
 
 def matte_from_segment(
-    image: np.ndarray,
-    mask: np.ndarray,
-    band: float | None = None,
-    photograph: str = "",
-    margin: int = 8,
+    image: np.ndarray, mask: np.ndarray, band: float | None = None, photograph: str = ""
 ) -> Foreground:
-    """Cut a segment out of a photograph with a soft matte.
+    """Cut a segment, (H, W) bool, out of a photograph, (H, W, 3) uint8 sRGB, with a soft matte.
 
-    Args:
-        image: (H, W, 3) uint8 sRGB.
-        mask: (H, W) bool, the segment.
-        band: half-width in pixels of the band in which alpha is unknown; by default 4 % of the
-            square root of the segment's area, within 4 to 16.
-        photograph: split key of the result.
-        margin: transparent pixels on every side of the result.
-
-    Raises:
-        Unusable: no estimator converged, or the matte fails :func:`check_matte`.
+    ``band`` is the half-width in pixels of the band in which alpha is unknown; by default 4 % of
+    the square root of the segment's area, within 4 to 16. ``photograph`` is the split key of the
+    result. Raises :class:`Unusable` if no estimator converged or the matte is no good.
     """
     if not mask.any():
         raise Unusable("empty: the segment has no pixel")
@@ -132,23 +114,18 @@ def matte_from_segment(
     seen = alpha > 0.02
     connected = ndimage.binary_propagation((trimap == 1) & seen, np.ones((3, 3)), seen)
     alpha = np.where(connected, alpha, 0).astype(np.float32)
-    check_matte(alpha, mask, band)
+    _check_matte(alpha, mask, band)
     color = estimate_colors(image, alpha)
 
     window = _extent(alpha > 0, 0)
     color, alpha = color[window], alpha[window]
     # Padded rather than cropped wider: where the photograph ends at the object, so does the matte.
-    color = np.pad(color, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    return Foreground(color, np.pad(alpha, margin), photograph, estimator)
+    color = np.pad(color, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), mode="edge")
+    return Foreground(color, np.pad(alpha, MARGIN), photograph, estimator)
 
 
-def check_matte(alpha: np.ndarray, mask: np.ndarray, band: float) -> None:
-    """Refuse a matte whose foreground and background were too alike to separate.
-
-    Raises:
-        Unusable: the mean of alpha is below 0.9 over the segment eroded by half the band
-            (``collapsed``), or above 0.25 over the band outside it (``leaking``).
-    """
+def _check_matte(alpha: np.ndarray, mask: np.ndarray, band: float) -> None:
+    """Raise :class:`Unusable` if foreground and background were too alike to separate."""
     binary = mask.astype(np.uint8)
     core = cv2.erode(binary, _ellipse(max(round(band / 2), 1))).astype(bool)
     mean = alpha[core].mean() if core.any() else 0.0

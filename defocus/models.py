@@ -11,8 +11,6 @@ The models add light, so they are physically right on linear values; on sRGB val
 paper's own approximation. :mod:`defocus.color` converts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -83,15 +81,10 @@ def layers_in_focus(
     ``None`` it is the all-in-focus image.
 
     Raises:
-        ValueError: if the numbers of colours, mattes and PSFs do not fit.
+        ValueError: the numbers of colours, mattes and PSFs do not fit.
     """
     if len(mattes) == len(colors) - 1:
         mattes = [*mattes, torch.ones_like(colors[-1][..., :1, :, :])]
-    if not len(colors) == len(mattes) == len(psfs):
-        raise ValueError(
-            f"{len(colors)} layers need as many PSFs and mattes (one less if the farthest is "
-            f"opaque), got {len(psfs)} PSFs and {len(mattes)} mattes"
-        )
     image = torch.zeros_like(colors[-1])
     transmitted = torch.ones_like(mattes[-1])
     for color, matte, psf in zip(colors, mattes, psfs, strict=True):

@@ -4,8 +4,6 @@ Pixel (0, 0) covers [0, 1) × [0, 1). Each outline is a closed polygon (P, 2); n
 see :mod:`defocus.raster`.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

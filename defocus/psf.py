@@ -8,8 +8,6 @@ Radii are in pixels and may be fractions. The edges are anti-aliased, so the PSF
 with the radius and tends to the unit impulse at radius 0.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -18,31 +16,29 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 
-def gaussian(sigma: float, device: torch.device | str | None = None) -> Tensor:
+def gaussian(sigma: float) -> Tensor:
     """Gaussian PSF of standard deviation ``sigma`` ≥ 0 px, cut at 3 σ: k = 2⌈3σ⌉ + 1."""
-    x = _axis("sigma", sigma, 3 * sigma, device)
+    x = _axis("sigma", sigma, 3 * sigma)
     profile = torch.exp(-0.5 * (x / max(sigma, 1e-6)) ** 2)
     kernel = torch.outer(profile, profile)
     return kernel / kernel.sum()
 
 
-def disk(radius: float, device: torch.device | str | None = None) -> Tensor:
+def disk(radius: float) -> Tensor:
     """Disk PSF: the image of a circular aperture, of ``radius`` ≥ 0 px: k = 2⌈radius⌉ + 1."""
-    x = _axis("radius", radius, radius, device)
+    x = _axis("radius", radius, radius)
     return _cover(torch.hypot(x, x[:, None]) - radius)
 
 
-def polygon(
-    radius: float, blades: int, rotation: float = 0.0, device: torch.device | str | None = None
-) -> Tensor:
+def polygon(radius: float, blades: int, rotation: float = 0.0) -> Tensor:
     """PSF of an aperture of 3 or more straight blades: k = 2⌈radius⌉ + 1.
 
     ``radius`` ≥ 0 px is that of the circle through the corners, ``rotation`` is in rad.
     """
-    x = _axis("radius", radius, radius, device)
+    x = _axis("radius", radius, radius)
     if blades < 3:
         raise ValueError(f"an aperture needs at least 3 blades, got {blades}")
-    normals = rotation + 2 * math.pi * torch.arange(blades, device=device) / blades
+    normals = rotation + 2 * math.pi * torch.arange(blades) / blades
     along = torch.cos(normals)[:, None, None] * x + torch.sin(normals)[:, None, None] * x[:, None]
     return _cover(along.amax(0) - radius * math.cos(math.pi / blades))
 
@@ -82,12 +78,12 @@ def spectrum(image: Tensor, size: list[int]) -> Tensor:
     return torch.fft.fft(torch.fft.rfft(image, n=size[1]).mT, n=size[0])
 
 
-def _axis(name: str, value: float, reach: float, device: torch.device | str | None) -> Tensor:
+def _axis(name: str, value: float, reach: float) -> Tensor:
     """Coordinates of a PSF's columns, or rows, about its centre."""
     if not value >= 0:
         raise ValueError(f"{name} must be 0 or more pixels, got {value}")
     side = math.ceil(reach)
-    return torch.arange(-side, side + 1, dtype=torch.float32, device=device)
+    return torch.arange(-side, side + 1, dtype=torch.float32)
 
 
 def _cover(distance: Tensor) -> Tensor:

@@ -3,8 +3,6 @@
 Points are (x, y) in pixels of the matte, pixel (0, 0) covering [0, 1) × [0, 1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

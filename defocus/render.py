@@ -5,8 +5,6 @@ and interpolated between them at each pixel; a flat layer is blurred at its exac
 layers this is :func:`defocus.models.layers_in_focus`.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
@@ -25,16 +23,22 @@ from defocus.surfaces import Surface
 SMALLEST = 0.5  # pixels: a smaller radius looks like 0
 RATIO = 1.3  # between neighbouring radii at which a layer is blurred
 
-Lens = Callable[[float], Tensor]  # PSF (k, k) of a blur radius in pixels
-
 
 class Scene(NamedTuple):
-    """What is photographed, where each photograph is focused, the lens; see :func:`photograph`."""
+    """What is photographed: K layers at N focus settings.
+
+    Attributes:
+        layers: nearest first; (4, P, P) light α·C and matte α, the farthest (3, P, P) and opaque.
+            P is that of :func:`frame`, and the photographs are the middle of it.
+        depths: of the layers, see :mod:`defocus.surfaces`.
+        focus: depth at which each photograph is focused.
+        lens: its PSF (k, k) of a blur radius in pixels.
+    """
 
     layers: Sequence[Tensor]
     depths: Sequence[Surface]
     focus: Sequence[float]
-    lens: Lens
+    lens: Callable[[float], Tensor]
 
 
 class Rendering(NamedTuple):
@@ -75,23 +79,9 @@ def depth_map(scene: Scene, size: int) -> Tensor:
     return depth
 
 
-def photograph(
-    layers: Sequence[Tensor],
-    depths: Sequence[Surface],
-    focus: Sequence[float],
-    lens: Lens,
-    size: int,
-) -> Rendering:
-    """Photographs of a scene of K layers at N focus settings.
-
-    Args:
-        layers: nearest first; (4, P, P) light α·C and matte α, the farthest (3, P, P) and opaque.
-            P is that of :func:`frame`, and the photographs are the middle of it.
-        depths: of the layers, see :mod:`defocus.surfaces`.
-        focus: depth at which each photograph is focused.
-        lens: its PSFs.
-        size: S of the photographs.
-    """
+def photograph(scene: Scene, size: int) -> Rendering:
+    """Photographs of a scene, of ``size`` pixels."""
+    layers, depths, focus, lens = scene
     side = layers[0].shape[-1]
 
     @cache

@@ -5,12 +5,10 @@ image 2 on the background, rendered by the α-matte model. The scene is rendered
 is cropped afterwards, so that light from outside the frame blurs into it as in a camera.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,65 +17,22 @@ from torch import Tensor
 from defocus import camera, psf
 from defocus.color import to_srgb
 from defocus.guidance import compare_shares
-from defocus.materials import Generator, check_names, to_tensor
+from defocus.materials import Effect, Generator, SampleConfig, check_names, draw_lens, to_tensor
 from defocus.models import all_in_focus, one_parameter, two_layers, two_parameter
 
 MODELS = ("alpha_matte", "one_parameter", "two_parameter")
 
-PSFS = ("gaussian", "disk", "polygon")
-
-
-def draw_lens(
-    kinds: list[str], rng: np.random.Generator
-) -> tuple[Callable[[float], Tensor], dict[str, Any]]:
-    """A lens, which gives the PSF of a blur radius in px (2σ of a Gaussian), and what was drawn."""
-    kind = str(rng.choice(kinds))
-    blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-    if kind == "polygon":
-        drawn = {"psf": kind, "blades": blades, "rotation": rotation}
-        return lambda radius: psf.polygon(radius, blades, rotation), drawn
-    drawn = {"psf": kind, "blades": None, "rotation": None}
-    return (psf.disk if kind == "disk" else lambda radius: psf.gaussian(radius / 2)), drawn
-
 
 @dataclass
-class Effect:
-    """An effect that happens with ``probability`` and a strength drawn from [low, high]."""
+class DefocusConfig(SampleConfig):
+    """Ranges from which pairs are drawn. Lengths in pixels, values in [0, 1]."""
 
-    probability: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-
-    def draw(self, rng: np.random.Generator) -> float | None:
-        """A strength, or None where the effect does not happen."""
-        happens, strength = rng.random() < self.probability, rng.uniform(self.low, self.high)
-        return strength if happens else None
-
-
-@dataclass
-class DefocusConfig:
-    """Ranges from which samples are drawn. Lengths in pixels, values in [0, 1]."""
-
-    size: int = 256
     model: str = "alpha_matte"  # or another of MODELS: those the paper argues with
-    psfs: list[str] = field(default_factory=lambda: list(PSFS))
     sigma: list[float] = field(default_factory=lambda: [0.7, 4.5])  # a disk's radius is 2σ
     sigma_ratio: float = 1.4  # the other layer's σ is up to this factor larger or smaller
-    linear_light: float = 0.5  # probability; the paper blurs the stored sRGB values
-    procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
-    mattes: list[str] | None = None  # kinds of procedural mattes, all by default
-    zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
     swap: float = 0.5  # probability that image 1 is the one focused on the background
-    fill_frame: float = 0.0  # probability that one layer fills the frame
-    sharp_everywhere: float = 0.0  # probability that one image is sharp everywhere
-    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
     # A layer that neither photograph has in focus, as in a stack: its better σ, of its worse one.
     unfocused: Effect = field(default_factory=Effect)
-    noise: Effect = field(default_factory=Effect)  # σ at middle grey
-    exposure: Effect = field(default_factory=Effect)  # stops between the shots
-    shift: Effect = field(default_factory=Effect)  # pixels between the shots
-    breathing: Effect = field(default_factory=Effect)  # relative change of magnification
-    jpeg: Effect = field(default_factory=Effect)  # quality
 
 
 class Sample(NamedTuple):
@@ -100,16 +55,13 @@ class Sample(NamedTuple):
 class SampleGenerator(Generator):
     """Draws samples; the sample of an index depends on the seed and the index alone."""
 
-    @staticmethod
-    def check(config: DefocusConfig) -> None:
+    ranges: ClassVar = {"sigma": 0, "zoom": 0}
+
+    def __init__(self, config: DefocusConfig, *sources: Any, **options: Any):
         check_names("defocus model", [config.model], MODELS)
-        check_names("PSF", config.psfs, PSFS)
         if config.unfocused.probability and config.model != "alpha_matte":
             raise ValueError(f"unfocused is for the alpha_matte model, not {config.model}")
-        for key in ("sigma", "zoom"):
-            ends = list(getattr(config, key))
-            if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
-                raise ValueError(f"{key} is a range [low, high] above 0, got {ends}")
+        super().__init__(config, *sources, **options)
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
@@ -172,7 +124,7 @@ class SampleGenerator(Generator):
         """Foreground, background and matte, (3 or 1, size, size), and where they come from."""
         background, far = self.background(size, rng)
         near = self.foreground(size, rng, behind=far)
-        matte, fills = near.matte, bool(rng.random() < self.config.fill_frame)
+        matte, fills = near.alpha, bool(rng.random() < self.config.fill_frame)
         if fills:
             matte = np.full_like(matte, rng.integers(2))
         origin = {
@@ -197,7 +149,7 @@ class SampleGenerator(Generator):
             offset = ((shift or 0) * math.cos(direction), (shift or 0) * math.sin(direction))
             images[1] = camera.misregister(images[1], offset, 1 + (breathing or 0))
         if exposure:
-            images[1] = camera.expose(images[1], exposure)
+            images[1] = images[1] * 2.0**exposure
         if noise:
             images = [camera.add_noise(image, noise, shot, rng) for image in images]
         if quality:

@@ -7,10 +7,8 @@ sensor, the sRGB curve, JPEG. The paper's pairs are the special case of two flat
 photographs, each focused on one (:mod:`defocus.sample` generates those alone).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,20 +17,19 @@ from torch import Tensor
 from defocus import camera, highlights, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
 from defocus.guidance import rightness
-from defocus.materials import Generator, check_names, to_tensor
-from defocus.sample import PSFS, Effect, Sample, draw_lens
+from defocus.materials import Effect, Generator, SampleConfig, draw_lens, to_tensor
+from defocus.sample import Sample
 
 WHITE = 1.1  # light is clipped to this before it is shifted, which would leave dark rings
 
 
 @dataclass
-class SceneConfig:
+class SceneConfig(SampleConfig):
     """Ranges from which scenes are drawn. Lengths in pixels, depth in pixels of blur radius."""
 
     size: int = 160
     photographs: list[int] = field(default_factory=lambda: [2, 8])
     layers: list[float] = field(default_factory=lambda: [0.15, 0.45, 0.25, 0.15])  # odds of 1, 2, …
-    psfs: list[str] = field(default_factory=lambda: list(PSFS))
     step: list[float] = field(default_factory=lambda: [0.7, 6.0])  # of focus, in 3 photographs on
     pair_step: list[float] = field(default_factory=lambda: [0.7, 24.0])  # of focus, in pairs
     radius: float = 24.0  # largest of any blur
@@ -40,42 +37,28 @@ class SceneConfig:
     beyond: Effect = field(default_factory=Effect)  # the scene is deeper than the focus reaches
     slant: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
     curve: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
-    linear_light: float = 1.0  # probability; otherwise stored values are blurred
-    procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
-    mattes: list[str] | None = None  # kinds of procedural mattes, all by default
-    zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
-    fill_frame: float = 0.0  # probability that the nearest layer fills the frame
-    sharp_everywhere: float = 0.0  # probability that one photograph has nearly all in focus
+    linear_light: float = 1.0
     highlights: Effect = field(default_factory=Effect)  # of white, stops
     speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
     specular_stops: list[float] = field(default_factory=lambda: [1.0, 4.9])  # above white
     specular_radius: list[float] = field(default_factory=lambda: [0.5, 2.0])
-    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
-    shift: Effect = field(default_factory=Effect)  # of the photographs against each other
-    breathing: Effect = field(default_factory=Effect)  # magnification of the last over the first
-    exposure: Effect = field(default_factory=Effect)  # of the photographs against each other, stops
-    noise: Effect = field(default_factory=Effect)  # σ at middle grey
-    shot: list[float] = field(default_factory=lambda: [0.9, 1.0])  # its share of the variance there
-    jpeg: Effect = field(default_factory=Effect)  # quality
+    shot: list[float] = field(
+        default_factory=lambda: [0.9, 1.0]
+    )  # of that noise, shot noise's share
 
 
 class SceneGenerator(Generator):
     """Draws scenes; a sample depends on seed, index and number of photographs alone."""
 
-    @staticmethod
-    def check(config: SceneConfig) -> None:
-        check_names("PSF", config.psfs, PSFS)
-        for key, least in (
-            *(("photographs", 2), ("step", 1e-3), ("pair_step", 1e-3), ("zoom", 1e-3)),
-            *(("specular_radius", 0.1), ("specular_stops", 0), ("shot", 0)),
-        ):
-            ends = list(getattr(config, key))
-            if len(ends) != 2 or not least <= ends[0] <= ends[1]:
-                raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
-        if not config.layers or min(config.layers) < 0 or sum(config.layers) <= 0:
+    ranges: ClassVar = {
+        **{"photographs": 2, "step": 1e-3, "pair_step": 1e-3, "zoom": 0},
+        **{"specular_radius": 0.1, "specular_stops": 0, "shot": 0},
+    }
+
+    def __init__(self, config: SceneConfig, *sources: Any, **options: Any):
+        super().__init__(config, *sources, **options)
+        if min(config.layers, default=-1) < 0 or sum(config.layers) <= 0:
             raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
-        if config.radius <= 0:
-            raise ValueError(f"radius has to be above 0, got {config.radius}")
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
@@ -86,7 +69,7 @@ class SceneGenerator(Generator):
         if count < 2:
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
         scene, linear, parameters, rng = self.draw(index, count)
-        light, truth, shares, radii = render.photograph(*scene, self.config.size)
+        light, truth, shares, radii = render.photograph(scene, self.config.size)
         guidance = rightness(shares, radii)
         if linear:
             truth = to_srgb(truth)
@@ -174,7 +157,7 @@ class SceneGenerator(Generator):
         layers = []
         for k, color in enumerate([*(layer.color for layer in near), background]):
             light = to_tensor(color, linear)
-            matte = torch.from_numpy(near[k].matte)[None] if k < len(near) else None
+            matte = torch.from_numpy(near[k].alpha)[None] if k < len(near) else None
             if fills and k == 0:
                 matte = torch.ones_like(matte)
             if linear and stops:

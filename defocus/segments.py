@@ -5,23 +5,19 @@ Those are kept whose size, shape, place in the frame and contrast at the edge ar
 most two of a photograph.
 """
 
-from __future__ import annotations
-
 import json
-import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import scipy.io
 from scipy import ndimage
-from tqdm import tqdm
 
-from defocus.matting import Foreground, Unusable, matte_from_segment
-from defocus.sources import check_sharp, images_in, read_image, sharpness, skip_report
-from utils.errors import UserError
+from defocus.matting import Unusable
+from defocus.sources import check_sharp, images_in, read_image, sharpness
+from utils.errors import UserError, os_errors
 
 AREA = (0.04, 0.60)  # share of the frame
 FRAME_EDGES = 2  # of four that an object may touch
@@ -34,13 +30,9 @@ FLAT = 0.05  # least sharpness relative to the photograph: less is sky or out of
 PER_PHOTOGRAPH = 2
 
 
-def read_bsds(path: Path) -> list[np.ndarray]:
+def read_bsds(path: Path, _shape: tuple[int, int] = (0, 0)) -> list[np.ndarray]:
     """Segments of a BSDS500 ``.mat``, bool (H, W): those of the annotator who drew the fewest,
-    which are objects rather than their parts.
-
-    Raises:
-        Unusable: the file cannot be read or holds no ``groundTruth``.
-    """
+    which are objects rather than their parts. Raises :class:`Unusable` for a damaged file."""
     try:
         truths = scipy.io.loadmat(path)["groundTruth"]
         maps = [np.asarray(truth["Segmentation"][0, 0]) for truth in truths.ravel()]
@@ -54,11 +46,8 @@ def read_bsds(path: Path) -> list[np.ndarray]:
 
 
 def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
-    """The mask, bool (H, W), of a COCO annotation: polygons, or an uncompressed run-length code.
-
-    Raises:
-        Unusable: the code is compressed or does not fill the frame.
-    """
+    """The mask, bool (H, W), of a COCO annotation: polygons, or a run-length code; raises
+    :class:`Unusable` if that is compressed or does not fill the frame."""
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         if not isinstance(counts, list):
@@ -126,10 +115,8 @@ def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
 def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
     """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two.
 
-    Of each mask, (H, W) bool, only the largest connected piece is considered.
-
-    Raises:
-        Unusable: there is none, with the reason that most of them share.
+    Of each mask, (H, W) bool, only the largest connected piece is considered. Raises
+    :class:`Unusable` if there is none, with the reason that most of them share.
     """
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     whole = sharpness(image)
@@ -157,103 +144,50 @@ def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarra
     return [mask for _, mask in best]
 
 
-class Segment(NamedTuple):
-    """An object of a photograph."""
-
-    photograph: str  # stem of its file
-    number: int  # of the photograph's objects
-    path: Path
-    bits: np.ndarray  # of the mask
-    shape: tuple[int, int]
-
-    @property
-    def name(self) -> str:
-        """``<photograph>__<k>``, the stem of the cut-out."""
-        return f"{self.photograph}__{self.number}"
-
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """The photograph, (H, W, 3) uint8 sRGB, and the mask, (H, W) bool."""
-        mask = np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape)
-        return read_image(self.path), mask.astype(bool)
-
-    def cut_out(self) -> Foreground:
-        """The object with its matte (about a second); raises as :func:`matte_from_segment`."""
-        return matte_from_segment(*self.read(), photograph=self.photograph)
+# From the shape (H, W) of a photograph to the masks of its segments.
+Reader = Callable[[tuple[int, int]], list[np.ndarray]]
 
 
-class SegmentedPhotographs:
-    """The ``segments`` of photographs, and those ``skipped`` for lack of one, with the reason.
+def readers(source: Path) -> dict[str, Reader]:
+    """By stem of the photograph, what reads its segments.
 
-    Args:
-        photographs: folder of images.
-        segmentations: a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
-            ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO
-            instances json.
-
-    Raises:
-        UserError: nothing there, or no photograph has a usable segment.
+    ``source`` is a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
+    ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO instances
+    json. Raises :class:`UserError` if there is nothing.
     """
-
-    def __init__(self, photographs: Path, segmentations: Path):
-        self.skipped: dict[str, str] = {}
-        self.segments: list[Segment] = []
-        images, readers = images_in(photographs), _readers(segmentations)
-        for path in tqdm(images, desc="choosing segments", delay=2, leave=False):
-            try:
-                if path.stem not in readers:
-                    raise Unusable("unsegmented: no segmentation of this photograph")
-                image = read_image(path)
-                objects = choose_objects(image, readers[path.stem](*image.shape[:2]))
-            except Unusable as reason:
-                self.skipped[str(path)] = str(reason)
-                continue
-            for k, mask in enumerate(objects):
-                self.segments.append(Segment(path.stem, k, path, np.packbits(mask), mask.shape))
-        if not self.segments:
-            raise UserError(f"no usable segments in {segmentations}: {skip_report(self)}")
-
-    def __len__(self) -> int:
-        return len(self.segments)
-
-
-# From the height and width of a photograph to the masks of its segments.
-_Reader = Callable[[int, int], list[np.ndarray]]
-
-
-def _readers(source: Path) -> dict[str, _Reader]:
-    """By stem of the photograph, what reads its segments."""
     if source.suffix.lower() == ".json":
-        return {
-            stem: lambda h, w, codes=codes: [decode_coco(code, h, w) for code in codes]
-            for stem, codes in _coco_codes(source).items()
-        }
+        return {stem: partial(_decode, codes) for stem, codes in _coco_codes(source).items()}
     if not source.is_dir():
         raise UserError(f"no folder or COCO json {source}")
     if mats := sorted(source.glob("*.mat")):
-        return {path.stem: lambda h, w, path=path: read_bsds(path) for path in mats}
+        return {path.stem: partial(read_bsds, path) for path in mats}
     grouped: dict[str, list[Path]] = {}
     for path in images_in(source):
         grouped.setdefault(path.stem.rsplit("__", 1)[0], []).append(path)
-    return {stem: lambda h, w, paths=paths: _read_masks(paths) for stem, paths in grouped.items()}
+    return {stem: partial(_read_masks, paths) for stem, paths in grouped.items()}
 
 
-def _read_masks(paths: list[Path]) -> list[np.ndarray]:
+def _decode(codes: list, shape: tuple[int, int]) -> list[np.ndarray]:
+    return [decode_coco(code, *shape) for code in codes]
+
+
+def _read_masks(paths: list[Path], _shape: tuple[int, int]) -> list[np.ndarray]:
     masks = [read_image(path, cv2.IMREAD_GRAYSCALE) for path in paths]
     return [mask > mask.max() / 2 for mask in masks]
 
 
 def _coco_codes(path: Path) -> dict[str, list]:
     """The segmentations of each photograph, by its stem."""
+    with os_errors(f"read {path}"):
+        text = path.read_bytes()
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(text)
         names = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
         grouped: dict[str, list] = {}
         for annotation in document["annotations"]:
             if not annotation.get("iscrowd"):
                 segmentation = annotation["segmentation"]
                 grouped.setdefault(names[annotation["image_id"]], []).append(segmentation)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a COCO instances json ({error!r})") from error
     return grouped

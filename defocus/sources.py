@@ -5,14 +5,12 @@ keeping the reason. Items carry the stem of the photograph they came from, which
 are made by: ``train = source.only(train_photographs)``.
 """
 
-from __future__ import annotations
-
 import copy
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -32,33 +30,21 @@ LONGEST = 1024  # px: larger images with mattes beside them are reduced to this 
 T = TypeVar("T", np.ndarray, Foreground)
 
 
-class ForegroundSource(Protocol):
-    """What the generator draws foregrounds from."""
-
-    photographs: list[str]  # the split key of each item
-    skipped: dict[str, str]  # file → reason
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Foreground: ...
-
-    def only(self, photographs: Iterable[str]) -> ForegroundSource: ...
+def tally(reasons: Iterable[str]) -> str:
+    """The kinds of reasons and their number, such as ``2 unreadable, 1 tiny``."""
+    kinds = Counter(reason.split(":")[0] for reason in reasons)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
-def skip_report(source) -> str:
+def skip_report(skipped: dict[str, str], used: int) -> str:
     """One line such as ``skipped 3 of 200: 2 unreadable, 1 tiny`` (or ``skipped 0 of 200``)."""
-    kinds = Counter(reason.split(":")[0] for reason in source.skipped.values())
-    line = f"skipped {len(source.skipped)} of {len(source) + len(source.skipped)}"
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return f"{line}: {counts}" if counts else line
+    line = f"skipped {len(skipped)} of {used + len(skipped)}"
+    return f"{line}: {tally(skipped.values())}" if skipped else line
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """Decode a file: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8, by OpenCV's flags.
-
-    Raises:
-        Unusable: the file is missing, not an image, or cut short.
-    """
+    """Decode a file: (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey uint8, by OpenCV's flags; raises
+    :class:`Unusable` if it is missing, not an image, or cut short."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -114,12 +100,9 @@ def images_in(folder: Path) -> list[Path]:
 class Source(ABC, Generic[T]):
     """Items read from files: checked when the source is made, kept in memory up to a limit.
 
-    Args:
-        files: (photograph, paths of the item), the first path naming the item.
-        memory: bytes of decoded items to keep; the others are decoded at each access.
-
-    Raises:
-        UserError: nothing usable is left.
+    ``files`` are (photograph, paths of the item), the first path naming the item; ``memory`` is
+    bytes of decoded items to keep, the others are decoded at each access. Raises
+    :class:`UserError` if nothing usable is left.
     """
 
     def __init__(self, files: list[tuple[str, tuple[Path, ...]]], memory: int = 1 << 30):
@@ -137,7 +120,8 @@ class Source(ABC, Generic[T]):
                 self._kept[paths] = item
                 memory -= item.nbytes
         if not self._files:
-            raise UserError(f"nothing usable beside {files[0][1][0]}: {skip_report(self)}")
+            report = skip_report(self.skipped, 0)
+            raise UserError(f"nothing usable beside {files[0][1][0]}: {report}")
 
     @abstractmethod
     def _load(self, photograph: str, *paths: Path) -> T: ...
@@ -161,6 +145,10 @@ class Source(ABC, Generic[T]):
         part = copy.copy(self)
         part._files = [entry for entry in self._files if entry[0] in wanted]
         return part
+
+
+# What the generator draws foregrounds from.
+ForegroundSource = Source[Foreground]
 
 
 class Photographs(Source[np.ndarray]):
@@ -213,16 +201,11 @@ class AlphaFolders(Source[Foreground]):
     def __init__(self, images: Path, alphas: Path, composited: bool):
         self.composited = composited
         mattes = {path.stem: path for path in images_in(alphas)}
-        pictures = images_in(images)
-        files = [(p.stem, (p, mattes[p.stem])) for p in pictures if p.stem in mattes]
-        if not files:
-            raise UserError(f"no image of {images} has a matte of the same stem in {alphas}")
-        super().__init__(files)
-        for path in pictures:
-            if path.stem not in mattes:
-                self.skipped[str(path)] = f"unmatched: no matte {path.stem}.* in {alphas}"
+        super().__init__([(p.stem, (p, mattes.get(p.stem))) for p in images_in(images)])
 
-    def _load(self, photograph: str, *paths: Path) -> Foreground:
+    def _load(self, photograph: str, *paths: Path | None) -> Foreground:
+        if paths[1] is None:
+            raise Unusable(f"unmatched: no matte {photograph}.* for {paths[0]}")
         color, alpha = read_image(paths[0]), read_image(paths[1], cv2.IMREAD_GRAYSCALE)
         if color.shape[:2] != alpha.shape:
             raise Unusable(f"mismatched: image {color.shape[:2]}, matte {alpha.shape}")

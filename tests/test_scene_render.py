@@ -38,7 +38,7 @@ def inside(image):
 
 def test_two_flat_layers_are_the_papers_pair():
     (near, far), (matte,), layers = scene(2, 6)
-    rendering = render.photograph(layers, [6.0, 0.0], [6.0, 0.0], disk, SIZE)
+    rendering = render.photograph(render.Scene(layers, [6.0, 0.0], [6.0, 0.0], disk), SIZE)
     h = disk(6.0)
     for psfs, photograph in zip([(None, h), (h, None)], rendering.photographs, strict=True):
         expected, _ = two_layers(near, far, matte, psfs)
@@ -58,7 +58,7 @@ def test_two_flat_layers_are_the_papers_pair():
 def test_flat_layers_are_the_model_of_flat_layers(lens):
     depths, focus = [7.0, 3.2, 0.0], [8.0, 4.0, 1.5, 0.0]
     colors, mattes, layers = scene(3, 12)
-    rendering = render.photograph(layers, depths, focus, lens, SIZE)
+    rendering = render.photograph(render.Scene(layers, depths, focus, lens), SIZE)
     settings_ = [[lens(abs(d - f)) if d != f else None for d in depths] for f in focus]
     for photograph, expected in zip(
         rendering.photographs, focus_stack(colors, mattes, settings_), strict=True
@@ -77,8 +77,8 @@ def test_photographs_in_another_order_are_the_same(order, seed):
     _, _, layers = scene(2, 12, seed)
     depths = [5.0 + surfaces.relief(SIZE, 3.0, 0.5, rng), 1.3]
     focus = [6.1, 4.0, 2.2, 0.0]
-    one = render.photograph(layers, depths, focus, disk, SIZE)
-    other = render.photograph(layers, depths, [focus[i] for i in order], disk, SIZE)
+    one = render.photograph(render.Scene(layers, depths, focus, disk), SIZE)
+    other = render.photograph(render.Scene(layers, depths, [focus[i] for i in order], disk), SIZE)
     assert torch.equal(one.photographs[order], other.photographs)
     assert torch.equal(one.truth, other.truth)
     guidance, exchanged = (rightness(r.shares, r.radii) for r in (one, other))
@@ -93,7 +93,7 @@ def test_interpolated_blur_keeps_light_and_has_the_width_of_its_radius(radius):
     point[:, side // 2, side // 2] = 1
     uneven = torch.full((SIZE, SIZE), radius)
     uneven[0, 0], uneven[0, 1] = 9, 0  # so that it is no flat layer
-    rendering = render.photograph([point], [uneven], [0.0], disk, SIZE)
+    rendering = render.photograph(render.Scene([point], [uneven], [0.0], disk), SIZE)
     image = rendering.photographs[0, 0].double()
     assert float(image.sum()) == pytest.approx(1, abs=1e-4)
     axis = torch.arange(SIZE, dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_a_slant_is_right_up_to_the_middle_between_two_focus_positions():
     _, _, layers = scene(1, 12)
     depth = torch.linspace(0, 6, SIZE).expand(SIZE, SIZE)
     focus = [0.5, 2.0, 4.1, 5.3]
-    rendering = render.photograph(layers, [depth], focus, disk, SIZE)
+    rendering = render.photograph(render.Scene(layers, [depth], focus, disk), SIZE)
     guidance = rightness(rendering.shares, rendering.radii)
     middles = [(a + b) / 2 for a, b in zip(focus, focus[1:], strict=False)]
     expected = np.searchsorted(middles, depth[0].numpy())
@@ -126,7 +126,7 @@ def test_speculars_clip_after_the_blur():
     highlights.glitter(light, corner, 1, (4.9, 4.9), (2.0, 2.0), np.random.default_rng(3))
     brightest = light.amax((1, 2))
     assert 14 < brightest.min() and brightest.max() < 30.1
-    rendering = render.photograph([light], [8.0], [0.0, 8.0], disk, SIZE)
+    rendering = render.photograph(render.Scene([light], [8.0], [0.0, 8.0], disk), SIZE)
     blurred, sharp = (to_srgb(image).amin(0) for image in rendering.photographs)
     white = int((blurred == blurred.max()).sum())
     assert blurred.max() == pytest.approx(1, abs=1e-5)

@@ -10,7 +10,7 @@ import scipy.io
 
 from defocus import cutouts
 from defocus.matting import Unusable, extend_colors, matte_from_segment, trimap_of
-from defocus.segments import SegmentedPhotographs, decode_coco, object_score, read_bsds
+from defocus.segments import choose_objects, decode_coco, object_score, read_bsds, readers
 from defocus.sources import Photographs, RGBACutouts, foregrounds, read_image, skip_report
 from utils.errors import UserError
 
@@ -85,7 +85,7 @@ def test_estimated_matte_is_near_the_truth_and_nearer_than_the_segment(matted):
     assert error[band].mean() < 0.04
     assert error[band].mean() < 0.4 * np.abs(off[window] - truth)[band].mean()
     assert error[~band].max() < 0.02
-    assert foreground.alpha.dtype == np.float32 and foreground.estimator == "cf"
+    assert foreground.alpha.dtype == np.float32 and foreground.kind == "cf"
 
 
 def test_recomposited_over_another_background_it_is_the_true_foreground(matted):
@@ -109,8 +109,8 @@ def test_colours_reach_beyond_the_matte_and_none_is_of_the_old_background(matted
 def test_matte_at_the_frame_gets_a_transparent_margin():
     mask = np.roll(MASK, -SIZE[0] // 2, axis=0)
     mask[SIZE[0] // 2 :] = False
-    foreground = matte_from_segment(composite(mask), mask, band=5, margin=4)
-    assert foreground.alpha[:4].max() == 0 and foreground.alpha[4].max() == 1
+    foreground = matte_from_segment(composite(mask), mask, band=5)
+    assert foreground.alpha[:8].max() == 0 and foreground.alpha[8].max() == 1
 
 
 def test_a_segment_that_the_photograph_does_not_show_is_refused():
@@ -155,7 +155,7 @@ def test_photographs_are_skipped_with_count_and_reason(tmp_path):
     kinds = {Path(path).name: reason.split(":")[0] for path, reason in source.skipped.items()}
     unreadable = dict.fromkeys(["empty.png", "text.jpg", "cut.png", "cut.jpg"], "unreadable")
     assert kinds == unreadable | {"tiny.png": "tiny", "soft.png": "blurred"}
-    assert skip_report(source) == "skipped 6 of 8: 4 unreadable, 1 blurred, 1 tiny"
+    assert skip_report(source.skipped, 2) == "skipped 6 of 8: 4 unreadable, 1 blurred, 1 tiny"
 
 
 def test_memory_limit_changes_nothing_but_memory(tmp_path):
@@ -285,17 +285,18 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
     }
     (tmp_path / "coco.json").write_text(json.dumps(document))
     for kind in ("bsds", "masks", "coco.json"):
-        source = SegmentedPhotographs(photographs, tmp_path / kind)
-        (segment,) = source.segments
-        assert segment.name == "disk__0" and "unsegmented" in skip_report(source)
-        image, mask = segment.read()
-        assert np.array_equal(image, composite()) and np.array_equal(mask, MASK)
+        read = readers(tmp_path / kind)
+        assert list(read) == ["disk"]
+        (mask,) = choose_objects(composite(), read["disk"](SIZE))
+        assert np.array_equal(mask, MASK)
 
     output = tmp_path / "out"
     arguments = ["--photographs", photographs, "--segmentations", tmp_path / "bsds"]
     arguments = [str(a) for a in (*arguments, "--output", output, "--workers", 1)]
     assert cutouts.main(arguments) == 0
-    entry = json.loads((output / "cutouts.json").read_text())["cutouts"]["disk__0"]
+    manifest = json.loads((output / "cutouts.json").read_text())
+    assert "unsegmented" in manifest["skipped_photographs"][str(photographs / "bare.png")]
+    entry = manifest["cutouts"]["disk__0"]
     assert entry["photograph"] == "disk" and entry["estimator"] == "cf"
     assert entry["area"] == pytest.approx(ALPHA.sum(), rel=0.02)
     stored = read_image(output / "disk__0.png", cv2.IMREAD_UNCHANGED)
@@ -313,17 +314,16 @@ def test_a_file_that_is_no_segmentation_is_named(tmp_path):
     save(tmp_path / "images/disk.png", composite())
     (tmp_path / "wrong.json").write_text('{"images": []}')
     with pytest.raises(UserError, match="wrong.json is not a COCO"):
-        SegmentedPhotographs(tmp_path / "images", tmp_path / "wrong.json")
+        readers(tmp_path / "wrong.json")
     with pytest.raises(UserError, match="absent"):
-        SegmentedPhotographs(tmp_path / "images", tmp_path / "absent")
+        readers(tmp_path / "absent")
 
 
 @pytest.mark.skipif(not BSDS.is_dir(), reason="python -m data.prepare bsds500 fetches it")
-def test_bsds500_photographs(tmp_path):
-    for name in ("100098", "106020"):
-        (tmp_path / f"{name}.jpg").symlink_to(BSDS / f"images/train/{name}.jpg")
-    source = SegmentedPhotographs(tmp_path, BSDS / "groundTruth/train")
-    assert {s.photograph for s in source.segments} == {"100098", "106020"}  # a bear and a penguin
-    foreground = source.segments[0].cut_out()
-    share = ((foreground.alpha > 0) & (foreground.alpha < 1)).mean()
-    assert 0.01 < share < 0.3  # soft, but only at the edge
+def test_bsds500_photographs():
+    for name in ("100098", "106020"):  # a bear and a penguin
+        image = read_image(BSDS / f"images/train/{name}.jpg")
+        masks = readers(BSDS / "groundTruth/train")[name](image.shape[:2])
+        foreground = matte_from_segment(image, choose_objects(image, masks)[0])
+        share = ((foreground.alpha > 0) & (foreground.alpha < 1)).mean()
+        assert 0.01 < share < 0.3  # soft, but only at the edge

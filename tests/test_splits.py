@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import merge
-from data.build import training_set, validation_set
-from data.splits import is_held_out
+from data.build import is_held_out, training_set, validation_set
 from utils.errors import UserError
 
 # The first 16 digits of `printf NAME | sha256sum`.
