@@ -1,7 +1,5 @@
 """Fuse files to files, a pair or a stack at a time."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,19 +33,15 @@ def plan(
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
-        height, width = stack.size
-        raise UserError(
-            f"{source.origin}: frames of {width}×{height} pixels take {needed / 1e9:.2f} GB, "
-            f"more than --memory {options.memory / 1e9:.2f}G"
-        )
+        need = f"frames of {stack.frames[0].size} pixels take {needed / 1e9:.2f} GB"
+        raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:.2f}G")
     while options.order == "focus":
         with Frames(stack) as images:
             try:
                 order = sort_by_focus(images, progress(range(len(images)), "ordering"))
+                return Stack([stack.frames[i] for i in order], stack.problems), result, needed
             except BrokenFrame as error:
                 stack = _without(stack, error, source, options)
-                continue
-        return Stack([stack.frames[i] for i in order], stack.problems), result, needed
     return stack, result, needed
 
 
@@ -63,24 +57,21 @@ def fuse_stack(
     """Fuse a stack and write its results, all or none; returns :func:`fusion.report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`. With an ``origin`` the
-    results have a record, see :mod:`fusion.report`.
-
-    Raises:
-        UserError: the stack cannot be fused, or the results cannot be written.
+    ``observe`` is that of :func:`fusion.fuse.fuse`. With an ``origin`` the results have a record,
+    see :mod:`fusion.report`. Raises :class:`UserError` if the stack cannot be fused, or the results
+    cannot be written.
     """
     stack, result, _ = plan(backend, source, output, options, progress)
     while True:
         started = time.perf_counter()
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
-                outputs = Outputs(folder, result.name, stack, options)
-                fusion = _fuse(backend, images, source, outputs, observe, progress)
+                outputs = Outputs(folder, result.name, stack, options, observe)
+                fusion = _fuse(backend, images, source, outputs, progress)
                 alpha = _common_alpha(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
-                seconds = time.perf_counter() - started
-                report = describe(source, stack, fusion, files, seconds)
+                report = describe(source, stack, fusion, files, time.perf_counter() - started)
                 if origin:  # written last, so moved last: no result is ever without its record
                     save_record(folder, report, origin)
             return report
@@ -89,8 +80,7 @@ def fuse_stack(
 
 
 def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """The stack without a frame that cannot be decoded; raises :class:`UserError` with
-    ``options.strict``, for a pair, or if fewer than two are left."""
+    """The stack without a frame that cannot be decoded, if the others may and can be fused."""
     if options.strict or source.pair:
         raise UserError(str(error)) from error
     frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
@@ -105,20 +95,14 @@ def _fuse(
     images: Frames,
     source: Source,
     outputs: Outputs,
-    observe: Callable[[Step], None] | None,
     progress: Progress,
 ) -> Fusion:
-    """Fuse the frames of a stack; a ValueError, or with ``strict`` an unused frame, is a UserError.
-    ``outputs`` and ``observe`` get each frame."""
+    """Fuse the frames of a stack, which ``outputs`` observe; a ValueError, or with ``strict`` an
+    unused frame, is a UserError."""
     options, limit = outputs.options, outputs.options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
-
-    def observe_both(step: Step) -> None:
-        outputs.observe(step)
-        if observe:
-            observe(step)
-
+    observed = outputs.also or options.steps or options.preview
     try:
         fusion = fuse(
             images,
@@ -128,7 +112,7 @@ def _fuse(
             exposure=options.exposure,
             crop=options.crop,
             memory=limit,
-            observe=observe_both if observe or options.steps or options.preview else None,
+            observe=outputs.observe if observed else None,
             progress=progress,
         )
     except ValueError as error:
@@ -140,10 +124,8 @@ def _fuse(
 
 
 def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
-    """The least alpha of all frames at each pixel of the result, (h, w); None if all are opaque.
-
-    The frames are read once more.
-    """
+    """The least alpha of all frames, read once more, at each pixel of the result, (h, w); None if
+    all are opaque."""
     if not images.transparent:
         return None
     common = None

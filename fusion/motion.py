@@ -9,15 +9,13 @@ left it in both frames. All bands are solved together, coarse to fine, by Gaussâ
 group of motions (Baker and Matthews, IJCV 56, 2004).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from fusion.scaling import shrink
+from fusion.windows import shrink
 from utils.images import white
 
 SIDE = 1280  # pixels, long side of the images registered: motion is subpixel
@@ -81,9 +79,8 @@ def reduce(frame: np.ndarray) -> Small:
     """Reduce a frame (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
     reduced = shrink(frame, SIDE).astype(np.float32) / white(frame.dtype)
     height, width = reduced.shape[:2]
-    color = cv2.resize(
-        reduced, (max(4, width // 8), max(4, height // 8)), interpolation=cv2.INTER_AREA
-    )
+    cells = max(4, width // 8), max(4, height // 8)
+    color = cv2.resize(reduced, cells, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
     # Smoothed a little, since noise would pass for detail.
     laplacian = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)
@@ -173,18 +170,17 @@ def _make_level(light: np.ndarray, usable: np.ndarray) -> Level:
     """Band-pass an image and equalise its contrast; means are over the usable pixels, so that the
     border of a clipped area or of a round field is no edge."""
 
-    def mean(values: np.ndarray, sigma: float) -> np.ndarray:
-        weights = cv2.GaussianBlur(usable, (0, 0), sigma)
-        return cv2.GaussianBlur(values * usable, (0, 0), sigma) / weights
+    def blur(values: np.ndarray, sigma: float) -> np.ndarray:
+        return cv2.GaussianBlur(values, (0, 0), sigma)
 
-    fine, local = (mean(light, sigma) for sigma in BAND)
+    fine, local = (blur(light * usable, sigma) / blur(usable, sigma) for sigma in BAND)
     detail = (fine - local) * usable
     around = (AROUND, AROUND)
     # Rounding can make a mean negative.
     contrast = np.sqrt(np.maximum(cv2.blur(np.square(detail), around), 0))
     faint = FAINT * np.sqrt(np.maximum(local, 0)) + FAINT / 20
     even = detail / (contrast + faint)
-    usable = usable * cv2.GaussianBlur(usable, (0, 0), BAND[1]) ** 4  # less beside clipped pixels
+    usable = usable * blur(usable, BAND[1]) ** 4  # less beside clipped pixels
     border = max(1, min(4, min(usable.shape) // 16))  # values beyond it are unknown
     usable[:border] = usable[-border:] = usable[:, :border] = usable[:, -border:] = 0
     return Level(even, usable, _gradient(even))
@@ -203,9 +199,8 @@ def _warp_level(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _correlation(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Local correlation of two images around each pixel, and the root of their power."""
-    product, first, second = (
-        cv2.blur(x, (AROUND, AROUND)) for x in (one * two, one * one, two * two)
-    )
+    products = one * two, one * one, two * two
+    product, first, second = (cv2.blur(x, (AROUND, AROUND)) for x in products)
     power = np.sqrt(np.maximum(first * second, 0))
     return product / (power + np.float32(1e-3)), power
 

@@ -1,7 +1,5 @@
 """Pairs of photographs in a folder, found by their names."""
 
-from __future__ import annotations
-
 import mimetypes
 import os
 import re
@@ -45,23 +43,23 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
     """All pairs of a folder (not of its subfolders), in the order of their names, and problems:
     images without a partner, several candidates for one pair, pairs of a type that is not read.
 
-    The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
-    …_1 and …_2, in upper or lower case; the types may differ. A.png and B.png are named after
-    their folder. Results of an earlier run and ground truth (…-Fusion, …-Truth …) are skipped.
+    The two names differ by a mark at the end, see ``FORMS``, in upper or lower case; the types may
+    differ. A.png and B.png are named after their folder. Results of an earlier run and ground truth
+    (…-Fusion, …-Truth …) are skipped.
 
     Raises:
         UserError: the folder is missing, unreadable, or holds no image.
     """
     folder = Path(folder)
-    files = [path for path in sorted(list_folder(folder)) if path.is_file()]
-    files = [path for path in files if _may_be_image(path) and not SKIPPED.fullmatch(path.stem)]
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
     problems = []
-    for path in files:
+    for path in sorted(list_folder(folder)):
+        if not path.is_file() or not _may_be_image(path) or SKIPPED.fullmatch(path.stem):
+            continue
         name, mark = _split(path)
         if mark:
             groups[name.casefold()].append((path, name, mark))
-        elif _is_read(path):
+        elif is_read(path):
             problems.append(Problem((path,), f"{path} belongs to no pair; pairs are named {FORMS}"))
     pairs = []
     for members in groups.values():
@@ -74,7 +72,7 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
                 pairs.append(Pair(names[0] or _name_after_folder(folder, groups), *paths))
             except UserError as error:
                 problems.append(Problem(paths, str(error)))
-        elif any(_is_read(path) for path in paths):
+        elif any(map(is_read, paths)):
             problems.append(Problem(paths, _explain_unpaired(paths, marks)))
     if not pairs and not problems:
         raise UserError(f"no images in {folder}; expected pairs named {FORMS}")
@@ -144,13 +142,14 @@ def _split(path: Path) -> tuple[str, str]:
     return path.stem, ""
 
 
-def _is_read(path: Path) -> bool:
+def is_read(path: Path) -> bool:
+    """Whether a file is of a type that is read, by its name."""
     return path.suffix.lower() in EXTENSIONS
 
 
 def _explain_unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
-    names = ", ".join(path.name for path in paths)
     if len(paths) == 1:
         other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]
         return f"{paths[0]} has no partner; the name of the other half ends in {other}"
+    names = ", ".join(path.name for path in paths)
     return f"{paths[0].parent}: it is ambiguous which of {names} make a pair; leave two of them"

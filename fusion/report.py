@@ -3,8 +3,7 @@
 A record holds the report and what the results were made from.
 """
 
-from __future__ import annotations
-
+import contextlib
 import hashlib
 import json
 import re
@@ -29,13 +28,6 @@ def describe(
     The first pixel of the result is the reference frame's at ``left``, ``top``.
     """
     rows, columns = fusion.area
-    frames = [
-        {"file": str(frame.path), "page": frame.page, **asdict(report)}
-        for frame, report in zip(stack.frames, fusion.frames, strict=True)
-    ]
-    unread = [
-        {"file": str(problem.files[0]), "reason": problem.error} for problem in stack.problems
-    ]
     return {
         "name": source.name,
         "files": files,
@@ -44,8 +36,11 @@ def describe(
         "left": columns.start,
         "top": rows.start,
         "type": str(fusion.image.dtype),
-        "frames": frames,
-        "unread": unread,
+        "frames": [
+            {"file": str(frame.path), "page": frame.page, **asdict(report)}
+            for frame, report in zip(stack.frames, fusion.frames, strict=True)
+        ],
+        "unread": [{"file": str(files[0]), "reason": why} for files, why in stack.problems],
         "shuffled": fusion.shuffled,
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
@@ -61,11 +56,10 @@ def summarize(report: dict) -> str:
         f"{report['files']['fused']}: {used} of {count} frames, "
         f"{report['width']}×{report['height']}, {report['seconds']:.2f} s"
     ]
-    names = [Path(frame["file"]).name for frame in report["frames"]]
-    named = list(zip(names, report["frames"], strict=True))
+    named = [(Path(frame["file"]).name, frame) for frame in report["frames"]]
     lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
-    lines += [f"  {name}: {x['warning']}" for name, x in named if x.get("warning")]
-    if report.get("shuffled"):
+    lines += [f"  {name}: {x['warning']}" for name, x in named if x["warning"]]
+    if report["shuffled"]:
         lines.append(
             "  the frames are in no order of focus, which harms alignment; see --order focus"
         )
@@ -89,19 +83,15 @@ def describe_origin(source: Source, options: Options, weights: Path) -> dict:
     """What the results of a stack depend on: its files, the options and the weights."""
     with os_errors(f"read {weights}"):
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    files = [_state(path) for path in source.files]
+    files = []
+    for path in source.files:
+        files.append({"file": path.name})
+        with contextlib.suppress(OSError):  # an absent one has only a name
+            stat = path.stat()
+            files[-1] |= {"bytes": stat.st_size, "changed": stat.st_mtime_ns}
     chosen = asdict(options)
     del chosen["memory"]  # does not change the results
     return {"files": files, "options": chosen, "weights": digest}
-
-
-def _state(path: Path) -> dict:
-    """Size and time of a file, to notice changes; only the name of an absent one."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return {"file": path.name}
-    return {"file": path.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns}
 
 
 def save_record(output: Path, report: dict, origin: dict) -> None:
@@ -126,22 +116,16 @@ def check_results(output: Path, name: str, pair: bool) -> None:
     """Raise a :class:`UserError` if the result of a pair would replace that of a stack, or that of
     a stack a file that no stack gave."""
     record = _path(output, name)
-    if pair:
-        if record.exists():
-            raise UserError(
-                f"{record} says that {name}-Fusion is a stack's result, which the pair's would "
-                "replace; give another --output"
-            )
+    if pair and record.exists():
+        what = f"{record} says that {name}-Fusion is a stack's result"
+        raise UserError(f"{what}, which the pair's would replace; give another --output")
+    # A stack that was killed between two files left its partial folder.
+    if pair or record.exists() or partial(output, name).exists():
         return
-    results = [
-        path for suffix in FORMATS.values() if (path := output / f"{name}-Fusion{suffix}").exists()
-    ]
-    unfinished = partial(output, name).exists()  # of a stack that was killed between two files
-    if results and not unfinished and not record.exists():
-        raise UserError(
-            f"{results[0]} is there and no stack's, for {record.name} is not beside it; move it, "
-            "or give another --output"
-        )
+    for path in (output / f"{name}-Fusion{suffix}" for suffix in FORMATS.values()):
+        if path.exists():
+            what = f"{path} is there and no stack's, for {record.name} is not beside it"
+            raise UserError(f"{what}; move it, or give another --output")
 
 
 def _path(output: Path, name: str) -> Path:

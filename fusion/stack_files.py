@@ -1,7 +1,5 @@
 """Which files make a focus stack, in which order, and how its frames are read."""
 
-from __future__ import annotations
-
 import mimetypes
 import os
 import re
@@ -14,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fusion.fuse import SMALLEST
-from fusion.pairs import Problem, is_same, list_folder
+from fusion.pairs import Problem, is_read, is_same, list_folder
 from utils.errors import UserError
-from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo
+from utils.images import Metadata, Photo, Probe, probe, read_photo
 
 ORDERS = ("name", "time", "focus")
 MULTI_PAGE = (".tif", ".tiff")
@@ -40,6 +38,11 @@ class Frame(NamedTuple):
     path: Path
     page: int  # of a multi-page TIFF, from 0
     probe: Probe
+
+    @property
+    def size(self) -> str:
+        """Width and height, to be said."""
+        return f"{self.probe.width}×{self.probe.height}"
 
     def __str__(self) -> str:
         return f"{self.path}, page {self.page + 1}" if self.probe.pages > 1 else str(self.path)
@@ -126,17 +129,15 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
             continue
         if files:
             found.append(Source(path.name if path.is_dir() else path.stem, path, files))
-        elif path.suffix.lower() in EXTENSIONS and (name := FRAME.fullmatch(path.stem)):
+        elif is_read(path) and (name := FRAME.fullmatch(path.stem)):
             loose[name[1]].append(path)
     found += [Source(name, files[0], tuple(files)) for name, files in loose.items() if files[1:]]
     stacks: dict[str, Source] = {}
     for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
         other = stacks.setdefault(source.name.casefold(), source)
         if other is not source:
-            raise UserError(
-                f"{other.origin} and {source.origin} would both give {source.name}-Fusion; rename "
-                "one"
-            )
+            both = f"{other.origin} and {source.origin} would both give {source.name}-Fusion"
+            raise UserError(f"{both}; rename one")
     if not stacks and not problems:
         raise UserError(f"{folder} holds no stacks; a batch is a folder with a folder for each")
     return list(stacks.values()), problems
@@ -146,8 +147,8 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
     """Read the headers of a stack's files and sort its frames.
 
     Args:
-        order: "name" (natural: 2 before 10; the pages of a TIFF as stored) or "time" (EXIF; equal
-            times by name).
+        order: "time" (EXIF; equal times by name), otherwise by name (natural: 2 before 10; the
+            pages of a TIFF as stored).
         strict: raise for a file that cannot be read, instead of leaving it out.
 
     Raises:
@@ -171,18 +172,14 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
         pages = found.pages if len(source.files) == 1 else 1
         frames += [Frame(path, page, found) for page in range(pages)]
     if len(frames) < 2:
-        reasons = "".join(f"; {problem.error}" for problem in problems)
-        raise UserError(
-            f"{source.origin}: {len(frames)} frame{'s' * (not frames)} can be read, a stack has at "
-            f"least 2{reasons}"
-        )
+        count = f"{len(frames)} frame{'s' * (not frames)} can be read, a stack has at least 2"
+        raise UserError("; ".join([f"{source.origin}: {count}", *(p.error for p in problems)]))
     _check_alike(frames)
     if order == "time":
         for frame in frames:
             if frame.probe.taken is None:
-                raise UserError(
-                    f"{frame} does not say when it was taken; use --order name or focus"
-                )
+                way = "use --order name or focus"
+                raise UserError(f"{frame} does not say when it was taken; {way}")
         frames.sort(key=lambda frame: frame.probe.taken)
     return Stack(frames, problems)
 
@@ -212,7 +209,7 @@ class Frames(Sequence[np.ndarray]):
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
-    def __enter__(self) -> Frames:
+    def __enter__(self) -> "Frames":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -229,15 +226,16 @@ class Frames(Sequence[np.ndarray]):
         """A frame as its file has it; raises :class:`BrokenFrame` likewise."""
         if not 0 <= number < len(self):
             raise IndexError(number)
-        reading = self._ahead.pop(number, None) or self._read(number)
+        reading = self._ahead.get(number) or self._read(number)
         try:
             photo = reading.result()
         except UserError as error:
             raise BrokenFrame(number, str(error)) from error
         following = number + 1
-        self._ahead = {i: future for i, future in self._ahead.items() if i == following}
-        if following < len(self) and not self._ahead:
-            self._ahead[following] = self._read(following)
+        ahead = self._ahead.get(following)
+        self._ahead = {}
+        if following < len(self):
+            self._ahead[following] = ahead or self._read(following)
         self.transparent |= photo.alpha is not None
         if number == 0:
             self.metadata = photo.metadata
@@ -257,14 +255,13 @@ def widen(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _check_alike(frames: Sequence[Frame]) -> None:
     first = frames[0]
-    size = f"{first.probe.width}×{first.probe.height}"
     if min(first.probe.width, first.probe.height) < SMALLEST:
-        raise UserError(f"{first} has {size} pixels, {SMALLEST}×{SMALLEST} is the least")
+        raise UserError(f"{first} has {first.size} pixels, {SMALLEST}×{SMALLEST} is the least")
     for frame in frames:
-        if (frame.probe.width, frame.probe.height) != (first.probe.width, first.probe.height):
+        if frame.size != first.size:
             raise UserError(
-                f"{frame} has {frame.probe.width}×{frame.probe.height} pixels, {first} {size}; "
-                "what is fused must be equally large, leave out what does not belong to it"
+                f"{frame} has {frame.size} pixels, {first} {first.size}; what is fused must be "
+                "equally large, leave out what does not belong to it"
             )
         if (frame.probe.dtype == np.float32) != (first.probe.dtype == np.float32):
             raise UserError(
@@ -282,30 +279,21 @@ def _frames_in(folder: Path) -> tuple[Path, ...]:
     found = [
         path
         for path in _list_sorted(folder)
-        if _is_photograph(path) and not path.is_dir() and not RESULT.fullmatch(path.stem)
+        if not path.is_dir() and not RESULT.fullmatch(path.stem)
+        if is_read(path) or re.match("image/(?!.*xml$)", mimetypes.guess_type(path.name)[0] or "")
     ]
-    return tuple(found) if any(path.suffix.lower() in EXTENSIONS for path in found) else ()
-
-
-def _is_photograph(path: Path) -> bool:
-    """By its name."""
-    kind = mimetypes.guess_type(path.name)[0] or ""
-    drawn = kind.endswith("xml")
-    return path.suffix.lower() in EXTENSIONS or (kind.startswith("image/") and not drawn)
+    return tuple(found) if any(map(is_read, found)) else ()
 
 
 def _check_types(source: Source) -> None:
     """Refuse a folder that has a frame twice, like the RAW and the JPEG file of a camera."""
     by_stem: dict[str, list[str]] = defaultdict(list)
-    for path in source.files:
-        if path.suffix.lower() in EXTENSIONS:
-            by_stem[path.stem].append(path.name)
+    for path in filter(is_read, source.files):
+        by_stem[path.stem].append(path.name)
     for names in by_stem.values():
         if len(names) > 1:
-            raise UserError(
-                f"{source.origin}: {' and '.join(names)} look like one frame in two types; keep "
-                "one type, or list the files to fuse"
-            )
+            what = f"{' and '.join(names)} look like one frame in two types"
+            raise UserError(f"{source.origin}: {what}; keep one type, or list the files to fuse")
 
 
 def _list_sorted(folder: Path) -> list[Path]:
