@@ -56,19 +56,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--input", nargs="+", type=named, help="pairs: a folder, or two files")
-    what.add_argument(
-        "--stack", nargs="+", type=named, help="a folder, the files, or a multi-page TIFF"
-    )
+    about = "a folder, the files, or a multi-page TIFF"
+    what.add_argument("--stack", nargs="+", type=named, help=about)
     what.add_argument("--batch", metavar="DIR", type=named, help="a folder of stacks")
     add, flag = parser.add_argument, {"action": "store_true"}
     add("--output", required=True, type=path, help="folder for the results")
-    add(
-        "--maps",
-        **flag,
-        help="also …-Index.png (16-bit: the photograph that each pixel comes from, from 0), "
-        "…-Depth.png (the same in colours) and …-Confidence.png; of two photographs …-Guidance.png "
-        "and …-Boundary.png as well",
+    about = (
+        "also …-Index.png (16-bit: the photograph that each pixel comes from, from 0), …-Depth.png "
+        "(the same in colours) and …-Confidence.png; of two photographs …-Guidance.png and "
+        "…-Boundary.png as well"
     )
+    add("--maps", **flag, help=about)
     add("--format", choices=FORMATS, help="default: png; tiff for floating point")
     add("--weights", type=path, help="safetensors, or ONNX from models.export; default: shipped")
     add("--device", default="auto", type=named, help="cpu, cuda, cuda:N or auto (default)")

@@ -144,9 +144,10 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
         top, bottom = max(top, y0, y1), min(bottom, y2, y3)
         left, right = max(left, x0, x3), min(right, x1, x2)
     margin = 1e-3  # for rounding errors
-    rows = slice(int(np.ceil(top - margin)), int(np.floor(bottom + margin)) + 1)
-    columns = slice(int(np.ceil(left - margin)), int(np.floor(right + margin)) + 1)
-    return rows, columns
+    return tuple(
+        slice(int(np.ceil(first - margin)), int(np.floor(last + margin)) + 1)
+        for first, last in ((top, bottom), (left, right))
+    )
 
 
 def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
@@ -176,8 +177,8 @@ def _note_differences(scene: _Scene, frame: Small, place: _Place) -> None:
     """Record how a frame and the last ones of its scene differ."""
     for before, there in scene.last:
         between = place.matrix @ np.linalg.inv(there.matrix)
-        _, strange = compare(before, frame, between)
-        _, bend = find_gain(before, frame, between)
+        strange = compare(before, frame, between)[1]
+        bend = find_gain(before, frame, between)[1]
         for one in (place, there):
             one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
 
@@ -223,6 +224,6 @@ def _apply_gain(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
     if image.dtype == np.float32:
         return np.clip(image * gain.astype(np.float32), 0, 1)
     limit = np.iinfo(image.dtype).max
-    table = np.arange(limit + 1, dtype=np.float64)[:, None] * gain
-    table = np.clip(np.rint(table), 0, limit).astype(image.dtype)
+    table = np.rint(np.arange(limit + 1.0)[:, None] * gain)
+    table = np.clip(table, 0, limit).astype(image.dtype)
     return np.dstack([table[image[..., c], c] for c in range(3)])

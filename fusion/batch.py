@@ -132,7 +132,7 @@ def outline_batch(
     options: Options,
     say: Callable[[str], None],
 ) -> list[Problem]:
-    """Say what :func:`fuse_batch` would do, and return what it could not fuse; writes nothing."""
+    """Say what :func:`fuse_batch` would do, and return what it could not fuse; write nothing."""
     problems = []
     for source in sources:
         try:
@@ -140,14 +140,12 @@ def outline_batch(
         except UserError as error:
             problems.append(Problem((source.origin,), str(error)))
             continue
-        height, width = stack.size
-        lines = [
-            f"{source.origin}: {len(stack.frames)} frames of {width}×{height} pixels, "
-            f"{stack.dtype}, give {result}; {memory / 1e9:.2f} GB of memory will do",
-            *(f"  {number} {frame}" for number, frame in enumerate(stack.frames)),
-            *(f"  left out: {problem.error}" for problem in stack.problems),
-        ]
-        say("\n".join(lines))
+        about = f"{len(stack.frames)} frames of {stack.frames[0].size} pixels, {stack.dtype}"
+        say(f"{source.origin}: {about}, give {result}; {memory / 1e9:.2f} GB of memory will do")
+        for number, frame in enumerate(stack.frames):
+            say(f"  {number} {frame}")
+        for problem in stack.problems:
+            say(f"  left out: {problem.error}")
     return problems
 
 

@@ -112,9 +112,8 @@ class _Group:
         self.loaded = backend.load(self.photographs) if self.whole else None
         self.small = list(pool.map(halve, self.photographs)) if self.large else self.photographs
         self.guidance = self._guide()
-        self.result = Picture(
-            np.empty_like(first), np.empty(self.size, np.uint16), np.empty(self.size, np.uint8)
-        )
+        maps = (np.empty(self.size, kind) for kind in (np.uint16, np.uint8))
+        self.result = Picture(np.empty_like(first), *maps)
         self.kept = np.zeros((min(keep, len(self.photographs)), *self.size), np.float16)
 
     def fuse(self, block: Window) -> None:
@@ -253,7 +252,7 @@ class _Group:
 
 
 def _for_each(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> None:
-    """Call a function in the threads of a pool; raises what it raises."""
+    """Call a function in the threads of a pool; raise what it raises."""
     list(pool.map(function, items))
 
 
@@ -271,7 +270,6 @@ def double(image: np.ndarray) -> np.ndarray:
 
 
 def double_planes(planes: np.ndarray) -> np.ndarray:
-    """:func:`double` of planes (C, h, w)."""
     return np.stack([double(plane) for plane in planes])
 
 

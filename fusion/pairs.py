@@ -4,11 +4,11 @@ import mimetypes
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.errors import UserError
+from utils.errors import UserError, os_errors
 from utils.images import EXTENSIONS, check_extension
 
 MARKS = (
@@ -54,7 +54,9 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
     problems = []
     for path in sorted(list_folder(folder)):
-        if not path.is_file() or not _may_be_image(path) or SKIPPED.fullmatch(path.stem):
+        # Unknown types (raw formats) are reported rather than ignored.
+        kind = mimetypes.guess_type(path.name)[0] or "image/"
+        if not path.is_file() or not kind.startswith("image/") or SKIPPED.fullmatch(path.stem):
             continue
         name, mark = _split(path)
         if mark:
@@ -73,7 +75,12 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
             except UserError as error:
                 problems.append(Problem(paths, str(error)))
         elif any(map(is_read, paths)):
-            problems.append(Problem(paths, _explain_unpaired(paths, marks)))
+            listed = ", ".join(path.name for path in paths)
+            why = f"{folder}: it is ambiguous which of {listed} make a pair; leave two of them"
+            if len(paths) == 1:
+                other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]
+                why = f"{paths[0]} has no partner; the name of the other half ends in {other}"
+            problems.append(Problem(paths, why))
     if not pairs and not problems:
         raise UserError(f"no images in {folder}; expected pairs named {FORMS}")
     return pairs, problems
@@ -114,18 +121,10 @@ def is_same(path: Path, other: Path) -> bool:
 def list_folder(folder: Path) -> list[Path]:
     """The files and folders in a folder, without hidden ones; raises :class:`UserError` if it is
     missing or unreadable."""
-    try:
+    with os_errors(f"read folder {folder}"):
+        if not folder.exists():
+            raise UserError(f"there is no folder {folder}")
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except FileNotFoundError as error:
-        raise UserError(f"there is no folder {folder}") from error
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
-
-
-def _may_be_image(path: Path) -> bool:
-    """Images and unknown types (raw formats), which are reported rather than ignored."""
-    kind = mimetypes.guess_type(path.name)[0]
-    return kind is None or kind.startswith("image/")
 
 
 def _name_after_folder(folder: Path, names: Collection[str] = ()) -> str:
@@ -145,11 +144,3 @@ def _split(path: Path) -> tuple[str, str]:
 def is_read(path: Path) -> bool:
     """Whether a file is of a type that is read, by its name."""
     return path.suffix.lower() in EXTENSIONS
-
-
-def _explain_unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
-    if len(paths) == 1:
-        other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]
-        return f"{paths[0]} has no partner; the name of the other half ends in {other}"
-    names = ", ".join(path.name for path in paths)
-    return f"{paths[0].parent}: it is ambiguous which of {names} make a pair; leave two of them"

@@ -48,21 +48,18 @@ def describe(
 
 
 def summarize(report: dict) -> str:
-    """A line on the stack, one for each frame that was left out or has a warning, and one if the
-    frames are in no order of focus."""
+    """A line on the stack, and one for each frame left out and each warning."""
     used = sum(frame["used"] for frame in report["frames"])
     count = len(report["frames"]) + len(report["unread"])
-    lines = [
-        f"{report['files']['fused']}: {used} of {count} frames, "
-        f"{report['width']}×{report['height']}, {report['seconds']:.2f} s"
-    ]
+    size = f"{report['width']}×{report['height']}"
+    about = f"{used} of {count} frames, {size}, {report['seconds']:.2f} s"
+    lines = [f"{report['files']['fused']}: {about}"]
     named = [(Path(frame["file"]).name, frame) for frame in report["frames"]]
     lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
     lines += [f"  {name}: {x['warning']}" for name, x in named if x["warning"]]
     if report["shuffled"]:
-        lines.append(
-            "  the frames are in no order of focus, which harms alignment; see --order focus"
-        )
+        what = "the frames are in no order of focus, which harms alignment"
+        lines.append(f"  {what}; see --order focus")
     return "\n".join(lines)
 
 

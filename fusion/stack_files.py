@@ -66,7 +66,6 @@ class Stack(NamedTuple):
 
     @property
     def grey(self) -> bool:
-        """Whether all frames are grey."""
         return all(frame.probe.grey for frame in self.frames)
 
 
@@ -81,10 +80,9 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
     """
     paths = [Path(path) for path in inputs]
     if len(paths) == 1 and paths[0].is_dir():
-        files = _frames_in(paths[0])
-        if not files:
-            raise UserError(f"no images in {paths[0]}; a stack has a file for each frame")
-        return Source(paths[0].resolve().name or "stack", paths[0], files)
+        if files := _frames_in(paths[0]):
+            return Source(paths[0].resolve().name or "stack", paths[0], files)
+        raise UserError(f"no images in {paths[0]}; a stack has a file for each frame")
     for i, path in enumerate(paths):
         if any(is_same(path, other) for other in paths[:i]):
             raise UserError(f"{path} is given twice; a stack takes each frame once")
@@ -112,14 +110,13 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)
     problems = []
-    for path in _list_sorted(Path(folder)):
+    for path in sorted(list_folder(Path(folder)), key=_natural_key):
         if RESULT.fullmatch(path.stem):
-            continue
-        if path.is_symlink() and not path.exists():
-            problems.append(Problem((path,), f"{path} is a link to what is not there"))
             continue
         files: tuple[Path, ...] = ()
         try:
+            if path.is_symlink() and not path.exists():
+                raise UserError(f"{path} is a link to what is not there")
             if path.is_dir():
                 files = _frames_in(path)
             elif path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
@@ -196,16 +193,12 @@ class Frames(Sequence[np.ndarray]):
     """The frames of a stack for :func:`fusion.fuse.fuse`; a context manager.
 
     Each access starts reading the next frame in a thread. No other frame is kept.
-
-    Attributes:
-        metadata: of the first frame, None until it is read.
-        transparent: whether any frame read so far has an alpha plane.
     """
 
     def __init__(self, stack: Stack):
         self.stack = stack
-        self.metadata: Metadata | None = None
-        self.transparent = False
+        self.metadata: Metadata | None = None  # of the first frame, once it is read
+        self.transparent = False  # whether any frame read so far has an alpha plane
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
@@ -231,11 +224,8 @@ class Frames(Sequence[np.ndarray]):
             photo = reading.result()
         except UserError as error:
             raise BrokenFrame(number, str(error)) from error
-        following = number + 1
-        ahead = self._ahead.get(following)
-        self._ahead = {}
-        if following < len(self):
-            self._ahead[following] = ahead or self._read(following)
+        following = range(number + 1, len(self))[:1]
+        self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
         self.transparent |= photo.alpha is not None
         if number == 0:
             self.metadata = photo.metadata
@@ -271,14 +261,11 @@ def _check_alike(frames: Sequence[Frame]) -> None:
 
 
 def _frames_in(folder: Path) -> tuple[Path, ...]:
-    """The photographs in a folder, without results of an earlier run.
-
-    They include files that cannot be read (broken links, unknown types), which :func:`look_into`
-    reports; a folder of these alone is no stack.
-    """
+    """The photographs in a folder, without results of an earlier run; with files that cannot be
+    read (broken links, unknown types), for :func:`look_into` to report, unless all are such."""
     found = [
         path
-        for path in _list_sorted(folder)
+        for path in sorted(list_folder(folder), key=_natural_key)
         if not path.is_dir() and not RESULT.fullmatch(path.stem)
         if is_read(path) or re.match("image/(?!.*xml$)", mimetypes.guess_type(path.name)[0] or "")
     ]
@@ -294,11 +281,6 @@ def _check_types(source: Source) -> None:
         if len(names) > 1:
             what = f"{' and '.join(names)} look like one frame in two types"
             raise UserError(f"{source.origin}: {what}; keep one type, or list the files to fuse")
-
-
-def _list_sorted(folder: Path) -> list[Path]:
-    """:func:`fusion.pairs.list_folder` in natural order."""
-    return sorted(list_folder(folder), key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple:
