@@ -97,10 +97,8 @@ class OnnxBackend:
 
     Each call runs in the calling thread, which scales better than several threads for one call.
     Calls wait until there is memory for them. ``threads`` is by default one for each core that the
-    process may use.
-
-    Raises:
-        UserError: onnx or onnxruntime is not installed, or the file is missing or broken.
+    process may use. Raises :class:`UserError` if onnx or onnxruntime is not installed, or the file
+    is missing or broken.
     """
 
     device, memory, features = "cpu", 160_000_000, 140

@@ -30,8 +30,8 @@ from utils.images import white
 TILE = 500_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE`` allows more
 TILES = 2  # at work
 SQUARE = 128  # pixels: side of the blocks composed in parallel
-# Pixels around a tile or a box given to the sub-nets: up to a megapixel, where tiles have to give
-# what the whole picture gives, and above. Receptive fields are larger; more improved nothing.
+# Pixels around a tile or a box that the sub-nets see: up to a megapixel, where tiles must give what
+# the whole picture gives, and above. Receptive fields are larger, but more improved nothing.
 VIEW, NEAR = 32, 16
 # Two-resolution thresholds.
 WHOLE = 1_000_000  # pixels: larger photographs are processed at half resolution first
@@ -98,10 +98,10 @@ class _Group:
         pool: ThreadPoolExecutor,
     ):
         self.backend, self.before, self.pool = backend, before, pool
-        # The result so far has no number: its pixels keep theirs.
-        pictures, unnumbered = ([], []) if before is None else ([before.image], [-1])
-        self.photographs = [*pictures, *photographs]
-        self.numbers = np.array([*unnumbered, *numbers])
+        self.photographs, self.numbers = [*photographs], np.array(numbers)
+        if before is not None:  # it has no number: its pixels keep theirs
+            self.photographs.insert(0, before.image)
+            self.numbers = np.array([-1, *numbers])
         first = self.photographs[0]
         self.size, self.dtype = first.shape[:2], first.dtype
         self.full = white(first.dtype)
@@ -296,8 +296,7 @@ def spread(images: Iterable[np.ndarray]) -> np.ndarray:
     """Largest difference between images (h, w, 3) in any channel, (h, w) of their type."""
     low = high = None
     for image in images:
-        low = image if low is None else cv2.min(low, image)
-        high = image if high is None else cv2.max(high, image)
+        low, high = (image, image) if low is None else (cv2.min(low, image), cv2.max(high, image))
     return functools.reduce(cv2.max, cv2.split(cv2.subtract(high, low)))
 
 

@@ -150,18 +150,12 @@ def fuse(
     # Row by row, since bincount widens its input.
     share = sum(np.bincount(row, minlength=len(frames)) for row in picture.index)
     share = share / picture.index.size
-    reports = [
-        FrameReport(
-            used=i in used,
-            reason=found.reason,
-            matrix=found.matrix.tolist() if i in used else None,
-            gain=found.gain.tolist(),
-            share=float(share[i]),
-            seconds=round(seconds.get(i, 0.0), 6),
-            warning=found.warning,
-        )
-        for i, found in enumerate(registrations)
-    ]
+    reports = []
+    for i, found in enumerate(registrations):
+        matrix, gain = found.matrix.tolist() if i in used else None, found.gain.tolist()
+        spent, part = round(seconds.get(i, 0.0), 6), float(share[i])
+        report = FrameReport(i in used, found.reason, matrix, gain, part, spent, found.warning)
+        reports.append(report)
     guidance = kept[0] if len(used) == 2 else None
     return Fusion(
         **vars(picture), area=area, frames=reports, guidance=guidance, shuffled=is_shuffled(maps)

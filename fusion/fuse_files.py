@@ -12,13 +12,13 @@ from fusion.backends import Backend
 from fusion.engine import needed_memory
 from fusion.fuse import Fusion, Progress, Step, fuse
 from fusion.order import sort_by_focus
-from fusion.outputs import Options, Outputs, check_free, result_path, writing_memory
+from fusion.outputs import FORMATS, Options, Outputs, check_free, writing_memory
 from fusion.pairs import Problem
-from fusion.report import check_results, describe, save_record
+from fusion.report import check_results, describe, record_path
 from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
-from utils.atomic import atomic_files
+from utils.atomic import atomic_files, write_json
 from utils.errors import UserError
-from utils.images import Photo, white
+from utils.images import Photo, check_writable, white
 
 
 def plan(
@@ -27,7 +27,9 @@ def plan(
     """Check and order a stack: its frames, the file of the result, the bytes of memory needed.
     Raises :class:`UserError` if it cannot be fused as requested; nothing is written."""
     stack = look_into(source, options.order, options.strict or source.pair)
-    result = result_path(output, source.name, options.format, stack.dtype)
+    format = options.format or ("tiff" if stack.dtype == np.float32 else "png")
+    result = output / f"{source.name and source.name + '-'}Fusion{FORMATS[format]}"
+    check_writable(result, stack.dtype)
     check_free(result, options, source.files)
     check_results(output, source.name, source.pair)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
@@ -73,7 +75,9 @@ def fuse_stack(
                 files = outputs.write(fusion, photo)
                 report = describe(source, stack, fusion, files, time.perf_counter() - started)
                 if origin:  # written last, so moved last: no result is ever without its record
-                    save_record(folder, report, origin)
+                    write_json(
+                        record_path(folder, source.name), {"report": report, "made_from": origin}
+                    )
             return report
         except BrokenFrame as error:
             stack = _without(stack, error, source, options)
@@ -91,30 +95,17 @@ def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options)
 
 
 def _fuse(
-    backend: Backend,
-    images: Frames,
-    source: Source,
-    outputs: Outputs,
-    progress: Progress,
+    backend: Backend, images: Frames, source: Source, outputs: Outputs, progress: Progress
 ) -> Fusion:
     """Fuse the frames of a stack, which ``outputs`` observe; a ValueError, or with ``strict`` an
     unused frame, is a UserError."""
     options, limit = outputs.options, outputs.options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
-    observed = outputs.also or options.steps or options.preview
+    observe = outputs.observe if outputs.also or options.steps or options.preview else None
+    given = {name: getattr(options, name) for name in ("align", "motion", "exposure", "crop")}
     try:
-        fusion = fuse(
-            images,
-            backend,
-            align=options.align,
-            motion=options.motion,
-            exposure=options.exposure,
-            crop=options.crop,
-            memory=limit,
-            observe=outputs.observe if observed else None,
-            progress=progress,
-        )
+        fusion = fuse(images, backend, **given, memory=limit, observe=observe, progress=progress)
     except ValueError as error:
         raise UserError(f"{source.origin}: {error}") from error
     for frame, report in zip(images.stack.frames, fusion.frames, strict=True):

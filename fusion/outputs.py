@@ -17,7 +17,7 @@ from fusion.stack_files import Stack
 from fusion.windows import shrink
 from utils.atomic import replaceable
 from utils.errors import UserError, os_errors
-from utils.images import Photo, check_writable, white, write_photo, write_png
+from utils.images import Photo, white, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
 PREVIEW = 800  # pixels: long side at most
@@ -42,15 +42,6 @@ class Options:
     maps: bool = False  # write index and confidence of each pixel
     steps: bool = False  # write each aligned frame with its guidance and boundary map
     preview: bool = False  # write an animation of the aligned frames and the result
-
-
-def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
-    """Path of the fused image, by default in a lossless format of its depth; raises
-    :class:`UserError` if the format does not have that depth."""
-    format = format or ("tiff" if dtype == np.float32 else "png")
-    path = folder / f"{name and name + '-'}Fusion{FORMATS[format]}"
-    check_writable(path, dtype)
-    return path
 
 
 def writing_memory(options: Options, size: tuple[int, int]) -> int:

@@ -45,10 +45,8 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
 
     The two names differ by a mark at the end, see ``FORMS``, in upper or lower case; the types may
     differ. A.png and B.png are named after their folder. Results of an earlier run and ground truth
-    (…-Fusion, …-Truth …) are skipped.
-
-    Raises:
-        UserError: the folder is missing, unreadable, or holds no image.
+    (…-Fusion, …-Truth …) are skipped. Raises :class:`UserError` if the folder is missing,
+    unreadable, or holds no image.
     """
     folder = Path(folder)
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
@@ -90,10 +88,8 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
     """The pair of two given files, named after the common part of their names.
 
     ``x-A.png``, ``x-B.jpg`` give x; ``shelf-near.jpg``, ``shelf-far.jpg`` give shelf; names with
-    nothing in common but letters are joined: ``IMG_0012-IMG_0013``.
-
-    Raises:
-        UserError: a file of a type that is not read, or one file twice.
+    nothing in common but letters are joined: ``IMG_0012-IMG_0013``. Raises :class:`UserError` for
+    a type that is not read, or one file twice.
     """
     paths = Path(image1), Path(image2)
     for path in paths:

@@ -1,7 +1,4 @@
-"""The report of a fused stack, and its record beside the results, which ``--resume`` reads.
-
-A record holds the report and what the results were made from.
-"""
+"""The report of a fused stack, and its record beside the results, which ``--resume`` reads."""
 
 import contextlib
 import hashlib
@@ -14,7 +11,7 @@ from pathlib import Path
 from fusion.fuse import Fusion
 from fusion.outputs import FORMATS, Options
 from fusion.stack_files import Source, Stack
-from utils.atomic import clear, partial, write_json
+from utils.atomic import partial
 from utils.errors import UserError, os_errors
 
 
@@ -91,28 +88,20 @@ def describe_origin(source: Source, options: Options, weights: Path) -> dict:
     return {"files": files, "options": chosen, "weights": digest}
 
 
-def save_record(output: Path, report: dict, origin: dict) -> None:
-    """Record that a stack is finished."""
-    path = _path(output, report["name"])
-    clear(output, path.stem)
-    write_json(path, {"report": report, "made_from": origin})
-
-
 def load_finished(output: Path, name: str, origin: dict) -> dict | None:
     """The report of a stack that was finished from the same origin and whose results exist."""
     try:
-        record = json.loads(_path(output, name).read_text(encoding="utf-8"))
-        done = record["made_from"] == origin
-        done = done and all((output / file).exists() for file in record["report"]["files"].values())
+        record = json.loads(record_path(output, name).read_text(encoding="utf-8"))
+        there = all((output / file).exists() for file in record["report"]["files"].values())
+        return record["report"] if there and record["made_from"] == origin else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not ours
         return None
-    return record["report"] if done else None
 
 
 def check_results(output: Path, name: str, pair: bool) -> None:
     """Raise a :class:`UserError` if the result of a pair would replace that of a stack, or that of
     a stack a file that no stack gave."""
-    record = _path(output, name)
+    record = record_path(output, name)
     if pair and record.exists():
         what = f"{record} says that {name}-Fusion is a stack's result"
         raise UserError(f"{what}, which the pair's would replace; give another --output")
@@ -125,5 +114,6 @@ def check_results(output: Path, name: str, pair: bool) -> None:
             raise UserError(f"{what}; move it, or give another --output")
 
 
-def _path(output: Path, name: str) -> Path:
+def record_path(output: Path, name: str) -> Path:
+    """The record of a finished stack: its report, and what it was made from."""
     return output / f"{name}-Record.json"

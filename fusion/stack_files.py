@@ -73,10 +73,8 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
     """The stack of a folder, a multi-page TIFF or a list of files.
 
     A folder or a TIFF gives the name; several files are named after their common prefix
-    (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder.
-
-    Raises:
-        UserError: a path does not exist, a file is given twice, or the folder holds no image.
+    (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder. Raises
+    :class:`UserError` if a path does not exist, one is given twice, or the folder holds no image.
     """
     paths = [Path(path) for path in inputs]
     if len(paths) == 1 and paths[0].is_dir():
@@ -104,8 +102,7 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     In the natural order of their names; and as problems folders that cannot be read.
 
     Raises:
-        UserError: the folder is missing or unreadable, holds no stack, or two stacks would have
-            one name.
+        UserError: the folder is missing, unreadable or holds none, or two would have one name.
     """
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)

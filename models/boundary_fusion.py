@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.initial_fusion import initialise, leads
-from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
+from models.initial_fusion import leads
+from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
 
 
-class BoundaryFusion(nn.Module):
+class BoundaryFusion(ResNet):
     """Figure 5: conv, ResBlocks, conv, conv to a three-channel residual; two photographs.
 
     The paper's figure has 9 blocks of 64 channels; its released code 16 of 128, from the fifth on
@@ -18,21 +18,13 @@ class BoundaryFusion(nn.Module):
     """
 
     def __init__(self, channels: int = 64, blocks: int = 9, scaled_from: int | None = None):
-        super().__init__()
-        scaled_from = blocks if scaled_from is None else scaled_from
-        self.head = nn.Conv2d(7, channels, 3, padding=1)
-        self.body = nn.Sequential(
-            *(ResBlock(channels, 0.1 if i >= scaled_from else 1.0) for i in range(blocks))
-        )
-        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
-        self.last = nn.Conv2d(channels, 3, 3, padding=1)
-        initialise(self)
+        super().__init__(7, 3, channels, blocks, scaled_from)
 
     def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
         """Coefficients (…, 3, H, W), here the residual itself, from two photographs
         (…, 2, 3, H, W) and their guidance (…, 2, 1, H, W)."""
         inputs = torch.cat([photographs.flatten(-4, -3), guidance.select(-4, 0)], -3)
-        return self.last(self.tail(self.body(self.head(inputs.to(self.last.weight.dtype)))))
+        return super().forward(inputs)
 
     @staticmethod
     def residual(coefficients: Tensor, *_: Tensor) -> Tensor:

@@ -27,17 +27,11 @@ BOUNDARY = {net.__name__: net for net in (BoundaryFusion, SetBoundaryFusion)}
 
 
 def build(model: dict[str, Any]) -> MMFNet:
-    """The cascade of a config's ``model``: {"initial": {name, args}, "boundary": {…} or None}.
-
-    Raises:
-        UserError: unknown class or argument (the nearest valid one is named), or an argument of
-            a wrong type.
-    """
-    boundary = model.get("boundary")
-    return MMFNet(
-        _net("model.initial", model["initial"], INITIAL),
-        _net("model.boundary", boundary, BOUNDARY) if boundary else None,
-    )
+    """The cascade of a config's ``model``: {"initial": {name, args}, "boundary": {…} or None};
+    raises :class:`UserError` for unknown classes and arguments, and arguments of a wrong type."""
+    initial, boundary = model["initial"], model.get("boundary")
+    initial = _net("model.initial", initial, INITIAL)
+    return MMFNet(initial, _net("model.boundary", boundary, BOUNDARY) if boundary else None)
 
 
 def save_weights(path: str | Path, weights: dict[str, torch.Tensor], model: dict[str, Any]) -> None:
@@ -64,10 +58,8 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise UserError(
-            f"{path} is not a whole safetensors file ({error}); fetch it again, and never load "
-            "weights that come as a pickle"
-        ) from error
+        way = "fetch it again, and never load weights that come as a pickle"
+        raise UserError(f"{path} is not a whole safetensors file ({error}); {way}") from error
     if model is None and "model" not in about:
         raise UserError(f"{path} does not say which model it is for; name it with --config")
     try:

@@ -4,10 +4,9 @@
     python -m models.export --onnx out.onnx --weights runs/mmfnet/best.safetensors
 
 The graph takes photographs (N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels, and gives
-fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. What the
-weights are, and their terms, is in the file's metadata. Nothing is written unless ONNX Runtime
-gives with the file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph
-into its steps.
+fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. Its
+metadata tell the weights and their terms. Nothing is written unless ONNX Runtime gives with the
+file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph into its steps.
 """
 
 import hashlib
@@ -101,9 +100,9 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
     """The cascade as one graph with its weights and metadata; height and width are free, and the
     number of photographs, unless the network takes pairs alone."""
     names = list(OUTPUTS)[: None if model.boundary else -1]
-    free = {"photographs": {0: "photographs", 2: "height", 3: "width"}, **OUTPUTS}
-    if model.initial.largest:
-        del free["photographs"][0]
+    free = {"photographs": {2: "height", 3: "width"}, **OUTPUTS}
+    if not model.initial.largest:
+        free["photographs"][0] = "photographs"
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter that PyTorch prefers takes many times as long and needs PyTorch 2.5; the
@@ -127,11 +126,8 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
 
 
 def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
-    """The largest difference between ONNX Runtime and PyTorch at each of ``SHAPES``.
-
-    Raises:
-        UserError: it is above ``TOLERANCE``.
-    """
+    """The largest difference between ONNX Runtime and PyTorch at each of ``SHAPES``; raises
+    :class:`UserError` if it is above ``TOLERANCE``."""
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     random = torch.Generator().manual_seed(0)
     errors = []
@@ -145,10 +141,8 @@ def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
             max(np.abs(x - y[0].numpy()).max() for x, y in zip(result, expected, strict=True))
         )
     if not max(errors) <= TOLERANCE:
-        raise UserError(
-            f"the graph is up to {max(errors):.1e} from PyTorch, more than {TOLERANCE:.0e}; "
-            "nothing was written"
-        )
+        what = f"the graph is up to {max(errors):.1e} from PyTorch, more than {TOLERANCE:.0e}"
+        raise UserError(f"{what}; nothing was written")
     return errors
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
+from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
 
 # Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
 # is blurred. Multiplied, it selects.
@@ -31,7 +31,7 @@ class Guidance(NamedTuple):
     neither: Tensor | None = None  # (B, 1, H, W), logit of none being right
 
 
-class InitialFusion(nn.Module):
+class InitialFusion(ResNet):
     """Figure 5: conv 64, 4 ResBlocks of 64, conv 64→64, conv to one channel; two photographs.
 
     With ``sigmoid``, G is the sigmoid of the last layer; the authors' G is that layer itself.
@@ -40,20 +40,14 @@ class InitialFusion(nn.Module):
     largest = 2  # number of photographs that it takes at once; None for any
 
     def __init__(self, channels: int = 64, blocks: int = 4, sigmoid: bool = False):
-        super().__init__()
+        super().__init__(6, 1, channels, blocks)
         self.sigmoid = sigmoid
-        self.head = nn.Conv2d(6, channels, 3, padding=1)
-        self.body = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
-        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
-        self.last = nn.Conv2d(channels, 1, 3, padding=1)
-        initialise(self)
 
     def forward(self, photographs: Tensor) -> Guidance:
         """Guidance of two photographs (…, 2, 3, H, W)."""
         if photographs.shape[-4] != 2:
             raise ValueError(f"this network takes 2 photographs, not {photographs.shape[-4]}")
-        pair = photographs.flatten(-4, -3).to(self.last.weight.dtype)
-        logits = self.last(self.tail(self.body(self.head(pair))))
+        logits = super().forward(photographs.flatten(-4, -3))
         if not self.sigmoid:
             return Guidance(torch.stack([logits, 1 - logits], -4))
         scores = torch.stack([logits, -logits], -4) / 2
@@ -125,11 +119,3 @@ def leads(guidance: Tensor) -> Tensor:
     guidance = guidance.detach()
     # A little more than 1, so that rounding does not tell equals apart.
     return (1.02 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp(0, 1)
-
-
-def initialise(net: nn.Module) -> None:
-    """Start weights as the released code does: Kaiming normal with a = 0.1, biases at zero."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, a=0.1)
-            nn.init.zeros_(layer.bias)

@@ -28,6 +28,29 @@ class ResBlock(nn.Module):
         return x + self.scale * self.conv2(F.relu(self.conv1(x)))
 
 
+class ResNet(nn.Module):
+    """The paper's sub-nets: conv, ResBlocks (those from ``scaled_from`` on scaled by 0.1), conv,
+    conv; Kaiming normal with a = 0.1 and biases at zero to begin with, as in the released code."""
+
+    def __init__(
+        self, inputs: int, outputs: int, channels: int, blocks: int, scaled_from: int | None = None
+    ):
+        super().__init__()
+        full = blocks if scaled_from is None else scaled_from
+        scales = (1.0 if i < full else 0.1 for i in range(blocks))
+        self.head = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResBlock(channels, scale) for scale in scales))
+        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, outputs, 3, padding=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, a=0.1)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.tail(self.body(self.head(x.to(self.last.weight.dtype)))))
+
+
 def each(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """A layer of each photograph (…, N, C, H, W) by itself."""
     return layer(x) if x.dim() == 4 else layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -132,9 +155,6 @@ class SetUNet(nn.Module):
         blocks: residual blocks of each level on the way down; there is one on the way up.
         refine: residual blocks more after that, at the first level.
         common, normalised: see :class:`SetConv` and :class:`SetResBlock`.
-
-    Attributes:
-        multiple: side of the grid that it works on, in pixels of its input.
     """
 
     def __init__(
@@ -159,7 +179,7 @@ class SetUNet(nn.Module):
         self.up = nn.ModuleList(conv(b, a, kernel=1) for a, b in steps)
         self.decode = nn.ModuleList(block(a) for a, _ in steps)
         self.refine = nn.Sequential(*(block(widths[0]) for _ in range(refine)))
-        self.multiple = 2 ** len(steps)
+        self.multiple = 2 ** len(steps)  # side of the grid that it works on, in pixels of its input
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (…, N, widths[0], H, W) from (…, N, inputs, H, W); sides are multiples."""
