@@ -4,8 +4,8 @@ Steps need graphs of their own, since ONNX Runtime computes all of a graph, requ
 
 :func:`unroll` rewrites a graph for any number of photographs to one for N, with a tensor for each
 photograph; what they have in common is computed once. ONNX Runtime then keeps features in the
-layout its convolutions prefer, and fuses additions and activations into them; it also reduces very
-slowly over a short first axis. Together this halves the time.
+layout its convolutions prefer; it also reduces very slowly over a short first axis. Together this
+halves the time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,6 @@ from onnx.utils import Extractor
 
 from utils.errors import UserError, os_errors
 
-# Nodes that keep the size of features, or change it by 2.
-SMOOTH = "Squeeze Conv Sum Add Sub Mul Div Relu LeakyRelu Clip Max Min Abs Neg Resize".split()
 SETS = "photographs"  # name that models.export gives the axis of all photographs
 
 
@@ -91,12 +89,11 @@ class _Unrolling:
             self._find_layers(nodes)
         for node in nodes:
             self._rewrite(node)
-        self._name_sizes()
         for entry in model.graph.output:
             if entry.name in self.pieces:
                 self._emit("Concat", self.pieces[entry.name], entry.name, axis=0)
         used = {name for node in self.nodes for name in node.input}
-        del model.graph.node[:], model.graph.initializer[:]
+        del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
         model.graph.node.extend(self.nodes)
         model.graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
 
@@ -135,31 +132,10 @@ class _Unrolling:
             self._emit_sum(same, less, sign, len(weight), name)
 
     def _emit_sum(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
-        """one + sign·two by a convolution, into which ONNX Runtime fuses additions and
-        activations that follow."""
+        """one + sign·two by a convolution, which keeps the layout that convolutions prefer."""
         weight = self._constant(f"{sign}.{channels}", np.full((channels, 1, 1, 1), sign))
         signed = self._emit("Conv", [two, weight], f"{output}.signed", group=channels)
         self._emit("Add", [signed, one], output)
-
-    def _name_sizes(self) -> None:
-        """Name heights and widths, to tell ONNX Runtime that features have one size and can be
-        added within a convolution."""
-        del self.model.graph.value_info[:]
-        level: dict[str, int] = {}
-        for node in self.nodes:
-            found = max((level[name] for name in node.input if name in level), default=None)
-            if node.op_type == "Squeeze" and found is None:  # 2×2 pixels became channels
-                found = 0
-            if found is None or node.op_type not in SMOOTH:
-                continue
-            if node.op_type == "Conv":
-                found += any(x.name == "strides" and x.ints[0] == 2 for x in node.attribute)
-            found -= node.op_type == "Resize"
-            (name,) = node.output
-            level[name] = found
-            sizes = [1, None, f"rows {found}", f"columns {found}"]
-            info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes)
-            self.model.graph.value_info.append(info)
 
     def _split(self, name: str) -> list[str]:
         """Name the tensors of single photographs."""
