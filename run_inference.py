@@ -21,8 +21,6 @@ colours, and the result is as opaque as the most transparent of them. Exit code:
 could not be read or fused; everything else is fused.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json
@@ -42,11 +40,10 @@ from fusion.align import MOTIONS
 from fusion.backends import choose_weights, load_backend
 from fusion.batch import Ranks, fuse_batch, outline_batch
 from fusion.outputs import FORMATS, Options
-from fusion.pairs import Problem, find_pairs, name_pair
+from fusion.pairs import Problem, find_pairs, is_read, name_pair
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
 from utils.atomic import clear, replaceable, write_json
 from utils.errors import UserError, cli, option_parser, os_errors
-from utils.images import EXTENSIONS
 from utils.malloc import give_back_frames
 from utils.paths import check_regular, is_stream
 from utils.provenance import provenance
@@ -59,41 +56,32 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--input", nargs="+", type=named, help="pairs: a folder, or two files")
-    what.add_argument(
-        "--stack", nargs="+", type=named, help="a folder, the files, or a multi-page TIFF"
-    )
+    about = "a folder, the files, or a multi-page TIFF"
+    what.add_argument("--stack", nargs="+", type=named, help=about)
     what.add_argument("--batch", metavar="DIR", type=named, help="a folder of stacks")
     add, flag = parser.add_argument, {"action": "store_true"}
     add("--output", required=True, type=path, help="folder for the results")
-    add(
-        "--maps",
-        **flag,
-        help="also …-Index.png (16-bit: the photograph that each pixel comes from, from 0), "
-        "…-Depth.png (the same in colours) and …-Confidence.png; of two photographs …-Guidance.png "
-        "and …-Boundary.png as well",
+    about = (
+        "also …-Index.png (16-bit: the photograph that each pixel comes from, from 0), …-Depth.png "
+        "(the same in colours) and …-Confidence.png; of two photographs …-Guidance.png and "
+        "…-Boundary.png as well"
     )
+    add("--maps", **flag, help=about)
     add("--format", choices=FORMATS, help="default: png; tiff for floating point")
     add("--weights", type=path, help="safetensors, or ONNX from models.export; default: shipped")
     add("--device", default="auto", type=named, help="cpu, cuda, cuda:N or auto (default)")
     add("--json", metavar="FILE", type=named, help="report; - for standard output")
-    add(
-        "--align",
-        action=argparse.BooleanOptionalAction,
-        help="register the photographs first; default: for stacks, not for pairs",
-    )
+    about = "register the photographs first; default: for stacks, not for pairs"
+    add("--align", action=argparse.BooleanOptionalAction, help=about)
     add("--motion", choices=MOTIONS, help="of alignment; default: similarity")
     off = {"action": "store_false"}
     add("--no-exposure", dest="exposure", **off, help="do not match the exposure when aligning")
-    size_help = "do not crop to what all aligned photographs show"
-    add("--keep-size", dest="crop", **off, help=size_help)
-    add(
-        "--order",
-        choices=ORDERS,
-        help="of a stack's frames: name (2 before 10; the default), time (EXIF), focus (from where "
-        "they are sharp)",
-    )
-    steps_help = "…-Steps/: aligned photographs, guidance and boundary maps"
-    add("--save-steps", dest="steps", **flag, help=steps_help)
+    about = "do not crop to what all aligned photographs show"
+    add("--keep-size", dest="crop", **off, help=about)
+    about = "name (2 before 10; the default), time (EXIF), focus (from where they are sharp)"
+    add("--order", choices=ORDERS, help=f"of a stack's frames: {about}")
+    about = "…-Steps/: aligned photographs, guidance and boundary maps"
+    add("--save-steps", dest="steps", **flag, help=about)
     add("--preview", **flag, help="…-Preview.webp: the photographs, then the result")
     add("--memory", metavar="BYTES", type=amount, help="memory limit, such as 2G")
     add("--strict", **flag, help="fail on a stack of which a frame cannot be used")
@@ -102,13 +90,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.align is None:
         args.align = not args.input
-    for given, option, needed in (
-        (args.input and args.order, "--order", "--stack or --batch"),
-        (args.input and args.resume, "--resume", "--stack or --batch"),
-        (args.motion and not args.align, "--motion", "--align"),
-    ):
-        if given:
-            parser.error(f"{option} is for {needed}")
+    if args.input and (args.order or args.resume):
+        parser.error(f"--{'order' if args.order else 'resume'} is for --stack or --batch")
+    if args.motion and not args.align:
+        parser.error("--motion is for --align")
     return args
 
 
@@ -149,9 +134,8 @@ def main(argv: list[str] | None = None) -> int:
             report = {}
         else:
             check_folders(args)
-            done, failed = fuse_batch(
-                backend, weights, sources, args.output, options, ranks, say, args.resume
-            )
+            todo = sources, args.output, options, ranks, say, args.resume
+            done, failed = fuse_batch(backend, weights, *todo)
             problems += failed
             report = {"stacks": done}
             if args.input:
@@ -167,14 +151,14 @@ def sources_of(args: argparse.Namespace) -> tuple[list[Source], list[Problem]]:
         return find_stacks(args.batch)
     if args.stack:
         return [find_stack(args.stack)], []
-    if len(args.input) == 1:
-        if Path(args.input[0]).is_file():
-            raise UserError(f"--input {args.input[0]} is one file; give two, or a folder")
-        pairs, problems = find_pairs(args.input[0])
-    elif len(args.input) == 2:
-        pairs, problems = [name_pair(*args.input)], []
-    else:
+    if len(args.input) > 2:
         raise UserError(f"--input takes a folder or two files, not {len(args.input)}; see --stack")
+    if len(args.input) == 2:
+        pairs, problems = [name_pair(*args.input)], []
+    elif Path(args.input[0]).is_file():
+        raise UserError(f"--input {args.input[0]} is one file; give two, or a folder")
+    else:
+        pairs, problems = find_pairs(args.input[0])
     return [Source(pair.name, pair.image1, tuple(pair[1:]), pair=True) for pair in pairs], problems
 
 
@@ -189,10 +173,8 @@ def pairs_report(done: list[dict], output: Path, device: str, say: Callable[[str
         pairs.append({**stack, **images, **files, "seconds": seconds})
     mean = sum(pair["seconds"] for pair in pairs) / len(pairs) if pairs else None
     if pairs:
-        say(
-            f"{len(pairs)} fused, {mean:.3f} s a pair on {device} (mean, without reading and "
-            "writing files)"
-        )
+        about = "mean, without reading and writing files"
+        say(f"{len(pairs)} fused, {mean:.3f} s a pair on {device} ({about})")
     return {"pairs": pairs, "mean_seconds": mean, "device": device}
 
 
@@ -204,25 +186,24 @@ def say_on(stream: TextIO, text: str) -> None:
 
 def check_folders(args: argparse.Namespace) -> None:
     """Make the folders of the results and try to write to them, before any work is done."""
-    report = [] if args.json in (None, "-") else [Path(args.json)]
-    for folder in (args.output, *(path.parent for path in report)):
+    report = None if args.json in (None, "-") else Path(args.json)
+    for folder in (args.output, report.parent) if report else (args.output,):
         with os_errors(f"write to folder {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-    for path in report:
-        check_report(path)
+    if report:
+        check_report(report)
 
 
 def check_report(path: Path) -> None:
     """Refuse to replace anything but a report with the report."""
-    if path.suffix.lower() in EXTENSIONS:
+    if is_read(path):
         raise UserError(f"--json {path} has the name of a photograph; give one that ends in .json")
     if is_stream(path) or not replaceable(path).exists():
         return
     with os_errors(f"read {path}"), path.open("rb") as file:
-        start = file.read(1)
-    if start not in (b"", b"{"):
-        raise UserError(f"--json {path} is there and no report, refused; give another name")
+        if file.read(1) not in (b"", b"{"):
+            raise UserError(f"--json {path} is there and no report, refused; give another name")
 
 
 def conclude(
@@ -233,10 +214,7 @@ def conclude(
         print(f"error: {problem.error}", file=sys.stderr)
     if args.json is None or not report:
         return
-    report["errors"] = [
-        {"files": [str(path) for path in problem.files], "error": problem.error}
-        for problem in problems
-    ]
+    report["errors"] = [{"files": [*map(str, files)], "error": why} for files, why in problems]
     report |= {"weights": str(weights), **provenance()}
     if args.json == "-":
         return print(json.dumps(report, indent=2))  # in ASCII, for any terminal

@@ -6,8 +6,6 @@ two frames are kept, reduced: memory does not depend on their number. Exposure i
 median of the frames, so that a single wrong one changes nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -68,27 +66,21 @@ def register(
     reference: int | None = None,
     progress: Progress | None = None,
 ) -> list[Registration]:
-    """Find the motion of each frame against the reference, and its exposure against the median.
+    """Find the motion of each frame against the reference, and its exposure against the median. A
+    frame that does not correlate with its neighbours, or is blurred everywhere, is left out.
 
     Args:
         frames: (H, W, 3) uint8, uint16 or float32, of one size; each is read once, in order.
         motion: "translation", "similarity" (shift, rotation and scale: what a hand and focus
-            breathing do), "affine" or "homography".
+            breathing do), "affine" or "homography"; others raise a ValueError.
         exposure: match exposure and white balance by a gain for each channel.
         reference: number of the frame that is not moved; by default the middle one of those that
             match one another.
         progress: wraps the frame numbers in a progress bar.
-
-    Returns:
-        A registration for each frame. One that does not correlate with its neighbours, or is
-        blurred everywhere, has no matrix and a reason.
-
-    Raises:
-        ValueError: ``motion`` is unknown.
     """
     if motion not in MOTIONS:
         raise ValueError(f"motion {motion!r} is unknown, choose of {', '.join(MOTIONS)}")
-    numbers: Iterable[int] = range(len(frames))
+    numbers = range(len(frames))
     scenes: list[_Scene] = []
     reasons: dict[int, str] = {}
     details: list[np.ndarray] = []
@@ -115,23 +107,14 @@ def register(
 
 
 def warp(image: np.ndarray, registration: Registration, area: Window | None = None) -> np.ndarray:
-    """Warp a frame onto the reference.
-
-    Args:
-        image: (H, W) or (H, W, 3) uint8, uint16 or float32 in [0, 1].
-        registration: with a matrix.
-        area: rows and columns of the reference to return, by default all.
-
-    Returns:
-        (h, w, …) of the same type; beyond the frame its edge pixels are repeated. The frame itself
-        if there is nothing to do.
-    """
+    """Warp a frame (H, W) or (H, W, 3) uint8, uint16 or float32 in [0, 1] onto the ``area`` of the
+    reference, by default all: (h, w, …) of the same type; beyond the frame its edge pixels are
+    repeated. It is the frame itself if there is nothing to do."""
     still = np.array_equal(registration.matrix, np.eye(3))
     if still and area is not None:
         image = np.ascontiguousarray(image[area])
     elif not still:
-        height, width = image.shape[:2]
-        rows, columns = area or (slice(0, height), slice(0, width))
+        rows, columns = area or tuple(slice(0, n) for n in image.shape[:2])
         offset = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
         # Lanczos keeps the finest detail, which tells frames apart.
         image = cv2.warpPerspective(
@@ -149,11 +132,8 @@ def warp(image: np.ndarray, registration: Registration, area: Window | None = No
 
 
 def common_area(registrations: Sequence[Registration], size: tuple[int, int]) -> Window:
-    """Rows and columns of the reference that every registered frame shows.
-
-    Borders are cut by whole rows and columns until each corner lies in all frames. The area can be
-    empty.
-    """
+    """Rows and columns of the reference that every registered frame shows, perhaps none. Borders
+    are cut by whole rows and columns until each corner lies in all frames."""
     height, width = size
     top, left, bottom, right = 0.0, 0.0, height - 1.0, width - 1.0
     for registration in registrations:
@@ -164,9 +144,10 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
         top, bottom = max(top, y0, y1), min(bottom, y2, y3)
         left, right = max(left, x0, x3), min(right, x1, x2)
     margin = 1e-3  # for rounding errors
-    rows = slice(int(np.ceil(top - margin)), int(np.floor(bottom + margin)) + 1)
-    columns = slice(int(np.ceil(left - margin)), int(np.floor(right + margin)) + 1)
-    return rows, columns
+    return tuple(
+        slice(int(np.ceil(first - margin)), int(np.floor(last + margin)) + 1)
+        for first, last in ((top, bottom), (left, right))
+    )
 
 
 def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
@@ -196,8 +177,8 @@ def _note_differences(scene: _Scene, frame: Small, place: _Place) -> None:
     """Record how a frame and the last ones of its scene differ."""
     for before, there in scene.last:
         between = place.matrix @ np.linalg.inv(there.matrix)
-        _, strange = compare(before, frame, between)
-        _, bend = find_gain(before, frame, between)
+        strange = compare(before, frame, between)[1]
+        bend = find_gain(before, frame, between)[1]
         for one in (place, there):
             one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
 
@@ -243,6 +224,6 @@ def _apply_gain(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
     if image.dtype == np.float32:
         return np.clip(image * gain.astype(np.float32), 0, 1)
     limit = np.iinfo(image.dtype).max
-    table = np.arange(limit + 1, dtype=np.float64)[:, None] * gain
-    table = np.clip(np.rint(table), 0, limit).astype(image.dtype)
+    table = np.rint(np.arange(limit + 1.0)[:, None] * gain)
+    table = np.clip(table, 0, limit).astype(image.dtype)
     return np.dstack([table[image[..., c], c] for c in range(3)])

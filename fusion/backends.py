@@ -4,13 +4,11 @@ On the CPU, ONNX Runtime is as fast as PyTorch, starts in a tenth of the time an
 the memory.
 """
 
-from __future__ import annotations
-
 import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -33,42 +31,21 @@ AT_ONCE = 2_000_000  # pixels in all photographs together that the sub-nets proc
 Planes = Any  # (N, 3, h, w) in [0, 1], array or tensor: both are indexed alike
 
 
-class Backend(Protocol):
-    """The steps of the cascade on N photographs of one scene."""
-
-    device: str
-    threads: int  # at work in each step
-    memory: int  # bytes that a process needs with it before the first photograph, as measured
-    # Bytes per pixel of each photograph at most, as measured; of no more than ``AT_ONCE`` pixels,
-    # however many threads call it.
-    features: int
-    largest: int  # number of photographs that it takes at once
-
-    def load(self, photographs: Sequence[np.ndarray]) -> Planes:
-        """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1] as input of the steps."""
-
-    def guide(self, photographs: Planes, alone: bool = False) -> np.ndarray:
-        """The guidance map, (N, h, w) float32 of sum 1; ``alone`` if this is the only call now, so
-        that all threads may work on it."""
-
-    def coefficients(
-        self, photographs: Planes, guidance: np.ndarray, alone: bool = False
-    ) -> np.ndarray | None:
-        """Of the residual, (C, h, w) float32, see :mod:`models.boundary_fusion`; None from a
-        cascade of initial fusion alone."""
-
-    def blend(
-        self, photographs: Planes, guidance: np.ndarray, coefficients: np.ndarray | None
-    ) -> np.ndarray:
-        """The fused photograph (3, h, w) float32; not clipped."""
-
-
 class TorchBackend:
-    """PyTorch, on the device of the model; on CUDA the sub-nets compute in half precision."""
+    """PyTorch, on the device of the model; on CUDA the sub-nets compute in half precision.
+
+    Attributes, of :class:`OnnxBackend` too:
+        device: of the model.
+        threads: at work in each step.
+        memory: bytes that a process needs with it before the first photograph, as measured.
+        features: bytes per pixel of each photograph at most, as measured; of no more than
+            ``AT_ONCE`` pixels, however many threads call it.
+        largest: number of photographs that it takes at once.
+    """
 
     memory, features = 750_000_000, 250
 
-    def __init__(self, model: MMFNet):
+    def __init__(self, model: "MMFNet"):
         import torch
 
         self.model, self.torch = model, torch
@@ -79,49 +56,49 @@ class TorchBackend:
         self.largest = model.initial.largest or LARGEST
         self._lock = threading.Lock()  # PyTorch keeps a thread pool for each calling thread
 
-    def load(self, photographs: Sequence[np.ndarray]) -> Tensor:
+    def load(self, photographs: Sequence[np.ndarray]) -> "Tensor":
+        """Photographs (h, w, 3) uint8, uint16 or float32 in [0, 1] as input of the steps."""
         x = self._place(np.stack(photographs)).permute(0, 3, 1, 2)
         return x if x.is_floating_point() else x.float() / white(photographs[0].dtype)
 
-    def guide(self, photographs: Tensor, alone: bool = False) -> np.ndarray:
+    def guide(self, photographs: "Tensor", alone: bool = False) -> np.ndarray:
+        """The guidance map, (N, h, w) float32 of sum 1; ``alone`` if this is the only call now, so
+        that all threads may work on it."""
         with self._lock, self.torch.inference_mode():
             found = self.model.initial(photographs[None]).guidance
             return found[0, :, 0].float().cpu().numpy()
 
     def coefficients(
-        self, photographs: Tensor, guidance: np.ndarray, alone: bool = False
+        self, photographs: "Tensor", guidance: np.ndarray, alone: bool = False
     ) -> np.ndarray | None:
+        """Of the residual, (C, h, w) float32, see :mod:`models.boundary_fusion`; None from a
+        cascade of initial fusion alone."""
         if self.model.boundary is None:
             return None
         with self._lock, self.torch.inference_mode():
             maps = self._place(guidance)[None, :, None]
-            found = self.model.boundary(photographs[None], maps)
-            return found[0].float().cpu().numpy()
+            return self.model.boundary(photographs[None], maps)[0].float().cpu().numpy()
 
     def blend(
-        self, photographs: Tensor, guidance: np.ndarray, coefficients: np.ndarray | None
+        self, photographs: "Tensor", guidance: np.ndarray, coefficients: np.ndarray | None
     ) -> np.ndarray:
+        """The fused photograph (3, h, w) float32; perhaps not clipped."""
         with self._lock, self.torch.inference_mode():
-            coefficients = None if coefficients is None else self._place(coefficients)[None]
+            found = None if coefficients is None else self._place(coefficients)[None]
             maps = self._place(guidance)[None, :, None]
-            return self.model.blend(photographs[None], maps, coefficients)[1][0].cpu().numpy()
+            return self.model.blend(photographs[None], maps, found)[1][0].cpu().numpy()
 
-    def _place(self, array: np.ndarray) -> Tensor:
+    def _place(self, array: np.ndarray) -> "Tensor":
         return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
 class OnnxBackend:
-    """ONNX Runtime on the CPU, with a file that :mod:`models.export` wrote.
+    """ONNX Runtime on the CPU, with a file that :mod:`models.export` wrote; methods as above.
 
     Each call runs in the calling thread, which scales better than several threads for one call.
-    Calls wait until there is memory for them.
-
-    Args:
-        path: of the file.
-        threads: by default one for each core that the process may use.
-
-    Raises:
-        UserError: onnx or onnxruntime is not installed, or the file is missing or broken.
+    Calls wait until there is memory for them. ``threads`` is by default one for each core that the
+    process may use. Raises :class:`UserError` if onnx or onnxruntime is not installed, or the file
+    is missing or broken.
     """
 
     device, memory, features = "cpu", 160_000_000, 140
@@ -138,10 +115,8 @@ class OnnxBackend:
 
             self.runtime = _runtime()
         except ImportError as error:
-            raise UserError(
-                f"{path} needs {error.name}: pip install onnx onnxruntime, or give safetensors "
-                "weights"
-            ) from error
+            way = "pip install onnx onnxruntime, or give safetensors weights"
+            raise UserError(f"{path} needs {error.name}: {way}") from error
         self.path, self.graphs, self.threads = path, cut(path, self.PARTS), threads or cores()
         self._sessions: dict[tuple[str, int | None, bool], Any] = {}
         self._making = threading.Lock()
@@ -162,16 +137,15 @@ class OnnxBackend:
     def coefficients(
         self, photographs: np.ndarray, guidance: np.ndarray, alone: bool = False
     ) -> np.ndarray | None:
-        if "coefficients" not in self.graphs:
-            return None
-        return self._step("coefficients", alone, photographs, guidance[:, None])
+        if "coefficients" in self.graphs:
+            return self._step("coefficients", alone, photographs, guidance[:, None])
 
     def blend(
         self, photographs: np.ndarray, guidance: np.ndarray, coefficients: np.ndarray | None
     ) -> np.ndarray:
-        if coefficients is None:
-            return _run(self._session("initial"), photographs, guidance[:, None])
-        return _run(self._session("fused"), photographs, guidance[:, None], coefficients)
+        given = [] if coefficients is None else [coefficients]
+        session = self._session("fused" if given else "initial")
+        return _run(session, photographs, guidance[:, None], *given)
 
     def _step(self, name: str, alone: bool, *inputs: np.ndarray) -> np.ndarray:
         """Run a sub-net as soon as there is memory for it."""
@@ -195,8 +169,9 @@ class OnnxBackend:
         use. Raises :class:`UserError` if ONNX Runtime does not take the graph."""
         from fusion.onnx_graph import not_ours, unroll
 
+        key = name, count, alone
         with self._making:
-            if (name, count, alone) not in self._sessions:
+            if key not in self._sessions:
                 options = self.runtime.SessionOptions()
                 options.intra_op_num_threads = self.threads if alone else 1
                 options.enable_mem_pattern = False  # it keeps memory for each size met
@@ -209,12 +184,13 @@ class OnnxBackend:
                 try:
                     graph = self.graphs[name]
                     graph = graph if count is None else unroll(graph, count)
-                    self._sessions[name, count, alone] = self.runtime.InferenceSession(
-                        graph, options, providers=["CPUExecutionProvider"]
+                    session = self.runtime.InferenceSession(
+                        graph, options, ["CPUExecutionProvider"]
                     )
                 except Exception as error:  # ONNX Runtime's own have no common base but this
                     raise not_ours(self.path) from error
-            return self._sessions[name, count, alone]
+                self._sessions[key] = session
+            return self._sessions[key]
 
 
 def _run(session: Any, *inputs: np.ndarray) -> np.ndarray:
@@ -229,10 +205,12 @@ def _runtime() -> Any:
     import onnxruntime as ort
 
     kinds = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-    ort.create_and_register_allocator(
-        ort.OrtMemoryInfo("Cpu", *kinds), ort.OrtArenaCfg(0, 0, -1, -1)
-    )
+    place = ort.OrtMemoryInfo("Cpu", *kinds)
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg(0, 0, -1, -1))
     return ort
+
+
+Backend = TorchBackend | OnnxBackend
 
 
 def load_backend(weights: str | Path | None = None, device: str | None = None) -> Backend:
@@ -256,11 +234,8 @@ def load_backend(weights: str | Path | None = None, device: str | None = None) -
 
 
 def choose_weights(weights: str | Path | None = None, device: str | None = None) -> Path:
-    """The file of weights that :func:`load_backend` takes.
-
-    Raises:
-        UserError: an ONNX file for another device than the CPU.
-    """
+    """The file of weights that :func:`load_backend` takes; raises :class:`UserError` for an ONNX
+    file on another device than the CPU."""
     on_cpu = device in (None, "auto", "cpu")
     if weights is None:
         return ONNX if on_cpu and not HAS_GPU else WEIGHTS

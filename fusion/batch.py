@@ -1,13 +1,11 @@
 """Fuse many pairs or stacks: failures are isolated, finished stacks are skipped, and the processes
 that torchrun starts, on one machine or several, share the work."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,9 +18,6 @@ from fusion.report import describe_origin, load_finished, summarize
 from fusion.stack_files import Source
 from utils.errors import UserError
 
-if TYPE_CHECKING:  # it is imported only where there are several processes
-    import torch.distributed as dist
-
 PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
 
@@ -32,7 +27,7 @@ class Ranks:
 
     def __init__(self) -> None:
         self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", 1))
-        self._store: dist.Store | None = None
+        self._store = None
         if self.count > 1:
             import torch.distributed as dist
 
@@ -40,11 +35,10 @@ class Ranks:
             store, self.rank, self.count = next(iter(dist.rendezvous("env://")))
             self._store = dist.PrefixStore("work", store)
             group = dist.PrefixStore("group", store)
-            dist.init_process_group(
-                "gloo", store=group, rank=self.rank, world_size=self.count, timeout=PATIENCE
-            )
+            about = {"store": group, "rank": self.rank, "world_size": self.count}
+            dist.init_process_group("gloo", **about, timeout=PATIENCE)
 
-    def __enter__(self) -> Ranks:
+    def __enter__(self) -> "Ranks":
         return self
 
     def take(self, count: int) -> Iterator[int]:
@@ -56,20 +50,16 @@ class Ranks:
             yield number
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, for each process; waits for the slowest.
-
-        Raises:
-            UserError: a process was lost.
-        """
+        """The values of all processes, for each process; waits for the slowest, and raises
+        :class:`UserError` if one was lost."""
         if self._store is None:
             return [value]
         values: list[Any] = [None] * self.count
         try:
             self._dist.all_gather_object(values, value)
         except RuntimeError as error:
-            raise UserError(
-                "a process was lost; run the same command again with --resume for what it left"
-            ) from error
+            way = "run the same command again with --resume for what it left"
+            raise UserError(f"a process was lost; {way}") from error
         return values
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
@@ -98,9 +88,6 @@ def fuse_batch(
 
     Returns:
         The reports of all fused stacks, in order, and the failures; the same in each process.
-
-    Raises:
-        UserError: a process was lost.
     """
     reports: dict[int, dict] = {}
     problems: list[Problem] = []
@@ -112,12 +99,12 @@ def fuse_batch(
             try:
                 origin = None if source.pair else describe_origin(source, options, weights)
                 report = load_finished(output, source.name, origin) if resume else None
-                if report is None:
+                if report:
+                    say(f"{source.name} was finished before, passed over")
+                else:
                     frames = frames_bar(quiet)
                     report = fuse_stack(backend, source, output, options, frames, origin=origin)
                     say(f"{output}/{summarize(report)}")
-                else:
-                    say(f"{source.name} was finished before, passed over")
                 reports[number] = report
             except UserError as error:
                 files = source.files if source.pair else (source.origin,)
@@ -145,7 +132,7 @@ def outline_batch(
     options: Options,
     say: Callable[[str], None],
 ) -> list[Problem]:
-    """Say what :func:`fuse_batch` would do, and return what it could not fuse; writes nothing."""
+    """Say what :func:`fuse_batch` would do, and return what it could not fuse; write nothing."""
     problems = []
     for source in sources:
         try:
@@ -153,14 +140,12 @@ def outline_batch(
         except UserError as error:
             problems.append(Problem((source.origin,), str(error)))
             continue
-        height, width = stack.size
-        lines = [
-            f"{source.origin}: {len(stack.frames)} frames of {width}×{height} pixels, "
-            f"{stack.dtype}, give {result}; {memory / 1e9:.2f} GB of memory will do",
-            *(f"  {number} {frame}" for number, frame in enumerate(stack.frames)),
-            *(f"  left out: {problem.error}" for problem in stack.problems),
-        ]
-        say("\n".join(lines))
+        about = f"{len(stack.frames)} frames of {stack.frames[0].size} pixels, {stack.dtype}"
+        say(f"{source.origin}: {about}, give {result}; {memory / 1e9:.2f} GB of memory will do")
+        for number, frame in enumerate(stack.frames):
+            say(f"  {number} {frame}")
+        for problem in stack.problems:
+            say(f"  left out: {problem.error}")
     return problems
 
 

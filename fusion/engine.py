@@ -13,8 +13,8 @@ then composed block by block, in several threads:
   the guidance map was computed again.
 """
 
-from __future__ import annotations
-
+import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,15 +24,14 @@ import cv2
 import numpy as np
 
 from fusion.backends import AT_ONCE, Backend, Planes
-from fusion.scaling import double, double_planes, halve
 from fusion.windows import Window, around, at, boxes, doubled, halved, squares, tiles, within
 from utils.images import white
 
 TILE = 500_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE`` allows more
 TILES = 2  # at work
 SQUARE = 128  # pixels: side of the blocks composed in parallel
-# Pixels around a tile or a box given to the sub-nets: up to a megapixel, where tiles have to give
-# what the whole picture gives, and above. Receptive fields are larger; more improved nothing.
+# Pixels around a tile or a box that the sub-nets see: up to a megapixel, where tiles must give what
+# the whole picture gives, and above. Receptive fields are larger, but more improved nothing.
 VIEW, NEAR = 32, 16
 # Two-resolution thresholds.
 WHOLE = 1_000_000  # pixels: larger photographs are processed at half resolution first
@@ -52,11 +51,11 @@ FRAMES = 4
 
 @dataclass(frozen=True)
 class Picture:
-    """The result of fusing photographs (H, W); see :class:`fusion.fuse.Fusion`."""
+    """The result of fusing photographs (H, W)."""
 
     image: np.ndarray  # (H, W, 3) of the photographs' type
-    index: np.ndarray  # (H, W) uint16, number of the photograph that contributes most
-    confidence: np.ndarray  # (H, W) uint8
+    index: np.ndarray  # (H, W) uint16, number of the photograph that contributes most to a pixel
+    confidence: np.ndarray  # (H, W) uint8; 255 where one was clearly sharp, 0 where none was
 
 
 def fuse_group(
@@ -64,7 +63,6 @@ def fuse_group(
     photographs: Sequence[np.ndarray],
     numbers: Sequence[int],
     before: Picture | None = None,
-    threads: int | None = None,
     keep: int = 0,
 ) -> tuple[Picture, np.ndarray]:
     """Fuse registered photographs; their order makes no difference.
@@ -74,13 +72,12 @@ def fuse_group(
             16×16.
         numbers: of the photographs, for the index.
         before: the result of the groups before, which joins this one.
-        threads: by default as many as the back end has.
         keep: number of photographs whose guidance maps are returned, at most.
 
     Returns:
         The result, and the guidance map (keep, H, W) float16, that of ``before`` first.
     """
-    with ThreadPoolExecutor(threads or backend.threads) as pool:
+    with ThreadPoolExecutor(backend.threads) as pool:
         group = _Group(backend, photographs, numbers, before, keep, pool)
         everything = tuple(slice(0, n) for n in group.size)
         if group.whole:
@@ -101,9 +98,10 @@ class _Group:
         pool: ThreadPoolExecutor,
     ):
         self.backend, self.before, self.pool = backend, before, pool
-        self.photographs = [*photographs] if before is None else [before.image, *photographs]
-        # The result so far has no number: its pixels keep theirs.
-        self.numbers = np.array([*numbers] if before is None else [-1, *numbers])
+        self.photographs, self.numbers = [*photographs], np.array(numbers)
+        if before is not None:  # it has no number: its pixels keep theirs
+            self.photographs.insert(0, before.image)
+            self.numbers = np.array([-1, *numbers])
         first = self.photographs[0]
         self.size, self.dtype = first.shape[:2], first.dtype
         self.full = white(first.dtype)
@@ -114,9 +112,8 @@ class _Group:
         self.loaded = backend.load(self.photographs) if self.whole else None
         self.small = list(pool.map(halve, self.photographs)) if self.large else self.photographs
         self.guidance = self._guide()
-        self.result = Picture(
-            np.empty_like(first), np.empty(self.size, np.uint16), np.empty(self.size, np.uint8)
-        )
+        maps = (np.empty(self.size, kind) for kind in (np.uint16, np.uint8))
+        self.result = Picture(np.empty_like(first), *maps)
         self.kept = np.zeros((min(keep, len(self.photographs)), *self.size), np.float16)
 
     def fuse(self, block: Window) -> None:
@@ -128,12 +125,12 @@ class _Group:
             self.result.image[block] = self.photographs[one][block]
             alone = np.ones((1, *self.result.index[block].shape), np.float32)
             return self._record(block, np.array([one]), alone)
-        used = np.arange(len(known)) if self.whole else _select_weighted(known)
+        used, x = np.arange(len(known)), self.loaded
+        if not self.whole:
+            used = _select_weighted(known)
+            x = self.backend.load([self.photographs[i][seen] for i in used])
         known = known[used].astype(np.float32)
         known /= known.sum(0)
-        x = self.loaded
-        if not self.whole:
-            x = self.backend.load([self.photographs[i][seen] for i in used])
         if self.large:
             guidance, coefficients = self._decide(x, used, known, seen, inside)
         else:
@@ -233,11 +230,11 @@ class _Group:
         """Write planes (3, h, w) to the result, in the type of the photographs."""
         image = cv2.merge(list(fused))
         if self.dtype == np.float32:
-            self.result.image[block] = np.clip(image, 0, 1)
+            image = np.clip(image, 0, 1)
         else:
             kind = cv2.CV_8U if self.dtype == np.uint8 else cv2.CV_16U
-            scaled = cv2.multiply(image, (self.full,) * 4, dtype=kind)  # rounds and saturates
-            self.result.image[block] = scaled
+            image = cv2.multiply(image, (self.full,) * 4, dtype=kind)  # rounds and saturates
+        self.result.image[block] = image
 
     def _record(self, block: Window, used: np.ndarray, guidance: np.ndarray) -> None:
         """Write index, confidence and the guidance maps to keep."""
@@ -255,8 +252,25 @@ class _Group:
 
 
 def _for_each(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> None:
-    """Call a function in the threads of a pool; raises what it raises."""
+    """Call a function in the threads of a pool; raise what it raises."""
     list(pool.map(function, items))
+
+
+def halve(image: np.ndarray) -> np.ndarray:
+    """Means of 2×2 pixels, (⌈H/2⌉, ⌈W/2⌉, 3) of the same type."""
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+
+
+def double(image: np.ndarray) -> np.ndarray:
+    """An image interpolated at twice its resolution."""
+    return cv2.resize(image, None, fx=2, fy=2)
+
+
+def double_planes(planes: np.ndarray) -> np.ndarray:
+    return np.stack([double(plane) for plane in planes])
 
 
 def boundary_map(guidance: np.ndarray) -> np.ndarray:
@@ -282,15 +296,11 @@ def spread(images: Iterable[np.ndarray]) -> np.ndarray:
     """Largest difference between images (h, w, 3) in any channel, (h, w) of their type."""
     low = high = None
     for image in images:
-        low = image if low is None else cv2.min(low, image)
-        high = image if high is None else cv2.max(high, image)
-    red, green, blue = cv2.split(cv2.subtract(high, low))
-    return cv2.max(cv2.max(red, green), blue)
+        low, high = (image, image) if low is None else (cv2.min(low, image), cv2.max(high, image))
+    return functools.reduce(cv2.max, cv2.split(cv2.subtract(high, low)))
 
 
-def needed_memory(
-    size: tuple[int, int], dtype: np.dtype, backend: Backend | type[Backend], count: int
-) -> int:
+def needed_memory(size: tuple[int, int], dtype: np.dtype, backend: Backend, count: int) -> int:
     """Bytes that the process needs at most to fuse photographs (H, W) in groups of ``count``."""
     pixels = size[0] * size[1]
     image = 3 * np.dtype(dtype).itemsize
@@ -306,12 +316,10 @@ def group_size(
 ) -> int:
     """How many of ``count`` photographs (H, W) are fused at once, at least 2, if the process may
     take ``memory`` bytes, by default half of the available memory."""
-    if memory is None:
-        memory = available_memory() // 2
-    fits = (
-        n for n in range(2, backend.largest + 1) if needed_memory(size, dtype, backend, n) <= memory
-    )
-    most = max(fits, default=2)
+    limit = available_memory() // 2 if memory is None else memory
+    most = 2
+    while most < backend.largest and needed_memory(size, dtype, backend, most + 1) <= limit:
+        most += 1
     if count <= most:
         return count
     rounds = -(-(count - 1) // (most - 1))
@@ -321,8 +329,7 @@ def group_size(
 def available_memory() -> int:
     """Bytes of available memory; plenty where that is not known."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        text = Path("/proc/meminfo").read_text()
     except OSError:
         return 1 << 40
-    (found,) = (line for line in lines if line.startswith("MemAvailable"))
-    return int(found.split()[1]) * 1024
+    return int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) * 1024

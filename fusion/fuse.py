@@ -7,8 +7,6 @@ Frames are read one at a time, twice with alignment (to register, then to fuse t
 one group are held in memory.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import numpy as np
 
 from fusion.align import Progress, Registration, common_area, register, warp
 from fusion.backends import Backend, load_backend
-from fusion.engine import boundary_map, fuse_group, group_size, needed_memory
+from fusion.engine import Picture, boundary_map, fuse_group, group_size, needed_memory
 from fusion.order import is_shuffled, sharpness
 from fusion.windows import Window
 
@@ -43,12 +41,9 @@ class FrameReport:
 
 
 @dataclass(frozen=True)
-class Fusion:
+class Fusion(Picture):
     """Fused photographs."""
 
-    image: np.ndarray  # (h, w, 3) of the frames' type
-    index: np.ndarray  # (h, w) uint16, number of the frame that contributes most to a pixel
-    confidence: np.ndarray  # (h, w) uint8; 255 where one frame was clearly sharp, 0 where none was
     area: Window  # rows and columns of the reference frame that ``image`` shows
     frames: list[FrameReport]  # in the order given
     # (h, w) float16 if two frames were fused: 1 where the first is sharp, 0 where the second is,
@@ -74,7 +69,7 @@ class Step(NamedTuple):
 
 
 def fuse(
-    images: Sequence[np.ndarray | Tensor],
+    images: "Sequence[np.ndarray | Tensor]",
     backend: Backend | None = None,
     *,
     align: bool = True,
@@ -90,7 +85,7 @@ def fuse(
     Args:
         images: two or more (H, W, 3) RGB frames of one size: uint8, uint16 or float32 in [0, 1],
             arrays or tensors. The sequence may read them from files on access; none is kept.
-        backend: of :func:`fusion.backends.load_backend`; by default with the shipped weights.
+        backend: by default with the shipped weights.
         align: register the frames; not needed for tripod and microscope stacks.
         motion, exposure: see :func:`fusion.align.register`.
         crop: keep only the area that all frames show; otherwise that of the reference frame, with
@@ -107,18 +102,14 @@ def fuse(
     progress = progress or (lambda numbers, stage: numbers)
     if len(images) < 2:
         raise ValueError(f"a stack has at least 2 frames, not {len(images)}")
-    frames = _Arrays(images)
-    backend = backend or load_backend()
+    frames, backend = _Arrays(images), backend or load_backend()
     size, dtype = frames.size, frames.dtype
     if memory is not None and (needed := needed_memory(size, dtype, backend, 2)) > memory:
-        raise ValueError(
-            f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB, more than the limit "
-            f"of {memory / 1e9:.2f} GB"
-        )
+        need = f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB"
+        raise ValueError(f"{need}, more than the limit of {memory / 1e9:.2f} GB")
+    registrations = [Registration(np.eye(3), np.ones(3))] * len(frames)
     if align:
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
-    else:
-        registrations = [Registration(np.eye(3), np.ones(3))] * len(frames)
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
@@ -148,9 +139,7 @@ def fuse(
         if len(waiting) + (picture is not None) < most and i != used[-1]:
             continue
         started = time.perf_counter()
-        picture, kept = fuse_group(
-            backend, list(waiting.values()), list(waiting), picture, keep=keep
-        )
+        picture, kept = fuse_group(backend, [*waiting.values()], [*waiting], picture, keep)
         for number in waiting:
             seconds[number] += (time.perf_counter() - started) / len(waiting)
         if observe:
@@ -159,28 +148,24 @@ def fuse(
                 observe(Step(number, aligned, guidance, boundary))
         waiting.clear()
     # Row by row, since bincount widens its input.
-    rows = (np.bincount(row, minlength=len(frames)) for row in picture.index)
-    share = sum(rows) / picture.index.size
-    reports = [
-        FrameReport(
-            used=found.matrix is not None,
-            reason=found.reason,
-            matrix=None if found.matrix is None else found.matrix.tolist(),
-            gain=found.gain.tolist(),
-            share=float(share[i]),
-            seconds=round(seconds.get(i, 0.0), 6),
-            warning=found.warning,
-        )
-        for i, found in enumerate(registrations)
-    ]
+    share = sum(np.bincount(row, minlength=len(frames)) for row in picture.index)
+    share = share / picture.index.size
+    reports = []
+    for i, found in enumerate(registrations):
+        matrix, gain = found.matrix.tolist() if i in used else None, found.gain.tolist()
+        spent, part = round(seconds.get(i, 0.0), 6), float(share[i])
+        report = FrameReport(i in used, found.reason, matrix, gain, part, spent, found.warning)
+        reports.append(report)
     guidance = kept[0] if len(used) == 2 else None
-    return Fusion(*vars(picture).values(), area, reports, guidance, is_shuffled(maps))
+    return Fusion(
+        **vars(picture), area=area, frames=reports, guidance=guidance, shuffled=is_shuffled(maps)
+    )
 
 
 class _Arrays(Sequence):
     """Frames as arrays, checked on access; the first one, read for its size, is kept until then."""
 
-    def __init__(self, images: Sequence[np.ndarray | Tensor]):
+    def __init__(self, images: "Sequence[np.ndarray | Tensor]"):
         self.images = images
         self.first: np.ndarray | None = self._read(0)
         self.size, self.dtype = self.first.shape[:2], self.first.dtype
@@ -205,13 +190,11 @@ class _Arrays(Sequence):
         image = self.images[i]
         frame = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
+            found = f"{frame.shape} {frame.dtype}"
             raise ValueError(
-                f"frame {i + 1}: frames are (H, W, 3) uint8, uint16 or float32, not {frame.shape} "
-                f"{frame.dtype}"
+                f"frame {i + 1}: frames are (H, W, 3) uint8, uint16 or float32, not {found}"
             )
         if min(frame.shape[:2]) < SMALLEST:
-            raise ValueError(
-                f"frame {i + 1} has {frame.shape[1]}×{frame.shape[0]} pixels, "
-                f"{SMALLEST}×{SMALLEST} is the least"
-            )
+            size = f"{frame.shape[1]}×{frame.shape[0]} pixels"
+            raise ValueError(f"frame {i + 1} has {size}, {SMALLEST}×{SMALLEST} is the least")
         return frame

@@ -1,7 +1,5 @@
 """Fuse files to files, a pair or a stack at a time."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +12,13 @@ from fusion.backends import Backend
 from fusion.engine import needed_memory
 from fusion.fuse import Fusion, Progress, Step, fuse
 from fusion.order import sort_by_focus
-from fusion.outputs import Options, Outputs, check_free, result_path, writing_memory
+from fusion.outputs import FORMATS, Options, Outputs, check_free, writing_memory
 from fusion.pairs import Problem
-from fusion.report import check_results, describe, save_record
+from fusion.report import check_results, describe, record_path
 from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
-from utils.atomic import atomic_files
+from utils.atomic import atomic_files, write_json
 from utils.errors import UserError
-from utils.images import Photo, white
+from utils.images import Photo, check_writable, white
 
 
 def plan(
@@ -29,25 +27,23 @@ def plan(
     """Check and order a stack: its frames, the file of the result, the bytes of memory needed.
     Raises :class:`UserError` if it cannot be fused as requested; nothing is written."""
     stack = look_into(source, options.order, options.strict or source.pair)
-    result = result_path(output, source.name, options.format, stack.dtype)
+    format = options.format or ("tiff" if stack.dtype == np.float32 else "png")
+    result = output / f"{source.name and source.name + '-'}Fusion{FORMATS[format]}"
+    check_writable(result, stack.dtype)
     check_free(result, options, source.files)
     check_results(output, source.name, source.pair)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
-        height, width = stack.size
-        raise UserError(
-            f"{source.origin}: frames of {width}×{height} pixels take {needed / 1e9:.2f} GB, "
-            f"more than --memory {options.memory / 1e9:.2f}G"
-        )
+        need = f"frames of {stack.frames[0].size} pixels take {needed / 1e9:.2f} GB"
+        raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:.2f}G")
     while options.order == "focus":
         with Frames(stack) as images:
             try:
                 order = sort_by_focus(images, progress(range(len(images)), "ordering"))
+                return Stack([stack.frames[i] for i in order], stack.problems), result, needed
             except BrokenFrame as error:
                 stack = _without(stack, error, source, options)
-                continue
-        return Stack([stack.frames[i] for i in order], stack.problems), result, needed
     return stack, result, needed
 
 
@@ -63,34 +59,32 @@ def fuse_stack(
     """Fuse a stack and write its results, all or none; returns :func:`fusion.report.describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is called for each frame, see :func:`fusion.fuse.fuse`. With an ``origin`` the
-    results have a record, see :mod:`fusion.report`.
-
-    Raises:
-        UserError: the stack cannot be fused, or the results cannot be written.
+    ``observe`` is that of :func:`fusion.fuse.fuse`. With an ``origin`` the results have a record,
+    see :mod:`fusion.report`. Raises :class:`UserError` if the stack cannot be fused, or the results
+    cannot be written.
     """
     stack, result, _ = plan(backend, source, output, options, progress)
     while True:
         started = time.perf_counter()
         try:
             with Frames(stack) as images, atomic_files(output, source.name) as folder:
-                outputs = Outputs(folder, result.name, stack, options)
-                fusion = _fuse(backend, images, source, outputs, observe, progress)
+                outputs = Outputs(folder, result.name, stack, options, observe)
+                fusion = _fuse(backend, images, source, outputs, progress)
                 alpha = _common_alpha(images, fusion)
                 photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
                 files = outputs.write(fusion, photo)
-                seconds = time.perf_counter() - started
-                report = describe(source, stack, fusion, files, seconds)
+                report = describe(source, stack, fusion, files, time.perf_counter() - started)
                 if origin:  # written last, so moved last: no result is ever without its record
-                    save_record(folder, report, origin)
+                    write_json(
+                        record_path(folder, source.name), {"report": report, "made_from": origin}
+                    )
             return report
         except BrokenFrame as error:
             stack = _without(stack, error, source, options)
 
 
 def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """The stack without a frame that cannot be decoded; raises :class:`UserError` with
-    ``options.strict``, for a pair, or if fewer than two are left."""
+    """The stack without a frame that cannot be decoded, if the others may and can be fused."""
     if options.strict or source.pair:
         raise UserError(str(error)) from error
     frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
@@ -101,36 +95,17 @@ def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options)
 
 
 def _fuse(
-    backend: Backend,
-    images: Frames,
-    source: Source,
-    outputs: Outputs,
-    observe: Callable[[Step], None] | None,
-    progress: Progress,
+    backend: Backend, images: Frames, source: Source, outputs: Outputs, progress: Progress
 ) -> Fusion:
-    """Fuse the frames of a stack; a ValueError, or with ``strict`` an unused frame, is a UserError.
-    ``outputs`` and ``observe`` get each frame."""
+    """Fuse the frames of a stack, which ``outputs`` observe; a ValueError, or with ``strict`` an
+    unused frame, is a UserError."""
     options, limit = outputs.options, outputs.options.memory
     if limit is not None:
         limit -= writing_memory(options, images.stack.size)
-
-    def observe_both(step: Step) -> None:
-        outputs.observe(step)
-        if observe:
-            observe(step)
-
+    observe = outputs.observe if outputs.also or options.steps or options.preview else None
+    given = {name: getattr(options, name) for name in ("align", "motion", "exposure", "crop")}
     try:
-        fusion = fuse(
-            images,
-            backend,
-            align=options.align,
-            motion=options.motion,
-            exposure=options.exposure,
-            crop=options.crop,
-            memory=limit,
-            observe=observe_both if observe or options.steps or options.preview else None,
-            progress=progress,
-        )
+        fusion = fuse(images, backend, **given, memory=limit, observe=observe, progress=progress)
     except ValueError as error:
         raise UserError(f"{source.origin}: {error}") from error
     for frame, report in zip(images.stack.frames, fusion.frames, strict=True):
@@ -140,10 +115,8 @@ def _fuse(
 
 
 def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
-    """The least alpha of all frames at each pixel of the result, (h, w); None if all are opaque.
-
-    The frames are read once more.
-    """
+    """The least alpha of all frames, read once more, at each pixel of the result, (h, w); None if
+    all are opaque."""
     if not images.transparent:
         return None
     common = None

@@ -9,15 +9,12 @@ left it in both frames. All bands are solved together, coarse to fine, by Gauss�
 group of motions (Baker and Matthews, IJCV 56, 2004).
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from fusion.scaling import shrink
+from fusion.windows import shrink
 from utils.images import white
 
 SIDE = 1280  # pixels, long side of the images registered: motion is subpixel
@@ -38,18 +35,14 @@ LARGEST_SCALE = 0.15  # likewise, relative
 CELLS = 12  # rows and columns of the map of detail
 
 
-def _unit(row: int, column: int) -> np.ndarray:
-    return np.eye(9)[3 * row + column].reshape(3, 3)
-
-
-_SHIFTS = [_unit(0, 2), _unit(1, 2)]
-_LINEAR = [_unit(row, column) for row in (0, 1) for column in (0, 1)]
+_UNITS = np.eye(9).reshape(9, 3, 3)  # 1 in one place each
+_SHIFTS, _LINEAR = [_UNITS[2], _UNITS[5]], [*_UNITS[[0, 1, 3, 4]]]
 # Generators of the motions: derivatives of 3×3 matrices at the identity, about the image centre.
 MOTIONS = {
     "translation": _SHIFTS,
     "similarity": [*_SHIFTS, _LINEAR[0] + _LINEAR[3], _LINEAR[2] - _LINEAR[1]],
     "affine": [*_SHIFTS, *_LINEAR],
-    "homography": [*_SHIFTS, *_LINEAR, _unit(2, 0), _unit(2, 1)],
+    "homography": [*_SHIFTS, *_LINEAR, _UNITS[6], _UNITS[7]],
 }
 
 
@@ -61,29 +54,22 @@ class Level(NamedTuple):
     slope: np.ndarray  # (h, w, 2) float32, d even / d(x, y)
 
 
-@dataclass(frozen=True)
-class Small:
+class Small(NamedTuple):
     """A reduced frame, to compare others with."""
 
     levels: list[Level]  # the finest first
+    judged: int  # number of the level that decides whether frames match
     color: np.ndarray  # (h, w, 3) float32
     size: tuple[int, int]  # of the frame
     detail: np.ndarray  # (CELLS, CELLS) mean squared Laplacian
-
-    @property
-    def judged(self) -> int:
-        """Number of the level that decides whether frames match."""
-        sides = [max(level.even.shape) for level in self.levels]
-        return next((i for i, side in enumerate(sides) if side <= JUDGED), len(sides) - 1)
 
 
 def reduce(frame: np.ndarray) -> Small:
     """Reduce a frame (H, W, 3) uint8, uint16 or float32 in [0, 1]."""
     reduced = shrink(frame, SIDE).astype(np.float32) / white(frame.dtype)
     height, width = reduced.shape[:2]
-    color = cv2.resize(
-        reduced, (max(4, width // 8), max(4, height // 8)), interpolation=cv2.INTER_AREA
-    )
+    cells = max(4, width // 8), max(4, height // 8)
+    color = cv2.resize(reduced, cells, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
     # Smoothed a little, since noise would pass for detail.
     laplacian = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)
@@ -97,24 +83,24 @@ def reduce(frame: np.ndarray) -> Small:
     while min(light.shape) >= 2 * COARSEST:
         light, usable = cv2.pyrDown(light), cv2.pyrDown(usable)
         levels.append(_make_level(light, usable))
-    return Small(levels, color, frame.shape[:2], detail)
+    larger = sum(max(level.even.shape) > JUDGED for level in levels)
+    return Small(levels, min(larger, len(levels) - 1), color, frame.shape[:2], detail)
 
 
 def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None, str | None]:
     """The matrix from pixels of one frame to those of another, or why there is none."""
     matrix = np.eye(3)
     matrix[:2, 2] = _shift(one, two)
+    corners = corners_of(one.levels[0].even.shape)
     for finest in reversed(range(len(one.levels))):
         for _ in range(STEPS):
             change = _step(one, two, matrix, MOTIONS[motion], finest)
             matrix = matrix @ change
-            corners = corners_of(one.levels[0].even.shape)
             moved = np.abs(cv2.perspectiveTransform(corners, change) - corners).max()
             if not moved > STILL * 2**finest:
                 break
     zoom = one.size[1] / one.levels[0].even.shape[1]
-    matrix = _rescale(matrix, zoom)
-    corners = corners_of(one.size)
+    matrix, corners = _rescale(matrix, zoom), corners_of(one.size)
     reach = np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() / max(one.size)
     correlation, _ = compare(one, two, matrix)
     if not correlation >= CORRELATION:
@@ -129,7 +115,7 @@ def compare(one: Small, two: Small, matrix: np.ndarray) -> tuple[float, float]:
     over all that both show, and the share of the detail that differs."""
     first, second = (small.levels[small.judged] for small in (one, two))
     zoom = one.levels[0].even.shape[1] / one.size[1]
-    even, usable = _warp_level(second, _rescale_level(_rescale(matrix, zoom), -one.judged))
+    even, usable = _warp_level(second, _rescale(_rescale(matrix, zoom), 0.5**one.judged, 0))
     usable = usable * first.usable
     sums = [(usable * product).sum() for product in (first.even * even, first.even**2, even**2)]
     correlation = float(sums[0] / max(np.sqrt(sums[1] * sums[2]), 1e-9))
@@ -173,18 +159,17 @@ def _make_level(light: np.ndarray, usable: np.ndarray) -> Level:
     """Band-pass an image and equalise its contrast; means are over the usable pixels, so that the
     border of a clipped area or of a round field is no edge."""
 
-    def mean(values: np.ndarray, sigma: float) -> np.ndarray:
-        weights = cv2.GaussianBlur(usable, (0, 0), sigma)
-        return cv2.GaussianBlur(values * usable, (0, 0), sigma) / weights
+    def blur(values: np.ndarray, sigma: float) -> np.ndarray:
+        return cv2.GaussianBlur(values, (0, 0), sigma)
 
-    fine, local = (mean(light, sigma) for sigma in BAND)
+    fine, local = (blur(light * usable, sigma) / blur(usable, sigma) for sigma in BAND)
     detail = (fine - local) * usable
     around = (AROUND, AROUND)
     # Rounding can make a mean negative.
     contrast = np.sqrt(np.maximum(cv2.blur(np.square(detail), around), 0))
     faint = FAINT * np.sqrt(np.maximum(local, 0)) + FAINT / 20
     even = detail / (contrast + faint)
-    usable = usable * cv2.GaussianBlur(usable, (0, 0), BAND[1]) ** 4  # less beside clipped pixels
+    usable = usable * blur(usable, BAND[1]) ** 4  # less beside clipped pixels
     border = max(1, min(4, min(usable.shape) // 16))  # values beyond it are unknown
     usable[:border] = usable[-border:] = usable[:, :border] = usable[:, -border:] = 0
     return Level(even, usable, _gradient(even))
@@ -203,9 +188,8 @@ def _warp_level(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _correlation(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Local correlation of two images around each pixel, and the root of their power."""
-    product, first, second = (
-        cv2.blur(x, (AROUND, AROUND)) for x in (one * two, one * one, two * two)
-    )
+    products = one * two, one * one, two * two
+    product, first, second = (cv2.blur(x, (AROUND, AROUND)) for x in products)
     power = np.sqrt(np.maximum(first * second, 0))
     return product / (power + np.float32(1e-3)), power
 
@@ -217,11 +201,10 @@ def _step(
     the levels from ``finest`` on."""
     height, width = one.levels[0].even.shape
     middle = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, width]]) / width
-    normal = np.full((len(motions),) * 2, 0.0)
-    pull = np.zeros(len(motions))
+    normal, pull = np.zeros((len(motions), len(motions))), np.zeros(len(motions))
     for i in range(finest, len(one.levels)):
         level = one.levels[i]
-        even, usable = _warp_level(two.levels[i], _rescale_level(matrix, -i))
+        even, usable = _warp_level(two.levels[i], _rescale(matrix, 0.5**i, 0))
         near, _ = _correlation(level.even, even)
         near = np.maximum(near, 0)
         # A signal of correlation ρ has a share of 1 − ρ² of noise. The power discounts correlation
@@ -261,13 +244,9 @@ def _shift(one: Small, two: Small) -> tuple[float, float]:
     return (x * zoom, y * zoom) if near and response > 0.02 else (0.0, 0.0)
 
 
-def _rescale_level(matrix: np.ndarray, levels: int) -> np.ndarray:
-    """The same motion of images doubled ``levels`` times; centres of the first pixels coincide."""
-    zoom = np.diag([2.0**levels, 2.0**levels, 1])
-    return zoom @ matrix @ np.linalg.inv(zoom)
-
-
-def _rescale(matrix: np.ndarray, zoom: float) -> np.ndarray:
-    """The same motion of images ``zoom`` times as large; their borders coincide."""
-    grow = np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
+def _rescale(matrix: np.ndarray, zoom: float, corners: float = 0.5) -> np.ndarray:
+    """The same motion of images ``zoom`` times as large, whose borders coincide, or with
+    ``corners=0`` the centres of the first pixels."""
+    shift = (zoom - 1) * corners
+    grow = np.array([[zoom, 0, shift], [0, zoom, shift], [0, 0, 1]])
     return grow @ matrix @ np.linalg.inv(grow)

@@ -4,11 +4,9 @@ Steps need graphs of their own, since ONNX Runtime computes all of a graph, requ
 
 :func:`unroll` rewrites a graph for any number of photographs to one for N, with a tensor for each
 photograph; what they have in common is computed once. ONNX Runtime then keeps features in the
-layout its convolutions prefer, and fuses additions and activations into them; it also reduces very
-slowly over a short first axis. Together this halves the time.
+layout its convolutions prefer; it also reduces very slowly over a short first axis. Together this
+halves the time.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,11 +19,6 @@ from onnx.utils import Extractor
 
 from utils.errors import UserError, os_errors
 
-# Nodes that keep the size of features, or change it by 2.
-SMOOTH = (
-    *("Squeeze", "Conv", "Sum", "Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "Clip"),
-    *("Max", "Min", "Abs", "Neg", "Resize"),
-)
 SETS = "photographs"  # name that models.export gives the axis of all photographs
 
 
@@ -36,10 +29,9 @@ def cut(path: str | Path, parts: Mapping[str, list[str]]) -> dict[str, bytes]:
     try:
         with os_errors(f"read weights {path}"):
             model = onnx.load(path)
-        outputs = {output.name for output in model.graph.output}
-        extractor = Extractor(model)
+        outputs, extract = {output.name for output in model.graph.output}, Extractor(model)
         graphs = {
-            name: extractor.extract_model(inputs, [name]).SerializeToString()
+            name: extract.extract_model(inputs, [name]).SerializeToString()
             for name, inputs in parts.items()
             if outputs >= {name, *inputs[1:]}
         }
@@ -70,9 +62,8 @@ class _Unrolling:
         self.pieces: dict[str, list[str]] = {}
         self.sums: dict[str, str] = {}  # sum over all photographs, by their mean
         # For two photographs, by output: a convolution of each and one of their mean, of one kernel
-        # size, that are added; ``left`` has the outputs of the convolutions.
-        self.layers: dict[str, tuple[NodeProto, NodeProto]] = {}
-        self.left: set[str] = set()
+        # size, that are added; of the outputs of the convolutions: None.
+        self.layers: dict[str, tuple[NodeProto, NodeProto] | None] = {}
         self.flat: set[str] = set()  # tensors (N, H, W), in which photographs are the channels
         self.known: set[str] = set()  # means and differences computed already
         self.nodes: list[NodeProto] = []
@@ -89,18 +80,20 @@ class _Unrolling:
         given = list(model.graph.input)
         if any(entry.type.tensor_type.shape.dim[0].dim_param != SETS for entry in given):
             return
+        del model.graph.input[:]
         for entry in given:
-            self._split_input(entry)
+            for piece in self._split(entry.name):
+                entry.name, entry.type.tensor_type.shape.dim[0].dim_value = piece, 1
+                model.graph.input.append(entry)
         if count == 2:
             self._find_layers(nodes)
         for node in nodes:
             self._rewrite(node)
-        self._name_sizes()
         for entry in model.graph.output:
             if entry.name in self.pieces:
                 self._emit("Concat", self.pieces[entry.name], entry.name, axis=0)
         used = {name for node in self.nodes for name in node.input}
-        del model.graph.node[:], model.graph.initializer[:]
+        del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
         model.graph.node.extend(self.nodes)
         model.graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
 
@@ -117,13 +110,12 @@ class _Unrolling:
                     continue
                 shapes = {self.array(part.input[1]).shape for part in parts}
                 if len(shapes) == 1 and shapes.pop()[-1] > 1:  # otherwise it saves nothing
+                    self.layers |= {own.output[0]: None, common.output[0]: None}
                     self.layers[node.output[0]] = own, common
-                    self.left |= {own.output[0], common.output[0]}
 
-    def _emit_layer(self, output: str) -> None:
+    def _emit_layer(self, output: str, own: NodeProto, common: NodeProto) -> None:
         """Compute a layer from the sum and the difference of two photographs: the difference of
         its outputs depends on that of its inputs alone."""
-        own, common = self.layers[output]
         first, second = self.pieces[own.input[0]]
         weight, other = (self.array(node.input[1]) for node in (own, common))
         changes = f"{own.input[0]}.difference"
@@ -136,45 +128,19 @@ class _Unrolling:
             (less, changes, weight / 2, []),
         ):
             self._repeat(own, [goes_in, self._constant(f"{name}.weight", w), *bias], [name])
-        self.pieces[output] = [f"{output}.0", f"{output}.1"]
-        for sign, name in zip((1, -1), self.pieces[output], strict=True):
+        for sign, name in zip((1, -1), self._split(output), strict=True):
             self._emit_sum(same, less, sign, len(weight), name)
 
     def _emit_sum(self, one: str, two: str, sign: int, channels: int, output: str) -> None:
-        """one + sign·two by a convolution, into which ONNX Runtime fuses additions and
-        activations that follow."""
+        """one + sign·two by a convolution, which keeps the layout that convolutions prefer."""
         weight = self._constant(f"{sign}.{channels}", np.full((channels, 1, 1, 1), sign))
         signed = self._emit("Conv", [two, weight], f"{output}.signed", group=channels)
         self._emit("Add", [signed, one], output)
 
-    def _name_sizes(self) -> None:
-        """Name heights and widths, to tell ONNX Runtime that features have one size and can be
-        added within a convolution."""
-        del self.model.graph.value_info[:]
-        level: dict[str, int] = {}
-        for node in self.nodes:
-            found = max((level[name] for name in node.input if name in level), default=None)
-            if node.op_type == "Squeeze" and found is None:  # 2×2 pixels became channels
-                found = 0
-            if found is None or node.op_type not in SMOOTH:
-                continue
-            if node.op_type == "Conv":
-                found += any(x.name == "strides" and x.ints[0] == 2 for x in node.attribute)
-            found -= node.op_type == "Resize"
-            for name in node.output:
-                level[name] = found
-                sizes = [1, None, f"rows {found}", f"columns {found}"]
-                info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes)
-                self.model.graph.value_info.append(info)
-
-    def _split_input(self, entry: onnx.ValueInfoProto) -> None:
-        self.pieces[entry.name] = [f"{entry.name}.{i}" for i in range(self.count)]
-        self.model.graph.input.remove(entry)
-        for name in self.pieces[entry.name]:
-            piece = self.model.graph.input.add()
-            piece.CopyFrom(entry)
-            piece.name = name
-            piece.type.tensor_type.shape.dim[0].dim_value = 1
+    def _split(self, name: str) -> list[str]:
+        """Name the tensors of single photographs."""
+        self.pieces[name] = [f"{name}.{i}" for i in range(self.count)]
+        return self.pieces[name]
 
     def _emit(self, kind: str, inputs: list[str], output: str, **attributes) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
@@ -186,29 +152,26 @@ class _Unrolling:
         return name
 
     def _rewrite(self, node: NodeProto) -> None:
-        sets = [name for name in node.input if name in self.pieces]
-        axis = next((x.i for x in node.attribute if x.name == "axis"), None)
-        axes = next((list(x.ints) for x in node.attribute if x.name == "axes"), None)
-        over = axes in ([0], [-4]) or node.op_type == "ReduceSum"
+        sets = {*node.input} & {*self.pieces}
+        about = {x.name: helper.get_attribute_value(x) for x in node.attribute}
+        over = about.get("axes") in ([0], [-4]) or node.op_type == "ReduceSum"
+        flat = bool(self.flat & sets)
         if node.output[0] in self.layers:
-            self._emit_layer(node.output[0])
-        elif node.output[0] in self.left:
-            pass
+            if layer := self.layers[node.output[0]]:
+                self._emit_layer(node.output[0], *layer)
         elif not sets:
             self._repeat_common(node)
         elif node.op_type == "Shape":  # only height and width are used
             self._repeat_for(node, 0, node.output)
         elif node.op_type.startswith("Reduce") and over:
             self._reduce(node)
-        elif node.op_type == "TopK" or (node.op_type == "Concat" and self.flat & {*sets}):
+        elif node.op_type == "TopK" or (node.op_type == "Concat" and flat):
             self._repeat_joined(node)
         else:
-            for i in range(self.count):
-                self._repeat_for(node, i, [f"{name}.{i}" for name in node.output])
-            for name in node.output:
-                self.pieces[name] = [f"{name}.{i}" for i in range(self.count)]
-                if node.op_type in ("Gather", "Slice") and (axis in (1, -3) or self.flat & {*sets}):
-                    self.flat.add(name)
+            for i, outputs in enumerate(zip(*map(self._split, node.output), strict=True)):
+                self._repeat_for(node, i, outputs)
+            if node.op_type in ("Gather", "Slice") and (flat or about.get("axis") in (1, -3)):
+                self.flat |= {*node.output}
 
     def _repeat_for(self, node: NodeProto, i: int, outputs: Sequence[str]) -> None:
         """Repeat a node for photograph ``i``."""
@@ -247,13 +210,11 @@ class _Unrolling:
         """A node that needs all photographs in one tensor."""
         inputs = [piece for name in node.input for piece in self.pieces.get(name, [name])]
         if node.op_type == "TopK":
-            everything = self._emit("Concat", inputs[:-1], f"{node.output[0]}.all", axis=0)
-            inputs = [everything, inputs[-1]]
+            inputs[:-1] = [self._emit("Concat", inputs[:-1], f"{node.output[0]}.all", axis=0)]
         self._repeat(node, inputs, node.output)
 
 
 def not_ours(path: str | Path) -> UserError:
     """The error for a file that is broken or not ours."""
-    return UserError(
-        f"{path} is not a whole ONNX file of ours; write it with python -m models.export"
-    )
+    way = "write it with python -m models.export"
+    return UserError(f"{path} is not a whole ONNX file of ours; {way}")

@@ -5,14 +5,12 @@ the seriation problem; it is solved by the eigenvector of the second smallest ei
 similarities' Laplacian matrix (Atkins, Boman and Hendrickson, SIAM J. Comput. 28, 1998).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
-from fusion.scaling import shrink
+from fusion.windows import shrink
 from utils.images import white
 
 SIDE = 640  # pixels: long side of the reduced frames whose detail is measured
@@ -43,10 +41,8 @@ def is_shuffled(maps: Sequence[np.ndarray]) -> bool:
     if len(maps) < FEWEST:
         return False
     similarity = _similarity(maps)
-    given, best = (
-        (1 - similarity[order[:-1], order[1:]]).sum()
-        for order in (np.arange(len(maps)), _seriate(similarity))
-    )
+    orders = np.arange(len(maps)), _seriate(similarity)
+    given, best = ((1 - similarity[order[:-1], order[1:]]).sum() for order in orders)
     return bool(given > DETOUR * best + ALIKE * len(maps))
 
 

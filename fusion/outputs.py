@@ -1,10 +1,8 @@
 """Files of a result: the fused image, maps, steps, a preview."""
 
-from __future__ import annotations
-
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +13,11 @@ from PIL import Image
 from fusion.backends import LARGEST
 from fusion.fuse import Fusion, Step
 from fusion.pairs import is_same
-from fusion.scaling import shrink
 from fusion.stack_files import Stack
+from fusion.windows import shrink
 from utils.atomic import replaceable
 from utils.errors import UserError, os_errors
-from utils.images import Photo, check_writable, white, write_photo, write_png
+from utils.images import Photo, white, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
 PREVIEW = 800  # pixels: long side at most
@@ -46,15 +44,6 @@ class Options:
     preview: bool = False  # write an animation of the aligned frames and the result
 
 
-def result_path(folder: Path, name: str, format: str | None, dtype: np.dtype) -> Path:
-    """Path of the fused image, by default in a lossless format of its depth; raises
-    :class:`UserError` if the format does not have that depth."""
-    format = format or ("tiff" if dtype == np.float32 else "png")
-    path = folder / f"{name and name + '-'}Fusion{FORMATS[format]}"
-    check_writable(path, dtype)
-    return path
-
-
 def writing_memory(options: Options, size: tuple[int, int]) -> int:
     """Bytes, as measured, that the files next to the result (H, W) need in addition."""
     pixels = size[0] * size[1]
@@ -73,13 +62,12 @@ def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
             raise UserError(f"{path} is both a photograph and the result; give another --output")
         replaceable(path)
     steps = Path(f"{start}-Steps")
-    if not options.steps or not os.path.lexists(steps):
-        return
-    with os_errors(f"write {steps}"):
-        foreign = [name for name in sorted(os.listdir(steps)) if not STEP.fullmatch(name)]
-    if foreign or steps.is_symlink():
-        what = f"holds {foreign[0]}, which no earlier run wrote" if foreign else "is a link"
-        raise UserError(f"{steps} {what}; rename it, or give another --output")
+    if options.steps and os.path.lexists(steps):
+        with os_errors(f"write {steps}"):
+            foreign = [name for name in sorted(os.listdir(steps)) if not STEP.fullmatch(name)]
+        if foreign or steps.is_symlink():
+            what = f"holds {foreign[0]}, which no earlier run wrote" if foreign else "is a link"
+            raise UserError(f"{steps} {what}; rename it, or give another --output")
 
 
 @dataclass
@@ -90,13 +78,16 @@ class Outputs:
     result: str  # file name of the fused image; aligned frames have its type
     stack: Stack
     options: Options
+    also: Callable[[Step], None] | None = None  # called with each frame
     _shown: list[Image.Image] = field(default_factory=list)
 
     def observe(self, step: Step) -> None:
-        """Write the steps of a frame and keep its preview, called by :func:`fusion.fuse.fuse`."""
+        """Write the steps of a frame and keep its preview."""
+        if self.also:
+            self.also(step)
         if self.options.steps:
             start = self.folder / self._name("Steps") / f"{step.frame:03}"
-            aligned = Path(f"{start}-Aligned").with_suffix(Path(self.result).suffix)
+            aligned = f"{start}-Aligned{Path(self.result).suffix}"
             write_photo(aligned, Photo(step.aligned, self.stack.grey))
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
@@ -110,16 +101,12 @@ class Outputs:
         files = {"fused": self.result}
         write_photo(self.folder / self.result, photo)
         if self.options.maps:
-            maps = {
-                "index": fusion.index,
-                "depth": colorize(fusion.index, len(self.stack.frames)),
-                "confidence": fusion.confidence,
-            }
-            if fusion.guidance is not None:
-                maps |= {"guidance": fusion.guidance, "boundary": fusion.boundary}
-            for kind, image in maps.items():
-                files[kind] = self._name(f"{kind.capitalize()}.png")
-                write_png(self.folder / files[kind], image)
+            depth = colorize(fusion.index, len(self.stack.frames))
+            maps = fusion.index, depth, fusion.confidence, fusion.guidance, fusion.boundary
+            for kind, image in zip(MAPS, maps, strict=True):
+                if image is not None:
+                    files[kind.lower()] = self._name(f"{kind}.png")
+                    write_png(self.folder / files[kind.lower()], image)
         if self.options.preview:
             files["preview"] = self._name("Preview.webp")
             first, *others = [*self._shown, make_thumbnail(fusion.image)]
@@ -146,7 +133,5 @@ def colorize(index: np.ndarray, count: int) -> np.ndarray:
 
 def make_thumbnail(image: np.ndarray, side: int = PREVIEW) -> Image.Image:
     """(H, W, 3) of any type as an 8-bit picture of at most ``side`` pixels."""
-    image = shrink(image, side)
-    return Image.fromarray(
-        np.rint(np.clip(image / white(image.dtype), 0, 1) * 255).astype(np.uint8)
-    )
+    share = np.clip(shrink(image, side) / white(image.dtype), 0, 1)
+    return Image.fromarray(np.rint(share * 255).astype(np.uint8))

@@ -1,16 +1,14 @@
 """Pairs of photographs in a folder, found by their names."""
 
-from __future__ import annotations
-
 import mimetypes
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.errors import UserError
+from utils.errors import UserError, os_errors
 from utils.images import EXTENSIONS, check_extension
 
 MARKS = (
@@ -45,23 +43,23 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
     """All pairs of a folder (not of its subfolders), in the order of their names, and problems:
     images without a partner, several candidates for one pair, pairs of a type that is not read.
 
-    The two names differ by a mark at the end: …-A and …-B, …_A and …_B, …A and …B, …-1 and …-2,
-    …_1 and …_2, in upper or lower case; the types may differ. A.png and B.png are named after
-    their folder. Results of an earlier run and ground truth (…-Fusion, …-Truth …) are skipped.
-
-    Raises:
-        UserError: the folder is missing, unreadable, or holds no image.
+    The two names differ by a mark at the end, see ``FORMS``, in upper or lower case; the types may
+    differ. A.png and B.png are named after their folder. Results of an earlier run and ground truth
+    (…-Fusion, …-Truth …) are skipped. Raises :class:`UserError` if the folder is missing,
+    unreadable, or holds no image.
     """
     folder = Path(folder)
-    files = [path for path in sorted(list_folder(folder)) if path.is_file()]
-    files = [path for path in files if _may_be_image(path) and not SKIPPED.fullmatch(path.stem)]
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
     problems = []
-    for path in files:
+    for path in sorted(list_folder(folder)):
+        # Unknown types (raw formats) are reported rather than ignored.
+        kind = mimetypes.guess_type(path.name)[0] or "image/"
+        if not path.is_file() or not kind.startswith("image/") or SKIPPED.fullmatch(path.stem):
+            continue
         name, mark = _split(path)
         if mark:
             groups[name.casefold()].append((path, name, mark))
-        elif _is_read(path):
+        elif is_read(path):
             problems.append(Problem((path,), f"{path} belongs to no pair; pairs are named {FORMS}"))
     pairs = []
     for members in groups.values():
@@ -74,8 +72,13 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
                 pairs.append(Pair(names[0] or _name_after_folder(folder, groups), *paths))
             except UserError as error:
                 problems.append(Problem(paths, str(error)))
-        elif any(_is_read(path) for path in paths):
-            problems.append(Problem(paths, _explain_unpaired(paths, marks)))
+        elif any(map(is_read, paths)):
+            listed = ", ".join(path.name for path in paths)
+            why = f"{folder}: it is ambiguous which of {listed} make a pair; leave two of them"
+            if len(paths) == 1:
+                other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]
+                why = f"{paths[0]} has no partner; the name of the other half ends in {other}"
+            problems.append(Problem(paths, why))
     if not pairs and not problems:
         raise UserError(f"no images in {folder}; expected pairs named {FORMS}")
     return pairs, problems
@@ -85,10 +88,8 @@ def name_pair(image1: str | Path, image2: str | Path) -> Pair:
     """The pair of two given files, named after the common part of their names.
 
     ``x-A.png``, ``x-B.jpg`` give x; ``shelf-near.jpg``, ``shelf-far.jpg`` give shelf; names with
-    nothing in common but letters are joined: ``IMG_0012-IMG_0013``.
-
-    Raises:
-        UserError: a file of a type that is not read, or one file twice.
+    nothing in common but letters are joined: ``IMG_0012-IMG_0013``. Raises :class:`UserError` for
+    a type that is not read, or one file twice.
     """
     paths = Path(image1), Path(image2)
     for path in paths:
@@ -116,18 +117,10 @@ def is_same(path: Path, other: Path) -> bool:
 def list_folder(folder: Path) -> list[Path]:
     """The files and folders in a folder, without hidden ones; raises :class:`UserError` if it is
     missing or unreadable."""
-    try:
+    with os_errors(f"read folder {folder}"):
+        if not folder.exists():
+            raise UserError(f"there is no folder {folder}")
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except FileNotFoundError as error:
-        raise UserError(f"there is no folder {folder}") from error
-    except OSError as error:
-        raise UserError(f"cannot read folder {folder}: {error.strerror}") from error
-
-
-def _may_be_image(path: Path) -> bool:
-    """Images and unknown types (raw formats), which are reported rather than ignored."""
-    kind = mimetypes.guess_type(path.name)[0]
-    return kind is None or kind.startswith("image/")
 
 
 def _name_after_folder(folder: Path, names: Collection[str] = ()) -> str:
@@ -144,13 +137,6 @@ def _split(path: Path) -> tuple[str, str]:
     return path.stem, ""
 
 
-def _is_read(path: Path) -> bool:
+def is_read(path: Path) -> bool:
+    """Whether a file is of a type that is read, by its name."""
     return path.suffix.lower() in EXTENSIONS
-
-
-def _explain_unpaired(paths: Sequence[Path], marks: Sequence[str]) -> str:
-    names = ", ".join(path.name for path in paths)
-    if len(paths) == 1:
-        other = {"a": "B", "b": "A", "1": "2", "2": "1"}[marks[0]]
-        return f"{paths[0]} has no partner; the name of the other half ends in {other}"
-    return f"{paths[0].parent}: it is ambiguous which of {names} make a pair; leave two of them"

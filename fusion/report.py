@@ -1,10 +1,6 @@
-"""The report of a fused stack, and its record beside the results, which ``--resume`` reads.
+"""The report of a fused stack, and its record beside the results, which ``--resume`` reads."""
 
-A record holds the report and what the results were made from.
-"""
-
-from __future__ import annotations
-
+import contextlib
 import hashlib
 import json
 import re
@@ -15,7 +11,7 @@ from pathlib import Path
 from fusion.fuse import Fusion
 from fusion.outputs import FORMATS, Options
 from fusion.stack_files import Source, Stack
-from utils.atomic import clear, partial, write_json
+from utils.atomic import partial
 from utils.errors import UserError, os_errors
 
 
@@ -29,13 +25,6 @@ def describe(
     The first pixel of the result is the reference frame's at ``left``, ``top``.
     """
     rows, columns = fusion.area
-    frames = [
-        {"file": str(frame.path), "page": frame.page, **asdict(report)}
-        for frame, report in zip(stack.frames, fusion.frames, strict=True)
-    ]
-    unread = [
-        {"file": str(problem.files[0]), "reason": problem.error} for problem in stack.problems
-    ]
     return {
         "name": source.name,
         "files": files,
@@ -44,8 +33,11 @@ def describe(
         "left": columns.start,
         "top": rows.start,
         "type": str(fusion.image.dtype),
-        "frames": frames,
-        "unread": unread,
+        "frames": [
+            {"file": str(frame.path), "page": frame.page, **asdict(report)}
+            for frame, report in zip(stack.frames, fusion.frames, strict=True)
+        ],
+        "unread": [{"file": str(files[0]), "reason": why} for files, why in stack.problems],
         "shuffled": fusion.shuffled,
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
@@ -53,22 +45,18 @@ def describe(
 
 
 def summarize(report: dict) -> str:
-    """A line on the stack, one for each frame that was left out or has a warning, and one if the
-    frames are in no order of focus."""
+    """A line on the stack, and one for each frame left out and each warning."""
     used = sum(frame["used"] for frame in report["frames"])
     count = len(report["frames"]) + len(report["unread"])
-    lines = [
-        f"{report['files']['fused']}: {used} of {count} frames, "
-        f"{report['width']}×{report['height']}, {report['seconds']:.2f} s"
-    ]
-    names = [Path(frame["file"]).name for frame in report["frames"]]
-    named = list(zip(names, report["frames"], strict=True))
+    size = f"{report['width']}×{report['height']}"
+    about = f"{used} of {count} frames, {size}, {report['seconds']:.2f} s"
+    lines = [f"{report['files']['fused']}: {about}"]
+    named = [(Path(frame["file"]).name, frame) for frame in report["frames"]]
     lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
-    lines += [f"  {name}: {x['warning']}" for name, x in named if x.get("warning")]
-    if report.get("shuffled"):
-        lines.append(
-            "  the frames are in no order of focus, which harms alignment; see --order focus"
-        )
+    lines += [f"  {name}: {x['warning']}" for name, x in named if x["warning"]]
+    if report["shuffled"]:
+        what = "the frames are in no order of focus, which harms alignment"
+        lines.append(f"  {what}; see --order focus")
     return "\n".join(lines)
 
 
@@ -89,60 +77,43 @@ def describe_origin(source: Source, options: Options, weights: Path) -> dict:
     """What the results of a stack depend on: its files, the options and the weights."""
     with os_errors(f"read {weights}"):
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    files = [_state(path) for path in source.files]
+    files = []
+    for path in source.files:
+        files.append({"file": path.name})
+        with contextlib.suppress(OSError):  # an absent one has only a name
+            stat = path.stat()
+            files[-1] |= {"bytes": stat.st_size, "changed": stat.st_mtime_ns}
     chosen = asdict(options)
     del chosen["memory"]  # does not change the results
     return {"files": files, "options": chosen, "weights": digest}
 
 
-def _state(path: Path) -> dict:
-    """Size and time of a file, to notice changes; only the name of an absent one."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return {"file": path.name}
-    return {"file": path.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns}
-
-
-def save_record(output: Path, report: dict, origin: dict) -> None:
-    """Record that a stack is finished."""
-    path = _path(output, report["name"])
-    clear(output, path.stem)
-    write_json(path, {"report": report, "made_from": origin})
-
-
 def load_finished(output: Path, name: str, origin: dict) -> dict | None:
     """The report of a stack that was finished from the same origin and whose results exist."""
     try:
-        record = json.loads(_path(output, name).read_text(encoding="utf-8"))
-        done = record["made_from"] == origin
-        done = done and all((output / file).exists() for file in record["report"]["files"].values())
+        record = json.loads(record_path(output, name).read_text(encoding="utf-8"))
+        there = all((output / file).exists() for file in record["report"]["files"].values())
+        return record["report"] if there and record["made_from"] == origin else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not ours
         return None
-    return record["report"] if done else None
 
 
 def check_results(output: Path, name: str, pair: bool) -> None:
     """Raise a :class:`UserError` if the result of a pair would replace that of a stack, or that of
     a stack a file that no stack gave."""
-    record = _path(output, name)
-    if pair:
-        if record.exists():
-            raise UserError(
-                f"{record} says that {name}-Fusion is a stack's result, which the pair's would "
-                "replace; give another --output"
-            )
+    record = record_path(output, name)
+    if pair and record.exists():
+        what = f"{record} says that {name}-Fusion is a stack's result"
+        raise UserError(f"{what}, which the pair's would replace; give another --output")
+    # A stack that was killed between two files left its partial folder.
+    if pair or record.exists() or partial(output, name).exists():
         return
-    results = [
-        path for suffix in FORMATS.values() if (path := output / f"{name}-Fusion{suffix}").exists()
-    ]
-    unfinished = partial(output, name).exists()  # of a stack that was killed between two files
-    if results and not unfinished and not record.exists():
-        raise UserError(
-            f"{results[0]} is there and no stack's, for {record.name} is not beside it; move it, "
-            "or give another --output"
-        )
+    for path in (output / f"{name}-Fusion{suffix}" for suffix in FORMATS.values()):
+        if path.exists():
+            what = f"{path} is there and no stack's, for {record.name} is not beside it"
+            raise UserError(f"{what}; move it, or give another --output")
 
 
-def _path(output: Path, name: str) -> Path:
+def record_path(output: Path, name: str) -> Path:
+    """The record of a finished stack: its report, and what it was made from."""
     return output / f"{name}-Record.json"

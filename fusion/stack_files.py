@@ -1,7 +1,5 @@
 """Which files make a focus stack, in which order, and how its frames are read."""
 
-from __future__ import annotations
-
 import mimetypes
 import os
 import re
@@ -14,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fusion.fuse import SMALLEST
-from fusion.pairs import Problem, is_same, list_folder
+from fusion.pairs import Problem, is_read, is_same, list_folder
 from utils.errors import UserError
-from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo
+from utils.images import Metadata, Photo, Probe, probe, read_photo
 
 ORDERS = ("name", "time", "focus")
 MULTI_PAGE = (".tif", ".tiff")
@@ -41,6 +39,11 @@ class Frame(NamedTuple):
     page: int  # of a multi-page TIFF, from 0
     probe: Probe
 
+    @property
+    def size(self) -> str:
+        """Width and height, to be said."""
+        return f"{self.probe.width}×{self.probe.height}"
+
     def __str__(self) -> str:
         return f"{self.path}, page {self.page + 1}" if self.probe.pages > 1 else str(self.path)
 
@@ -63,7 +66,6 @@ class Stack(NamedTuple):
 
     @property
     def grey(self) -> bool:
-        """Whether all frames are grey."""
         return all(frame.probe.grey for frame in self.frames)
 
 
@@ -71,17 +73,14 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
     """The stack of a folder, a multi-page TIFF or a list of files.
 
     A folder or a TIFF gives the name; several files are named after their common prefix
-    (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder.
-
-    Raises:
-        UserError: a path does not exist, a file is given twice, or the folder holds no image.
+    (``pcb_001.jpg``, ``pcb_002.jpg`` give ``pcb``), else after their folder. Raises
+    :class:`UserError` if a path does not exist, one is given twice, or the folder holds no image.
     """
     paths = [Path(path) for path in inputs]
     if len(paths) == 1 and paths[0].is_dir():
-        files = _frames_in(paths[0])
-        if not files:
-            raise UserError(f"no images in {paths[0]}; a stack has a file for each frame")
-        return Source(paths[0].resolve().name or "stack", paths[0], files)
+        if files := _frames_in(paths[0]):
+            return Source(paths[0].resolve().name or "stack", paths[0], files)
+        raise UserError(f"no images in {paths[0]}; a stack has a file for each frame")
     for i, path in enumerate(paths):
         if any(is_same(path, other) for other in paths[:i]):
             raise UserError(f"{path} is given twice; a stack takes each frame once")
@@ -103,20 +102,18 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     In the natural order of their names; and as problems folders that cannot be read.
 
     Raises:
-        UserError: the folder is missing or unreadable, holds no stack, or two stacks would have
-            one name.
+        UserError: the folder is missing, unreadable or holds none, or two would have one name.
     """
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)
     problems = []
-    for path in _list_sorted(Path(folder)):
+    for path in sorted(list_folder(Path(folder)), key=_natural_key):
         if RESULT.fullmatch(path.stem):
-            continue
-        if path.is_symlink() and not path.exists():
-            problems.append(Problem((path,), f"{path} is a link to what is not there"))
             continue
         files: tuple[Path, ...] = ()
         try:
+            if path.is_symlink() and not path.exists():
+                raise UserError(f"{path} is a link to what is not there")
             if path.is_dir():
                 files = _frames_in(path)
             elif path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
@@ -126,17 +123,15 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
             continue
         if files:
             found.append(Source(path.name if path.is_dir() else path.stem, path, files))
-        elif path.suffix.lower() in EXTENSIONS and (name := FRAME.fullmatch(path.stem)):
+        elif is_read(path) and (name := FRAME.fullmatch(path.stem)):
             loose[name[1]].append(path)
     found += [Source(name, files[0], tuple(files)) for name, files in loose.items() if files[1:]]
     stacks: dict[str, Source] = {}
     for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
         other = stacks.setdefault(source.name.casefold(), source)
         if other is not source:
-            raise UserError(
-                f"{other.origin} and {source.origin} would both give {source.name}-Fusion; rename "
-                "one"
-            )
+            both = f"{other.origin} and {source.origin} would both give {source.name}-Fusion"
+            raise UserError(f"{both}; rename one")
     if not stacks and not problems:
         raise UserError(f"{folder} holds no stacks; a batch is a folder with a folder for each")
     return list(stacks.values()), problems
@@ -146,8 +141,8 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
     """Read the headers of a stack's files and sort its frames.
 
     Args:
-        order: "name" (natural: 2 before 10; the pages of a TIFF as stored) or "time" (EXIF; equal
-            times by name).
+        order: "time" (EXIF; equal times by name), otherwise by name (natural: 2 before 10; the
+            pages of a TIFF as stored).
         strict: raise for a file that cannot be read, instead of leaving it out.
 
     Raises:
@@ -171,18 +166,14 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
         pages = found.pages if len(source.files) == 1 else 1
         frames += [Frame(path, page, found) for page in range(pages)]
     if len(frames) < 2:
-        reasons = "".join(f"; {problem.error}" for problem in problems)
-        raise UserError(
-            f"{source.origin}: {len(frames)} frame{'s' * (not frames)} can be read, a stack has at "
-            f"least 2{reasons}"
-        )
+        count = f"{len(frames)} frame{'s' * (not frames)} can be read, a stack has at least 2"
+        raise UserError("; ".join([f"{source.origin}: {count}", *(p.error for p in problems)]))
     _check_alike(frames)
     if order == "time":
         for frame in frames:
             if frame.probe.taken is None:
-                raise UserError(
-                    f"{frame} does not say when it was taken; use --order name or focus"
-                )
+                way = "use --order name or focus"
+                raise UserError(f"{frame} does not say when it was taken; {way}")
         frames.sort(key=lambda frame: frame.probe.taken)
     return Stack(frames, problems)
 
@@ -199,20 +190,16 @@ class Frames(Sequence[np.ndarray]):
     """The frames of a stack for :func:`fusion.fuse.fuse`; a context manager.
 
     Each access starts reading the next frame in a thread. No other frame is kept.
-
-    Attributes:
-        metadata: of the first frame, None until it is read.
-        transparent: whether any frame read so far has an alpha plane.
     """
 
     def __init__(self, stack: Stack):
         self.stack = stack
-        self.metadata: Metadata | None = None
-        self.transparent = False
+        self.metadata: Metadata | None = None  # of the first frame, once it is read
+        self.transparent = False  # whether any frame read so far has an alpha plane
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
-    def __enter__(self) -> Frames:
+    def __enter__(self) -> "Frames":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -229,15 +216,13 @@ class Frames(Sequence[np.ndarray]):
         """A frame as its file has it; raises :class:`BrokenFrame` likewise."""
         if not 0 <= number < len(self):
             raise IndexError(number)
-        reading = self._ahead.pop(number, None) or self._read(number)
+        reading = self._ahead.get(number) or self._read(number)
         try:
             photo = reading.result()
         except UserError as error:
             raise BrokenFrame(number, str(error)) from error
-        following = number + 1
-        self._ahead = {i: future for i, future in self._ahead.items() if i == following}
-        if following < len(self) and not self._ahead:
-            self._ahead[following] = self._read(following)
+        following = range(number + 1, len(self))[:1]
+        self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
         self.transparent |= photo.alpha is not None
         if number == 0:
             self.metadata = photo.metadata
@@ -257,14 +242,13 @@ def widen(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _check_alike(frames: Sequence[Frame]) -> None:
     first = frames[0]
-    size = f"{first.probe.width}×{first.probe.height}"
     if min(first.probe.width, first.probe.height) < SMALLEST:
-        raise UserError(f"{first} has {size} pixels, {SMALLEST}×{SMALLEST} is the least")
+        raise UserError(f"{first} has {first.size} pixels, {SMALLEST}×{SMALLEST} is the least")
     for frame in frames:
-        if (frame.probe.width, frame.probe.height) != (first.probe.width, first.probe.height):
+        if frame.size != first.size:
             raise UserError(
-                f"{frame} has {frame.probe.width}×{frame.probe.height} pixels, {first} {size}; "
-                "what is fused must be equally large, leave out what does not belong to it"
+                f"{frame} has {frame.size} pixels, {first} {first.size}; what is fused must be "
+                "equally large, leave out what does not belong to it"
             )
         if (frame.probe.dtype == np.float32) != (first.probe.dtype == np.float32):
             raise UserError(
@@ -274,43 +258,26 @@ def _check_alike(frames: Sequence[Frame]) -> None:
 
 
 def _frames_in(folder: Path) -> tuple[Path, ...]:
-    """The photographs in a folder, without results of an earlier run.
-
-    They include files that cannot be read (broken links, unknown types), which :func:`look_into`
-    reports; a folder of these alone is no stack.
-    """
+    """The photographs in a folder, without results of an earlier run; with files that cannot be
+    read (broken links, unknown types), for :func:`look_into` to report, unless all are such."""
     found = [
         path
-        for path in _list_sorted(folder)
-        if _is_photograph(path) and not path.is_dir() and not RESULT.fullmatch(path.stem)
+        for path in sorted(list_folder(folder), key=_natural_key)
+        if not path.is_dir() and not RESULT.fullmatch(path.stem)
+        if is_read(path) or re.match("image/(?!.*xml$)", mimetypes.guess_type(path.name)[0] or "")
     ]
-    return tuple(found) if any(path.suffix.lower() in EXTENSIONS for path in found) else ()
-
-
-def _is_photograph(path: Path) -> bool:
-    """By its name."""
-    kind = mimetypes.guess_type(path.name)[0] or ""
-    drawn = kind.endswith("xml")
-    return path.suffix.lower() in EXTENSIONS or (kind.startswith("image/") and not drawn)
+    return tuple(found) if any(map(is_read, found)) else ()
 
 
 def _check_types(source: Source) -> None:
     """Refuse a folder that has a frame twice, like the RAW and the JPEG file of a camera."""
     by_stem: dict[str, list[str]] = defaultdict(list)
-    for path in source.files:
-        if path.suffix.lower() in EXTENSIONS:
-            by_stem[path.stem].append(path.name)
+    for path in filter(is_read, source.files):
+        by_stem[path.stem].append(path.name)
     for names in by_stem.values():
         if len(names) > 1:
-            raise UserError(
-                f"{source.origin}: {' and '.join(names)} look like one frame in two types; keep "
-                "one type, or list the files to fuse"
-            )
-
-
-def _list_sorted(folder: Path) -> list[Path]:
-    """:func:`fusion.pairs.list_folder` in natural order."""
-    return sorted(list_folder(folder), key=_natural_key)
+            what = f"{' and '.join(names)} look like one frame in two types"
+            raise UserError(f"{source.origin}: {what}; keep one type, or list the files to fuse")
 
 
 def _natural_key(path: Path) -> tuple:

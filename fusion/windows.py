@@ -1,6 +1,4 @@
-"""Windows of images: rows and columns, as a pair of slices."""
-
-from __future__ import annotations
+"""Windows of images (rows and columns, as a pair of slices), and reduced images."""
 
 from typing import Any
 
@@ -79,3 +77,10 @@ def within(window: Window, outer: Window) -> Window:
     return tuple(
         slice(s.start - o.start, s.stop - o.start) for s, o in zip(window, outer, strict=True)
     )
+
+
+def shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """An image (H, W, …) with a long side of at most ``side`` pixels, a short one of at least 8."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    height, width = (max(8, round(n * scale)) for n in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,44 +1,30 @@
 """Boundary fusion sub-net: the residual that repairs the initial fusion on the FDB."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.initial_fusion import initialise, leads
-from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
+from models.initial_fusion import leads
+from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
 
 
-class BoundaryFusion(nn.Module):
+class BoundaryFusion(ResNet):
     """Figure 5: conv, ResBlocks, conv, conv to a three-channel residual; two photographs.
 
     The paper's figure has 9 blocks of 64 channels; its released code 16 of 128, from the fifth on
     scaled by 0.1 (``scaled_from=4``).
-
-    Attributes:
-        multiple: see :class:`models.layers.SetUNet`.
     """
 
     def __init__(self, channels: int = 64, blocks: int = 9, scaled_from: int | None = None):
-        super().__init__()
-        scaled_from = blocks if scaled_from is None else scaled_from
-        self.multiple = 1
-        self.head = nn.Conv2d(7, channels, 3, padding=1)
-        self.body = nn.Sequential(
-            *(ResBlock(channels, 0.1 if i >= scaled_from else 1.0) for i in range(blocks))
-        )
-        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
-        self.last = nn.Conv2d(channels, 3, 3, padding=1)
-        initialise(self)
+        super().__init__(7, 3, channels, blocks, scaled_from)
 
     def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
-        """Coefficients (B, 3, H, W), here the residual itself, from two photographs
-        (B, 2, 3, H, W) and their guidance (B, 2, 1, H, W)."""
-        inputs = torch.cat([photographs.flatten(1, 2), guidance[:, 0]], 1)
-        return self.last(self.tail(self.body(self.head(inputs.to(self.last.weight.dtype)))))
+        """Coefficients (…, 3, H, W), here the residual itself, from two photographs
+        (…, 2, 3, H, W) and their guidance (…, 2, 1, H, W)."""
+        inputs = torch.cat([photographs.flatten(-4, -3), guidance.select(-4, 0)], -3)
+        return super().forward(inputs)
 
     @staticmethod
     def residual(coefficients: Tensor, *_: Tensor) -> Tensor:
@@ -63,11 +49,7 @@ class SetBoundaryFusion(nn.Module):
     residual as it is. Where they agree as far as the net sees, it is zero, since all of it comes
     from features limited by the photographs' deviations: equal inputs come back unchanged.
 
-    Args:
-        widths, blocks: see :class:`models.layers.SetUNet`.
-
-    Attributes:
-        multiple: see :class:`models.layers.SetUNet`.
+    ``widths`` and ``blocks`` are those of :class:`models.layers.SetUNet`.
     """
 
     def __init__(self, widths: Sequence[int] = (16, 40, 64), blocks: Sequence[int] = (1, 3, 1)):
@@ -76,18 +58,14 @@ class SetBoundaryFusion(nn.Module):
         # Offset, gain₀ and mix, then gainᵢ, of 2×2 pixels each.
         self.common = nn.Conv2d(widths[0], 20, 3, padding=1, bias=False)
         self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
-        self.multiple = 2 * self.net.multiple
 
     def forward(self, photographs: Tensor, guidance: Tensor) -> Tensor:
-        """Coefficients (…, 5 + N, H, W): offset of R, G and B, gain₀, mix, gain₁ … gain_N. They
-        are smooth, so they can be enlarged from smaller photographs.
-
-        Args:
-            photographs: (…, N, 3, H, W); guidance: (…, N, 1, H, W).
-        """
+        """Coefficients (…, 5 + N, H, W) from photographs (…, N, 3, H, W) and guidance (…, N, 1, H,
+        W): offset of R, G and B, gain₀, mix, gain₁ … gain_N. They are smooth, so they can be
+        enlarged from smaller photographs."""
         height, width = photographs.shape[-2:]
         inputs = torch.cat([amplify(photographs), guidance, leads(guidance)], -3)
-        x = self.net(halve(inputs, self.multiple).to(self.own.weight.dtype))
+        x = self.net(halve(inputs, 2 * self.net.multiple).to(self.own.weight.dtype))
         common = mean(x)
         deviations = x - common
         limit = most(deviations.abs())

@@ -5,8 +5,6 @@
 prints how many parameters the cascade of a config has.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import sys
@@ -29,33 +27,25 @@ BOUNDARY = {net.__name__: net for net in (BoundaryFusion, SetBoundaryFusion)}
 
 
 def build(model: dict[str, Any]) -> MMFNet:
-    """The cascade of a config's ``model``: {"initial": {name, args}, "boundary": {…} or None}.
-
-    Raises:
-        UserError: unknown class or argument (the nearest valid one is named), or an argument of
-            a wrong type.
-    """
-    boundary = model.get("boundary")
-    return MMFNet(
-        _net("model.initial", model["initial"], INITIAL),
-        _net("model.boundary", boundary, BOUNDARY) if boundary else None,
-    )
+    """The cascade of a config's ``model``: {"initial": {name, args}, "boundary": {…} or None};
+    raises :class:`UserError` for unknown classes and arguments, and arguments of a wrong type."""
+    initial, boundary = model["initial"], model.get("boundary")
+    initial = _net("model.initial", initial, INITIAL)
+    return MMFNet(initial, _net("model.boundary", boundary, BOUNDARY) if boundary else None)
 
 
 def save_weights(path: str | Path, weights: dict[str, torch.Tensor], model: dict[str, Any]) -> None:
-    """Write weights as safetensors, with the model's config as metadata. Equal weights give equal
-    files: safetensors writes several keys of metadata in a random order, so there is one."""
+    """Write weights as safetensors, with the model's config as metadata."""
+    # Under one key: safetensors writes several in a random order, but equal weights give equal
+    # files.
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(weights, {"model": json.dumps(model)}))
 
 
 def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
-    """A cascade in evaluation mode with weights from a safetensors file.
-
-    Args:
-        path: written by :func:`save_weights`.
-        model: config that the weights must fit; by default the one stored with them.
+    """A cascade in evaluation mode with the weights of a file of :func:`save_weights`; ``model`` is
+    the config that they must fit, by default the one stored with them.
 
     Raises:
         UserError: file missing, no safetensors (a pickle, say), cut short, of another config, or
@@ -68,18 +58,15 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
     except OSError as error:
         raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise UserError(
-            f"{path} is not a whole safetensors file ({error}); fetch it again, and never load "
-            "weights that come as a pickle"
-        ) from error
+        way = "fetch it again, and never load weights that come as a pickle"
+        raise UserError(f"{path} is not a whole safetensors file ({error}); {way}") from error
     if model is None and "model" not in about:
         raise UserError(f"{path} does not say which model it is for; name it with --config")
     try:
         net = build(model or json.loads(about["model"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} says unreadably which model it is for; name it with --config"
-        ) from (error)
+        how = "says unreadably which model it is for; name it with --config"
+        raise UserError(f"{path} {how}") from error
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
@@ -87,9 +74,8 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
         raise UserError(f"weights {path} do not fit the given config{trained}") from error
     for name, value in net.state_dict().items():
         if not value.isfinite().all():
-            raise UserError(
-                f"weights {path}: {name} holds values that are not finite; fetch it again"
-            )
+            what = f"{name} holds values that are not finite; fetch it again"
+            raise UserError(f"weights {path}: {what}")
     return net.eval().requires_grad_(False)
 
 
@@ -103,7 +89,7 @@ def main(argv: list[str]) -> None:
         model = build(to_dict(load_config(argv[0]).model))
     parts = {"initial fusion": model.initial, "boundary fusion": model.boundary, "cascade": model}
     for name, net in parts.items():
-        if net is not None:
+        if net:
             print(f"{name}: {sum(p.numel() for p in net.parameters()):,} parameters")
 
 
@@ -111,7 +97,7 @@ def _net(key: str, config: dict[str, Any], nets: dict[str, type[nn.Module]]) -> 
     name, args = config["name"], config.get("args") or {}
     if name not in nets:
         raise UserError(f"{key}.name: there is no {name!r}; did you mean {nearest(name, nets)}?")
-    known = list(inspect.signature(nets[name]).parameters)
+    known = inspect.signature(nets[name]).parameters
     for arg in args:
         if arg not in known:
             near = nearest(arg, known)

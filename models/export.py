@@ -4,15 +4,11 @@
     python -m models.export --onnx out.onnx --weights runs/mmfnet/best.safetensors
 
 The graph takes photographs (N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels, and gives
-fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. What the
-weights are, and their terms, is in the file's metadata. Nothing is written unless ONNX Runtime
-gives with the file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph
-into its steps.
+fused and initial (3, H, W), guidance (N, 1, H, W) and boundary (1, H, W), all in [0, 1]. Its
+metadata tell the weights and their terms. Nothing is written unless ONNX Runtime gives with the
+file what PyTorch gives with the weights. :mod:`fusion.onnx_graph` cuts the graph into its steps.
 """
 
-from __future__ import annotations
-
-import argparse
 import hashlib
 import io
 import sys
@@ -29,7 +25,7 @@ from torch import Tensor, nn
 from models.build import load_model
 from models.mmfnet import MMFNet, boundary_map
 from utils.atomic import atomic_path
-from utils.errors import UserError, cli
+from utils.errors import UserError, cli, option_parser
 from utils.provenance import provenance
 
 WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
@@ -55,25 +51,19 @@ class Graph(nn.Module):
 
     def forward(self, photographs: Tensor) -> tuple[Tensor, ...]:
         """:data:`OUTPUTS` of photographs (N, 3, H, W)."""
-        # Sub-nets for sets take one scene alone.
-        more, less = ((), ()) if self.model.initial.largest is None else ((None,), (0,))
-        # The steps are cut apart at its name; for that it must not be optimised away.
-        guidance = self.model.initial(photographs[(*more, ...)]).guidance[(*less, ...)].clone()
-        boundary = boundary_map(guidance)
+        # The steps are cut apart at the clones' names; they must not be optimised away.
+        guidance = self.model.initial(photographs).guidance.clone()
         coefficients = None
-        if self.model.boundary is not None:
-            inputs = photographs[(*more, ...)], guidance[(*more, ...)]
-            coefficients = self.model.boundary(*inputs)[(*less, ...)].clone()
+        if self.model.boundary:
+            coefficients = self.model.boundary(photographs, guidance).clone()
         initial, fused = self.model.blend(photographs, guidance, coefficients)
-        found = fused.clamp(0, 1), initial, guidance, boundary
+        found = fused.clamp(0, 1), initial, guidance, boundary_map(guidance)
         return found if coefficients is None else (*found, coefficients)
 
 
 @cli
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__)
     parser.add_argument("--onnx", required=True, metavar="FILE", help="to write")
     parser.add_argument("--weights", default=WEIGHTS, type=Path, help="by default the shipped")
     parser.add_argument("--terms", help="of use of the weights, for the metadata")
@@ -93,32 +83,26 @@ def main(argv: list[str] | None = None) -> None:
 def about(weights: Path, terms: str | None = None) -> dict[str, str]:
     """What the metadata say of the weights."""
     content = weights.read_bytes()
+    shipped = content == WEIGHTS.read_bytes()
     with safe_open(weights, "pt") as file:
-        stored = file.metadata()
-    if terms is None:
-        shipped = content == WEIGHTS.read_bytes()
-        terms = TERMS if shipped else "not stated; ask who trained the weights"
+        model = file.metadata()["model"]
     return {
         "weights": weights.name,
         "weights_sha256": hashlib.sha256(content).hexdigest(),
-        "terms": terms,
-        "model": stored["model"],
+        "terms": terms or (TERMS if shipped else "not stated; ask who trained the weights"),
+        "model": model,
         "version": provenance()["revision"],
         "torch": torch.__version__,
     }
 
 
 def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The cascade as one graph with its weights; height and width are free, and the number of
-    photographs, unless the network takes pairs alone.
-
-    Args:
-        metadata: to store.
-    """
-    names = [name for name in OUTPUTS if model.boundary is not None or name != "coefficients"]
-    free = {"photographs": {0: "photographs", 2: "height", 3: "width"}, **OUTPUTS}
-    if model.initial.largest:
-        del free["photographs"][0]
+    """The cascade as one graph with its weights and metadata; height and width are free, and the
+    number of photographs, unless the network takes pairs alone."""
+    names = list(OUTPUTS)[: None if model.boundary else -1]
+    free = {"photographs": {2: "height", 3: "width"}, **OUTPUTS}
+    if not model.initial.largest:
+        free["photographs"][0] = "photographs"
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter that PyTorch prefers takes many times as long and needs PyTorch 2.5; the
@@ -142,17 +126,13 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
 
 
 def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
-    """The largest difference between ONNX Runtime and PyTorch at each of ``SHAPES``.
-
-    Raises:
-        UserError: it is above ``TOLERANCE``.
-    """
+    """The largest difference between ONNX Runtime and PyTorch at each of ``SHAPES``; raises
+    :class:`UserError` if it is above ``TOLERANCE``."""
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     random = torch.Generator().manual_seed(0)
     errors = []
     for shape in SHAPES:
-        photographs = torch.rand(*shape, generator=random)
-        photographs = photographs[: model.initial.largest]
+        photographs = torch.rand(*shape, generator=random)[: model.initial.largest]
         result = session.run(list(OUTPUTS)[:4], {"photographs": photographs.numpy()})
         with torch.inference_mode():
             fusion = model(photographs[None])
@@ -161,10 +141,8 @@ def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
             max(np.abs(x - y[0].numpy()).max() for x, y in zip(result, expected, strict=True))
         )
     if not max(errors) <= TOLERANCE:
-        raise UserError(
-            f"the graph is up to {max(errors):.1e} from PyTorch, more than {TOLERANCE:.0e}; "
-            "nothing was written"
-        )
+        what = f"the graph is up to {max(errors):.1e} from PyTorch, more than {TOLERANCE:.0e}"
+        raise UserError(f"{what}; nothing was written")
     return errors
 
 

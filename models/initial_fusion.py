@@ -1,7 +1,5 @@
 """Initial fusion sub-net: which photograph is right where. Photographs in, guidance map out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import ResBlock, SetUNet, amplify, each, halve, mean, most
+from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
 
 # Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
 # is blurred. Multiplied, it selects.
@@ -23,55 +21,37 @@ TIE = 1e-3  # scores nearer than this are equal, so that rounding does not tell 
 
 
 class Guidance(NamedTuple):
-    """What the initial fusion sub-net says of N photographs.
+    """What the initial fusion sub-net says of N photographs; a net may have no logits."""
 
-    Attributes:
-        guidance: (B, N, 1, H, W), sums to 1 over N: 1 for the photograph that is right, halves
-            for the two least wrong where none is (0.51 and 0.49, the better one first). For two,
-            guidance[:, 0] is the paper's G.
-        scores: (B, N, 1, H, W), logits of being right; None from a net without.
-        neither: (B, 1, H, W), logit of none being right; None from a net without.
-    """
-
+    # (B, N, 1, H, W), sums to 1 over N: 1 for the photograph that is right, halves for the two
+    # least wrong where none is (0.51 and 0.49, the better first). For two, guidance[:, 0] is the
+    # paper's G.
     guidance: Tensor
-    scores: Tensor | None = None
-    neither: Tensor | None = None
+    scores: Tensor | None = None  # (B, N, 1, H, W), logits of being right
+    neither: Tensor | None = None  # (B, 1, H, W), logit of none being right
 
 
-class InitialFusion(nn.Module):
+class InitialFusion(ResNet):
     """Figure 5: conv 64, 4 ResBlocks of 64, conv 64→64, conv to one channel; two photographs.
 
-    Args:
-        channels, blocks: of the body.
-        sigmoid: whether G is the sigmoid of the last layer; the authors' G is that layer itself.
-
-    Attributes:
-        multiple: see :class:`models.layers.SetUNet`.
-        largest: number of photographs that it takes at once; None for any.
+    With ``sigmoid``, G is the sigmoid of the last layer; the authors' G is that layer itself.
     """
 
-    largest = 2
+    largest = 2  # number of photographs that it takes at once; None for any
 
     def __init__(self, channels: int = 64, blocks: int = 4, sigmoid: bool = False):
-        super().__init__()
-        self.multiple = 1
+        super().__init__(6, 1, channels, blocks)
         self.sigmoid = sigmoid
-        self.head = nn.Conv2d(6, channels, 3, padding=1)
-        self.body = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
-        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
-        self.last = nn.Conv2d(channels, 1, 3, padding=1)
-        initialise(self)
 
     def forward(self, photographs: Tensor) -> Guidance:
-        """Guidance of two photographs (B, 2, 3, H, W)."""
-        pair = photographs.flatten(1, 2)
-        if pair.shape[1] != 6:
-            raise ValueError(f"this network takes 2 photographs, not {photographs.shape[1]}")
-        logits = self.last(self.tail(self.body(self.head(pair.to(self.last.weight.dtype)))))
+        """Guidance of two photographs (…, 2, 3, H, W)."""
+        if photographs.shape[-4] != 2:
+            raise ValueError(f"this network takes 2 photographs, not {photographs.shape[-4]}")
+        logits = super().forward(photographs.flatten(-4, -3))
         if not self.sigmoid:
-            return Guidance(torch.stack([logits, 1 - logits], 1))
-        scores = torch.stack([logits, -logits], 1) / 2
-        return Guidance(scores.softmax(1), scores)
+            return Guidance(torch.stack([logits, 1 - logits], -4))
+        scores = torch.stack([logits, -logits], -4) / 2
+        return Guidance(scores.softmax(-4), scores)
 
     @staticmethod
     def select(guidance: Tensor) -> Tensor:
@@ -89,10 +69,6 @@ class SetInitialFusion(nn.Module):
     Args:
         widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
         refine: see :class:`models.layers.SetUNet`.
-
-    Attributes:
-        multiple: see :class:`models.layers.SetUNet`.
-        largest: number of photographs that it takes at once; None for any.
     """
 
     largest = None
@@ -102,20 +78,19 @@ class SetInitialFusion(nn.Module):
         self.net = SetUNet(12, widths, [1] * len(widths), refine=refine)
         self.score = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
         self.neither = nn.Conv2d(2 * widths[0], 4, 3, padding=1)
-        self.multiple = 2 * self.net.multiple
 
     def forward(self, photographs: Tensor) -> Guidance:
         """Guidance of photographs (B, N, 3, H, W), or of (N, 3, H, W) alone; N ≥ 2."""
         height, width = photographs.shape[-2:]
         # Differences are taken before half precision, which would round them away.
-        x = self.net(halve(amplify(photographs), self.multiple).to(self.score.weight.dtype))
+        x = halve(amplify(photographs), 2 * self.net.multiple)
+        x = self.net(x.to(self.score.weight.dtype))
         common = mean(x)
         scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common)
-        neither = each(self.neither, torch.cat([common, most(x) - common], -3))
-        neither = each(lambda y: F.pixel_shuffle(y, 2), neither).select(-4, 0)
-        scores, neither = (  # in full precision: the softmax needs it
-            logits[..., :height, :width].float() for logits in (scores, neither)
-        )
+        shared = torch.cat([common, most(x) - common], -3)
+        neither = each(lambda y: F.pixel_shuffle(self.neither(y), 2), shared).select(-4, 0)
+        scores = scores[..., :height, :width].float()  # in full precision: the softmax needs it
+        neither = neither[..., :height, :width].float()
         return Guidance(decide(scores, neither), scores, neither)
 
     @staticmethod
@@ -127,11 +102,8 @@ class SetInitialFusion(nn.Module):
 
 
 def decide(scores: Tensor, neither: Tensor) -> Tensor:
-    """Guidance (…, N, 1, H, W): a clear choice, or halves of the two best where none is right.
-
-    Args:
-        scores: (…, N, 1, H, W); neither: (…, 1, H, W), both logits as in :class:`Guidance`.
-    """
+    """Guidance (…, N, 1, H, W): a clear choice, or halves of the two best where none is right; from
+    logits (…, N, 1, H, W) and (…, 1, H, W) as in :class:`Guidance`."""
     # The softmax, which runtimes are slow at over this axis.
     chosen = (SHARPNESS * (scores - most(scores).detach())).exp()
     chosen = chosen / chosen.sum(-4, keepdim=True)
@@ -147,11 +119,3 @@ def leads(guidance: Tensor) -> Tensor:
     guidance = guidance.detach()
     # A little more than 1, so that rounding does not tell equals apart.
     return (1.02 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp(0, 1)
-
-
-def initialise(net: nn.Module) -> None:
-    """Start weights as the released code does: Kaiming normal with a = 0.1, biases at zero."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, a=0.1)
-            nn.init.zeros_(layer.bias)

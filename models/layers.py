@@ -5,8 +5,6 @@ a runtime is fast with four axes. Reordering the photographs reorders the featur
 alike, by construction and for any N.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 
@@ -30,9 +28,32 @@ class ResBlock(nn.Module):
         return x + self.scale * self.conv2(F.relu(self.conv1(x)))
 
 
+class ResNet(nn.Module):
+    """The paper's sub-nets: conv, ResBlocks (those from ``scaled_from`` on scaled by 0.1), conv,
+    conv; Kaiming normal with a = 0.1 and biases at zero to begin with, as in the released code."""
+
+    def __init__(
+        self, inputs: int, outputs: int, channels: int, blocks: int, scaled_from: int | None = None
+    ):
+        super().__init__()
+        full = blocks if scaled_from is None else scaled_from
+        scales = (1.0 if i < full else 0.1 for i in range(blocks))
+        self.head = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResBlock(channels, scale) for scale in scales))
+        self.tail = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, outputs, 3, padding=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, a=0.1)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.tail(self.body(self.head(x.to(self.last.weight.dtype)))))
+
+
 def each(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a layer to each photograph (…, N, C, H, W) by itself."""
-    return layer(x) if x.dim() == 4 else _as_set(layer(x.flatten(0, 1)), x)
+    """A layer of each photograph (…, N, C, H, W) by itself."""
+    return layer(x) if x.dim() == 4 else layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 def mean(x: Tensor) -> Tensor:
@@ -74,12 +95,8 @@ def normalise(x: Tensor) -> Tensor:
 class SetConv(nn.Module):
     """A convolution of each photograph, plus a convolution of their mean.
 
-    Every linear map of a set that commutes with reordering it acts on each element and on the mean
-    of all (Zaheer et al., Deep Sets, 2017).
-
-    Args:
-        kernel, stride: of the convolution of each photograph.
-        common: kernel of the mean's convolution: 1 costs a ninth of 3.
+    Every linear map of a set that commutes with reordering acts on each element and on the mean of
+    all (Zaheer et al., Deep Sets, 2017). ``common`` is the mean's kernel: 1 costs a ninth of 3.
     """
 
     def __init__(
@@ -91,9 +108,8 @@ class SetConv(nn.Module):
         # oneDNN's gradient of a 1×1 convolution with a stride, 4 channels to 6, writes past its
         # memory: pixels are chosen before.
         self.every = stride if common == 1 else 1
-        self.common = nn.Conv2d(
-            inputs, outputs, common, stride // self.every, common // 2, bias=False
-        )
+        stride //= self.every
+        self.common = nn.Conv2d(inputs, outputs, common, stride, common // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         shared = mean(x)
@@ -105,12 +121,10 @@ class SetConv(nn.Module):
 class SetResBlock(nn.Module):
     """The residual block of figure 5, of :class:`SetConv`.
 
-    Args:
-        common: see :class:`SetConv`.
-        normalised: whether it works on normalised features, with a leaky ReLU that is bounded. A
-            sub-net of which only decisions matter needs it: only deviations from the mean reach
-            its output, so nothing else would keep the features that all photographs share from
-            growing for ever. One whose output is a quantity needs the size of its features.
+    With ``normalised`` it works on normalised features, with a bounded leaky ReLU. A sub-net of
+    which only decisions matter needs that: only deviations from the mean reach its output, so
+    nothing else would keep the features that all photographs share from growing for ever. One whose
+    output is a quantity needs the size of its features.
     """
 
     def __init__(self, channels: int, common: int = 1, normalised: bool = True):
@@ -123,11 +137,12 @@ class SetResBlock(nn.Module):
             self.conv2.common.weight *= 0.2
 
     def forward(self, x: Tensor) -> Tensor:
+        inplace = not torch.is_grad_enabled()
         if self.normalised:
-            y = F.leaky_relu(self.conv1(normalise(x)), 0.1, inplace=not torch.is_grad_enabled())
-            y = y.clamp_max(LIMIT) if torch.is_grad_enabled() else y.clamp_max_(LIMIT)
+            y = F.leaky_relu(self.conv1(normalise(x)), 0.1, inplace)
+            y = y.clamp_max_(LIMIT) if inplace else y.clamp_max(LIMIT)
         else:
-            y = F.relu(self.conv1(x), inplace=not torch.is_grad_enabled())
+            y = F.relu(self.conv1(x), inplace)
         return _add(self.conv2(y), x)
 
 
@@ -139,10 +154,7 @@ class SetUNet(nn.Module):
         widths: channels of each level; a level has half the resolution of the one before.
         blocks: residual blocks of each level on the way down; there is one on the way up.
         refine: residual blocks more after that, at the first level.
-        common, normalised: see :class:`SetResBlock`.
-
-    Attributes:
-        multiple: side of the grid that it works on, in pixels of its input.
+        common, normalised: see :class:`SetConv` and :class:`SetResBlock`.
     """
 
     def __init__(
@@ -167,18 +179,18 @@ class SetUNet(nn.Module):
         self.up = nn.ModuleList(conv(b, a, kernel=1) for a, b in steps)
         self.decode = nn.ModuleList(block(a) for a, _ in steps)
         self.refine = nn.Sequential(*(block(widths[0]) for _ in range(refine)))
-        self.multiple = 2 ** len(steps)
+        self.multiple = 2 ** len(steps)  # side of the grid that it works on, in pixels of its input
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (…, N, widths[0], H, W) from (…, N, inputs, H, W); sides are multiples."""
         x = self.encode[0](self.head(x))
-        skips: list[Tensor] = []
+        skips = []
         for down, encode in zip(self.down, self.encode[1:], strict=True):
             skips.append(x)
             x = encode(down(x))
-        for up, decode, skip in list(zip(self.up, self.decode, skips, strict=True))[::-1]:
+        for up, decode in list(zip(self.up, self.decode, strict=True))[::-1]:
             x = each(lambda y: F.interpolate(y, scale_factor=2), up(x))
-            x = decode(_add(x, skip))
+            x = decode(_add(x, skips.pop()))
         return self.refine(x)
 
 
@@ -193,20 +205,12 @@ def halve(x: Tensor, multiple: int) -> Tensor:
     height, width = x.shape[-2:]
     padding = (0, -width % multiple, 0, -height % multiple)
 
-    def layer(planes: Tensor) -> Tensor:
-        if any(padding):
-            planes = F.pad(planes, padding, mode="replicate")
-        return F.pixel_unshuffle(planes, 2)
-
-    return each(layer, x)
+    if any(padding):
+        x = each(lambda planes: F.pad(planes, padding, mode="replicate"), x)
+    return each(lambda planes: F.pixel_unshuffle(planes, 2), x)
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:
     """x + y, in the memory of x unless a gradient is wanted: changing a view (and sets are views)
     costs the backward pass several copies."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
-
-
-def _as_set(planes: Tensor, x: Tensor) -> Tensor:
-    """(B·N, …) as (B, N, …) like ``x``."""
-    return planes.reshape(*x.shape[:2], *planes.shape[1:])

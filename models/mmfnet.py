@@ -1,7 +1,5 @@
 """MMF-Net: the cascade of figure 5, for any number of photographs."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -21,13 +19,8 @@ class Fusion(NamedTuple):
 def boundary_map(guidance: Tensor) -> Tensor:
     """min(1, 2·(1 − maxᵢ Gᵢ)): 1 on the focused/defocused boundary, 0 where one source is right.
 
-    For two photographs it is the paper's 1 − 2·|G − 0.5|.
-
-    Args:
-        guidance: (…, N, 1, H, W), sums to 1 over N.
-
-    Returns:
-        (…, 1, H, W).
+    From (…, N, 1, H, W), which sums to 1 over N, to (…, 1, H, W). For two photographs it is the
+    paper's 1 − 2·|G − 0.5|.
     """
     return (2 * (1 - guidance.amax(-4))).clamp_max(1)
 
@@ -39,9 +32,8 @@ class MMFNet(nn.Module):
     photograph.
 
     Args:
-        initial: photographs to :class:`models.initial_fusion.Guidance`.
-        boundary: photographs and guidance to coefficients of a residual, see
-            :mod:`models.boundary_fusion`; None for initial fusion alone.
+        initial: of :mod:`models.initial_fusion`.
+        boundary: of :mod:`models.boundary_fusion`; None for initial fusion alone.
     """
 
     def __init__(self, initial: nn.Module, boundary: nn.Module | None):
