@@ -1,7 +1,5 @@
 """Handlers of the page's events: files chosen, fuse, compare, page closed."""
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import html

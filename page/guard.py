@@ -1,7 +1,5 @@
 """Middleware in front of Gradio: refuses requests and sets security headers."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import re

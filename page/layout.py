@@ -1,7 +1,5 @@
 """The components of the page and their events."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Start and stop the server of the page, with its temporary folders and cleaning threads."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What the cascade is trained to minimise: the paper's loss and ours."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

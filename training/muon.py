@@ -5,8 +5,6 @@ rare directions of the gradient are learned as fast as the common ones. PyTorch'
 matrices only; a convolution is one of outputs × (inputs · kernel).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A training run in its folder: started, or continued from its latest checkpoint."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

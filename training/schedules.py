@@ -1,7 +1,5 @@
 """Learning-rate schedules: factor on the base rate as a function of the step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Validation on generated samples: is the fused image nearer to the truth than any selection?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

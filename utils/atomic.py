@@ -1,7 +1,5 @@
 """Files that are either whole or absent, one alone or several together."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import json

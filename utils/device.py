@@ -1,7 +1,5 @@
 """Which device a script runs on."""
 
-from __future__ import annotations
-
 import os
 import re
 

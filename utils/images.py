@@ -3,8 +3,6 @@
 Each type of file has a module in ``utils/formats``, which is imported on first use.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import warnings

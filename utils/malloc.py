@@ -1,7 +1,5 @@
 """glibc malloc tuning: keep freed memory for the next forward pass, or return it to the system."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 

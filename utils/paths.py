@@ -1,7 +1,5 @@
 """Checks of paths before they are read or written."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

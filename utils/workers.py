@@ -1,7 +1,5 @@
 """Worker processes that end with the one that started them."""
 
-from __future__ import annotations
-
 import os
 import threading
 from multiprocessing import parent_process

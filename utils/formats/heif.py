@@ -1,7 +1,5 @@
 """HEIC and HEIF, as phones write them, through pillow-heif at full depth."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

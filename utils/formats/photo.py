@@ -1,7 +1,5 @@
 """Photographs and their metadata, and conversions of decoded samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime

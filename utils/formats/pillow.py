@@ -1,7 +1,5 @@
 """JPEG, PNG, WebP, BMP, PPM and PGM, through Pillow; of 16-bit files it reads only the header."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Iterator

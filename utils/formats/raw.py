@@ -1,7 +1,5 @@
 """RAW files of cameras, developed equally for all frames of a stack, through rawpy (LibRaw)."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

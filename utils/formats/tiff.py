@@ -1,7 +1,5 @@
 """TIFF of 8 and 16 bits and floating point, of one page or many, through tifffile."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
