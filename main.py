@@ -9,7 +9,6 @@ Run the same command again to resume an interrupted run. Keys and defaults: conf
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ from training import profile as profiling
 from training.run import train
 from training.trainer import Trainer
 from training.validation import table, validate
-from utils.atomic import atomic_path
+from utils.atomic import write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.malloc import keep_freed_memory
@@ -92,8 +91,7 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
         print(table(figures[name], name, len(samples)), end="\n\n", flush=True)
     if output:
         about = {"samples": {name: len(part) for name, part in sets.items()}, "weights": str(path)}
-        with atomic_path(output) as temporary:
-            temporary.write_text(json.dumps({**about, **figures}))
+        write_json(output, {**about, **figures})
 
 
 if __name__ == "__main__":

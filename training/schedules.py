@@ -32,8 +32,4 @@ def trapezoid(steps: int, warmup: int = 200, decay: float = 0.3) -> Callable[[in
     return factor
 
 
-SCHEDULES: dict[str, Callable[[int], Callable[[int], float]]] = {
-    "paper": paper,
-    "cosine": cosine,
-    "trapezoid": trapezoid,
-}
+SCHEDULES = {"paper": paper, "cosine": cosine, "trapezoid": trapezoid}
