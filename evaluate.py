@@ -25,8 +25,8 @@ from evaluation.matching import collect
 from evaluation.symbols import choose_metrics
 from evaluation.tables import Column
 from fusion.pairs import find_pairs
-from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
+from utils.process import cores
 
 About = dict[str, dict[str, object]]  # what was run, by method
 

@@ -26,7 +26,7 @@ from training.validation import table, validate
 from utils.atomic import write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
-from utils.malloc import keep_freed_memory
+from utils.process import keep_freed_memory
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

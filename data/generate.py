@@ -39,11 +39,9 @@ from data.build import training_set, validation_sets
 from defocus.materials import Generator
 from defocus.sample import Sample
 from utils.atomic import append, atomic_path, clear
-from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
-from utils.malloc import keep_freed_memory
+from utils.process import cores, end_with_parent, keep_freed_memory
 from utils.provenance import provenance
-from utils.workers import end_with_parent
 
 MANIFEST = "manifest.jsonl"
 SHARE = 8  # samples that a worker is given at a time

@@ -24,9 +24,8 @@ from defocus.matting import Unusable
 from defocus.segments import Segment, SegmentedPhotographs
 from defocus.sources import skip_report
 from utils.atomic import atomic_path, clear
-from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
-from utils.workers import end_with_parent
+from utils.process import cores, end_with_parent
 
 
 def _cut(segment: Segment, path: Path) -> dict:

@@ -22,7 +22,7 @@ from evaluation.symbols import FDB, metric_of
 from utils.errors import UserError
 from utils.images import read_photo
 from utils.metrics import evaluate
-from utils.workers import end_with_parent
+from utils.process import end_with_parent
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 Result = tuple[dict[str, float], list[str]]

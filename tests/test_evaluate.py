@@ -22,9 +22,9 @@ from evaluation.symbols import choose_metrics
 from evaluation.table1 import PUBLISHED
 from tests import octave
 from tests.conftest import ROOT, texture
-from utils.cores import cores
 from utils.images import write_png
 from utils.metrics import METRICS
+from utils.process import cores
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import multiprocessing, os, time\n"
-        "from utils.workers import end_with_parent\n"
+        "from utils.process import end_with_parent\n"
         "def work(ready):\n"
         "    end_with_parent()\n"
         "    ready.set()\n"

@@ -22,7 +22,7 @@ from benchmarks.raytracing.rays import TILE, UNIT, emit, trace_depths, trace_str
 from benchmarks.raytracing.scene import Scene
 from benchmarks.raytracing.textures import light_of_values
 from defocus.color import to_srgb
-from utils.cores import cores
+from utils.process import cores
 
 EMITTED = 600  # rays of an emitter for each pixel that it lights, at least
 
