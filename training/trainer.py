@@ -1,6 +1,5 @@
 """The training loop: any device, any number of processes, exact resume."""
 
-import contextlib
 import copy
 import io
 import json
@@ -9,7 +8,8 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,11 +54,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        config: Config,
-        dataset: Dataset,
-        validation: Mapping[str, Dataset],
-        device: torch.device,
+        self, config: Config, dataset: Dataset, validation: dict[str, Dataset], device: torch.device
     ):
         train = config.train
         for key, known in CHOICES.items():
@@ -130,11 +126,7 @@ class Trainer:
         )
         tick: dict[str, Tensor] = {}
         ticked, seen, since_save = time.perf_counter(), self.step, self.step
-        with (
-            _interruptible() as interrupted,
-            _told_of_a_full_disk(self.run),
-            contextlib.closing(bar),
-        ):
+        with _interruptible() as interrupted, _told_of_a_full_disk(self.run), closing(bar):
             for batch in self.batches(self.step, train.steps):
                 batch = self.load(batch)
                 losses, fusion = self.learn(model, batch)
@@ -219,17 +211,14 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self._average()
+        # The average moves quickly at first, so that the start is forgotten.
+        decay = min(train.ema, (1 + self.step) / (10 + self.step))
+        weights = [weight.detach() for weight in self.model.parameters()]
+        torch._foreach_lerp_(list(self.ema.parameters()), weights, 1 - decay)
         losses = {name: value.detach() for name, value in losses.items()}
         if not self.scaler.is_enabled():  # under fp16 an overflow is skipped, and no fault
             losses["gradient norm"] = norm
         return losses, fusion
-
-    def _average(self) -> None:
-        """Update the averaged weights; at first quickly, so that the start is forgotten."""
-        decay = min(self.config.train.ema, (1 + self.step) / (10 + self.step))
-        weights = [weight.detach() for weight in self.model.parameters()]
-        torch._foreach_lerp_(list(self.ema.parameters()), weights, 1 - decay)
 
     def _agreed(self, stop: bool) -> bool:
         """Whether any process was interrupted: all have to stop at the same step."""
@@ -309,16 +298,11 @@ def _panels(batch: Batch, fusion: Fusion) -> list[Tensor]:
     return [first, last, *maps, fused, batch.truth, error]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _told_of_a_full_disk(run: Path) -> Iterator[None]:
     """TensorBoard writes in a thread, whose error comes from its next call; once is enough."""
     hook = threading.excepthook
-
-    def told(failure: threading.ExceptHookArgs) -> None:
-        if not is_full(failure.exc_value):
-            hook(failure)
-
-    threading.excepthook = told
+    threading.excepthook = lambda told: None if is_full(told.exc_value) else hook(told)
     try:
         yield
     except OSError as error:
@@ -331,7 +315,7 @@ def _told_of_a_full_disk(run: Path) -> Iterator[None]:
         threading.excepthook = hook
 
 
-@contextlib.contextmanager
+@contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether SIGINT or SIGTERM came; a second one ends at once."""
     came: list[int] = []
