@@ -38,15 +38,9 @@ def serve(
 ) -> Iterator[gr.Blocks]:
     """Serve the page until the end of the ``with``, and remove all files of visitors then.
 
-    Args:
-        port: by default the first free one from 7860 on.
-        names: host names to answer to, besides the machine's own and its addresses.
-
-    Yields:
-        The running page; ``local_url`` is its address.
-
-    Raises:
-        UserError: the host or port is not available.
+    By default at the first free port from 7860 on. It answers to ``names`` too, besides the
+    machine's own name and addresses. Yields the running page, whose address is ``local_url``;
+    raises :class:`UserError` if the host or port is not available.
     """
     try:
         socket.create_server((host, port or 0)).close()

@@ -46,11 +46,8 @@ class Trainer:
     ``best.safetensors`` (averaged weights), ``validation.jsonl`` and TensorBoard events.
 
     Args:
-        config: of the run.
         dataset: training samples by draw, see :mod:`data.datasets`.
-        validation: sets of samples for the looks taken while training; see
-            :func:`training.validation.validate`. Empty for none.
-        device: of this process.
+        validation: sets of samples to validate on while training; none if empty.
     """
 
     def __init__(
@@ -78,7 +75,7 @@ class Trainer:
         weight = train.guidance_weight
         self.loss = LOSSES[train.loss](*([] if weight is None else [weight]))
         self.optimizer = _optimizer(self.model, train)
-        self.schedule = SCHEDULES[train.schedule](train.steps)
+        self.schedule = SCHEDULES[train.schedule]
         # Flags and waiting go over the CPUs: a GPU need not stop for them, and hours of validation
         # in process 0 are no fault of the others.
         self.control = dist.new_group(backend="gloo", timeout=WAIT) if self.world > 1 else None
@@ -86,21 +83,18 @@ class Trainer:
         self.step, self.best = 0, float("-inf")
 
     def resume(self, path: Path) -> None:
-        """Go on exactly where the checkpoint was written, but with the config's settings.
-
-        Raises:
-            UserError: the checkpoint is unreadable or of another model.
-        """
+        """Go on exactly where the checkpoint was written, but with the config's settings; raises
+        :class:`UserError` if it is unreadable or of another model."""
         try:
             with zipfile.ZipFile(path) as archive:  # PyTorch itself reads past damaged bytes
                 if broken := archive.testzip():
                     raise ValueError(f"the checksum of {broken} is wrong")
             state = torch.load(path, map_location=self.device, weights_only=True)
-            for name, value in [*state["model"].items(), *state["ema"].items()]:
-                if not value.isfinite().all():
-                    raise ValueError(f"{name} holds values that are not finite")
-            self.model.load_state_dict(state["model"])
-            self.ema.load_state_dict(state["ema"])
+            for model, weights in ((self.model, state["model"]), (self.ema, state["ema"])):
+                for name, value in weights.items():
+                    if not value.isfinite().all():
+                        raise ValueError(f"{name} holds values that are not finite")
+                model.load_state_dict(weights)
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
             if state["scaler"]:  # empty when the run was not in fp16 so far
@@ -108,10 +102,8 @@ class Trainer:
             self.step, self.best = state["step"], state["best"]
         except Exception as error:  # torch.load raises whatever the broken file provokes
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"cannot resume from {path} ({reason}); delete it to start anew, or give another "
-                "run="
-            ) from error
+            hint = "delete it to start anew, or give another run="
+            raise UserError(f"cannot resume from {path} ({reason}); {hint}") from error
 
     def train(self) -> None:
         """Train to ``train.steps``. Ctrl-C saves and ends; so does a loss that is not finite."""
@@ -198,7 +190,7 @@ class Trainer:
         """One step, with the model of :meth:`parallel`; the terms of the loss, and the fusion."""
         train = self.config.train
         for group in self.optimizer.param_groups:
-            group["lr"] = train.lr * self.schedule(self.step)
+            group["lr"] = train.lr * self.schedule(self.step, train.steps)
         dtype = AMP[train.amp]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             fusion = model(batch.photographs)
