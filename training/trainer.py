@@ -183,8 +183,7 @@ class Trainer:
 
     def load(self, batch: Batch) -> Batch:
         """A batch on this process's device."""
-        pinned = self.device.type == "cuda"
-        return Batch(*(plane.to(self.device, non_blocking=pinned) for plane in batch))
+        return Batch(*(plane.to(self.device, non_blocking=True) for plane in batch))
 
     def learn(self, model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Fusion]:
         """One step, with the model of :meth:`parallel`; the terms of the loss, and the fusion."""
