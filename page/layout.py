@@ -28,7 +28,7 @@ DECIDED = (
     "White in the guidance map: the first photograph is sharp; black: the second; grey: neither. "
     "There the boundary map is white, and the network repairs the result."
 )
-PICTURE = {"interactive": False, "buttons": ["fullscreen"]}
+IMAGE = {"interactive": False, "buttons": ["fullscreen"]}
 
 
 def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
@@ -57,9 +57,7 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
                 empty = gr.HTML(EMPTY, elem_id="empty")
                 with gr.Column(visible=False) as results:
                     label = "One photograph | all of them, fused"
-                    slider = gr.ImageSlider(
-                        label=label, max_height=560, elem_id="slider", **PICTURE
-                    )
+                    slider = gr.ImageSlider(label=label, max_height=560, elem_id="slider", **IMAGE)
                     gr.Markdown("Compare with:", elem_classes="caption")
                     sources = _thumbnails([], 6, "sources")
                     download = gr.DownloadButton(
@@ -117,4 +115,4 @@ def _thumbnails(pictures: Sequence[Path], columns: int, name: str) -> gr.Gallery
 
 
 def _map(label: str, name: str) -> gr.Image:
-    return gr.Image(label=label, visible=False, min_width=220, elem_id=name, **PICTURE)
+    return gr.Image(label=label, visible=False, min_width=220, elem_id=name, **IMAGE)
