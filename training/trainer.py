@@ -132,11 +132,11 @@ class Trainer:
                 if saves or self.step % train.log_every == 0:
                     self._check(tick, since_save)
                     if self.rank == 0:
-                        self._log(writer, bar, tick, self.step - seen, ticked)
+                        self._log(writer, tick, seen, ticked)
                     tick, ticked, seen = {}, time.perf_counter(), self.step
                 if saves:
                     if looks and self.rank == 0:
-                        self._look(writer, bar, batch, fusion)
+                        self._look(writer, batch, fusion)
                     if self.rank == 0:
                         self.save()
                     since_save = self.step
@@ -144,7 +144,7 @@ class Trainer:
                 if stop:
                     if self.rank == 0:
                         text = f"stopped at step {self.step}, saved; the same command goes on"
-                        bar.write(text, file=sys.stderr)
+                        tqdm.write(text, file=sys.stderr)
                     break
         if writer:
             writer.close()
@@ -229,9 +229,9 @@ class Trainer:
                 "go on from it with a lower train.lr or train.clip"
             )
 
-    def _log(
-        self, writer: SummaryWriter, bar: tqdm, tick: dict[str, Tensor], steps: int, since: float
-    ) -> None:
+    def _log(self, writer: SummaryWriter, tick: dict[str, Tensor], seen: int, since: float) -> None:
+        """Log the means of the terms since step ``seen``, which was done at ``since``."""
+        steps = self.step - seen
         means = {name: float(value) / steps for name, value in tick.items()}
         lr = self.optimizer.param_groups[0]["lr"]
         samples = steps * self.config.train.batch * self.world
@@ -242,9 +242,9 @@ class Trainer:
         text = f"step {self.step} {text} lr {lr:.2e} {rate:.1f} samples/s"
         if self.device.type == "cuda":
             text += f" {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
-        bar.write(text, file=sys.stderr)
+        tqdm.write(text, file=sys.stderr)
 
-    def _look(self, writer: SummaryWriter, bar: tqdm, batch: Batch, fusion: Fusion) -> None:
+    def _look(self, writer: SummaryWriter, batch: Batch, fusion: Fusion) -> None:
         """Validate the averaged weights; keep them if they are the best; write pictures."""
         panels = torch.cat(_panels(batch, fusion), dim=3)
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
@@ -255,7 +255,7 @@ class Trainer:
                 writer.add_scalar(f"validation/{name}/{key}", value, self.step)
             row = json.dumps({"step": self.step, "set": name, **figures})
             append(self.run / "validation.jsonl", row)
-            bar.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
+            tqdm.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
             score += figures["fused_whole"] + figures["fused_band"]
         if self.validation and score > self.best:
             self.best = score
