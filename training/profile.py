@@ -41,7 +41,7 @@ def profile(trainer: Trainer, steps: int) -> Times:
     The trace goes to ``profile/`` in the run's folder, a file for each process, for TensorBoard
     with torch-tb-profiler and for https://ui.perfetto.dev.
     """
-    device, model = trainer.device, trainer.parallel()
+    device, model, quiet = trainer.device, trainer.parallel(), trainer.rank > 0
     loader = trainer.batches(0, sys.maxsize)
     # When training begins workers are ahead by what they prefetch; after that they have to keep up.
     ahead = WARM_UP + loader.num_workers * (loader.prefetch_factor or 0)
@@ -56,9 +56,7 @@ def profile(trainer: Trainer, steps: int) -> Times:
     ) -> tuple[float, float]:
         """Mean seconds a step waits for its batch, and takes in all."""
         count, arrived, done = warm_up + steps, [], []
-        for batch in tqdm(
-            islice(batches, count), what, count, leave=False, disable=trainer.rank > 0
-        ):
+        for batch in tqdm(islice(batches, count), what, count, leave=False, disable=quiet):
             arrived.append(time.perf_counter())
             work(batch)
             done.append(time.perf_counter())

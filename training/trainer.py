@@ -299,9 +299,8 @@ def _told_of_a_full_disk(run: Path) -> Iterator[None]:
     except OSError as error:
         if not is_full(error):
             raise
-        raise UserError(
-            f"cannot write to {run}: {error.strerror}; make room, the same command goes on"
-        ) from error
+        hint = "make room, the same command goes on"
+        raise UserError(f"cannot write to {run}: {error.strerror}; {hint}") from error
     finally:
         threading.excepthook = hook
 
