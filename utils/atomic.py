@@ -92,8 +92,6 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
             for path in written:
                 _move(path, folder / path.name)
     except UserError as error:
-        if str(temporary) not in str(error):
-            raise
         raise UserError(str(error).replace(str(temporary), str(folder))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
