@@ -7,8 +7,6 @@ It serves this machine only, unless --host says otherwise, and fetches nothing f
 The limits are enforced on the server.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import signal

@@ -21,8 +21,8 @@ from evaluation import peers, scores, table1, tables
 from evaluation.cache import default_cache
 from evaluation.matching import Case, collect
 from fusion.pairs import find_pairs
-from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
+from utils.process import cores
 
 About = dict[str, dict[str, object]]  # what was run, by method
 

@@ -8,10 +8,7 @@
 Run the same command again to resume an interrupted run. Keys and defaults: configs/schema.py.
 """
 
-from __future__ import annotations
-
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -21,17 +18,15 @@ import torch.distributed as dist
 
 from configs.schema import Config, load_config
 from data.build import training_set, validation_sets
-from data.datasets import GeneratedDataset
-from defocus.scene import SceneConfig
 from models.build import load_model
 from training import profile as profiling
 from training.run import train
 from training.trainer import Trainer
 from training.validation import table, validate
-from utils.atomic import atomic_path
+from utils.atomic import write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
-from utils.malloc import keep_freed_memory
+from utils.process import keep_freed_memory
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -75,9 +70,9 @@ def measure(config: Config, device: torch.device, steps: int) -> None:
     if steps < 1:
         raise UserError(f"--steps {steps}: has to be at least 1")
     trainer = Trainer(config, training_set(config), {}, device)
-    profile = profiling.profile(trainer, steps)
+    times = profiling.profile(trainer, steps)
     if trainer.rank == 0:
-        print(profiling.table(profile))
+        print(profiling.table(times, trainer, steps))
 
 
 def evaluate(config: Config, weights: str | None, output: str | None) -> None:
@@ -88,21 +83,15 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     sets = validation_sets(config, config.validation.samples, config.validation.scene_samples)
     figures = {}
     for name, samples in sets.items():
-        if model.initial.largest and _most(samples) > model.initial.largest:
+        most = getattr(samples.generator.config, "photographs", (2, 2))[1]
+        if model.initial.largest and most > model.initial.largest:
             print(f"{path} takes {model.initial.largest} photographs at once: no set {name}\n")
             continue
         figures[name] = validate(model, samples, device, config.data.workers)
         print(table(figures[name], name, len(samples)), end="\n\n", flush=True)
     if output:
         about = {"samples": {name: len(part) for name, part in sets.items()}, "weights": str(path)}
-        with atomic_path(output) as temporary:
-            temporary.write_text(json.dumps({**about, **figures}))
-
-
-def _most(samples: GeneratedDataset) -> int:
-    """The largest number of photographs in a sample."""
-    config = samples.generator.config
-    return config.photographs[1] if isinstance(config, SceneConfig) else 2
+        write_json(output, {**about, **figures})
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ from fusion.pairs import Problem, find_pairs, is_read, name_pair
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
 from utils.atomic import clear, replaceable, write_json
 from utils.errors import UserError, cli, option_parser, os_errors
-from utils.malloc import give_back_frames
 from utils.paths import check_regular, is_stream
+from utils.process import give_back_frames
 from utils.provenance import provenance
 
 OPTIONS = {field.name for field in fields(Options)}

@@ -23,8 +23,7 @@ from defocus.sample import SampleGenerator
 from defocus.scene import SceneGenerator
 from defocus.sources import read_image
 from utils.errors import UserError
-from utils.malloc import keep_freed_memory
-from utils.workers import end_with_parent
+from utils.process import end_with_parent, keep_freed_memory
 
 
 class Batch(NamedTuple):

@@ -35,8 +35,8 @@ from data.datasets import in_order
 from defocus.materials import Generator
 from defocus.sample import Sample
 from utils.atomic import append, atomic_path, clear, write_json
-from utils.cores import cores
 from utils.errors import UserError, cli, option_parser, os_errors
+from utils.process import cores
 from utils.provenance import provenance
 
 MANIFEST = "manifest.jsonl"

@@ -22,9 +22,8 @@ from defocus.matting import Unusable, matte_from_segment
 from defocus.segments import Reader, choose_objects, readers
 from defocus.sources import images_in, read_image, skip_report, tally
 from utils.atomic import atomic_path, clear, write_json
-from utils.cores import cores
 from utils.errors import UserError, cli, option_parser
-from utils.workers import end_with_parent
+from utils.process import cores, end_with_parent
 
 
 def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:

@@ -28,10 +28,10 @@ from fusion.pairs import find_pairs
 from models.build import load_model
 from training.run import train
 from training.validation import validate
-from utils.cores import cores
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
+from utils.process import cores
 
 CONFIGS = Path(__file__).parents[1] / "configs/ablation"
 METRICS = ("AG", "LIF", "MSD", "GLD", "Q_G", "Q_MI", "Q_Y", "Q_CB")

@@ -19,7 +19,7 @@ from evaluation.matching import Case
 from utils.errors import UserError, nearest
 from utils.images import read_photo
 from utils.metrics import METRICS, Metric, evaluate
-from utils.workers import end_with_parent
+from utils.process import end_with_parent
 
 FDB = "_FDB"  # ends the symbol of a ground-truth metric restricted to the FDB band
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

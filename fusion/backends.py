@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from utils.cores import cores
 from utils.errors import UserError
 from utils.images import white
+from utils.process import cores
 
 if TYPE_CHECKING:  # PyTorch is imported only where it computes
     from torch import Tensor

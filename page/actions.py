@@ -1,7 +1,5 @@
 """Handlers of the page's events: files chosen, fuse, compare, page closed."""
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import html
@@ -104,11 +102,10 @@ def _reported(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
-        if is_full(error):
-            raise _error(f"{FULL_DISK[:1].upper()}{FULL_DISK[1:]}.") from error
-        if not isinstance(error, UserError):
+        full = is_full(error)
+        if not full and not isinstance(error, UserError):
             raise
-        message = str(error)
+        message = FULL_DISK if full else str(error)
         for path in paths:
             message = message.replace(str(path), path.name)
         if not message.startswith(tuple(path.name for path in paths)):

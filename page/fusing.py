@@ -1,7 +1,5 @@
 """Fuse uploads as the command line does, and draw the result for the browser."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Middleware in front of Gradio: refuses requests and sets security headers."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import re
@@ -116,11 +114,9 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Accept any address, and known names: only a name can be pointed at another server."""
+        name = None
         try:
             name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        try:
             ipaddress.ip_address(name)
         except ValueError:
             return name in self.names

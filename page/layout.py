@@ -1,7 +1,5 @@
 """The components of the page and their events."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,19 +28,17 @@ DECIDED = (
     "White in the guidance map: the first photograph is sharp; black: the second; grey: neither. "
     "There the boundary map is white, and the network repairs the result."
 )
+IMAGE = {"interactive": False, "buttons": ["fullscreen"]}
 
 
 def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
     """Build the page, with the pairs of a folder as samples; visitors see its path."""
     gr.set_static_paths([samples_folder])
-    samples = [
-        (near, near.with_name(near.name.replace("-A.", "-B.")))
-        for near in sorted(samples_folder.glob("*-A.png"))
-    ]
+    near, far = (sorted(samples_folder.glob(f"*-{letter}.png")) for letter in "AB")
 
     def pick(chosen: gr.SelectData) -> tuple[list[str], bool]:
         """Choose the files of a sample, which are registered already."""
-        return [str(path) for path in samples[chosen.index]], False
+        return [str(near[chosen.index]), str(far[chosen.index])], False
 
     with gr.Blocks(title="MMF-Net", analytics_enabled=False) as page:
         gr.Markdown(INTRO, elem_id="intro")
@@ -52,7 +48,7 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
                     label="Your photographs", file_count="multiple", height=150, elem_id="files"
                 )
                 gr.Markdown("… or a sample:", elem_classes="caption")
-                gallery = _thumbnails([near for near, _ in samples], 3, "samples")
+                gallery = _thumbnails(near, 3, "samples")
                 align = gr.Checkbox(True, label="Align them first", info=ALIGN, elem_id="align")
                 button = gr.Button("Fuse", variant="primary", elem_id="fuse")
                 status = gr.HTML(elem_id="status")
@@ -60,13 +56,8 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
             with gr.Column(scale=2, min_width=320):
                 empty = gr.HTML(EMPTY, elem_id="empty")
                 with gr.Column(visible=False) as results:
-                    slider = gr.ImageSlider(
-                        label="One photograph | all of them, fused",
-                        interactive=False,
-                        buttons=["fullscreen"],
-                        max_height=560,
-                        elem_id="slider",
-                    )
+                    label = "One photograph | all of them, fused"
+                    slider = gr.ImageSlider(label=label, max_height=560, elem_id="slider", **IMAGE)
                     gr.Markdown("Compare with:", elem_classes="caption")
                     sources = _thumbnails([], 6, "sources")
                     download = gr.DownloadButton(
@@ -124,11 +115,4 @@ def _thumbnails(pictures: Sequence[Path], columns: int, name: str) -> gr.Gallery
 
 
 def _map(label: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=label,
-        visible=False,
-        interactive=False,
-        buttons=["fullscreen"],
-        min_width=220,
-        elem_id=name,
-    )
+    return gr.Image(label=label, visible=False, min_width=220, elem_id=name, **IMAGE)

@@ -1,7 +1,5 @@
 """Limits of the page, checked on the server before a pixel is decoded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Start and stop the server of the page, with its temporary folders and cleaning threads."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -40,15 +38,9 @@ def serve(
 ) -> Iterator[gr.Blocks]:
     """Serve the page until the end of the ``with``, and remove all files of visitors then.
 
-    Args:
-        port: by default the first free one from 7860 on.
-        names: host names to answer to, besides the machine's own and its addresses.
-
-    Yields:
-        The running page; ``local_url`` is its address.
-
-    Raises:
-        UserError: the host or port is not available.
+    By default at the first free port from 7860 on. It answers to ``names`` too, besides the
+    machine's own name and addresses. Yields the running page, whose address is ``local_url``;
+    raises :class:`UserError` if the host or port is not available.
     """
     try:
         socket.create_server((host, port or 0)).close()
@@ -58,9 +50,10 @@ def serve(
     with (
         tempfile.TemporaryDirectory(prefix="mmfnet-page-") as folder,
         tempfile.TemporaryDirectory(prefix="mmfnet-samples-") as samples,
-        _gradio_folder(folder),
     ):
-        sessions = Sessions(Path(folder).resolve(), 60 * limits.minutes)
+        root, before = Path(folder).resolve(), os.environ.get("GRADIO_TEMP_DIR", "")
+        os.environ["GRADIO_TEMP_DIR"] = str(root)  # Gradio reads it at each upload
+        sessions = Sessions(root, 60 * limits.minutes)
         # Copied, since visitors see their path, which is not to show where this is installed.
         shutil.copytree(SAMPLES, samples, dirs_exist_ok=True)
         page = build(Actions(backend, limits, sessions), limits, Path(samples).resolve())
@@ -92,6 +85,7 @@ def serve(
         finally:
             ended.set()
             page.close(verbose=False)
+            os.environ["GRADIO_TEMP_DIR"] = before
 
 
 def _sweep(sessions: Sessions, ended: threading.Event) -> None:
@@ -104,26 +98,13 @@ def _hang_up(server: uvicorn.Server, ended: threading.Event) -> None:
     """Close connections that never complete a request; uvicorn has no time limit for them."""
     since: dict = {}  # idle connections, since when, and their last request
     while not ended.wait(HALF_OPEN / 4):
-        now, connections = time.monotonic(), list(server.server_state.connections)
-        cycles = {c: getattr(c, "cycle", None) for c in connections}  # last request and response
-        idle = {c: cycle for c, cycle in cycles.items() if not cycle or cycle.response_complete}
-        since = {c: since.get(c, (now, cycle)) for c, cycle in idle.items()}
-        for connection, (start, cycle) in since.items():
-            if idle[connection] is not cycle:  # another request came meanwhile
-                since[connection] = now, idle[connection]
-            elif now - start > HALF_OPEN:
+        now, before, since = time.monotonic(), since, {}
+        for connection in list(server.server_state.connections):
+            cycle = getattr(connection, "cycle", None)  # last request and response
+            if cycle and not cycle.response_complete:
+                continue
+            start, known = before.get(connection, (now, cycle))
+            since[connection] = start if known is cycle else now, cycle
+            if now - since[connection][0] > HALF_OPEN:
                 with contextlib.suppress(RuntimeError):  # the server has ended
                     connection.loop.call_soon_threadsafe(connection.transport.close)
-
-
-@contextlib.contextmanager
-def _gradio_folder(folder: str) -> Iterator[None]:
-    """Have Gradio keep uploads in a folder; it reads the variable at each upload."""
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder).resolve())
-    try:
-        yield
-    finally:
-        del os.environ["GRADIO_TEMP_DIR"]
-        if before is not None:
-            os.environ["GRADIO_TEMP_DIR"] = before

@@ -1,7 +1,5 @@
 """The files that each open page keeps on disk, and their removal."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -21,9 +21,9 @@ from evaluation.matching import collect
 from evaluation.table1 import PUBLISHED
 from tests import octave
 from tests.conftest import ROOT, texture
-from utils.cores import cores
 from utils.images import write_png
 from utils.metrics import METRICS
+from utils.process import cores
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import multiprocessing, os, time\n"
-        "from utils.workers import end_with_parent\n"
+        "from utils.process import end_with_parent\n"
         "def work(ready):\n"
         "    end_with_parent()\n"
         "    ready.set()\n"

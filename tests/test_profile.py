@@ -1,19 +1,16 @@
 """`main.py --profile`: what it times, and that it leaves the run alone."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path
 
-import pytest
 import torch
 from torch.utils.data import Dataset
 
 import main
 from configs.schema import load_config
 from data.datasets import Batch, Draw
-from training.profile import Profile, profile, table
+from training.profile import Times, profile, table
 from training.trainer import Trainer
 
 SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.yaml")
@@ -32,20 +29,23 @@ class Slow(Dataset):
         return Batch(torch.stack(photographs), truth, torch.full((2, 1, 32, 32), 0.5))
 
 
-def run(tmp_path, dataset: Dataset, **keys) -> Profile:
+def run(tmp_path, dataset: Dataset, **keys) -> tuple[Times, str]:
+    """Times and table of 4 steps."""
     overrides = [f"run={tmp_path / 'run'}", "device=cpu"]
     overrides += [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
-    return profile(Trainer(load_config(SMOKE, overrides), dataset, {}, torch.device("cpu")), 4)
+    trainer = Trainer(load_config(SMOKE, overrides), dataset, {}, torch.device("cpu"))
+    times = profile(trainer, 4)
+    return times, table(times, trainer, 4)
 
 
 def test_slow_samples_are_waited_for(tmp_path):
     """2 samples of 0.25 s are half a second a step, all of it waiting, less what is computed."""
-    found = run(tmp_path, Slow(0.25), train__batch=2)
+    found, said = run(tmp_path, Slow(0.25), train__batch=2)
     assert 0.5 <= found.making < 1
     assert found.waiting >= 0.5
     assert 0.5 <= found.together < 3  # other work of the machine counts too
-    assert found.feeds == pytest.approx(2 / found.making)
-    assert "Samples are the bottleneck" in table(found)
+    assert f"A worker makes {2 / found.making:.1f} samples/s" in said
+    assert "Samples are the bottleneck" in said
 
 
 def test_workers_make_samples_while_the_device_computes(tmp_path, monkeypatch):
@@ -57,20 +57,22 @@ def test_workers_make_samples_while_the_device_computes(tmp_path, monkeypatch):
         return learn(*args)
 
     monkeypatch.setattr(Trainer, "learn", slow)
-    found = run(tmp_path, Slow(0.2), train__batch=1, data__workers=2)
+    found, said = run(tmp_path, Slow(0.2), train__batch=1, data__workers=2)
     assert found.computing >= 0.4
     assert found.waiting < 0.1
     assert 0.09 <= found.making < 0.2  # by two
-    assert "Computing is the bottleneck" in table(found)
+    assert "Computing is the bottleneck" in said
 
 
-def test_workers_for_a_faster_device():
+def test_workers_for_a_faster_device(tmp_path):
     """8 samples a step of 2 processes in 0.1 s by 2 workers each: 20 samples/s a worker."""
-    known = Profile(20, 8, 2, "cpu", 2, 0.1, 1.0, 0.0, 1.0, None, None, Path("trace"))
-    assert known.feeds == pytest.approx(20)
-    assert [known.workers_for(rate) for rate in (1, 20, 21, 300)] == [1, 1, 2, 15]
-    assert "| making samples, alone | 100.0 | 80.0 |" in table(known)
-    assert "needs r / 20.0 workers, each on such a core: 1 for 4, 5 for 100" in table(known)
+    overrides = [f"run={tmp_path}", "train.batch=4", "data.workers=2"]
+    trainer = Trainer(load_config(SMOKE, overrides), Slow(0), {}, torch.device("cpu"))
+    trainer.world = 2
+    said = table(Times(0.1, 1.0, 0.0, 1.0), trainer, 20)
+    assert "2 process(es) on cpu, each with 2 workers; 8 samples a step, mean of 20 steps" in said
+    assert "| making samples, alone | 100.0 | 80.0 |" in said
+    assert "needs r / 20.0 workers, each on such a core: 1 for 4, 5 for 100" in said
 
 
 def test_the_command_leaves_a_trace_and_nothing_else(tmp_path, photographs, capfd):

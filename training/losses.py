@@ -1,9 +1,9 @@
 """What the cascade is trained to minimise: the paper's loss and ours."""
 
-from __future__ import annotations
+from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.datasets import Batch
 from models.mmfnet import Fusion, boundary_map
@@ -13,7 +13,8 @@ from models.mmfnet import Fusion, boundary_map
 FLOOR = 1e-5
 
 
-class PaperLoss(nn.Module):
+@dataclass
+class PaperLoss:
     """mean‖F−GT‖₂ + mean(w·‖F−GT‖₂) + 0.2·mean|G−G*|, of the released code, for pairs.
 
     ‖·‖₂ runs over the channels and w = 5 − 8·|G*−0.5|, divided by its mean.
@@ -22,11 +23,9 @@ class PaperLoss(nn.Module):
         guidance: weight of the last term.
     """
 
-    def __init__(self, guidance: float = 0.2):
-        super().__init__()
-        self.guidance = guidance
+    guidance: float = 0.2
 
-    def forward(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
+    def __call__(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
         _, truth, guidance = samples
         # The small constant keeps the gradient of the root finite at zero.
         distance = ((fusion.fused - truth).square().sum(1, keepdim=True) + 1e-12).sqrt()
@@ -38,7 +37,8 @@ class PaperLoss(nn.Module):
         }
 
 
-class LogLoss(nn.Module):
+@dataclass
+class LogLoss:
     """Logarithm of each sample's mean squared error, of the whole image and of the FDB band.
 
     It is PSNR up to a factor, so that samples that are easy (little blur, no noise) count as much
@@ -52,16 +52,11 @@ class LogLoss(nn.Module):
         selection: weight of the selection term.
     """
 
-    def __init__(self, guidance: float = 8.0, selection: float = 3.0):
-        super().__init__()
-        self.guidance, self.selection = guidance, selection
+    guidance: float = 8.0
+    selection: float = 3.0
 
-    def forward(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
-        """The terms.
-
-        Raises:
-            ValueError: the network gives no logits.
-        """
+    def __call__(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
+        """The terms; raises ``ValueError`` if the network gives no logits."""
         if fusion.scores is None:
             raise ValueError("this network gives no logits; train it with the paper's loss")
         photographs, truth, guidance = samples
@@ -70,6 +65,7 @@ class LogLoss(nn.Module):
         area = band.sum((1, 2, 3))
         in_band = (error * band).sum((1, 2, 3)) / area.clamp_min(1)
         present = (area > 0).float()
+        logs = (in_band + FLOOR).log() * present
         odds = fusion.scores.log_softmax(1)
         entropy = -(guidance * odds).sum(1).mean()
         if fusion.neither is not None:
@@ -78,9 +74,7 @@ class LogLoss(nn.Module):
         expected = (odds.exp() * errors).sum(1)
         return {
             "fusion": 0.5 * (error.mean((1, 2, 3)) + FLOOR).log().mean(),
-            "boundary": 0.5
-            * ((in_band + FLOOR).log() * present).sum()
-            / present.sum().clamp_min(1),
+            "boundary": 0.5 * logs.sum() / present.sum().clamp_min(1),
             "selection": self.selection * (expected.mean((1, 2, 3)) + FLOOR).log().mean(),
             "guidance": self.guidance * entropy,
         }

@@ -5,9 +5,7 @@ rare directions of the gradient are learned as fast as the common ones. PyTorch'
 matrices only; a convolution is one of outputs × (inputs · kernel).
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,25 +22,21 @@ class Muon(torch.optim.AdamW):
     def __init__(self, params: Iterable[Mapping[str, Any]], **options: Any):
         groups = []
         for group in params:
-            matrices = [p for p in group["params"] if p.dim() == 4 and len(p) >= SMALLEST]
-            chosen = {id(p) for p in matrices}
-            rest = [p for p in group["params"] if id(p) not in chosen]
-            groups += [
-                {**group, "params": part, "orthogonal": orthogonal}
-                for part, orthogonal in ((matrices, True), (rest, False))
-                if part
-            ]
+            kinds: dict[bool, list[Tensor]] = {True: [], False: []}
+            for p in group["params"]:
+                kinds[p.dim() == 4 and len(p) >= SMALLEST].append(p)
+            groups += [{**group, "params": p, "orthogonal": kind} for kind, p in kinds.items() if p]
         super().__init__(groups, **options)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         torch.optim.Optimizer.__setstate__(self, state)  # AdamW's looks for moments everywhere
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
+    def step(self) -> None:
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group["orthogonal"]]
         try:
-            super().step(closure)
+            super().step()
         finally:
             self.param_groups = groups
         for group in groups:

@@ -1,7 +1,5 @@
 """A training run in its folder: started, or continued from its latest checkpoint."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -26,21 +24,16 @@ def train(config: Config, device: torch.device) -> None:
     trainer = Trainer(config, training_set(config), quick, device)
     if (run / "latest.pt").exists():
         trainer.resume(run / "latest.pt")
-    if trainer.rank == 0:
+    if first:
         clear(run)
-        describe(config, run, trainer)
+        with atomic_path(run / "config.yaml") as temporary:
+            write_yaml(config, temporary)
+        # A line for each start of the run.
+        append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        print(
+            f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "
+            f"{device}, from step {trainer.step} to {config.train.steps}",
+            file=sys.stderr,
+        )
     trainer.train()
-
-
-def describe(config: Config, run: Path, trainer: Trainer) -> None:
-    """Write the resolved config and where the run comes from; say what is going to happen."""
-    with atomic_path(run / "config.yaml") as temporary:
-        write_yaml(config, temporary)
-    # A line for each start of the run.
-    append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    print(
-        f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "
-        f"{trainer.device}, from step {trainer.step} to {config.train.steps}",
-        file=sys.stderr,
-    )

@@ -1,41 +1,26 @@
-"""Learning-rate schedules: factor on the base rate as a function of the step."""
-
-from __future__ import annotations
+"""Learning-rate schedules: factor on the base rate at a step of so many."""
 
 import math
-from collections.abc import Callable
 
 
-def paper(steps: int) -> Callable[[int], float]:
+def paper(step: int, steps: int) -> float:
     """× 0.2 after 40, 60 and 80 % of the training (epochs 40, 60, 80 of 100)."""
-    return lambda step: 0.2 ** sum(step >= share * steps for share in (0.4, 0.6, 0.8))
+    return 0.2 ** sum(step >= share * steps for share in (0.4, 0.6, 0.8))
 
 
-def cosine(steps: int, warmup: int = 200) -> Callable[[int], float]:
+def cosine(step: int, steps: int, warmup: int = 200) -> float:
     """Linear warm-up, then half a cosine down to zero."""
-
-    def factor(step: int) -> float:
-        progress = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
-        return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return factor
+    progress = min(1.0, max(0, step - warmup) / max(1, steps - warmup))
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def trapezoid(steps: int, warmup: int = 200, decay: float = 0.3) -> Callable[[int], float]:
+def trapezoid(step: int, steps: int, warmup: int = 200, decay: float = 0.3) -> float:
     """Linear warm-up, constant, then linear down to zero over the last ``decay`` of the steps.
 
     Until the decay begins it does not depend on the number of steps, so a run can be made longer
     (or cut short) by resuming it with another ``train.steps``.
     """
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / (decay * steps)))
-
-    return factor
+    return min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / (decay * steps)))
 
 
-SCHEDULES: dict[str, Callable[[int], Callable[[int], float]]] = {
-    "paper": paper,
-    "cosine": cosine,
-    "trapezoid": trapezoid,
-}
+SCHEDULES = {"paper": paper, "cosine": cosine, "trapezoid": trapezoid}

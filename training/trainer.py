@@ -1,8 +1,6 @@
 """The training loop: any device, any number of processes, exact resume."""
 
-from __future__ import annotations
-
-import contextlib
+import copy
 import io
 import json
 import signal
@@ -10,7 +8,8 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,8 +24,7 @@ from tqdm import tqdm
 from configs.schema import Config, TrainConfig, to_dict
 from data.datasets import Batch, DrawSampler, draw_loader
 from models.build import build, load_model, save_weights
-from models.mmfnet import Fusion, MMFNet
-from training.ema import EMA
+from models.mmfnet import Fusion
 from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
@@ -34,9 +32,10 @@ from training.validation import line, validate
 from utils.atomic import append, atomic_path
 from utils.errors import UserError, is_full
 
-LOSSES: dict[str, type[nn.Module]] = {"paper": PaperLoss, "log": LogLoss}
+LOSSES = {"paper": PaperLoss, "log": LogLoss}
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+CHOICES = {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "amp": AMP}
 WAIT = timedelta(days=1)  # for process 0, while it validates
 
 
@@ -47,53 +46,36 @@ class Trainer:
     ``best.safetensors`` (averaged weights), ``validation.jsonl`` and TensorBoard events.
 
     Args:
-        config: of the run.
         dataset: training samples by draw, see :mod:`data.datasets`.
-        validation: sets of samples for the looks taken while training; see
-            :func:`training.validation.validate`. Empty for none.
-        device: of this process.
+        validation: sets of samples to validate on while training; none if empty.
     """
 
     def __init__(
-        self,
-        config: Config,
-        dataset: Dataset,
-        validation: Mapping[str, Dataset],
-        device: torch.device,
+        self, config: Config, dataset: Dataset, validation: dict[str, Dataset], device: torch.device
     ):
         train = config.train
-        for key, known in (
-            ("loss", LOSSES),
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("amp", AMP),
-        ):
-            if getattr(train, key) not in known:
-                raise UserError(
-                    f"train.{key}={getattr(train, key)}: choose one of {', '.join(known)}"
-                )
-        for key in ("steps", "batch", "log_every", "save_every"):
-            if getattr(train, key) < 1:
-                raise UserError(f"train.{key}={getattr(train, key)}: has to be at least 1")
+        for key, known in CHOICES.items():
+            if (given := getattr(train, key)) not in known:
+                raise UserError(f"train.{key}={given}: choose one of {', '.join(known)}")
         if train.amp == "fp16" and device.type != "cuda":
             raise UserError(f"train.amp=fp16 needs CUDA, not {device}; use bf16 or off")
-        self.config, self.dataset, self.validation, self.device = (
-            config,
-            dataset,
-            validation,
-            device,
-        )
-        self.run = Path(config.run)
-        self.rank, self.world = (
-            (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        )
+        self.config, self.dataset, self.validation = config, dataset, validation
+        self.device, self.run = device, Path(config.run)
+        self.rank, self.world = 0, 1
+        if dist.is_initialized():
+            self.rank, self.world = dist.get_rank(), dist.get_world_size()
         torch.manual_seed(config.seed)
-        self.model = _start(config).to(device, memory_format=torch.channels_last)
-        self.ema = EMA(self.model, train.ema)
+        model = build(to_dict(config.model))
+        if train.init:
+            weights = load_model(train.init, to_dict(config.model))
+            model.load_state_dict(weights.state_dict())
+        self.model = model.to(device, memory_format=torch.channels_last)
+        # Moving averages of the weights: steadier than the last step's, and what is shipped.
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         weight = train.guidance_weight
         self.loss = LOSSES[train.loss](*([] if weight is None else [weight]))
         self.optimizer = _optimizer(self.model, train)
-        self.schedule = SCHEDULES[train.schedule](train.steps)
+        self.schedule = SCHEDULES[train.schedule]
         # Flags and waiting go over the CPUs: a GPU need not stop for them, and hours of validation
         # in process 0 are no fault of the others.
         self.control = dist.new_group(backend="gloo", timeout=WAIT) if self.world > 1 else None
@@ -101,21 +83,18 @@ class Trainer:
         self.step, self.best = 0, float("-inf")
 
     def resume(self, path: Path) -> None:
-        """Go on exactly where the checkpoint was written, but with the config's settings.
-
-        Raises:
-            UserError: the checkpoint is unreadable or of another model.
-        """
+        """Go on exactly where the checkpoint was written, but with the config's settings; raises
+        :class:`UserError` if it is unreadable or of another model."""
         try:
             with zipfile.ZipFile(path) as archive:  # PyTorch itself reads past damaged bytes
                 if broken := archive.testzip():
                     raise ValueError(f"the checksum of {broken} is wrong")
             state = torch.load(path, map_location=self.device, weights_only=True)
-            for name, value in [*state["model"].items(), *state["ema"].items()]:
-                if not value.isfinite().all():
-                    raise ValueError(f"{name} holds values that are not finite")
-            self.model.load_state_dict(state["model"])
-            self.ema.model.load_state_dict(state["ema"])
+            for model, weights in ((self.model, state["model"]), (self.ema, state["ema"])):
+                for name, value in weights.items():
+                    if not value.isfinite().all():
+                        raise ValueError(f"{name} holds values that are not finite")
+                model.load_state_dict(weights)
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
             if state["scaler"]:  # empty when the run was not in fp16 so far
@@ -123,10 +102,8 @@ class Trainer:
             self.step, self.best = state["step"], state["best"]
         except Exception as error:  # torch.load raises whatever the broken file provokes
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"cannot resume from {path} ({reason}); delete it to start anew, or give another "
-                "run="
-            ) from error
+            hint = "delete it to start anew, or give another run="
+            raise UserError(f"cannot resume from {path} ({reason}); {hint}") from error
 
     def train(self) -> None:
         """Train to ``train.steps``. Ctrl-C saves and ends; so does a loss that is not finite."""
@@ -141,11 +118,7 @@ class Trainer:
         )
         tick: dict[str, Tensor] = {}
         ticked, seen, since_save = time.perf_counter(), self.step, self.step
-        with (
-            _interruptible() as interrupted,
-            _told_of_a_full_disk(self.run),
-            contextlib.closing(bar),
-        ):
+        with _interruptible() as interrupted, _told_of_a_full_disk(self.run), closing(bar):
             for batch in self.batches(self.step, train.steps):
                 batch = self.load(batch)
                 losses, fusion = self.learn(model, batch)
@@ -159,20 +132,19 @@ class Trainer:
                 if saves or self.step % train.log_every == 0:
                     self._check(tick, since_save)
                     if self.rank == 0:
-                        rate = (self.step - seen) / (time.perf_counter() - ticked)
-                        self._log(writer, bar, tick, self.step - seen, rate)
+                        self._log(writer, tick, seen, ticked)
                     tick, ticked, seen = {}, time.perf_counter(), self.step
-                if saves and self.rank == 0:
-                    if looks:
-                        self._look(writer, bar, batch, fusion)
-                    self.save()
                 if saves:
+                    if looks and self.rank == 0:
+                        self._look(writer, batch, fusion)
+                    if self.rank == 0:
+                        self.save()
                     since_save = self.step
                     self._agreed(False)  # the others wait here for process 0
                 if stop:
                     if self.rank == 0:
                         text = f"stopped at step {self.step}, saved; the same command goes on"
-                        bar.write(text, file=sys.stderr)
+                        tqdm.write(text, file=sys.stderr)
                     break
         if writer:
             writer.close()
@@ -181,7 +153,7 @@ class Trainer:
         """Write ``latest.pt`` and ``latest.safetensors``."""
         state = {
             "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
+            "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
@@ -211,14 +183,13 @@ class Trainer:
 
     def load(self, batch: Batch) -> Batch:
         """A batch on this process's device."""
-        pinned = self.device.type == "cuda"
-        return Batch(*(plane.to(self.device, non_blocking=pinned) for plane in batch))
+        return Batch(*(plane.to(self.device, non_blocking=True) for plane in batch))
 
     def learn(self, model: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Fusion]:
         """One step, with the model of :meth:`parallel`; the terms of the loss, and the fusion."""
         train = self.config.train
         for group in self.optimizer.param_groups:
-            group["lr"] = train.lr * self.schedule(self.step)
+            group["lr"] = train.lr * self.schedule(self.step, train.steps)
         dtype = AMP[train.amp]
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             fusion = model(batch.photographs)
@@ -231,7 +202,10 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self.ema.update(self.model, self.step)
+        # The average moves quickly at first, so that the start is forgotten.
+        decay = min(train.ema, (1 + self.step) / (10 + self.step))
+        weights = [weight.detach() for weight in self.model.parameters()]
+        torch._foreach_lerp_(list(self.ema.parameters()), weights, 1 - decay)
         losses = {name: value.detach() for name, value in losses.items()}
         if not self.scaler.is_enabled():  # under fp16 an overflow is skipped, and no fault
             losses["gradient norm"] = norm
@@ -246,68 +220,49 @@ class Trainer:
         return bool(flag)
 
     def _check(self, tick: dict[str, Tensor], since_save: int) -> None:
-        total = torch.stack(list(tick.values())).sum()
-        if self._agreed(not bool(torch.isfinite(total))):
-            kept = (
-                f"{self.run / 'latest.pt'} of step {since_save} is good"
-                if since_save
-                else ("nothing was saved yet")
-            )
+        if self._agreed(not torch.stack(list(tick.values())).sum().isfinite()):
+            kept = "nothing was saved yet"
+            if since_save:
+                kept = f"{self.run / 'latest.pt'} of step {since_save} is good"
             raise UserError(
                 f"the loss or its gradient stopped being finite before step {self.step}; {kept}: "
                 "go on from it with a lower train.lr or train.clip"
             )
 
-    def _log(
-        self, writer: SummaryWriter, bar: tqdm, tick: dict[str, Tensor], steps: int, rate: float
-    ) -> None:
+    def _log(self, writer: SummaryWriter, tick: dict[str, Tensor], seen: int, since: float) -> None:
+        """Log the means of the terms since step ``seen``, which was done at ``since``."""
+        steps = self.step - seen
         means = {name: float(value) / steps for name, value in tick.items()}
-        for name, value in means.items():
-            writer.add_scalar(f"train/{name}", value, self.step)
         lr = self.optimizer.param_groups[0]["lr"]
-        writer.add_scalar("train/lr", lr, self.step)
-        writer.add_scalar("train/samples per second", rate * self._samples(), self.step)
+        samples = steps * self.config.train.batch * self.world
+        rate = samples / (time.perf_counter() - since)
+        for name, value in {**means, "lr": lr, "samples per second": rate}.items():
+            writer.add_scalar(f"train/{name}", value, self.step)
         text = " ".join(f"{name} {value:.4f}" for name, value in means.items())
-        memory = ""
+        text = f"step {self.step} {text} lr {lr:.2e} {rate:.1f} samples/s"
         if self.device.type == "cuda":
-            memory = f" {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
-        bar.write(
-            f"step {self.step} {text} lr {lr:.2e} {rate * self._samples():.1f} samples/s{memory}",
-            file=sys.stderr,
-        )
+            text += f" {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        tqdm.write(text, file=sys.stderr)
 
-    def _samples(self) -> int:
-        return self.config.train.batch * self.world
-
-    def _look(self, writer: SummaryWriter, bar: tqdm, batch: Batch, fusion: Fusion) -> None:
+    def _look(self, writer: SummaryWriter, batch: Batch, fusion: Fusion) -> None:
         """Validate the averaged weights; keep them if they are the best; write pictures."""
         panels = torch.cat(_panels(batch, fusion), dim=3)
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
         score = 0.0
         for name, samples in self.validation.items():
-            figures = validate(self.ema.model, samples, self.device)
+            figures = validate(self.ema, samples, self.device)
             for key, value in figures.items():
                 writer.add_scalar(f"validation/{name}/{key}", value, self.step)
             row = json.dumps({"step": self.step, "set": name, **figures})
             append(self.run / "validation.jsonl", row)
-            bar.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
+            tqdm.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
             score += figures["fused_whole"] + figures["fused_band"]
         if self.validation and score > self.best:
             self.best = score
             self._save_weights("best.safetensors")
 
     def _save_weights(self, name: str) -> None:
-        model = to_dict(self.config.model)
-        weights = self.ema.model.state_dict()
-        save_weights(self.run / name, weights, model)
-
-
-def _start(config: Config) -> MMFNet:
-    model = build(to_dict(config.model))
-    if config.train.init:
-        weights = load_model(config.train.init, to_dict(config.model))
-        model.load_state_dict(weights.state_dict())
-    return model
+        save_weights(self.run / name, self.ema.state_dict(), to_dict(self.config.model))
 
 
 def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
@@ -334,30 +289,24 @@ def _panels(batch: Batch, fusion: Fusion) -> list[Tensor]:
     return [first, last, *maps, fused, batch.truth, error]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _told_of_a_full_disk(run: Path) -> Iterator[None]:
     """TensorBoard writes in a thread, whose error comes from its next call; once is enough."""
     hook = threading.excepthook
-
-    def told(failure: threading.ExceptHookArgs) -> None:
-        if not is_full(failure.exc_value):
-            hook(failure)
-
-    threading.excepthook = told
+    threading.excepthook = lambda told: None if is_full(told.exc_value) else hook(told)
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
-        raise UserError(
-            f"cannot write to {run}: {error.strerror}; make room, the same command goes on"
-        ) from error
+        hint = "make room, the same command goes on"
+        raise UserError(f"cannot write to {run}: {error.strerror}; {hint}") from error
     finally:
         threading.excepthook = hook
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator:
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether SIGINT or SIGTERM came; a second one ends at once."""
     came: list[int] = []
 

@@ -1,7 +1,5 @@
 """Validation on generated samples: is the fused image nearer to the truth than any selection?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -70,7 +68,7 @@ def validate(
         :func:`guidance_accuracy`; and the shares of the pixels away from the FDB that are ``sure``,
         the largest G being above 0.95, and ``copied``, within 1/255 of a photograph.
     """
-    figures: dict[str, list[Tensor]] = {}
+    found: list[dict[str, Tensor]] = []
     for batch in in_order(samples, 1, workers):
         photographs, truth, guidance = (plane.to(device) for plane in batch)
         fusion = model(photographs)
@@ -82,26 +80,25 @@ def validate(
         }
         band = boundary_map(guidance)
         away = (band == 0).float()
-        for row, image in images.items():
-            for part, mask in zip(PARTS, (None, band, away), strict=True):
-                figures.setdefault(f"{row}_{part}", []).append(psnr(image, truth, mask))
-        accuracy = guidance_accuracy(fusion.guidance, guidance)
-        figures.setdefault("guidance", []).append(accuracy)
+        figures = {
+            f"{row}_{part}": psnr(image, truth, mask)
+            for row, image in images.items()
+            for part, mask in zip(PARTS, (None, band, away), strict=True)
+        }
+        figures["guidance"] = guidance_accuracy(fusion.guidance, guidance)
         difference = (fusion.fused.clamp(0, 1)[:, None] - photographs).abs().amax(2, keepdim=True)
-        for name, where in (
-            ("sure", fusion.guidance.amax(1) > SURE),
-            ("copied", difference.amin(1) <= 1 / 255),
-        ):
-            share = (where * away).sum((1, 2, 3)) / away.sum((1, 2, 3))
-            figures.setdefault(name, []).append(share)
-    return {name: torch.cat(values).nanmean().item() for name, values in figures.items()}
+        sure, copied = fusion.guidance.amax(1) > SURE, difference.amin(1) <= 1 / 255
+        for name, where in (("sure", sure), ("copied", copied)):
+            figures[name] = (where * away).sum((1, 2, 3)) / away.sum((1, 2, 3))
+        found.append(figures)
+    return {name: torch.cat([x[name] for x in found]).nanmean().item() for name in found[0]}
 
 
 def line(figures: dict[str, float]) -> str:
     """The figures of :func:`validate` in a line: final fusion, and its gain over oracle."""
     parts = (
-        f"{part} {figures[f'fused_{part}']:.2f} dB ({_gain(figures, part):+.2f} to oracle)"
-        for part in PARTS
+        f"{part} {figures[f'fused_{part}']:.2f} dB ({gain:+.2f} to oracle)"
+        for part, gain in _gains(figures).items()
     )
     return f"{', '.join(parts)}, guidance {figures['guidance']:.2%}"
 
@@ -112,7 +109,7 @@ def table(figures: dict[str, float], name: str, samples: int) -> str:
         [title, *(f"{figures[f'{row}_{part}']:.2f}" for part in PARTS)]
         for row, title in ROWS.items()
     ]
-    rows.append(["final fusion − oracle", *(f"{_gain(figures, part):+.2f}" for part in PARTS)])
+    rows.append(["final fusion − oracle", *(f"{gain:+.2f}" for gain in _gains(figures).values())])
     return (
         f"Mean PSNR in dB over {samples} generated samples, set {name}\n\n"
         f"{markdown.table(['', *PARTS.values()], rows)}\n"
@@ -122,5 +119,5 @@ def table(figures: dict[str, float], name: str, samples: int) -> str:
     )
 
 
-def _gain(figures: dict[str, float], part: str) -> float:
-    return figures[f"fused_{part}"] - figures[f"oracle_{part}"]
+def _gains(figures: dict[str, float]) -> dict[str, float]:
+    return {part: figures[f"fused_{part}"] - figures[f"oracle_{part}"] for part in PARTS}

@@ -1,7 +1,5 @@
 """Files that are either whole or absent, one alone or several together."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import json
@@ -26,10 +24,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     On any exception the temporary file is deleted and ``path`` is unchanged. A symbolic link is
     kept and its target replaced. A stream, such as ``/dev/null`` or a pipe, is written at the end.
-
-    Raises:
-        UserError: if the folder cannot be made or written to, or ``path`` is a folder, a socket or
-            a disk.
+    Raises :class:`UserError` if the folder cannot be made or written to, or ``path`` is a folder, a
+    socket or a disk.
     """
     path = Path(path)
     with os_errors(f"write {path}"):
@@ -79,10 +75,8 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
 
     On any exception it is deleted and ``folder`` is unchanged. The next run under the same ``name``
     removes what a killed process left. A written folder replaces one of its name, which the caller
-    has checked for files of others. A file never replaces a folder.
-
-    Raises:
-        UserError: if the folder cannot be made or written to.
+    has checked for files of others. A file never replaces a folder. Raises :class:`UserError` if
+    the folder cannot be made or written to.
     """
     folder = Path(folder)
     temporary = partial(folder, name)
@@ -98,8 +92,6 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
             for path in written:
                 _move(path, folder / path.name)
     except UserError as error:
-        if str(temporary) not in str(error):
-            raise
         raise UserError(str(error).replace(str(temporary), str(folder))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

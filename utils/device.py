@@ -1,7 +1,5 @@
 """Which device a script runs on."""
 
-from __future__ import annotations
-
 import os
 import re
 
@@ -13,10 +11,8 @@ from utils.errors import UserError
 def choose_device(name: str = "auto") -> torch.device:
     """The device of a ``--device`` or ``device=`` option; "auto" takes CUDA where there is one.
 
-    Under torchrun, "auto" and "cuda" mean the GPU of this process's local rank.
-
-    Raises:
-        UserError: the device is unknown or absent.
+    Under torchrun, "auto" and "cuda" mean the GPU of this process's local rank. Raises
+    :class:`UserError` if the device is unknown or absent.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,8 +25,7 @@ def choose_device(name: str = "auto") -> torch.device:
         rank = int(os.environ.get("LOCAL_RANK", 0))
         device = torch.device("cuda", rank if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
-            raise UserError(
-                f"device {device} is absent, this machine has {torch.cuda.device_count()} GPUs"
-            )
+            count = torch.cuda.device_count()
+            raise UserError(f"device {device} is absent, this machine has {count} GPUs")
         torch.cuda.set_device(device)
     return device

@@ -1,7 +1,5 @@
 """What scripts share: their option parser, and how they end on errors of the user."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import difflib

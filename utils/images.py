@@ -3,8 +3,6 @@
 Each type of file has a module in ``utils/formats``, which is imported on first use.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import warnings
@@ -128,25 +126,21 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
 def check_extension(path: Path) -> None:
     """Raise a :class:`UserError` for a file type that :func:`read_photo` does not read."""
     if path.suffix.lower() not in EXTENSIONS:
-        known = " ".join((*PLAIN, *HEIF))
-        raise UserError(
-            f"{path}: files of type {path.suffix or '(none)'} are not read, use {known} or RAW"
-        )
+        kind, known = path.suffix or "(none)", " ".join((*PLAIN, *HEIF))
+        raise UserError(f"{path}: files of type {kind} are not read, use {known} or RAW")
 
 
 def check_writable(path: Path, dtype: np.dtype | type = np.uint8, alpha: bool = False) -> None:
     """Raise a :class:`UserError` if :func:`write_photo` would refuse such a photograph."""
     suffix, name = path.suffix.lower(), np.dtype(dtype).name
     if suffix not in WRITERS:
-        raise UserError(
-            f"{path}: files of type {suffix or '(none)'} are not written, use {' '.join(WRITERS)}"
-        )
+        kind, known = suffix or "(none)", " ".join(WRITERS)
+        raise UserError(f"{path}: files of type {kind} are not written, use {known}")
     _, depths, transparent = WRITERS[suffix]
     if name not in depths:
         able = " or ".join(s for s, (_, held, _) in WRITERS.items() if name in held)
-        raise UserError(
-            f"{path}: a {suffix} file holds no {DEPTHS.get(name, name)} image; write {able}"
-        )
+        depth = DEPTHS.get(name, name)
+        raise UserError(f"{path}: a {suffix} file holds no {depth} image; write {able}")
     if alpha and not transparent:
         raise UserError(f"{path}: a {suffix} file holds no transparency; write .png, .tif or .webp")
 
@@ -195,6 +189,5 @@ def _opened(path: Path, page: int = 0) -> Iterator[Opened]:
     except (*BROKEN, RuntimeError, AssertionError, zlib.error) as error:
         if reason := getattr(error, "strerror", None):
             raise UserError(f"cannot read {path}: {reason}") from error
-        raise UserError(
-            f"{path} is broken or cut short ({str(error) or 'a part is missing'})"
-        ) from error
+        what = str(error) or "a part is missing"
+        raise UserError(f"{path} is broken or cut short ({what})") from error

@@ -1,7 +1,5 @@
 """Checks of paths before they are read or written."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path
@@ -15,11 +13,7 @@ DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
 def check_regular(path: str | Path) -> None:
     """Raise a :class:`UserError` for a pipe, socket or device: reading it may never end. Absent
     files and folders are left to whoever opens them."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise UserError(f"{path} is no regular file but a pipe, socket or device; give a file")
 
 

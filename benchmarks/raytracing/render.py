@@ -20,8 +20,8 @@ from benchmarks.raytracing.lens import Lens
 from benchmarks.raytracing.rays import TILE, UNIT, emit, trace_depths, trace_strip
 from benchmarks.raytracing.scene import WIDE, Scene, Table
 from defocus.color import to_srgb
-from utils.cores import cores
 from utils.images import write_png
+from utils.process import cores
 
 SEEN = (0.1, 99.9)  # percentiles of the depth that the photographs are focused between
 EMITTED = 600  # rays of an emitter for each pixel that it lights, at least

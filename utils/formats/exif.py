@@ -1,7 +1,5 @@
 """EXIF: read it, choose what the result keeps, and write it."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """HEIC and HEIF, as phones write them, through pillow-heif at full depth."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from utils.formats.photo import Metadata, Opened, Probe
 def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
-    photo.check_size(path, *image.size)
+    photo.check_size(*image.size)
     tags = read_tags(lambda: load_bytes(image.info.get("exif")))
     bits = image.info["bit_depth"]
 

@@ -1,7 +1,5 @@
 """Photographs and their metadata, and conversions of decoded samples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,13 +61,9 @@ def white(dtype: np.dtype) -> float:
 
 
 def make_photo(samples: np.ndarray, metadata: Metadata) -> Photo:
-    """Split colours and transparency, without a copy where possible.
-
-    Args:
-        samples: (H, W) or (H, W, C), upright: grey, grey and alpha, RGB, or RGBA.
-    """
-    if samples.ndim == 2:
-        samples = samples[..., None]
+    """Split samples (H, W) or (H, W, C), upright, of grey or RGB, with or without alpha, into
+    colours and transparency, without a copy where possible."""
+    samples = samples.reshape(*samples.shape[:2], -1)
     channels = samples.shape[2]
     alpha = np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None
     if channels < 3:
@@ -108,10 +102,10 @@ def unmultiply(samples: np.ndarray) -> np.ndarray:
     return np.concatenate([colours.astype(samples.dtype), alpha], axis=2)
 
 
-def check_size(path: Path, width: int, height: int) -> None:
-    """Raise a :class:`UserError` for a decompression bomb."""
+def check_size(width: int, height: int) -> None:
+    """Refuse a decompression bomb as Pillow does."""
     if width * height > LARGEST:
-        raise UserError(f"{path} has more than {LARGEST / 1e6:.0f} megapixels, refused")
+        raise Image.DecompressionBombError
 
 
 def check_page(path: Path, page: int, pages: int = 1) -> None:

@@ -1,7 +1,5 @@
 """JPEG, PNG, WebP, BMP, PPM and PGM, through Pillow; of 16-bit files it reads only the header."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Iterator
@@ -71,8 +69,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     """Write JPEG or WebP by extension; (H, W) or (H, W, C) uint8 samples."""
     image = Image.fromarray(samples)
     options = WEBP if path.suffix.lower() == ".webp" else JPEG
-    about = {"exif": for_result(metadata, *image.size), "dpi": metadata.dpi}
-    about = {name: value for name, value in about.items() if value is not None}
+    about = {"exif": for_result(metadata, *image.size) or b"", "dpi": metadata.dpi or (0, 0)}
     # Through memory: Pillow does not notice a disk that fills up while it writes.
     data = io.BytesIO()
     image.save(data, icc_profile=metadata.icc, **options, **about)

@@ -1,7 +1,5 @@
 """Write PNG of 8 and 16 bits through imagecodecs, and the metadata chunks that it lacks."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """RAW files of cameras, developed equally for all frames of a stack, through rawpy (LibRaw)."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +33,7 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     try:
         with rawpy.imread(str(path)) as raw:
-            photo.check_size(path, raw.sizes.width, raw.sizes.height)
+            photo.check_size(raw.sizes.width, raw.sizes.height)
             tags = _tags(path, raw)
             flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
             size = photo.upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)

@@ -4,8 +4,6 @@ Each segment that a codec such as JPEG compressed has a size in its header, besi
 page; decoders trust the former, whatever it is.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from pathlib import Path

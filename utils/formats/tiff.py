@@ -1,7 +1,5 @@
 """TIFF of 8 and 16 bits and floating point, of one page or many, through tifffile."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -41,7 +39,7 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         pages = _photographs(path, file)
         photo.check_page(path, number, len(pages))
         page = pages[number]
-        photo.check_size(path, page.imagewidth, page.imagelength)
+        photo.check_size(page.imagewidth, page.imagelength)
         dtype = _check(path, page)
         tags = read_tags(lambda: _exif(file, page))
         size = photo.upright_size(page.imagewidth, page.imagelength, tags.orientation)
@@ -83,9 +81,7 @@ def add_directories(path: Path, directories: dict[int, dict]) -> None:
     """Add EXIF and GPS directories, which tifffile does not write, to a little-endian TIFF.
 
     They are appended, followed by a copy of the first page's directory that points to them.
-
-    Args:
-        directories: by the tag that points to each, its tags and their values.
+    ``directories``: tags and values of each, by the tag that points to it.
     """
     with path.open("r+b") as file:
         (first,) = struct.unpack("<I", file.read(8)[4:])

@@ -1,0 +1,53 @@
+"""This process: the cores it may use, how it keeps memory, and when it ends."""
+
+import ctypes
+import os
+import platform
+import threading
+from multiprocessing import parent_process
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
+LARGEST = 2**31 - 1  # mallopt takes an int
+FRAME = 8_000_000  # bytes: larger blocks are frames or their maps, smaller ones features
+
+
+def cores() -> int:
+    """Those granted by the scheduler; all of the machine where that is unknown (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def end_with_parent() -> None:
+    """Have a worker process end with its parent; it would outlive one that was killed."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc not to give freed memory back to the system; elsewhere do nothing.
+
+    By default each large activation is mapped afresh and its pages are cleared on first touch,
+    which costs a forward pass on the CPU as much as half of its arithmetic.
+    """
+    _mallopt({M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: LARGEST})
+
+
+def give_back_frames() -> None:
+    """Tell glibc to return the memory of freed frames, and to use one heap for all threads;
+    elsewhere do nothing.
+
+    By default it starts to keep blocks of a frame's size, which do not fit frames that are a little
+    larger: a sixth of the memory of a stack.
+    """
+    _mallopt({M_MMAP_THRESHOLD: FRAME, M_ARENA_MAX: 1})
+
+
+def _mallopt(options: dict[int, int]) -> None:
+    if platform.libc_ver()[0] == "glibc":
+        for option, value in options.items():
+            ctypes.CDLL(None).mallopt(option, value)
