@@ -20,8 +20,7 @@ from configs.schema import Config, load_config
 from data.build import training_set, validation_sets
 from models.build import load_model
 from training import profile as profiling
-from training.run import train
-from training.trainer import Trainer
+from training.trainer import Trainer, train
 from training.validation import table, validate
 from utils.atomic import write_json
 from utils.device import choose_device

@@ -1,4 +1,4 @@
-"""The training loop: any device, any number of processes, exact resume."""
+"""A training run in its folder, and the loop: any device and number of processes, exact resume."""
 
 import copy
 import io
@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from configs.schema import Config, TrainConfig, to_dict
+from configs.schema import Config, TrainConfig, to_dict, write_yaml
+from data.build import training_set, validation_sets
 from data.datasets import Batch, DrawSampler, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion
@@ -29,14 +30,40 @@ from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
 from training.validation import line, validate
-from utils.atomic import append, atomic_path
+from utils.atomic import append, atomic_path, clear
 from utils.errors import UserError, is_full
+from utils.provenance import provenance
 
 LOSSES = {"paper": PaperLoss, "log": LogLoss}
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHOICES = {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "amp": AMP}
 WAIT = timedelta(days=1)  # for process 0, while it validates
+
+
+def train(config: Config, device: torch.device) -> None:
+    """Train in ``config.run``, going on from its latest checkpoint if there is one."""
+    run = Path(config.run)
+    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
+    looks = first and config.validation.every > 0
+    few = config.validation.quick
+    quick = validation_sets(config, few, max(1, few // 3)) if looks else {}
+    trainer = Trainer(config, training_set(config), quick, device)
+    if (run / "latest.pt").exists():
+        trainer.resume(run / "latest.pt")
+    if first:
+        clear(run)
+        with atomic_path(run / "config.yaml") as temporary:
+            write_yaml(config, temporary)
+        # A line for each start of the run.
+        append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        print(
+            f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "
+            f"{device}, from step {trainer.step} to {config.train.steps}",
+            file=sys.stderr,
+        )
+    trainer.train()
 
 
 class Trainer:
@@ -135,9 +162,9 @@ class Trainer:
                         self._log(writer, tick, seen, ticked)
                     tick, ticked, seen = {}, time.perf_counter(), self.step
                 if saves:
-                    if looks and self.rank == 0:
-                        self._look(writer, batch, fusion)
                     if self.rank == 0:
+                        if looks:
+                            self._look(writer, batch, fusion)
                         self.save()
                     since_save = self.step
                     self._agreed(False)  # the others wait here for process 0
