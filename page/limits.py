@@ -57,12 +57,10 @@ def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
                 f"{limits.megapixels} megapixels that are taken"
             )
         pixels, size = pixels + head.width * head.height, size + path.stat().st_size
-    if pixels > limits.total_megapixels * MEGA:
-        raise UserError(
-            f"these are {pixels / MEGA:.0f} megapixels in total, {limits.total_megapixels} are "
-            "taken at once"
-        )
-    if size > limits.total_megabytes * MEGA:
-        raise UserError(
-            f"these are {size / MEGA:.0f} MB in total, {limits.total_megabytes} are taken at once"
-        )
+    for total, most, unit in (
+        (pixels, limits.total_megapixels, "megapixels"),
+        (size, limits.total_megabytes, "MB"),
+    ):
+        if total > most * MEGA:
+            text = f"these are {total / MEGA:.0f} {unit} in total, {most} are taken at once"
+            raise UserError(text)

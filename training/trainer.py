@@ -178,14 +178,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write ``latest.pt`` and ``latest.safetensors``."""
-        state = {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "best": self.best,
-        }
+        parts = ("model", "ema", "optimizer", "scaler")
+        state = {name: getattr(self, name).state_dict() for name in parts}
+        state |= {"step": self.step, "best": self.best}
         with atomic_path(self.run / "latest.pt") as temporary:
             whole = io.BytesIO()
             torch.save(state, whole)  # to a file, it does not say what is wrong with that
@@ -261,8 +256,7 @@ class Trainer:
         steps = self.step - seen
         means = {name: float(value) / steps for name, value in tick.items()}
         lr = self.optimizer.param_groups[0]["lr"]
-        samples = steps * self.config.train.batch * self.world
-        rate = samples / (time.perf_counter() - since)
+        rate = steps * self.config.train.batch * self.world / (time.perf_counter() - since)
         for name, value in {**means, "lr": lr, "samples per second": rate}.items():
             writer.add_scalar(f"train/{name}", value, self.step)
         text = " ".join(f"{name} {value:.4f}" for name, value in means.items())
@@ -294,12 +288,11 @@ class Trainer:
 
 def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
     """β (0.9, 0.999); the weight decay spares the biases, as the released code does."""
-    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
-    weights = [p for name, p in model.named_parameters() if not name.endswith("bias")]
-    groups = [
-        {"params": weights, "weight_decay": train.weight_decay},
-        {"params": biases, "weight_decay": 0.0},
-    ]
+    weights, biases = [], []
+    for name, parameter in model.named_parameters():
+        (biases if name.endswith("bias") else weights).append(parameter)
+    groups = [{"params": weights, "weight_decay": train.weight_decay}]
+    groups += [{"params": biases, "weight_decay": 0.0}]
     return OPTIMIZERS[train.optimizer](groups, lr=train.lr, betas=(0.9, 0.999))
 
 

@@ -143,24 +143,16 @@ class Metric:
 
     Call it as ``metric(fused)``, ``metric(sources, fused)`` or ``metric(truth, fused, mask=None)``,
     as ``needs`` says. Images are (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
-
-    Attributes:
-        symbol: key in ``METRICS``, column in tables.
-        range: lowest and highest value that the definition allows.
-        citation: publication that defines it.
-        reference: code that our values were checked against.
-        function: the definition, on converted images.
-        smallest: least height and width on which it is defined.
     """
 
     name: str
-    symbol: str
-    range: tuple[float, float]
+    symbol: str  # key in METRICS, column in tables
+    range: tuple[float, float]  # lowest and highest value that the definition allows
     needs: Literal["fused", "sources", "truth"]
-    citation: str
-    reference: str
-    function: Callable[..., float]
-    smallest: int = 2
+    citation: str  # publication that defines it
+    reference: str  # code that our values were checked against
+    function: Callable[..., float]  # the definition, on converted images
+    smallest: int = 2  # least height and width on which it is defined
     higher_is_better: bool = True
     convert: Callable[[np.ndarray], np.ndarray] = luma
 
@@ -182,7 +174,11 @@ class Metric:
             (others,) = others
             if len(others) < 2:
                 raise UserError(f"{self.symbol} needs a sequence of two or more source images")
-        fused, *others = map(self._converted, (fused, *others))
+        fused, *others = map(self.convert, (fused, *others))
+        for height, width, *_ in (image.shape for image in (fused, *others)):
+            if min(height, width) < self.smallest:
+                text = f"{self.symbol} needs images of at least {self.smallest}×{self.smallest}"
+                raise UserError(f"{text}, this one is {height}×{width}")
         for other in others:
             if other.shape != fused.shape:
                 sizes = f"{other.shape} against the fused {fused.shape}"
@@ -198,14 +194,6 @@ class Metric:
         if not np.isfinite(value) and value != self.range[1]:
             raise UserError(f"{self.symbol} is not defined for these images (0/0 in its formula)")
         return value
-
-    def _converted(self, image: np.ndarray) -> np.ndarray:
-        converted, least = self.convert(image), self.smallest
-        height, width = converted.shape[:2]
-        if min(height, width) < least:
-            text = f"{self.symbol} needs images of at least {least}×{least}"
-            raise UserError(f"{text}, this one is {height}×{width}")
-        return converted
 
 
 def evaluate(
