@@ -14,7 +14,7 @@ from itertools import islice, repeat
 from typing import NamedTuple
 
 import torch
-from torch.profiler import ProfilerActivity, tensorboard_trace_handler
+from torch.profiler import tensorboard_trace_handler
 from tqdm import tqdm
 
 from data.datasets import Batch
@@ -70,11 +70,8 @@ def profile(trainer: Trainer, steps: int) -> Times:
     with closing(iter(loader)) as batches:
         waiting, together = measure("both", batches, ahead, compute)
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # having no GPU is an error to it
-        activities = [ProfilerActivity.CPU]
-        if device.type == "cuda":
-            activities.append(ProfilerActivity.CUDA)
         handler = tensorboard_trace_handler(str(trainer.run / "profile"), f"process{trainer.rank}")
-        with torch.profiler.profile(activities=activities, on_trace_ready=handler):
+        with torch.profiler.profile(on_trace_ready=handler):
             for batch in islice(batches, TRACED):
                 compute(batch)
     return Times(making, computing, waiting, together)

@@ -85,7 +85,7 @@ def information(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Visual information with distortion, without, and the gain g of fused = g·source + noise."""
     taps = gaussian(size, size / 5)
-    (_, variance_s), (_, variance_f), covariance = joint_moments(source, fused, taps)
+    _, variance_s, _, variance_f, covariance = joint_moments(source, fused, taps)
     gain = np.maximum(covariance / (variance_s + 1e-10), 0)
     residual = np.maximum(variance_f - gain * covariance, 1e-10)
     distorted = np.log10(1 + gain**2 * variance_s / (residual + NOISE))

@@ -23,12 +23,12 @@ def moments(image: np.ndarray, taps: tuple[float, ...]) -> tuple[np.ndarray, np.
     return mean, np.where(variance < FLAT, 0, variance)
 
 
-def joint_moments(a: np.ndarray, b: np.ndarray, taps: tuple[float, ...]) -> tuple:
+def joint_moments(a: np.ndarray, b: np.ndarray, taps: tuple[float, ...]) -> list[np.ndarray]:
     """The :func:`moments` of two images, and their covariance in every window."""
     (mean_a, variance_a), (mean_b, variance_b) = moments(a, taps), moments(b, taps)
     covariance = windowed(a * b, taps) - mean_a * mean_b
     covariance[(variance_a == 0) | (variance_b == 0)] = 0
-    return (mean_a, variance_a), (mean_b, variance_b), covariance
+    return [mean_a, variance_a, mean_b, variance_b, covariance]
 
 
 @shared
@@ -36,7 +36,7 @@ def similarity(
     a: np.ndarray, b: np.ndarray, taps: tuple[float, ...], c1: float, c2: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """SSIM map of two images and their covariance map (Wang et al., IEEE TIP 13, 2004)."""
-    (mean_a, variance_a), (mean_b, variance_b), covariance = joint_moments(a, b, taps)
+    mean_a, variance_a, mean_b, variance_b, covariance = joint_moments(a, b, taps)
     product = mean_a * mean_b
     alike = (2 * product + c1) * (2 * covariance + c2)
     most = (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
