@@ -34,11 +34,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--evaluate", action="store_true", help="print the validation table only")
-    what.add_argument(
-        "--profile",
-        action="store_true",
-        help="time data generation and computation; write a trace to RUN/profile, no weights",
-    )
+    text = "time data generation and computation; write a trace to RUN/profile, no weights"
+    what.add_argument("--profile", action="store_true", help=text)
     parser.add_argument("--weights", help="weights to evaluate; default: RUN/best.safetensors")
     parser.add_argument("--steps", type=int, default=20, help="steps to profile; default: 20")
     parser.add_argument("--json", metavar="FILE", help="also write the evaluation to FILE")

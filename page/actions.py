@@ -105,10 +105,9 @@ def _reported(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
-        full = is_full(error)
-        if not full and not isinstance(error, UserError):
+        if not is_full(error) and not isinstance(error, UserError):
             raise
-        message = FULL_DISK if full else str(error)
+        message = FULL_DISK if is_full(error) else str(error)
         for path in paths:
             message = message.replace(str(path), path.name)
         if not message.startswith(tuple(path.name for path in paths)):

@@ -29,11 +29,9 @@ class Limits:
     minutes: int = _limit(60, "minutes that files are kept if nobody closes the page")
 
     def __str__(self) -> str:
-        return (
-            f"2 to {self.files} files, each up to {self.megapixels} megapixels and "
-            f"{self.megabytes} MB, together {self.total_megapixels} megapixels and "
-            f"{self.total_megabytes} MB."
-        )
+        each = f"{self.megapixels} megapixels and {self.megabytes} MB"
+        total = f"{self.total_megapixels} megapixels and {self.total_megabytes} MB"
+        return f"2 to {self.files} files, each up to {each}, together {total}."
 
 
 def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:

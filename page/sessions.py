@@ -87,8 +87,7 @@ class Sessions:
             oldest = time.time() - self.seconds
             for name in [name for name, session in self._open.items() if session.used < oldest]:
                 self.close(name)
-            kept = {path for session in self._open.values() for path in session.uploads}
-            kept |= {session.folder for session in self._open.values()}
+            kept = {path for own in self._open.values() for path in (*own.uploads, own.folder)}
             for path, found in self._paths():
                 if found.st_mtime < oldest and kept.isdisjoint((path, *path.parents)):
                     with contextlib.suppress(OSError):  # gone by now, or not empty

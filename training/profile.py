@@ -36,11 +36,8 @@ class Times(NamedTuple):
 
 
 def profile(trainer: Trainer, steps: int) -> Times:
-    """Time ``steps`` steps of making, computing and both, and trace ``TRACED`` more.
-
-    The trace goes to ``profile/`` in the run's folder, a file for each process, for TensorBoard
-    with torch-tb-profiler and for https://ui.perfetto.dev.
-    """
+    """Time ``steps`` steps of making, computing and both, and trace ``TRACED`` more into
+    ``profile/`` of the run's folder, a file for each process (for https://ui.perfetto.dev)."""
     device, model, quiet = trainer.device, trainer.parallel(), trainer.rank > 0
     loader = trainer.batches(0, sys.maxsize)
     # When training begins workers are ahead by what they prefetch; after that they have to keep up.
@@ -95,9 +92,7 @@ def table(times: Times, trainer: Trainer, steps: int) -> str:
         [name, f"{spent * 1e3:.1f}", "" if name.startswith("of it") else f"{batch / spent:.1f}"]
         for name, spent in rows.items()
     ]
-    memory = {"host": peak_memory()}
-    if trainer.device.type == "cuda":
-        memory["GPU"] = torch.cuda.max_memory_allocated(trainer.device)
+    memory = {"host": peak_memory(), "GPU": torch.cuda.max_memory_allocated()}
     peaks = ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in memory.items() if size)
     return (
         f"{trainer.world} process(es) on {trainer.device}, each with "

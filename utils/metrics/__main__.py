@@ -36,10 +36,7 @@ def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
 
 
 def profile(size: int) -> str:
-    """Time of each metric on the sample, the best of three runs that each start from nothing.
-
-    What several metrics share (gradients, histograms, SSIM maps) counts for the first of them.
-    """
+    """Time of each metric, best of three runs from nothing; what is shared counts for the first."""
     images = sample(size)
     best = dict.fromkeys(METRICS, np.inf)
     for _ in range(3):

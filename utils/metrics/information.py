@@ -1,8 +1,7 @@
 """Information shared by the fused image and its sources: Q_MI, Q_NCIE, Q_TE and Q_FMI.
 
 The first three read the joint grey-level histogram of two images, each first stretched to 0..255
-as the reference does; Q_FMI is feature mutual information in 3×3 windows (Fast-FMI on pixels). They
-extend to any number of sources.
+as the reference does; Q_FMI is feature mutual information in 3×3 windows (Fast-FMI on pixels).
 """
 
 import itertools

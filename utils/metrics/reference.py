@@ -1,8 +1,4 @@
-"""Metrics against the ground truth, on the whole image or inside a mask (the FDB band).
-
-PSNR and SSIM are scikit-image's; MS-SSIM and GMSD combine its SSIM map and SciPy's Prewitt filter,
-since no maintained library returns the maps that a mask needs.
-"""
+"""Metrics against the ground truth, on the whole image or inside a mask (the FDB band)."""
 
 import numpy as np
 from scipy.ndimage import prewitt
