@@ -21,22 +21,16 @@ from utils.errors import UserError, cli, option_parser
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = option_parser(__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for other machines too")
-    parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
-    parser.add_argument(
-        "--name",
-        action="append",
-        default=[],
-        help="host name to answer to, besides its own and its addresses; may be repeated",
-    )
-    parser.add_argument(
-        "--weights", type=Path, help="safetensors, or ONNX of models.export; by default the shipped"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="0.0.0.0 for other machines too")
+    add("--port", type=int, help="by default the first free one from 7860 on")
+    add("--name", action="append", default=[], help="one more host name to answer to; repeatable")
+    add("--weights", type=Path, help="safetensors, or ONNX of models.export; default: the shipped")
+    add("--device", default="auto", help="cpu, cuda, cuda:N; auto by default")
     for limit in dataclasses.fields(Limits):
         option = f"--max-{limit.name.replace('_', '-')}"
         text = f"{limit.metadata['help']}; {limit.default} by default"
-        parser.add_argument(option, dest=limit.name, type=int, default=limit.default, help=text)
+        add(option, dest=limit.name, type=int, default=limit.default, help=text)
     return parser.parse_args(argv)
 
 

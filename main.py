@@ -20,8 +20,7 @@ from configs.schema import Config, load_config
 from data.build import training_set, validation_sets
 from models.build import load_model
 from training import profile as profiling
-from training.run import train
-from training.trainer import Trainer
+from training.trainer import Trainer, train
 from training.validation import table, validate
 from utils.atomic import write_json
 from utils.device import choose_device
@@ -35,11 +34,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--evaluate", action="store_true", help="print the validation table only")
-    what.add_argument(
-        "--profile",
-        action="store_true",
-        help="time data generation and computation; write a trace to RUN/profile, no weights",
-    )
+    text = "time data generation and computation; write a trace to RUN/profile, no weights"
+    what.add_argument("--profile", action="store_true", help=text)
     parser.add_argument("--weights", help="weights to evaluate; default: RUN/best.safetensors")
     parser.add_argument("--steps", type=int, default=20, help="steps to profile; default: 20")
     parser.add_argument("--json", metavar="FILE", help="also write the evaluation to FILE")

@@ -26,7 +26,7 @@ from evaluation.matching import collect
 from evaluation.runs import fuse_folder
 from fusion.pairs import find_pairs
 from models.build import load_model
-from training.run import train
+from training.trainer import train
 from training.validation import validate
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser

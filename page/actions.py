@@ -11,7 +11,6 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 
 from fusion.backends import Backend
-from fusion.fuse import Progress
 from page.fusing import fuse_uploads
 from page.limits import FULL_DISK, Limits, check
 from page.sessions import Sessions
@@ -44,13 +43,17 @@ class Actions:
         bar: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> tuple:
         """Fuse files; returns a value for each output of the page."""
+
+        def progress(numbers: Iterable[int], stage: str) -> Iterable[int]:
+            return bar.tqdm(list(numbers), stage.capitalize(), unit="photographs")
+
         paths, session = _paths(files), request.session_hash
         self.sessions.note(session, paths)
         with _reported(paths):
             check(paths, self.limits)
             folder = self.sessions.begin(session)
             context = contextvars.copy_context()  # Gradio looks up the visitor's bar in it
-            arguments = self.backend, paths, bool(align), folder, _progress(bar)
+            arguments = self.backend, paths, bool(align), folder, progress
             result = self._worker.submit(context.run, fuse_uploads, *arguments).result()
         if not self.sessions.finish(session, folder, result):
             raise _error("The page was closed meanwhile.")
@@ -102,10 +105,9 @@ def _reported(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
-        full = is_full(error)
-        if not full and not isinstance(error, UserError):
+        if not is_full(error) and not isinstance(error, UserError):
             raise
-        message = FULL_DISK if full else str(error)
+        message = FULL_DISK if is_full(error) else str(error)
         for path in paths:
             message = message.replace(str(path), path.name)
         if not message.startswith(tuple(path.name for path in paths)):
@@ -116,15 +118,3 @@ def _reported(paths: Sequence[Path]) -> Iterator[None]:
 def _error(message: str) -> gr.Error:
     # Gradio shows it as HTML.
     return gr.Error(html.escape(message, quote=False), duration=20, print_exception=False)
-
-
-def _progress(bar: gr.Progress) -> Progress:
-    """Gradio's progress bar in the form :func:`fusion.fuse.fuse` takes."""
-
-    def progress(numbers: Iterable[int], stage: str) -> Iterator[int]:
-        numbers = list(numbers)
-        for done, number in enumerate(numbers):
-            bar((done, len(numbers)), desc=stage.capitalize(), unit="photographs")
-            yield number
-
-    return progress

@@ -39,7 +39,6 @@ ROUTES = re.compile(
     re.DOTALL,
 )
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
-UPLOAD = f"{API_PREFIX}/upload"
 FRAMING = 1_000_000  # bytes: limit of an upload besides its files, and of any other request
 PATIENCE = 30  # seconds to wait for the next part of a request
 SLOWEST = 20_000  # bytes a second: least rate of a whole request, after that time
@@ -124,7 +123,7 @@ class Guard:
 
 
 def _is_upload(request: Request) -> bool:
-    return request.method == "POST" and request.url.path.rstrip("/") == UPLOAD
+    return request.method == "POST" and request.url.path.rstrip("/") == f"{API_PREFIX}/upload"
 
 
 class _TimedReceive:

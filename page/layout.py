@@ -22,8 +22,6 @@ decides which of them is sharp; along the edges of foreground objects, where non
 blur that the lens spread over the background.
 """
 ALIGN = "For handheld photographs. Not needed with a tripod or if they are registered already."
-PRIVACY = "They are removed when you close the page."
-EMPTY = "<p>The fused photograph appears here.</p>"
 DECIDED = (
     "White in the guidance map: the first photograph is sharp; black: the second; grey: neither. "
     "There the boundary map is white, and the network repairs the result."
@@ -52,9 +50,10 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
                 align = gr.Checkbox(True, label="Align them first", info=ALIGN, elem_id="align")
                 button = gr.Button("Fuse", variant="primary", elem_id="fuse")
                 status = gr.HTML(elem_id="status")
-                gr.Markdown(f"{limits} {PRIVACY}", elem_classes="caption")
+                about = f"{limits} They are removed when you close the page."
+                gr.Markdown(about, elem_classes="caption")
             with gr.Column(scale=2, min_width=320):
-                empty = gr.HTML(EMPTY, elem_id="empty")
+                empty = gr.HTML("<p>The fused photograph appears here.</p>", elem_id="empty")
                 with gr.Column(visible=False) as results:
                     label = "One photograph | all of them, fused"
                     slider = gr.ImageSlider(label=label, max_height=560, elem_id="slider", **IMAGE)

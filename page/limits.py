@@ -29,11 +29,9 @@ class Limits:
     minutes: int = _limit(60, "minutes that files are kept if nobody closes the page")
 
     def __str__(self) -> str:
-        return (
-            f"2 to {self.files} files, each up to {self.megapixels} megapixels and "
-            f"{self.megabytes} MB, together {self.total_megapixels} megapixels and "
-            f"{self.total_megabytes} MB."
-        )
+        each = f"{self.megapixels} megapixels and {self.megabytes} MB"
+        total = f"{self.total_megapixels} megapixels and {self.total_megabytes} MB"
+        return f"2 to {self.files} files, each up to {each}, together {total}."
 
 
 def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
@@ -57,12 +55,10 @@ def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
                 f"{limits.megapixels} megapixels that are taken"
             )
         pixels, size = pixels + head.width * head.height, size + path.stat().st_size
-    if pixels > limits.total_megapixels * MEGA:
-        raise UserError(
-            f"these are {pixels / MEGA:.0f} megapixels in total, {limits.total_megapixels} are "
-            "taken at once"
-        )
-    if size > limits.total_megabytes * MEGA:
-        raise UserError(
-            f"these are {size / MEGA:.0f} MB in total, {limits.total_megabytes} are taken at once"
-        )
+    for total, most, unit in (
+        (pixels, limits.total_megapixels, "megapixels"),
+        (size, limits.total_megabytes, "MB"),
+    ):
+        if total > most * MEGA:
+            text = f"these are {total / MEGA:.0f} {unit} in total, {most} are taken at once"
+            raise UserError(text)

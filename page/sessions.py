@@ -87,18 +87,16 @@ class Sessions:
             oldest = time.time() - self.seconds
             for name in [name for name, session in self._open.items() if session.used < oldest]:
                 self.close(name)
-            kept = {path for session in self._open.values() for path in session.uploads}
-            kept |= {session.folder for session in self._open.values()}
-            for path in self._paths():
-                if kept.isdisjoint((path, *path.parents)):
+            kept = {path for own in self._open.values() for path in (*own.uploads, own.folder)}
+            for path, found in self._paths():
+                if found.st_mtime < oldest and kept.isdisjoint((path, *path.parents)):
                     with contextlib.suppress(OSError):  # gone by now, or not empty
-                        if path.stat().st_mtime < oldest:
-                            path.rmdir() if path.is_dir() else path.unlink()
+                        path.rmdir() if path.is_dir() else path.unlink()
 
     def reserve(self, size: int, limit: int) -> bool:
         """Reserve disk space for an upload of ``size`` bytes; False if there is too little."""
         with self._lock:
-            if self.size() + self._coming + size > limit:
+            if sum(found.st_size for _, found in self._paths()) + self._coming + size > limit:
                 return False
             self._coming += size
             return True
@@ -108,18 +106,12 @@ class Sessions:
         with self._lock:
             self._coming -= size
 
-    def size(self) -> int:
-        """Bytes on disk of all sessions."""
-        total = 0
-        for path in self._paths():
-            with contextlib.suppress(FileNotFoundError):
-                total += path.stat().st_size
-        return total
-
-    def _paths(self) -> Iterator[Path]:
+    def _paths(self) -> Iterator[tuple[Path, os.stat_result]]:
         """All files and folders, a folder after its content; any may be gone by now."""
         for folder, folders, files in os.walk(self.root, topdown=False):
-            yield from (Path(folder, name) for name in (*files, *folders))
+            for path in (Path(folder, name) for name in (*files, *folders)):
+                with contextlib.suppress(FileNotFoundError):
+                    yield path, path.stat()
 
 
 def _remove(folder: Path | None) -> None:

@@ -18,12 +18,9 @@ class PaperLoss:
     """mean‖F−GT‖₂ + mean(w·‖F−GT‖₂) + 0.2·mean|G−G*|, of the released code, for pairs.
 
     ‖·‖₂ runs over the channels and w = 5 − 8·|G*−0.5|, divided by its mean.
-
-    Args:
-        guidance: weight of the last term.
     """
 
-    guidance: float = 0.2
+    guidance: float = 0.2  # weight of the last term
 
     def __call__(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
         _, truth, guidance = samples
@@ -46,14 +43,10 @@ class LogLoss:
     can collapse): of each photograph being right, and of none. There all pixels count alike; the
     selection term counts what a wrong choice costs: it is the error to be expected of one
     photograph drawn at each pixel by its score, much on thin structure, nothing on a plain wall.
-
-    Args:
-        guidance: weight of the cross-entropy.
-        selection: weight of the selection term.
     """
 
-    guidance: float = 8.0
-    selection: float = 3.0
+    guidance: float = 8.0  # weight of the cross-entropy
+    selection: float = 3.0  # weight of the selection term
 
     def __call__(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
         """The terms; raises ``ValueError`` if the network gives no logits."""

@@ -35,24 +35,18 @@ class Muon(torch.optim.AdamW):
     def step(self) -> None:
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group["orthogonal"]]
-        try:
-            super().step()
-        finally:
-            self.param_groups = groups
-        for group in groups:
-            if group["orthogonal"]:
-                self._move(group)
-
-    def _move(self, group: dict[str, Any]) -> None:
-        for weight in group["params"]:
-            if weight.grad is None:
-                continue
-            momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-            momentum.lerp_(weight.grad, 1 - MOMENTUM)
-            direction = orthogonalise(weight.grad.lerp(momentum, MOMENTUM).flatten(1))
-            weight.mul_(1 - group["lr"] * group["weight_decay"])
-            size = SIZE * max(direction.shape) ** 0.5
-            weight.add_(direction.view_as(weight), alpha=-group["lr"] * size)
+        super().step()
+        self.param_groups = groups
+        for group in (group for group in groups if group["orthogonal"]):
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                momentum.lerp_(weight.grad, 1 - MOMENTUM)
+                direction = orthogonalise(weight.grad.lerp(momentum, MOMENTUM).flatten(1))
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                size = SIZE * max(direction.shape) ** 0.5
+                weight.add_(direction.view_as(weight), alpha=-group["lr"] * size)
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

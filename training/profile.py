@@ -14,7 +14,7 @@ from itertools import islice, repeat
 from typing import NamedTuple
 
 import torch
-from torch.profiler import ProfilerActivity, tensorboard_trace_handler
+from torch.profiler import tensorboard_trace_handler
 from tqdm import tqdm
 
 from data.datasets import Batch
@@ -36,11 +36,8 @@ class Times(NamedTuple):
 
 
 def profile(trainer: Trainer, steps: int) -> Times:
-    """Time ``steps`` steps of making, computing and both, and trace ``TRACED`` more.
-
-    The trace goes to ``profile/`` in the run's folder, a file for each process, for TensorBoard
-    with torch-tb-profiler and for https://ui.perfetto.dev.
-    """
+    """Time ``steps`` steps of making, computing and both, and trace ``TRACED`` more into
+    ``profile/`` of the run's folder, a file for each process (for https://ui.perfetto.dev)."""
     device, model, quiet = trainer.device, trainer.parallel(), trainer.rank > 0
     loader = trainer.batches(0, sys.maxsize)
     # When training begins workers are ahead by what they prefetch; after that they have to keep up.
@@ -70,11 +67,8 @@ def profile(trainer: Trainer, steps: int) -> Times:
     with closing(iter(loader)) as batches:
         waiting, together = measure("both", batches, ahead, compute)
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # having no GPU is an error to it
-        activities = [ProfilerActivity.CPU]
-        if device.type == "cuda":
-            activities.append(ProfilerActivity.CUDA)
         handler = tensorboard_trace_handler(str(trainer.run / "profile"), f"process{trainer.rank}")
-        with torch.profiler.profile(activities=activities, on_trace_ready=handler):
+        with torch.profiler.profile(on_trace_ready=handler):
             for batch in islice(batches, TRACED):
                 compute(batch)
     return Times(making, computing, waiting, together)
@@ -98,9 +92,7 @@ def table(times: Times, trainer: Trainer, steps: int) -> str:
         [name, f"{spent * 1e3:.1f}", "" if name.startswith("of it") else f"{batch / spent:.1f}"]
         for name, spent in rows.items()
     ]
-    memory = {"host": peak_memory()}
-    if trainer.device.type == "cuda":
-        memory["GPU"] = torch.cuda.max_memory_allocated(trainer.device)
+    memory = {"host": peak_memory(), "GPU": torch.cuda.max_memory_allocated()}
     peaks = ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in memory.items() if size)
     return (
         f"{trainer.world} process(es) on {trainer.device}, each with "

@@ -1,4 +1,4 @@
-"""The training loop: any device, any number of processes, exact resume."""
+"""A training run in its folder, and the loop: any device and number of processes, exact resume."""
 
 import copy
 import io
@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from configs.schema import Config, TrainConfig, to_dict
+from configs.schema import Config, TrainConfig, to_dict, write_yaml
+from data.build import training_set, validation_sets
 from data.datasets import Batch, DrawSampler, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion
@@ -29,14 +30,40 @@ from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
 from training.validation import line, validate
-from utils.atomic import append, atomic_path
+from utils.atomic import append, atomic_path, clear
 from utils.errors import UserError, is_full
+from utils.provenance import provenance
 
 LOSSES = {"paper": PaperLoss, "log": LogLoss}
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHOICES = {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "amp": AMP}
 WAIT = timedelta(days=1)  # for process 0, while it validates
+
+
+def train(config: Config, device: torch.device) -> None:
+    """Train in ``config.run``, going on from its latest checkpoint if there is one."""
+    run = Path(config.run)
+    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
+    looks = first and config.validation.every > 0
+    few = config.validation.quick
+    quick = validation_sets(config, few, max(1, few // 3)) if looks else {}
+    trainer = Trainer(config, training_set(config), quick, device)
+    if (run / "latest.pt").exists():
+        trainer.resume(run / "latest.pt")
+    if first:
+        clear(run)
+        with atomic_path(run / "config.yaml") as temporary:
+            write_yaml(config, temporary)
+        # A line for each start of the run.
+        append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        print(
+            f"{run}: {parameters / 1e6:.2f} M parameters, {trainer.world} process(es) on "
+            f"{device}, from step {trainer.step} to {config.train.steps}",
+            file=sys.stderr,
+        )
+    trainer.train()
 
 
 class Trainer:
@@ -135,9 +162,9 @@ class Trainer:
                         self._log(writer, tick, seen, ticked)
                     tick, ticked, seen = {}, time.perf_counter(), self.step
                 if saves:
-                    if looks and self.rank == 0:
-                        self._look(writer, batch, fusion)
                     if self.rank == 0:
+                        if looks:
+                            self._look(writer, batch, fusion)
                         self.save()
                     since_save = self.step
                     self._agreed(False)  # the others wait here for process 0
@@ -151,14 +178,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write ``latest.pt`` and ``latest.safetensors``."""
-        state = {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "best": self.best,
-        }
+        parts = ("model", "ema", "optimizer", "scaler")
+        state = {name: getattr(self, name).state_dict() for name in parts}
+        state |= {"step": self.step, "best": self.best}
         with atomic_path(self.run / "latest.pt") as temporary:
             whole = io.BytesIO()
             torch.save(state, whole)  # to a file, it does not say what is wrong with that
@@ -234,8 +256,7 @@ class Trainer:
         steps = self.step - seen
         means = {name: float(value) / steps for name, value in tick.items()}
         lr = self.optimizer.param_groups[0]["lr"]
-        samples = steps * self.config.train.batch * self.world
-        rate = samples / (time.perf_counter() - since)
+        rate = steps * self.config.train.batch * self.world / (time.perf_counter() - since)
         for name, value in {**means, "lr": lr, "samples per second": rate}.items():
             writer.add_scalar(f"train/{name}", value, self.step)
         text = " ".join(f"{name} {value:.4f}" for name, value in means.items())
@@ -267,12 +288,11 @@ class Trainer:
 
 def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
     """β (0.9, 0.999); the weight decay spares the biases, as the released code does."""
-    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
-    weights = [p for name, p in model.named_parameters() if not name.endswith("bias")]
-    groups = [
-        {"params": weights, "weight_decay": train.weight_decay},
-        {"params": biases, "weight_decay": 0.0},
-    ]
+    weights, biases = [], []
+    for name, parameter in model.named_parameters():
+        (biases if name.endswith("bias") else weights).append(parameter)
+    groups = [{"params": weights, "weight_decay": train.weight_decay}]
+    groups += [{"params": biases, "weight_decay": 0.0}]
     return OPTIMIZERS[train.optimizer](groups, lr=train.lr, betas=(0.9, 0.999))
 
 

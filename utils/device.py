@@ -24,8 +24,7 @@ def choose_device(name: str = "auto") -> torch.device:
             raise UserError(f"device {name}: no CUDA GPU is available here; use cpu")
         rank = int(os.environ.get("LOCAL_RANK", 0))
         device = torch.device("cuda", rank if device.index is None else device.index)
-        if device.index >= torch.cuda.device_count():
-            count = torch.cuda.device_count()
+        if device.index >= (count := torch.cuda.device_count()):
             raise UserError(f"device {device} is absent, this machine has {count} GPUs")
         torch.cuda.set_device(device)
     return device

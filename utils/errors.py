@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space for a file
-SIGPIPE = 128 + 13  # exit code of a shell for a program whose reader has left
 
 
 class UserError(Exception):
@@ -61,7 +60,7 @@ def cli(main: Callable[..., int | None]) -> Callable[..., int]:
                 print("interrupted", file=sys.stderr)
                 return 130
             except BrokenPipeError:
-                return SIGPIPE
+                return 128 + 13  # as a shell reports SIGPIPE: the reader has left
             except MemoryError:
                 code = _say("there is not enough memory; give smaller images, or fewer at once")
             except OSError as error:

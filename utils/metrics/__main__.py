@@ -36,10 +36,7 @@ def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
 
 
 def profile(size: int) -> str:
-    """Time of each metric on the sample, the best of three runs that each start from nothing.
-
-    What several metrics share (gradients, histograms, SSIM maps) counts for the first of them.
-    """
+    """Time of each metric, best of three runs from nothing; what is shared counts for the first."""
     images = sample(size)
     best = dict.fromkeys(METRICS, np.inf)
     for _ in range(3):
@@ -65,11 +62,10 @@ def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
     """
     _, _, truth = sample(size)
     detail = truth - gaussian_filter(truth.astype(float), (1.5, 1.5, 0))
-    metrics = [METRICS[s] for s in ("AG", "LIF", "MSD", "GLD", "PSNR", "SSIM")]
-    rows = []
+    symbols, rows = ("AG", "LIF", "MSD", "GLD", "PSNR", "SSIM"), []
     for amount in (0.0, 0.25, 0.5, 1.0, 2.0):
         sharp = np.round(np.clip(truth + amount * detail, 0, 255)).astype(np.uint8)
-        rows.append((amount, {m.symbol: evaluate(m, [], sharp, truth) for m in metrics}))
+        rows.append((amount, {s: evaluate(METRICS[s], [], sharp, truth) for s in symbols}))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What all metrics share: conversion to luma, remembered intermediate results, the entry."""
+"""What all metrics share: conversion to luma, windows, remembered results, the entry."""
 
 import functools
 import hashlib
@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from utils.errors import UserError
 
 RGB2GRAY = (0.298936, 0.587043, 0.114021)  # as in Matlab's and Octave's rgb2gray
-# The two repositories that most values were checked against.
-MFIF = "yuliu316316/MFIF-Metrics fusion-metrics/"
-LIU = "zhengliu6699/imageFusionMetrics "
 MEMORY_BYTES = 256 * 2**20
 _memory: OrderedDict[tuple, tuple[object, int]] = OrderedDict()
 
@@ -96,11 +94,40 @@ def luma(image: np.ndarray, weights: tuple[float, float, float] = RGB2GRAY) -> n
     return np.floor(np.round(grey, 6) + 0.5)  # 1e-6: rounding errors must not decide a tie
 
 
+def paper_luma(image: np.ndarray) -> np.ndarray:
+    """:func:`luma` as in the paper."""
+    return luma(image, (0.299, 0.587, 0.114))
+
+
 @shared
 def stretched(grey: np.ndarray) -> np.ndarray:
     """Stretch luma to 0..255 and round, as the reference's ``normalize1``; a constant becomes 0."""
     low, high = grey.min(), grey.max()
     return np.floor((grey - low) / (high - low) * 255 + 0.5) if high > low else np.zeros_like(grey)
+
+
+def gaussian(size: int, sigma: float) -> tuple[float, ...]:
+    """1-D Gaussian of ``size`` taps with unit sum; its outer square is Matlab's ``fspecial``."""
+    x = np.arange(size) - (size - 1) / 2
+    taps = np.exp(-(x**2) / (2 * sigma**2))
+    return tuple(taps / taps.sum())
+
+
+BOX_8 = (1 / 8,) * 8
+GAUSSIAN_7 = gaussian(7, 1.5)
+GAUSSIAN_11 = gaussian(11, 1.5)
+
+
+def smooth(image: np.ndarray, taps: tuple[float, ...]) -> np.ndarray:
+    """Weighted mean around every pixel, (H, W), zeros beyond the border (``'same'``)."""
+    kernel = np.asarray(taps)
+    return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+
+
+def windowed(image: np.ndarray, taps: tuple[float, ...]) -> np.ndarray:
+    """Weighted mean in every window inside the image, (H−n+1, W−n+1) for n taps (``'valid'``)."""
+    inside = slice(len(taps) // 2, -((len(taps) - 1) // 2))
+    return smooth(image, taps)[inside, inside]
 
 
 def two(symbol: str, sources: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
@@ -116,24 +143,16 @@ class Metric:
 
     Call it as ``metric(fused)``, ``metric(sources, fused)`` or ``metric(truth, fused, mask=None)``,
     as ``needs`` says. Images are (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
-
-    Attributes:
-        symbol: key in ``METRICS``, column in tables.
-        range: lowest and highest value that the definition allows.
-        citation: publication that defines it.
-        reference: code that our values were checked against.
-        function: the definition, on converted images.
-        smallest: least height and width on which it is defined.
     """
 
     name: str
-    symbol: str
-    range: tuple[float, float]
+    symbol: str  # key in METRICS, column in tables
+    range: tuple[float, float]  # lowest and highest value that the definition allows
     needs: Literal["fused", "sources", "truth"]
-    citation: str
-    reference: str
-    function: Callable[..., float]
-    smallest: int = 2
+    citation: str  # publication that defines it
+    reference: str  # code that our values were checked against
+    function: Callable[..., float]  # the definition, on converted images
+    smallest: int = 2  # least height and width on which it is defined
     higher_is_better: bool = True
     convert: Callable[[np.ndarray], np.ndarray] = luma
 
@@ -155,7 +174,11 @@ class Metric:
             (others,) = others
             if len(others) < 2:
                 raise UserError(f"{self.symbol} needs a sequence of two or more source images")
-        fused, *others = map(self._converted, (fused, *others))
+        fused, *others = map(self.convert, (fused, *others))
+        for height, width, *_ in (image.shape for image in (fused, *others)):
+            if min(height, width) < self.smallest:
+                text = f"{self.symbol} needs images of at least {self.smallest}×{self.smallest}"
+                raise UserError(f"{text}, this one is {height}×{width}")
         for other in others:
             if other.shape != fused.shape:
                 sizes = f"{other.shape} against the fused {fused.shape}"
@@ -171,14 +194,6 @@ class Metric:
         if not np.isfinite(value) and value != self.range[1]:
             raise UserError(f"{self.symbol} is not defined for these images (0/0 in its formula)")
         return value
-
-    def _converted(self, image: np.ndarray) -> np.ndarray:
-        converted, least = self.convert(image), self.smallest
-        height, width = converted.shape[:2]
-        if min(height, width) < least:
-            text = f"{self.symbol} needs images of at least {least}×{least}"
-            raise UserError(f"{text}, this one is {height}×{width}")
-        return converted
 
 
 def evaluate(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import sobel
 
-from utils.metrics.core import MFIF, Metric, shared, two
+from utils.metrics.core import shared, two
 
 TINY = 1e-5  # stands for a gradient of 0 where the formulas divide by it
 
@@ -50,13 +50,3 @@ def q_g(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
         kept += (quality * strength).sum()
         total += strength.sum()
     return kept / total
-
-
-ASLANTAS = "V. Aslantas, E. Bendes, AEÜ Int. J. Electron. Commun. 69 (2015)"
-XYDEAS = "C. S. Xydeas, V. Petrović, Electron. Lett. 36 (2000)"
-SCD, G = MFIF + "analysis_SCD.m", MFIF + "metricXydeas.m"
-SCD_NAME = "sum of the correlations of differences"
-METRICS = (
-    Metric(SCD_NAME, "Q_SCD", (-2, 2), "sources", ASLANTAS, SCD, q_scd),
-    Metric("gradient preservation, Q_AB/F", "Q_G", (0, 0.9748), "sources", XYDEAS, G, q_g),
-)

@@ -1,8 +1,7 @@
 """Information shared by the fused image and its sources: Q_MI, Q_NCIE, Q_TE and Q_FMI.
 
 The first three read the joint grey-level histogram of two images, each first stretched to 0..255
-as the reference does; Q_FMI is feature mutual information in 3×3 windows (Fast-FMI on pixels). They
-extend to any number of sources.
+as the reference does; Q_FMI is feature mutual information in 3×3 windows (Fast-FMI on pixels).
 """
 
 import itertools
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from utils.metrics.core import LIU, Metric, shared, stretched
+from utils.metrics.core import shared, stretched
 
 CHUNK = 1024  # windows at a time: 81 float32 values each stay within a core's cache
 
@@ -144,22 +143,3 @@ def q_fmi(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
             chosen = differ[start : start + CHUNK]
             total += window_information(windows_s[:, chosen], windows_f[:, chosen]).sum(dtype=float)
     return total / (len(sources) * windows_f.shape[1])
-
-
-HOSSNY = "M. Hossny, S. Nahavandi, D. Creighton, Electron. Lett. 44 (2008)"
-WANG = "Q. Wang, Y. Shen, J. Jin, in Image Fusion: Algorithms and Applications (2008)"
-CVEJIC = "N. Cvejic, C. N. Canagarajah, D. R. Bull, Electron. Lett. 42 (2006)"
-HAGHIGHAT = (
-    "M. Haghighat, A. Aghagolzadeh, H. Seyedarabi, Comput. Electr. Eng. 37 (2011); "
-    "M. Haghighat, M. A. Razian, Fast-FMI, AICT (2014)"
-)
-FMI = "loop-by-loop transcription of the authors' fmi.m in tests/test_metrics.py"
-MI, NCIE, TE = (LIU + code for code in ("metricMI.m (1)", "metricWang.m", "metricMI.m (2)"))
-NCIE_NAME = "nonlinear correlation information entropy"
-TE_NAME = "mutual information by Tsallis entropy"
-METRICS = (
-    Metric("normalised mutual information", "Q_MI", (0, np.inf), "sources", HOSSNY, MI, q_mi),
-    Metric(NCIE_NAME, "Q_NCIE", (0, 1), "sources", WANG, NCIE, q_ncie),
-    Metric(TE_NAME, "Q_TE", (0, np.inf), "sources", CVEJIC, TE, q_te),
-    Metric("feature mutual information", "Q_FMI", (0, 1), "sources", HAGHIGHAT, FMI, q_fmi, 3),
-)

@@ -9,13 +9,8 @@ import numpy as np
 from scipy.ndimage import sobel
 from skimage.measure import block_reduce
 
-from utils.metrics.core import MFIF, Metric, luma, shared
+from utils.metrics.core import shared
 from utils.metrics.information import entropy
-
-
-def paper_luma(image: np.ndarray) -> np.ndarray:
-    """:func:`luma` as in the paper."""
-    return luma(image, (0.299, 0.587, 0.114))
 
 
 @shared
@@ -75,27 +70,3 @@ def ag_common(grey: np.ndarray) -> float:
 def ei(grey: np.ndarray) -> float:
     """EI = mean Sobel gradient magnitude, border replicated."""
     return np.hypot(*(sobel(grey, axis, mode="nearest") for axis in (0, 1))).mean()
-
-
-ROBERTS = "J. W. Roberts, J. A. van Aardt, F. B. Ahmed, J. Appl. Remote Sens. 2 (2008)"
-RAO = "Y.-J. Rao, Meas. Sci. Technol. 8 (1997)"
-ESKICIOGLU = "A. M. Eskicioglu, P. S. Fisher, IEEE Trans. Commun. 43 (1995)"
-CUI = "G. Cui, H. Feng, Z. Xu, Q. Li, Y. Chen, Opt. Commun. 341 (2015)"
-RAJALINGAM = "B. Rajalingam, R. Priya, Int. J. Eng. Sci. Invention (2018)"
-AVERAGE, EDGE = "average gradient, common form", MFIF + "metricsEdge_intensity.m"
-PAPER = (
-    "H. Ma, Q. Liao, J. Zhang, S. Liu, J.-H. Xue, An α-Matte Boundary Defocus Model-Based "
-    "Cascaded Network for Multi-focus Image Fusion, IEEE TIP 29 (2020), Table I"
-)
-TABLE1 = ("fused", PAPER, "Table I, MMF-Net row, on the images that the authors published")
-METRICS = (
-    Metric("average gradient", "AG", (0, np.inf), *TABLE1, ag, convert=paper_luma),
-    Metric("linear index of fuzziness", "LIF", (0, 1), *TABLE1, lif, 2, False, paper_luma),
-    Metric("mean square deviation", "MSD", (0, 0.25), *TABLE1, msd, convert=paper_luma),
-    Metric("grey level difference", "GLD", (0, np.inf), *TABLE1, gld, convert=paper_luma),
-    Metric("entropy", "EN", (0, 8), "fused", ROBERTS, MFIF + "EN.m", en),
-    Metric("standard deviation", "SD", (0, 180.32), "fused", RAO, MFIF + "SD.m", sd),
-    Metric("spatial frequency", "SF", (0, 360.63), "fused", ESKICIOGLU, MFIF + "SF.m", sf),
-    Metric(AVERAGE, "AG_common", (0, 255), "fused", CUI, MFIF + "AG.m", ag_common),
-    Metric("edge intensity", "EI", (0, 1442.5), "fused", RAJALINGAM, EDGE, ei),
-)

@@ -6,10 +6,9 @@ import numpy as np
 from scipy import fft
 from skimage.measure import block_reduce
 
-from utils.metrics.core import LIU, Metric, shared, stretched
-from utils.metrics.filters import gaussian, smooth, windowed
+from utils.metrics.core import gaussian, shared, smooth, stretched, windowed
 from utils.metrics.gradient import edges
-from utils.metrics.similarity import moments
+from utils.metrics.similarity import joint_moments
 
 NOISE = 0.005 * 255**2  # variance of the visual noise of VIFF
 SIZES, WEIGHTS = (17, 9, 5, 3), (1 / 2.15, 0.0, 0.15 / 2.15, 1 / 2.15)  # of its scales
@@ -86,14 +85,9 @@ def information(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Visual information with distortion, without, and the gain g of fused = g·source + noise."""
     taps = gaussian(size, size / 5)
-    (mean_s, variance_s), (mean_f, variance_f) = moments(source, taps), moments(fused, taps)
-    covariance = windowed(source * fused, taps) - mean_s * mean_f
-    gain = covariance / (variance_s + 1e-10)
-    residual = variance_f - gain * covariance
-    flat_s, flat_f = variance_s == 0, variance_f == 0
-    gain[flat_s | flat_f] = 0
-    residual = np.where(flat_f, 0, np.where(flat_s | (gain < 0), variance_f, residual))
-    gain, residual = np.maximum(gain, 0), np.maximum(residual, 1e-10)
+    _, variance_s, _, variance_f, covariance = joint_moments(source, fused, taps)
+    gain = np.maximum(covariance / (variance_s + 1e-10), 0)
+    residual = np.maximum(variance_f - gain * covariance, 1e-10)
     distorted = np.log10(1 + gain**2 * variance_s / (residual + NOISE))
     return distorted, np.log10(1 + variance_s / NOISE), gain
 
@@ -117,16 +111,3 @@ def viff(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
         distorted, clean = (chosen * distorted).sum(axis=0), (chosen * clean).sum(axis=0)
         total += weight * (distorted + 1e-7).sum() / (clean + 1e-7).sum()
     return total
-
-
-BLUM = "Y. Chen, R. S. Blum, Image Vis. Comput. 27 (2009)"
-VARSHNEY = "H. Chen, P. K. Varshney, Inf. Fusion 8 (2007)"
-CB, CV = LIU + "metricChenBlum.m", LIU + "metricChen.m"
-CV_NAME = "human perception, Chen–Varshney"
-HAN = "Y. Han, Y. Cai, Y. Cao, X. Xu, Inf. Fusion 14 (2013)"
-VIFF, VIFF_NAME = "Y. Han's VIFF_Public.m", "visual information fidelity for fusion"
-METRICS = (
-    Metric("human perception, Chen–Blum", "Q_CB", (0, 1), "sources", BLUM, CB, q_cb),
-    Metric(CV_NAME, "Q_CV", (0, np.inf), "sources", VARSHNEY, CV, q_cv, higher_is_better=False),
-    Metric(VIFF_NAME, "VIFF", (0, np.inf), "sources", HAN, VIFF, viff, 41),
-)

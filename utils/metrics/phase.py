@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
-from utils.metrics.core import LIU, Metric, shared
-from utils.metrics.filters import GAUSSIAN_11, smooth
+from utils.metrics.core import GAUSSIAN_11, shared, smooth
 
 SCALES, ORIENTATIONS = 4, 6
 EPSILON = 1e-4  # Kovesi's guard against division by zero
@@ -134,10 +133,3 @@ def q_p(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
             return np.nan
         quality *= feature_correlation(features, masks, feature_f)
     return quality
-
-
-CITATION = "J. Zhao, R. Laganière, Z. Liu, Int. J. Innov. Comput. Inf. Control 3 (2007)"
-CODE = LIU + "metricZhao.m, myphasecong3.m"
-METRICS = (
-    Metric("phase congruency preservation", "Q_P", (-1, 1), "sources", CITATION, CODE, q_p, 16),
-)

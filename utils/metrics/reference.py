@@ -1,20 +1,13 @@
-"""Metrics against the ground truth, on the whole image or inside a mask (the FDB band).
-
-PSNR and SSIM are scikit-image's; MS-SSIM and GMSD combine its SSIM map and SciPy's Prewitt filter,
-since no maintained library returns the maps that a mask needs.
-"""
+"""Metrics against the ground truth, on the whole image or inside a mask (the FDB band)."""
 
 import numpy as np
 from scipy.ndimage import prewitt
 from skimage.measure import block_reduce
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from utils.metrics.core import Metric, eight_bit
-
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-WINDOW, BORDER = 11, 5
-"""Of SSIM, pixels: map values nearer to the border are left out, as in the reference."""
+BORDER = 5  # pixels: SSIM map values nearer to the border are left out, as in the reference
 
 
 def psnr(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -72,20 +65,3 @@ def gmsd(truth: np.ndarray, fused: np.ndarray, mask: np.ndarray | None = None) -
     )
     similarity = (2 * strength_t * strength_f + 170) / (strength_t**2 + strength_f**2 + 170)
     return (similarity if mask is None else similarity[_halve(mask.astype(float)) > 0]).std()
-
-
-WANG = "Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)"
-MULTI = "Z. Wang, E. P. Simoncelli, A. C. Bovik, Asilomar (2003)"
-XUE = "W. Xue, L. Zhang, X. Mou, A. C. Bovik, IEEE TIP 23 (2014)"
-PIQ = "piq 0.8.0 "
-SKIMAGE = "scikit-image structural_similarity; piq 0.8.0"
-PSNR = ("ITU-T J.340 (2010)", "scikit-image peak_signal_noise_ratio")
-PSNR_NAME = "peak signal-to-noise ratio, dB"
-MS_SSIM_NAME = "multi-scale structural similarity"
-GMSD_NAME = "gradient magnitude similarity deviation"
-METRICS = (
-    Metric(PSNR_NAME, "PSNR", (0, np.inf), "truth", *PSNR, psnr, convert=eight_bit),
-    Metric("structural similarity", "SSIM", (-1, 1), "truth", WANG, SKIMAGE, ssim, WINDOW),
-    Metric(MS_SSIM_NAME, "MS-SSIM", (0, 1), "truth", MULTI, PIQ + "multi_scale_ssim", ms_ssim, 176),
-    Metric(GMSD_NAME, "GMSD", (0, 0.5), "truth", XUE, PIQ + "gmsd", gmsd, 2, False),
-)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.metrics.core import MFIF, Metric, shared, two
-from utils.metrics.filters import BOX_8, GAUSSIAN_7, GAUSSIAN_11, windowed
+from utils.metrics.core import BOX_8, GAUSSIAN_7, GAUSSIAN_11, shared, two, windowed
 
 # Variance below which a window of whole grey levels can only be constant: rounding errors reach
 # 1e-11, and one pixel that differs by one level in the 11×11 Gaussian's corner gives 1e-6.
@@ -24,15 +23,21 @@ def moments(image: np.ndarray, taps: tuple[float, ...]) -> tuple[np.ndarray, np.
     return mean, np.where(variance < FLAT, 0, variance)
 
 
+def joint_moments(a: np.ndarray, b: np.ndarray, taps: tuple[float, ...]) -> list[np.ndarray]:
+    """The :func:`moments` of two images, and their covariance in every window."""
+    (mean_a, variance_a), (mean_b, variance_b) = moments(a, taps), moments(b, taps)
+    covariance = windowed(a * b, taps) - mean_a * mean_b
+    covariance[(variance_a == 0) | (variance_b == 0)] = 0
+    return [mean_a, variance_a, mean_b, variance_b, covariance]
+
+
 @shared
 def similarity(
     a: np.ndarray, b: np.ndarray, taps: tuple[float, ...], c1: float, c2: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """SSIM map of two images and their covariance map (Wang et al., IEEE TIP 13, 2004)."""
-    (mean_a, variance_a), (mean_b, variance_b) = moments(a, taps), moments(b, taps)
+    mean_a, variance_a, mean_b, variance_b, covariance = joint_moments(a, b, taps)
     product = mean_a * mean_b
-    covariance = windowed(a * b, taps) - product
-    covariance[(variance_a == 0) | (variance_b == 0)] = 0
     alike = (2 * product + c1) * (2 * covariance + c2)
     most = (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
     return alike / most, covariance
@@ -89,17 +94,3 @@ def ssim_f(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     maps = [similarity(source, fused, GAUSSIAN_11, c1, c2)[0] for source in sources]
     return np.mean([m.mean() for m in maps])
-
-
-PIELLA = "G. Piella, H. Heijmans, ICIP (2003)"
-CVEJIC = "N. Cvejic, A. Łoza, D. Bull, N. Canagarajah, Int. J. Inf. Commun. Eng. 2 (2006)"
-YANG = "C. Yang, J.-Q. Zhang, X.-R. Wang, X. Liu, Inf. Fusion 9 (2008)"
-WANG = "Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, IEEE TIP 13 (2004)"
-W, C, Y = (MFIF + f"metric{code}" for code in ("Peilla.m (2)", "Cvejic.m (2)", "Yang.m"))
-SSIM = "half of xingchenzhang/VIFB metrics/metricsSsim.m; scikit-image's SSIM"
-METRICS = (
-    Metric("weighted fusion quality index, Piella", "Q_W", (-1, 1), "sources", PIELLA, W, q_w, 8),
-    Metric("similarity by covariance, Cvejic", "Q_C", (-1, 1), "sources", CVEJIC, C, q_c, 11),
-    Metric("similarity, Yang", "Q_Y", (-1, 1), "sources", YANG, Y, q_y, 11),
-    Metric("fusion SSIM", "SSIM_F", (-1, 1), "sources", WANG, SSIM, ssim_f, 11),
-)
