@@ -50,23 +50,14 @@ _PATTERNS = {
     Range(0, 256, open_low=True): "*.scenes*.radius",
 }
 RANGES = {pattern: span for span, line in _PATTERNS.items() for pattern in line.split()}
-NEVER_EMPTY = (
-    "*.psfs *.mattes *.defocus.sigma *.defocus.zoom *.scenes*.layers model.*.args.*".split()
-)
+NEVER_EMPTY = "*.psfs *.mattes *.defocus.sigma *.defocus.zoom *.scenes*.layers model.*.args.*"
 
 
 def check_values(values: dict[str, Any], origin: str) -> None:
-    """Check every value of a config.
-
-    Args:
-        values: plain and nested.
-        origin: where they come from, for the message.
-
-    Raises:
-        UserError: one is not; the message names its key and its range.
-    """
+    """Check every value of a config, plain and nested, that comes from ``origin``; raises a
+    :class:`UserError` that names the key and its range."""
     for key, value in flat(values):
-        if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY):
+        if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY.split()):
             raise UserError(f"{origin}: {key} is empty; name one at least, or leave the key out")
         allowed = next((RANGES[p] for p in RANGES if fnmatchcase(key, p)), Range())
         for number in value if isinstance(value, list) else [value]:

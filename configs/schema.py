@@ -18,11 +18,8 @@ from utils.paths import check_regular
 
 @dataclass
 class NetConfig:
-    """A sub-net: the name of its class and the arguments of its constructor.
-
-    Arguments merge with those below, as all keys do, but they belong to a net: giving another
-    ``name`` drops the arguments of the former one.
-    """
+    """A sub-net: the name of its class and the arguments of its constructor, which merge with those
+    below, as all keys do, unless another ``name`` drops the arguments of the former net."""
 
     name: str = ""
     args: dict[str, Any] = field(default_factory=dict)
@@ -95,12 +92,8 @@ class Config:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply ``key.sub=value`` overrides, check every key, type and range.
-
-    Raises:
-        UserError: file unreadable, YAML broken, a key unknown (the nearest valid one is named) or
-            a value of the wrong type or outside its range.
-    """
+    """Read a YAML file, apply ``key.sub=value`` overrides, check every key, type and range; raises
+    :class:`UserError` (which names the nearest key, for one that is unknown)."""
     check_regular(path)
     try:
         with os_errors(f"read config {path}"):  # OmegaConf's own for a number instead of keys, too
@@ -121,9 +114,8 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
     try:
         dotted = OmegaConf.from_dotlist(list(overrides))
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(
-            f"cannot read the overrides {' '.join(overrides)}: {_line(error)}"
-        ) from error
+        given = " ".join(overrides)
+        raise UserError(f"cannot read the overrides {given}: {_line(error)}") from error
     for source, name in ((OmegaConf.create(values), origin), (dotted, "the command line")):
         _check_keys(source, schema, name)
         _drop_former_args(source, schema)
@@ -161,11 +153,9 @@ def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str 
                 inner = OmegaConf.structured(kind) if below._is_none() else below
                 _check_keys(node, inner, origin, f"{prefix}{key}.")
             elif not node._is_none():
-                first = fields(kind)[0].name
-                raise UserError(
-                    f"{origin}: {prefix}{key} is no value but a group of keys, such as "
-                    f"{prefix}{key}.{first}"
-                )
+                group, first = f"{prefix}{key}", fields(kind)[0].name
+                message = f"{group} is no value but a group of keys, such as {group}.{first}"
+                raise UserError(f"{origin}: {message}")
         elif isinstance(node, DictConfig) and not isinstance(below, DictConfig):
             raise UserError(f"{origin}: {prefix}{key} is a value and has no keys below it")
         elif isinstance(below, StringNode) and isinstance(node._value(), bool):

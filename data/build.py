@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,17 +44,9 @@ def training_set(config: Config) -> Mixture | StoredDataset:
     return Mixture(pairs, scenes, data.pairs, config.seed)
 
 
-def validation_set(config: Config, samples: int) -> GeneratedDataset:
-    """The first ``samples`` pairs of the run's validation set; see :func:`validation_sets`."""
-    return validation_sets(config, samples, 0)["pairs"]
-
-
-def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, GeneratedDataset]:
-    """The first ``pairs`` of the two-layer model, and ``scenes`` of each of ``validation.scenes``.
-
-    Raises:
-        UserError: no photographs, or photographs that are trained on.
-    """
+def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, GeneratedDataset]:
+    """The first ``pairs`` of the two-layer model, and ``scenes`` of each of ``validation.scenes``;
+    raises a UserError without photographs, or with those that are trained on."""
     data = config.validation
     if data.photographs:
         trained, held_out = (Path(p).resolve() for p in (config.data.photographs, data.photographs))
@@ -63,15 +56,16 @@ def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, Genera
                 f"validation.photographs={data.photographs} are trained on; name other ones, or "
                 "none to hold out a share of data.photographs"
             )
-        key, sources = "validation", _sources("validation", data.photographs, data.cutouts)
+        key, folders, keep = "validation", (data.photographs, data.cutouts), None
     elif config.data.photographs:
-        own = config.data.photographs, config.data.cutouts
-        key, sources = "data", _sources("data", *own, lambda name: is_held_out(name, data.fraction))
+        key, folders = "data", (config.data.photographs, config.data.cutouts)
+        keep = partial(is_held_out, fraction=data.fraction)
     else:
         raise UserError(
             "validation needs photographs: name held-out ones, validation.photographs=DIR, or "
             "data.photographs=DIR, of which a share is held out"
         )
+    sources = _sources(key, *folders, keep)
     generator = _generator(SampleGenerator, sources, f"{key}.defocus", data.defocus, data.seed)
     sets = {"pairs": GeneratedDataset(generator, pairs)}
     for name, ranges in data.scenes.items() if scenes else ():
@@ -87,13 +81,10 @@ def _sources(
     and raises a UserError if no folder is named or nothing in it usable."""
     if not photographs:
         raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
-    sources: list = [Photographs(photographs)]
-    if cutouts:
-        sources.append(foregrounds(cutouts))
+    sources: list = [Photographs(photographs), *([foregrounds(cutouts)] if cutouts else [])]
     for folder, source in zip((photographs, cutouts), sources, strict=False):
         if source.skipped:
-            report = skip_report(source.skipped, len(source))
-            print(f"{folder}: {report}", file=sys.stderr)
+            print(f"{folder}: {skip_report(source.skipped, len(source))}", file=sys.stderr)
     if keep:
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:
@@ -101,13 +92,7 @@ def _sources(
     return sources[0], sources[1:]
 
 
-def _generator(
-    kind: type[G],
-    sources: tuple[Photographs, list[ForegroundSource]],
-    key: str,
-    ranges: Any,
-    seed: int,
-) -> G:
+def _generator(kind: type[G], sources: tuple, key: str, ranges: Any, seed: int) -> G:
     """A generator of samples of the ranges in ``key`` of the config."""
     try:
         return kind(ranges, *sources, seed)

@@ -83,12 +83,18 @@ class Generator(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Any: ...
 
-    def background(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """Colours (size, size, 3) uint8 sRGB, and the index of their photograph."""
+    def _materials(
+        self, number: int, size: int, rng: np.random.Generator
+    ) -> tuple[list[Foreground], np.ndarray, str, bool]:
+        """Foregrounds; the background (size, size, 3) uint8 sRGB and the name of its photograph;
+        whether the nearest foreground fills the frame."""
         index = int(rng.integers(len(self.photographs)))
-        return self._patch(index, size, rng), index
+        background = self._patch(index, size, rng)
+        near = [self._foreground(size, rng, index) for _ in range(number)]
+        fills = bool(near and rng.random() < self.config.fill_frame)
+        return near, background, self.photographs.photographs[index], fills
 
-    def foreground(self, size: int, rng: np.random.Generator, behind: int) -> Foreground:
+    def _foreground(self, size: int, rng: np.random.Generator, behind: int) -> Foreground:
         """A cut-out, or a patch with a procedural matte; ``behind`` is the background's index."""
         if self.cutouts and rng.random() >= self.config.procedural:
             source = self.cutouts[int(rng.integers(len(self.cutouts)))]

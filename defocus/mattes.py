@@ -18,7 +18,7 @@ layered   two of the above, one over the other: different boundaries close toget
 ========  ========================================================================================
 
 Object sizes are relative to the frame; line widths are in pixels whatever its size. The outlines
-come from :mod:`defocus.outlines`; :mod:`defocus.raster` draws them, α being pixel coverage to 1/16.
+come from :mod:`defocus.outlines`; α is pixel coverage to 1/16.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 
 from defocus import outlines
-from defocus.raster import Canvas, Size, filled, smooth_noise
+from defocus.outlines import Canvas, Size, filled, smooth_noise
 
 COVERAGE = (0.03, 0.90)  # mean α that procedural_matte guarantees
 GRILLE_WIDTH = (1.0, 8.0)  # px
@@ -40,18 +40,9 @@ ATTEMPTS = 16  # at a matte of that coverage
 def procedural_matte(
     size: Size, rng: np.random.Generator, kinds: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw a matte of a kind chosen uniformly, neither empty nor full.
+    """Draw a matte of a kind chosen uniformly: float32 (H, W) in [0, 1] of a mean in COVERAGE.
 
-    Args:
-        size: (H, W) in pixels.
-        rng: the only source of randomness.
-        kinds: keys of :data:`KINDS` to choose from; all by default.
-
-    Returns:
-        float32 (H, W) in [0, 1] whose mean lies within :data:`COVERAGE`.
-
-    Raises:
-        ValueError: if ``kinds`` is empty or names an unknown kind.
+    ``kinds`` are keys of :data:`KINDS`, all by default; raises ValueError if empty or unknown.
     """
     names = list(KINDS) if kinds is None else list(kinds)
     if not names or not set(names) <= set(KINDS):

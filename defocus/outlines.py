@@ -1,17 +1,20 @@
-"""Outlines of shapes for procedural mattes, random or given, as points (x, y) in pixels.
+"""Outlines of shapes for procedural mattes, and the canvas that fills them.
 
-Pixel (0, 0) covers [0, 1) × [0, 1). Each outline is a closed polygon (P, 2); nothing is drawn here,
-see :mod:`defocus.raster`.
+An outline is a closed polygon (P, 2) of points (x, y) in pixels of the matte; pixel (0, 0) covers
+[0, 1) × [0, 1).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
-from defocus.raster import SCALE, Size
+Size = tuple[int, int]  # (H, W) in pixels
+Outlines = np.ndarray | Sequence[np.ndarray]  # (N, P, 2) or [(P, 2)]
 
+SCALE = 4  # supersampling: α in steps of 1/16
+FRACTION_BITS = 4  # of a canvas pixel, in the fixed-point coordinates that OpenCV draws with
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 FONTS = (  # OpenCV 5 draws all of them as regular or bold faces, upright or italic
     cv2.FONT_HERSHEY_SIMPLEX,
@@ -19,6 +22,51 @@ FONTS = (  # OpenCV 5 draws all of them as regular or bold faces, upright or ita
     cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
     cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
 )
+
+
+class Canvas:
+    """A matte of ``size`` (H, W) in the making, drawn larger by :data:`SCALE`; empty at first."""
+
+    def __init__(self, size: Size):
+        self.pixels = np.zeros((size[0] * SCALE, size[1] * SCALE), np.uint8)
+
+    def fill(self, outlines: Outlines) -> None:
+        """Fill the union of polygons."""
+        for outline in _fixed_point(outlines):
+            cv2.fillPoly(self.pixels, (outline,), 255, cv2.LINE_8, FRACTION_BITS)
+
+    def fill_even_odd(self, outlines: Outlines, value: int = 255) -> None:
+        """Fill where an odd number of polygons overlap; one call, fast for many."""
+        cv2.fillPoly(self.pixels, _fixed_point(outlines), value, cv2.LINE_8, FRACTION_BITS)
+
+    def matte(self) -> np.ndarray:
+        """Coverage of each pixel, float32 (H, W) in [0, 1]."""
+        small, (height, width) = self.pixels, self.pixels.shape
+        for part in (2, SCALE):  # OpenCV vectorises halving: 8 times faster than one step by 4
+            shape = (width // part, height // part)
+            small = cv2.resize(small, shape, interpolation=cv2.INTER_AREA)
+        return small.astype(np.float32) / np.float32(255)
+
+
+def filled(size: Size, *groups: Outlines) -> np.ndarray:
+    """The matte (H, W) of the union of all polygons."""
+    canvas = Canvas(size)
+    for outlines in groups:
+        canvas.fill(outlines)
+    return canvas.matte()
+
+
+def _fixed_point(outlines: Outlines) -> list[np.ndarray]:
+    if not isinstance(outlines, np.ndarray):
+        return [_fixed_point(outline[None])[0] for outline in outlines]
+    return list(np.rint((outlines * SCALE - 0.5) * (1 << FRACTION_BITS)).astype(np.int32))
+
+
+def smooth_noise(size: Size, rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Smooth noise (H, W), float32 in [−1, 1], with ``cells`` cells along the longer side."""
+    shape = [max(2, round(cells * side / max(size))) for side in size]
+    coarse = rng.uniform(-1, 1, shape).astype(np.float32)
+    return np.clip(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC), -1, 1)
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -69,15 +117,14 @@ def half_plane(
     ``depth`` −1 just misses the frame, 0 halves it, 1 covers it; with probability ``upright``
     the line is within a few degrees of one of the frame's sides.
     """
-    height, width = size
     if rng.random() < upright:
         angle = rng.integers(4) * np.pi / 2 + rng.normal(0, 0.1)
     else:
         angle = rng.uniform(0, 2 * np.pi)
     normal = _polar(angle, 1)
     along = np.array((-normal[1], normal[0]))
-    centre = np.array((width / 2, height / 2))
-    far = 2.0 * np.hypot(width, height)
+    centre = np.array(size[::-1]) / 2
+    far = 2.0 * np.hypot(*size)
     middle = centre + depth * (np.abs(normal) @ centre) * normal
     line = np.stack((middle + far * along, middle - far * along))
     return np.concatenate((line, line[::-1] - far * normal))

@@ -1,8 +1,7 @@
 """One training sample: a scene of two layers photographed twice, and its ground truth.
 
-A scene is a foreground with its matte over a background; image 1 is focused on the foreground and
-image 2 on the background, rendered by the α-matte model. The scene is rendered with a margin that
-is cropped afterwards, so that light from outside the frame blurs into it as in a camera.
+Image 1 is focused on the foreground and image 2 on the background, rendered by the α-matte model
+with a margin that is cropped, so that light from outside the frame blurs into it as in a camera.
 """
 
 import math
@@ -38,18 +37,14 @@ class DefocusConfig(SampleConfig):
 class Sample(NamedTuple):
     """N photographs of one scene and its ground truth, sRGB in 8-bit values.
 
-    Attributes:
-        photographs: (N, 3, S, S).
-        truth: (3, S, S).
-        guidance: (N, 1, S, S), of sum 1 over the photographs: 1 for the one that is right, 0.5
-            for each of the two least wrong where none is.
-        parameters: everything drawn at random.
+    The guidance map is 1 for the photograph that is right, 0.5 for each of the two least wrong
+    where none is.
     """
 
-    photographs: Tensor
-    truth: Tensor
-    guidance: Tensor
-    parameters: dict[str, Any]
+    photographs: Tensor  # (N, 3, S, S)
+    truth: Tensor  # (3, S, S)
+    guidance: Tensor  # (N, 1, S, S), of sum 1 over the photographs
+    parameters: dict[str, Any]  # everything drawn at random
 
 
 class SampleGenerator(Generator):
@@ -68,7 +63,7 @@ class SampleGenerator(Generator):
         config = self.config
         sigma = rng.uniform(*config.sigma)
         ratio = config.sigma_ratio ** rng.uniform(-1, 1)
-        sigmas = [sigma, float(np.clip(sigma * ratio, *config.sigma))]
+        sigmas = sigma, float(np.clip(sigma * ratio, *config.sigma))
         lens, aperture = draw_lens(config.psfs, rng)
         psfs = [lens(2 * s) for s in sigmas]
         best: list[Tensor | None] = [None, None]
@@ -122,13 +117,10 @@ class SampleGenerator(Generator):
         self, size: int, linear: bool, rng: np.random.Generator
     ) -> tuple[Sequence[Tensor], dict[str, Any]]:
         """Foreground, background and matte, (3 or 1, size, size), and where they come from."""
-        background, far = self.background(size, rng)
-        near = self.foreground(size, rng, behind=far)
-        matte, fills = near.alpha, bool(rng.random() < self.config.fill_frame)
-        if fills:
-            matte = np.full_like(matte, rng.integers(2))
+        (near,), background, name, fills = self._materials(1, size, rng)
+        matte = np.full_like(near.alpha, rng.integers(2)) if fills else near.alpha
         origin = {
-            "background": self.photographs.photographs[far],
+            "background": name,
             "foreground": near.photograph,
             "matte": near.kind,
             "fills_frame": fills,

@@ -148,9 +148,7 @@ class SceneGenerator(Generator):
     ) -> tuple[list[Tensor], dict[str, Any]]:
         """Layers of light, nearest first, as :func:`defocus.render.photograph` wants them."""
         config = self.config
-        background, behind = self.background(side, rng)
-        near = [self.foreground(side, rng, behind) for _ in range(number - 1)]
-        fills = bool(near and rng.random() < config.fill_frame)
+        near, background, name, fills = self._materials(number - 1, side, rng)
         stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
         residual = config.residual_blur.draw(rng)
         points = rng.multinomial(round(speculars or 0), np.full(number, 1 / number))
@@ -168,9 +166,8 @@ class SceneGenerator(Generator):
             planes = light if matte is None else torch.cat([matte * light, matte])
             # No lens resolves every pixel: the best focus there is, in the truth as well.
             layers.append(psf.blur(planes, psf.gaussian(residual)) if residual else planes)
-        names = self.photographs.photographs
         origin = {
-            "background": names[behind],
+            "background": name,
             "foregrounds": [layer.photograph for layer in near],
             "mattes": [layer.kind for layer in near],
             "fills_frame": fills,

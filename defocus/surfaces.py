@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defocus.raster import smooth_noise
+from defocus.outlines import smooth_noise
 
 Surface = float | Tensor  # depth of a flat layer; of any other at each pixel, (S, S)
 
