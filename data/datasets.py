@@ -36,17 +36,16 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What a sampler asks a dataset for."""
-
-    number: int  # of the sample
+    number: int  # of the sample that a sampler asks a dataset for
     count: int | None = None  # of its photographs; None for a pair of the two-layer model
 
 
+@dataclass
 class GeneratedDataset(Dataset):
     """Samples made on the fly; ``length`` only limits what ``len`` says."""
 
-    def __init__(self, generator: Generator, length: int):
-        self.generator, self.length = generator, length
+    generator: Generator
+    length: int
 
     def __len__(self) -> int:
         return self.length
@@ -55,21 +54,20 @@ class GeneratedDataset(Dataset):
         return Batch(*self.generator[index][:3])
 
 
+@dataclass
 class Mixture(Dataset):
     """Training samples by draw: pairs of the two-layer model, and scenes in any number of
     photographs. ``share`` of the steps, chosen by ``seed``, learn from pairs."""
 
-    def __init__(
-        self, pairs: SampleGenerator, scenes: SceneGenerator | None, share: float, seed: int
-    ):
-        self.pairs, self.scenes, self.seed = pairs, scenes, seed
-        self.share = share if scenes else 1.0
+    pairs: SampleGenerator
+    scenes: SceneGenerator | None
+    share: float
+    seed: int
 
     def count(self, step: int) -> int | None:
-        """Photographs in each sample of a training step, more often few than many; None for
-        pairs."""
+        """Photographs in each sample of a step, more often few than many; None for pairs."""
         rng = np.random.default_rng([self.seed, step, 2])
-        if rng.random() < self.share:
+        if rng.random() < self.share or not self.scenes:
             return None
         low, high = self.scenes.config.photographs
         return low + int((high - low + 1) * rng.random() ** 2)
@@ -118,10 +116,8 @@ class StoredDataset(Dataset):
         rng = np.random.default_rng([self.seed, draw])
         height, width = pixels.shape[:2]
         if min(height, width) < self.crop:
-            raise UserError(
-                f"samples in {self.root} are {width}×{height}, smaller than the crop of "
-                f"{self.crop}; lower data.defocus.size"
-            )
+            small = f"samples in {self.root} are {width}×{height}, smaller than the crop"
+            raise UserError(f"{small} of {self.crop}; lower data.defocus.size")
         top, left = (int(rng.integers(n - self.crop + 1)) for n in (height, width))
         pixels = pixels[top : top + self.crop, left : left + self.crop]
         for axis in (1, 0):
@@ -188,13 +184,9 @@ class _Loader(DataLoader):
 
 def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:
     """Batches of draws, made by ``workers`` processes of one thread each."""
+    options = {"pin_memory": pin, "prefetch_factor": 4 if workers else None}
     return _Loader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        pin_memory=pin,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker,
+        dataset, batch_sampler=sampler, num_workers=workers, worker_init_fn=_start_worker, **options
     )
 
 

@@ -85,9 +85,8 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
     try:
         with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
             results = pool.map(cut_out, todo, [segments[p.stem] for p in todo], repeat(output))
-            for path, result in zip(
-                todo, tqdm(results, total=len(todo), unit="photograph"), strict=True
-            ):
+            results = tqdm(results, total=len(todo), unit="photograph")
+            for path, result in zip(todo, results, strict=True):
                 if isinstance(result, str):
                     skipped[str(path)] = result
                 else:

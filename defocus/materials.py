@@ -103,8 +103,7 @@ class Generator(ABC):
         step = int(rng.integers(1, max(2, len(self.photographs))))
         index = (behind + step) % len(self.photographs)
         color = self._patch(index, size, rng)
-        kinds = self.config.mattes or list(KINDS)
-        kind = kinds[int(rng.integers(len(kinds)))]
+        kind = str(rng.choice(self.config.mattes or list(KINDS)))
         matte = procedural_matte((size, size), rng, [kind])
         return Foreground(color, matte, self.photographs.photographs[index], kind)
 

@@ -159,11 +159,7 @@ class SampleGenerator(Generator):
 
 
 def _photograph(
-    model: str,
-    layers: Sequence[Tensor],
-    psfs: list[Tensor],
-    best: list[Tensor | None],
-    margin: int,
+    model: str, layers: Sequence[Tensor], psfs: list[Tensor], best: list[Tensor | None], margin: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Photographs with the foreground and with the background in focus, truth, guidance map.
 

@@ -42,9 +42,7 @@ class SceneConfig(SampleConfig):
     speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
     specular_stops: list[float] = field(default_factory=lambda: [1.0, 4.9])  # above white
     specular_radius: list[float] = field(default_factory=lambda: [0.5, 2.0])
-    shot: list[float] = field(
-        default_factory=lambda: [0.9, 1.0]
-    )  # of that noise, shot noise's share
+    shot: list[float] = field(default_factory=lambda: [0.9, 1.0])  # share of shot noise
 
 
 class SceneGenerator(Generator):
