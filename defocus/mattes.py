@@ -64,13 +64,12 @@ def blob(size: Size, rng: np.random.Generator) -> np.ndarray:
 def polygon(size: Size, rng: np.random.Generator) -> np.ndarray:
     """Half planes, wedges and one to four straight-edged objects, any rotation."""
     style = rng.choice(("half plane", "wedge", "objects"), p=(0.2, 0.15, 0.65))
-    if style == "half plane":
-        shapes = [outlines.half_plane(size, rng, depth=rng.uniform(-0.7, 0.7))]
-    elif style == "wedge":
-        shapes = [outlines.half_plane(size, rng, depth=rng.uniform(-0.8, -0.2)) for _ in range(2)]
-    else:
+    if style == "objects":
         count = rng.integers(1, 5)
         shapes = [outlines.polygon(size, rng, (0.12, 0.75 / count**0.5)) for _ in range(count)]
+    else:
+        depths = [(-0.7, 0.7)] if style == "half plane" else [(-0.8, -0.2)] * 2
+        shapes = [outlines.half_plane(size, rng, depth=rng.uniform(*depth)) for depth in depths]
     return filled(size, shapes)
 
 
@@ -105,7 +104,7 @@ def grille(size: Size, rng: np.random.Generator) -> np.ndarray:
         u = np.array((np.cos(direction), np.sin(direction)))
         v = np.array((-u[1], u[0]))
         lines = along[None, :, None] * u + offsets[:, None, None] * v
-        canvas.fill_even_odd(outlines.ribbons(bend(view(lines)), thickness))
+        canvas.fill(outlines.ribbons(bend(view(lines)), thickness), even_odd=True)
     return canvas.matte()
 
 
@@ -175,13 +174,12 @@ def foliage(size: Size, rng: np.random.Generator) -> np.ndarray:
 def _shoots(
     lines: np.ndarray, points: np.ndarray, angles: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Line, point on it, root (x, y) and heading (rad) of the shoots of lines (N, P, 2).
-
-    They leave each line at the given points, alternately to the left and right.
-    """
+    """Line, point on it, root (x, y) and heading (rad) of the shoots of lines (N, P, 2); they leave
+    each line at the given points, alternately to the left and right."""
     at, parent = np.tile(points, len(lines)), np.repeat(np.arange(len(lines)), len(points))
     side = np.where(np.arange(len(at)) % 2, 1.0, -1.0)
-    heading = outlines.headings(lines)[parent, at] + side * rng.uniform(*angles, len(at))
+    tangent = np.gradient(lines, axis=1)[parent, at]
+    heading = np.arctan2(tangent[:, 1], tangent[:, 0]) + side * rng.uniform(*angles, len(at))
     return parent, at, lines[parent, at], heading
 
 
@@ -219,7 +217,7 @@ def holes(size: Size, rng: np.random.Generator) -> np.ndarray:
         rims = rims * (rng.uniform(0.4, 1.0, (len(centres), 1)) * (1 + wobble))[..., None]
         centres = centres + rng.uniform(-room, room, centres.shape)
     openings = bend(view((centres[:, None] + rims) * pitch @ rotation))
-    canvas.fill_even_odd(openings, value=0)
+    canvas.fill(openings, value=0, even_odd=True)
     return canvas.matte()
 
 
@@ -247,7 +245,7 @@ def text(size: Size, rng: np.random.Generator) -> np.ndarray:
     points = outlines.perspective(size, rng)(np.concatenate(pieces) @ rotation + shift)
     ends = np.cumsum([len(piece) for piece in pieces])[:-1]
     canvas = Canvas(size)
-    canvas.fill_even_odd(np.split(points, ends))
+    canvas.fill(np.split(points, ends), even_odd=True)
     return canvas.matte()
 
 

@@ -67,11 +67,9 @@ def trimap_of(mask: np.ndarray, band: float) -> np.ndarray:
 
 
 def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, str]:
-    """Alpha (H, W) float64 of an image (H, W, 3) uint8, and the name of its estimator.
-
-    Where closed-form matting fails, large-kernel matting (He et al., CVPR 2010) is tried: the same
-    energy without a matrix to factorise. Raises :class:`Unusable` if neither converged.
-    """
+    """Alpha (H, W) float64 of an image (H, W, 3) uint8, and the name of its estimator: where
+    closed-form matting fails, large-kernel matting (He et al., CVPR 2010), the same energy without
+    a matrix to factorise. Raises :class:`Unusable` if neither converged."""
     from pymatting import estimate_alpha_cf, estimate_alpha_lkm
 
     for estimator in (estimate_alpha_cf, estimate_alpha_lkm):

@@ -30,14 +30,11 @@ class Canvas:
     def __init__(self, size: Size):
         self.pixels = np.zeros((size[0] * SCALE, size[1] * SCALE), np.uint8)
 
-    def fill(self, outlines: Outlines) -> None:
-        """Fill the union of polygons."""
-        for outline in _fixed_point(outlines):
-            cv2.fillPoly(self.pixels, (outline,), 255, cv2.LINE_8, FRACTION_BITS)
-
-    def fill_even_odd(self, outlines: Outlines, value: int = 255) -> None:
-        """Fill where an odd number of polygons overlap; one call, fast for many."""
-        cv2.fillPoly(self.pixels, _fixed_point(outlines), value, cv2.LINE_8, FRACTION_BITS)
+    def fill(self, outlines: Outlines, value: int = 255, even_odd: bool = False) -> None:
+        """Fill the union of polygons, or where an odd number of them overlap, fast for many."""
+        points = _fixed_point(outlines)
+        for group in [points] if even_odd else ((outline,) for outline in points):
+            cv2.fillPoly(self.pixels, group, value, cv2.LINE_8, FRACTION_BITS)
 
     def matte(self) -> np.ndarray:
         """Coverage of each pixel, float32 (H, W) in [0, 1]."""
@@ -133,20 +130,13 @@ def half_plane(
 def curves(
     root: np.ndarray, heading: np.ndarray, length: np.ndarray, bend: np.ndarray, points: int
 ) -> np.ndarray:
-    """Curves (N, points, 2) from ``root`` whose heading turns by ``bend`` radians, more at the tip.
-
-    root (N, 2) px, heading (N,) rad, length (N,) px, bend (N,) rad.
-    """
+    """Curves (N, points, 2) from ``root`` (N, 2) of ``length`` (N,) px whose ``heading`` (N,) turns
+    by ``bend`` (N,) rad, more at the tip."""
     t = np.linspace(0, 1, points)
     theta = heading[:, None] + bend[:, None] * t**1.5
     steps = _polar(theta, (length / (points - 1))[:, None])
     steps[:, 0] = root
     return np.cumsum(steps, axis=1)
-
-
-def headings(lines: np.ndarray) -> np.ndarray:
-    tangent = np.gradient(lines, axis=1)
-    return np.arctan2(tangent[..., 1], tangent[..., 0])
 
 
 def ribbons(lines: np.ndarray, widths: np.ndarray | float) -> np.ndarray:
@@ -196,7 +186,7 @@ def glyph(letter: str, font: int, growth: int) -> list[np.ndarray]:
     cv2.putText(image, letter, (height, 2 * height), font, scale, 255, stroke, cv2.LINE_AA)
     mask = (image > 127).astype(np.uint8)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(growth) + 1,) * 2)
-    mask = cv2.dilate(mask, kernel) if growth > 0 else cv2.erode(mask, kernel)
+    mask = (cv2.dilate if growth > 0 else cv2.erode)(mask, kernel)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outlines = [cv2.approxPolyDP(contour, 0.7, True)[:, 0] for contour in contours]
     left = min(outline[:, 0].min() for outline in outlines)

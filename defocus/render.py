@@ -150,7 +150,6 @@ def _middle(side: int, size: int) -> slice:
 
 def _levels(largest: float) -> list[float]:
     """Radii at which layers are blurred, for all from 0 to the largest."""
-    if largest <= SMALLEST:
-        return [0.0, SMALLEST]
+    largest = max(largest, SMALLEST)
     steps = math.ceil(math.log(largest / SMALLEST) / math.log(RATIO))
     return [0.0, *np.geomspace(SMALLEST, largest, steps + 1).tolist()]

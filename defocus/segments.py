@@ -60,17 +60,13 @@ def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
     for polygon in segmentation:
         # COCO puts pixel (0, 0) on [0, 1)²; fillPoly takes pixel centres, here in 1/16 px.
         points = (np.reshape(polygon, (-1, 2)) - 0.5) * 16
-        one = np.zeros_like(mask)
-        cv2.fillPoly(one, [np.rint(points).astype(np.int32)], 1, shift=4)
-        mask |= one
+        cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1, shift=4)
     return mask.astype(bool)
 
 
 def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
-    """Share of the segment's edge inside the frame whose two sides differ by ΔE > 12.
-
-    ``lab`` is (H, W, 3) float32 CIE Lab, ``mask`` (H, W) bool.
-    """
+    """Share of the segment's edge inside the frame whose two sides differ by ΔE > 12; ``lab`` is
+    (H, W, 3) float32 CIE Lab, ``mask`` (H, W) bool."""
 
     def mean(side: np.ndarray) -> np.ndarray:
         weight = side.astype(np.float32)
@@ -83,20 +79,16 @@ def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
-    """How much of an object a connected mask is, in [0, 1]: the product of contrast and solidity.
-
-    ``lab`` is (H, W, 3) float32 CIE Lab. Raises :class:`Unusable` with the criterion that fails.
-    """
+    """How much of an object a connected mask is, in [0, 1]: contrast × solidity; raises
+    :class:`Unusable` with the criterion that fails. ``lab`` is (H, W, 3) float32 CIE Lab."""
     share = mask.mean()
     if not AREA[0] <= share <= AREA[1]:
         raise Unusable(f"size: {share:.1%} of the frame")
     borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
     top, _, left, right = touched = [border.mean() > 0.02 for border in borders]
     on_frame = sum(np.count_nonzero(border) for border in borders)
-    contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
-    contour = max(contours, key=cv2.contourArea)
+    outlines = cv2.findContours(np.uint8(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    contour = max(outlines, key=cv2.contourArea)
     perimeter = cv2.arcLength(contour, closed=True)
     if sum(touched) > FRAME_EDGES or (left and right) or on_frame > ON_FRAME * perimeter:
         raise Unusable(f"cropped: lies on {sum(touched)} frame edges")
