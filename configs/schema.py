@@ -116,17 +116,15 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
     except (OmegaConfBaseException, YAMLError) as error:
         given = " ".join(overrides)
         raise UserError(f"cannot read the overrides {given}: {_line(error)}") from error
-    for source, name in ((OmegaConf.create(values), origin), (dotted, "the command line")):
-        _check_keys(source, schema, name)
-        _drop_former_args(source, schema)
-        try:
-            schema = OmegaConf.merge(schema, source)
-        except OmegaConfBaseException as error:
-            raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
     try:
-        config = OmegaConf.to_object(schema)
-    except OmegaConfBaseException as error:  # an interpolation ${…} that leads nowhere
-        raise UserError(f"{origin}: {error.full_key}: {_line(error)}") from error
+        for source, name in ((OmegaConf.create(values), origin), (dotted, "the command line")):
+            _check_keys(source, schema, name)
+            _drop_former_args(source, schema)
+            schema = OmegaConf.merge(schema, source)
+        name = origin
+        config = OmegaConf.to_object(schema)  # an interpolation ${…} may lead nowhere
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
     check_values(asdict(config), origin)
     return config
 

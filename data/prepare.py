@@ -207,9 +207,7 @@ def _install(archive: Archive, path: Path, origin: str, folder: Path) -> None:
 
 def _extract(archive: Archive, path: Path, folder: Path) -> None:
     """Write the members that ``archive.members`` picks below ``folder``, and check their number.
-
-    torchvision's ``extract_archive`` unpacks everything: of COCO 0.7 GB of unused annotations.
-    """
+    (torchvision's ``extract_archive`` unpacks everything: of COCO 0.7 GB of unused annotations.)"""
     with tqdm(total=archive.files, desc=archive.name, unit="file") as progress:
         try:
             for name, opened in _files(path):
@@ -295,14 +293,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     where.add_argument("--archive", **local, help="downloaded by hand")
     args = parser.parse_args(argv)
     if args.name == "list":
-        return print(*SOURCES.values(), sep="\n")
-    if args.name not in SOURCES:
+        print(*SOURCES.values(), sep="\n")
+    elif source := SOURCES.get(args.name):
+        print(source)
+        socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
+        prepare(source, args.root.expanduser(), args.mirror, args.archive)
+    else:
         names = [*SOURCES, "list"]
         near = nearest(args.name, names)
         raise UserError(f"no source {args.name!r}: did you mean {near} (of {', '.join(names)})?")
-    print(SOURCES[args.name])
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
-    prepare(SOURCES[args.name], args.root.expanduser(), args.mirror, args.archive)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class SampleConfig:
     zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
     fill_frame: float = 0.0  # probability that a layer fills the frame, of a scene the nearest
     sharp_everywhere: float = 0.0  # probability that one photograph has all (nearly) in focus
-    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
+    residual_blur: Effect = field(default_factory=Effect)  # σ of the best focus, as in the truth
     noise: Effect = field(default_factory=Effect)  # σ at middle grey
     exposure: Effect = field(default_factory=Effect)  # stops between the photographs
     shift: Effect = field(default_factory=Effect)  # pixels between the photographs

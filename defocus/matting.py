@@ -23,11 +23,9 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Foreground:
-    """An object cut out of a photograph. Arrays may be shared with a cache: do not write to them.
-
-    Outside the matte the colours are the nearest ones of the foreground, so that h⊗(αF) has nothing
-    of the old background.
-    """
+    """An object cut out of a photograph. Outside the matte the colours are the nearest ones of the
+    foreground, so that h⊗(αF) has nothing of the old background. Arrays may be shared with a cache:
+    do not write to them."""
 
     color: np.ndarray  # (H, W, 3) uint8 sRGB, not premultiplied
     alpha: np.ndarray  # (H, W) float32 in [0, 1]

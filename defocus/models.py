@@ -43,10 +43,8 @@ def foreground_in_focus(
 def background_in_focus(
     foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None
 ) -> Tensor:
-    """α-matte model, camera on the background: h_f⊗(αF) + (1 − h_f⊗α)B.
-
-    The foreground spreads over the sharp background: the defocus spread effect.
-    """
+    """α-matte model, camera on the background: h_f⊗(αF) + (1 − h_f⊗α)B. The foreground spreads
+    over the sharp background: the defocus spread effect."""
     return two_layers(foreground, background, matte, (psf, None))[0]
 
 
@@ -57,10 +55,8 @@ def two_layers(
     psfs: Sequence[Tensor | None],
     margin: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """α-matte model, camera anywhere: h_f⊗(αF) + (1 − h_f⊗α)(h_b⊗B), and the spread h_f⊗α.
-
-    ``psfs`` are h_f of the foreground and h_b of the background.
-    """
+    """α-matte model, camera anywhere: h_f⊗(αF) + (1 − h_f⊗α)(h_b⊗B), and the spread h_f⊗α;
+    ``psfs`` are h_f of the foreground and h_b of the background."""
     light, spread = defocus(foreground, matte, psfs[0], margin)
     return torch.addcmul(light, 1 - spread, blur(background, psfs[1], margin)), spread
 

@@ -110,10 +110,8 @@ def half_plane(
     size: Size, rng: np.random.Generator, depth: float, upright: float = 0.5
 ) -> np.ndarray:
     """Rectangle (4, 2) over one side of a line through the frame; corners 0 and 1 on the line.
-
-    ``depth`` −1 just misses the frame, 0 halves it, 1 covers it; with probability ``upright``
-    the line is within a few degrees of one of the frame's sides.
-    """
+    ``depth`` −1 just misses the frame, 0 halves it, 1 covers it; with probability ``upright`` the
+    line is within a few degrees of one of the frame's sides."""
     if rng.random() < upright:
         angle = rng.integers(4) * np.pi / 2 + rng.normal(0, 0.1)
     else:
@@ -175,10 +173,8 @@ def bend(size: Size, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndar
 
 @functools.cache
 def glyph(letter: str, font: int, growth: int) -> list[np.ndarray]:
-    """Outlines [(P, 2)] of a letter in font heights, its left edge and base line at 0.
-
-    ``growth`` makes the strokes bolder (or finer, if negative) by 1/80 of the height a step.
-    """
+    """Outlines [(P, 2)] of a letter in font heights, its left edge and base line at 0; ``growth``
+    makes the strokes bolder (or finer, if negative) by 1/80 of the height a step."""
     height = 160
     stroke = 24  # OpenCV 4 draws it as given, OpenCV 5 as a weight
     scale = cv2.getFontScaleFromHeight(font, height, stroke)

@@ -35,11 +35,8 @@ class DefocusConfig(SampleConfig):
 
 
 class Sample(NamedTuple):
-    """N photographs of one scene and its ground truth, sRGB in 8-bit values.
-
-    The guidance map is 1 for the photograph that is right, 0.5 for each of the two least wrong
-    where none is.
-    """
+    """N photographs of one scene and its ground truth, sRGB in 8-bit values. The guidance map is 1
+    for the photograph that is right, 0.5 for each of the two least wrong where none is."""
 
     photographs: Tensor  # (N, 3, S, S)
     truth: Tensor  # (3, S, S)
@@ -77,9 +74,7 @@ class SampleGenerator(Generator):
         linear = bool(rng.random() < config.linear_light)
         layers, origin = self._layers(config.size + 2 * margin, linear, rng)
         residual = config.residual_blur.draw(rng)
-        if residual:
-            # No lens resolves every pixel: the best focus there is, in the truth as well.
-            layers = psf.blur(torch.cat(layers), psf.gaussian(residual)).split([3, 3, 1])
+        layers = psf.blur(torch.cat(layers), psf.gaussian(residual or 0)).split([3, 3, 1])
         sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
         *images, truth, guidance = _photograph(config.model, layers, psfs, best, margin)
         if sharp_everywhere:

@@ -105,11 +105,9 @@ def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
-    """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two.
-
-    Of each mask, (H, W) bool, only the largest connected piece is considered. Raises
-    :class:`Unusable` if there is none, with the reason that most of them share.
-    """
+    """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two: of
+    each mask, (H, W) bool, the largest connected piece. Raises :class:`Unusable` if there is none,
+    with the reason that most of them share."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     whole = sharpness(image)
     scored, reasons = [], []
@@ -141,12 +139,9 @@ Reader = Callable[[tuple[int, int]], list[np.ndarray]]
 
 
 def readers(source: Path) -> dict[str, Reader]:
-    """By stem of the photograph, what reads its segments.
-
-    ``source`` is a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
-    ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO instances
-    json. Raises :class:`UserError` if there is nothing.
-    """
+    """By stem of the photograph, what reads its segments. ``source`` is a COCO instances json, or a
+    folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``, ``<photograph>__<k>.png``;
+    brighter than half of the maximum is object). Raises :class:`UserError` if there is nothing."""
     if source.suffix.lower() == ".json":
         return {stem: partial(_decode, codes) for stem, codes in _coco_codes(source).items()}
     if not source.is_dir():
