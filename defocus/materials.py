@@ -54,6 +54,7 @@ class SampleConfig:
     jpeg: Effect = field(default_factory=Effect)  # quality
 
 
+@dataclass(eq=False)
 class Generator(ABC):
     """Draws samples from the ranges of a config, and the layers that they are made of.
 
@@ -64,21 +65,19 @@ class Generator(ABC):
 
     ranges: ClassVar[dict[str, float]]  # keys of the config that are [low, high]; the least low
 
-    def __init__(
-        self,
-        config: SampleConfig,
-        photographs: Photographs,
-        cutouts: Sequence[ForegroundSource] = (),
-        seed: int = 0,
-    ):
-        check_names("matte", config.mattes or [], KINDS)
-        check_names("PSF", config.psfs, PSFS)
+    config: SampleConfig
+    photographs: Photographs
+    cutouts: Sequence[ForegroundSource] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_names("matte", self.config.mattes or [], KINDS)
+        check_names("PSF", self.config.psfs, PSFS)
         for key, least in self.ranges.items():
-            ends = list(getattr(config, key))
+            ends = list(getattr(self.config, key))
             if len(ends) != 2 or not least <= ends[0] <= ends[1]:
                 raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
-        self.config, self.seed, self.photographs = config, seed, photographs
-        self.cutouts = [source for source in cutouts if len(source)]
+        self.cutouts = [source for source in self.cutouts if len(source)]
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any: ...

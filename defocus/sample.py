@@ -49,11 +49,12 @@ class SampleGenerator(Generator):
 
     ranges: ClassVar = {"sigma": 0, "zoom": 0}
 
-    def __init__(self, config: DefocusConfig, *sources: Any, **options: Any):
-        check_names("defocus model", [config.model], MODELS)
-        if config.unfocused.probability and config.model != "alpha_matte":
-            raise ValueError(f"unfocused is for the alpha_matte model, not {config.model}")
-        super().__init__(config, *sources, **options)
+    def __post_init__(self) -> None:
+        model = self.config.model
+        check_names("defocus model", [model], MODELS)
+        if self.config.unfocused.probability and model != "alpha_matte":
+            raise ValueError(f"unfocused is for the alpha_matte model, not {model}")
+        super().__post_init__()
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])

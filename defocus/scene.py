@@ -54,10 +54,11 @@ class SceneGenerator(Generator):
         **{"specular_radius": 0.1, "specular_stops": 0, "shot": 0},
     }
 
-    def __init__(self, config: SceneConfig, *sources: Any, **options: Any):
-        super().__init__(config, *sources, **options)
-        if min(config.layers, default=-1) < 0 or sum(config.layers) <= 0:
-            raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        odds = list(self.config.layers)
+        if min(odds, default=-1) < 0 or sum(odds) <= 0:
+            raise ValueError(f"layers are the odds of 1, 2, … layers, got {odds}")
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])

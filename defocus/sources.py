@@ -90,8 +90,7 @@ def images_in(folder: Path) -> list[Path]:
     """The image files below a folder, sorted; a :class:`UserError` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.name[0] != ".")
-    paths = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    paths = sorted(p for p in folder.rglob("[!.]*") if p.suffix.lower() in EXTENSIONS)
     if not paths:
         raise UserError(f"no images in {folder} (wanted: {' '.join(sorted(EXTENSIONS))})")
     return paths

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from configs.ranges import NEVER_EMPTY, RANGES, Range, flat
-from configs.schema import Config, load_config
+from configs.schema import NEVER_EMPTY, RANGES, Config, Range, flat, load_config
 from defocus.scene import SceneConfig
 from utils.errors import UserError
 
