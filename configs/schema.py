@@ -1,15 +1,16 @@
 """The configuration of a run: YAML files over typed defaults, dotted overrides over both."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from configs.ranges import check_values
 from defocus.sample import DefocusConfig, Effect
 from defocus.scene import SceneConfig
 from utils.errors import UserError, nearest, os_errors
@@ -18,11 +19,8 @@ from utils.paths import check_regular
 
 @dataclass
 class NetConfig:
-    """A sub-net: the name of its class and the arguments of its constructor.
-
-    Arguments merge with those below, as all keys do, but they belong to a net: giving another
-    ``name`` drops the arguments of the former one.
-    """
+    """A sub-net: the name of its class and the arguments of its constructor, which merge with those
+    below, as all keys do, unless another ``name`` drops the arguments of the former net."""
 
     name: str = ""
     args: dict[str, Any] = field(default_factory=dict)
@@ -94,13 +92,54 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply ``key.sub=value`` overrides, check every key, type and range.
+class Range(NamedTuple):
+    """Numbers from ``low`` to ``high``; ``open_low``, ``open_high``: without that end."""
 
-    Raises:
-        UserError: file unreadable, YAML broken, a key unknown (the nearest valid one is named) or
-            a value of the wrong type or outside its range.
-    """
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return math.isfinite(value) and above and below  # NaN is in no range
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        high = f"{'below' if self.open_high else 'at most'} {self.high:g}"
+        bounds = [text for text, end in ((low, self.low), (high, self.high)) if math.isfinite(end)]
+        return " and ".join(bounds) or "a number"
+
+
+# By range, the patterns of keys; the first that a key fits decides. Of a list each number counts.
+# What fits none is a finite number all the same.
+_PATTERNS = {
+    Range(0, 2**63 - 1): "seed validation.seed",
+    Range(0, 1): "data.pairs validation.fraction *.probability *.linear_light *.procedural "
+    "*.fill_frame *.sharp_everywhere *.defocus.swap *.scenes*.ends",
+    Range(0, 1, open_high=True): "train.ema",
+    Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
+    "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "
+    "model.*.args.blocks",
+    Range(0, open_low=True): "*.defocus.zoom",
+    Range(1): "train.steps train.batch train.log_every train.save_every validation.samples "
+    "validation.scene_samples validation.quick *.defocus.sigma_ratio model.*.args.widths "
+    "model.*.args.channels model.*.args.half model.*.args.quarter",
+    Range(16, 8192): "*.size",
+    Range(0, 100): "*.jpeg.*",
+    Range(-1, 1, open_low=True, open_high=True): "*.breathing.*",
+    Range(0, 64, open_low=True): "*.defocus.sigma",
+    Range(2, 64): "*.scenes*.photographs",
+    Range(0, 256, open_low=True): "*.scenes*.radius",
+}
+RANGES = {pattern: span for span, line in _PATTERNS.items() for pattern in line.split()}
+NEVER_EMPTY = "*.psfs *.mattes *.defocus.sigma *.defocus.zoom *.scenes*.layers model.*.args.*"
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``key.sub=value`` overrides, check every key, type and range; raises
+    :class:`UserError` (which names the nearest key, for one that is unknown)."""
     check_regular(path)
     try:
         with os_errors(f"read config {path}"):  # OmegaConf's own for a number instead of keys, too
@@ -121,20 +160,17 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
     try:
         dotted = OmegaConf.from_dotlist(list(overrides))
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(
-            f"cannot read the overrides {' '.join(overrides)}: {_line(error)}"
-        ) from error
-    for source, name in ((OmegaConf.create(values), origin), (dotted, "the command line")):
-        _check_keys(source, schema, name)
-        _drop_former_args(source, schema)
-        try:
-            schema = OmegaConf.merge(schema, source)
-        except OmegaConfBaseException as error:
-            raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
+        given = " ".join(overrides)
+        raise UserError(f"cannot read the overrides {given}: {_line(error)}") from error
     try:
-        config = OmegaConf.to_object(schema)
-    except OmegaConfBaseException as error:  # an interpolation ${…} that leads nowhere
-        raise UserError(f"{origin}: {error.full_key}: {_line(error)}") from error
+        for source, name in ((OmegaConf.create(values), origin), (dotted, "the command line")):
+            _check_keys(source, schema, name)
+            _drop_former_args(source, schema)
+            schema = OmegaConf.merge(schema, source)
+        name = origin
+        config = OmegaConf.to_object(schema)  # an interpolation ${…} may lead nowhere
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
     check_values(asdict(config), origin)
     return config
 
@@ -149,6 +185,27 @@ def write_yaml(config: Any, path: Path) -> None:
     OmegaConf.save(OmegaConf.structured(config), path)
 
 
+def check_values(values: dict[str, Any], origin: str) -> None:
+    """Check every value of a config, plain and nested, that comes from ``origin``; raises a
+    :class:`UserError` that names the key and its range."""
+    for key, value in flat(values):
+        if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY.split()):
+            raise UserError(f"{origin}: {key} is empty; name one at least, or leave the key out")
+        allowed = next((RANGES[p] for p in RANGES if fnmatchcase(key, p)), Range())
+        for number in value if isinstance(value, list) else [value]:
+            if type(number) in (int, float) and not allowed.holds(number):
+                raise UserError(f"{origin}: {key}={number:g}: has to be {allowed}")
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys, dotted, and their values."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str = "") -> None:
     for key in given:
         if key not in schema:
@@ -161,11 +218,9 @@ def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str 
                 inner = OmegaConf.structured(kind) if below._is_none() else below
                 _check_keys(node, inner, origin, f"{prefix}{key}.")
             elif not node._is_none():
-                first = fields(kind)[0].name
-                raise UserError(
-                    f"{origin}: {prefix}{key} is no value but a group of keys, such as "
-                    f"{prefix}{key}.{first}"
-                )
+                group, first = f"{prefix}{key}", fields(kind)[0].name
+                message = f"{group} is no value but a group of keys, such as {group}.{first}"
+                raise UserError(f"{origin}: {message}")
         elif isinstance(node, DictConfig) and not isinstance(below, DictConfig):
             raise UserError(f"{origin}: {prefix}{key} is a value and has no keys below it")
         elif isinstance(below, StringNode) and isinstance(node._value(), bool):

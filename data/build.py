@@ -3,26 +3,22 @@
 import hashlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from configs.schema import Config
 from data.datasets import GeneratedDataset, Mixture, StoredDataset
-from defocus.materials import Generator
+from defocus.materials import Generator, SampleConfig
 from defocus.sample import SampleGenerator
-from defocus.scene import SceneGenerator
+from defocus.scene import SceneConfig, SceneGenerator
 from defocus.sources import ForegroundSource, Photographs, foregrounds, skip_report
 from utils.errors import UserError
 
-G = TypeVar("G", bound=Generator)
-
 
 def is_held_out(photograph: str, fraction: float) -> bool:
-    """Whether a photograph belongs to validation, to which ``fraction`` in [0, 1] of all do.
-
-    A hash of its name (the stem of its file) decides: the split stays when photographs are added,
-    and all cut-outs of a photograph are on one side.
-    """
+    """Whether a photograph belongs to validation, as does ``fraction`` in [0, 1] of all. A hash of
+    its name (the stem of its file) decides: the split stays when photographs are added, and all
+    cut-outs of a photograph are on one side."""
     digest = hashlib.sha256(photograph.encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
@@ -36,46 +32,33 @@ def training_set(config: Config) -> Mixture | StoredDataset:
     own = not config.validation.photographs
     keep = (lambda name: not is_held_out(name, held_out)) if own else None
     sources = _sources("data", data.photographs, data.cutouts, keep)
-    pairs = _generator(SampleGenerator, sources, "data.defocus", data.defocus, config.seed)
-    scenes = data.scenes and _generator(
-        SceneGenerator, sources, "data.scenes", data.scenes, config.seed
-    )
+    pairs = _generator(sources, "data.defocus", data.defocus, config.seed)
+    scenes = data.scenes and _generator(sources, "data.scenes", data.scenes, config.seed)
     return Mixture(pairs, scenes, data.pairs, config.seed)
 
 
-def validation_set(config: Config, samples: int) -> GeneratedDataset:
-    """The first ``samples`` pairs of the run's validation set; see :func:`validation_sets`."""
-    return validation_sets(config, samples, 0)["pairs"]
-
-
-def validation_sets(config: Config, pairs: int, scenes: int) -> dict[str, GeneratedDataset]:
-    """The first ``pairs`` of the two-layer model, and ``scenes`` of each of ``validation.scenes``.
-
-    Raises:
-        UserError: no photographs, or photographs that are trained on.
-    """
+def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, GeneratedDataset]:
+    """The first ``pairs`` of the two-layer model, and ``scenes`` of each of ``validation.scenes``;
+    raises a UserError without photographs, or with those that are trained on."""
     data = config.validation
     if data.photographs:
         trained, held_out = (Path(p).resolve() for p in (config.data.photographs, data.photographs))
         shared = trained == held_out or trained in held_out.parents or held_out in trained.parents
         if config.data.photographs and shared:
-            raise UserError(
-                f"validation.photographs={data.photographs} are trained on; name other ones, or "
-                "none to hold out a share of data.photographs"
-            )
-        key, sources = "validation", _sources("validation", data.photographs, data.cutouts)
+            ways = "name other ones, or none to hold out a share of data.photographs"
+            raise UserError(f"validation.photographs={data.photographs} are trained on; {ways}")
+        key, folders, keep = "validation", (data.photographs, data.cutouts), None
     elif config.data.photographs:
-        own = config.data.photographs, config.data.cutouts
-        key, sources = "data", _sources("data", *own, lambda name: is_held_out(name, data.fraction))
+        key, folders = "data", (config.data.photographs, config.data.cutouts)
+        keep = partial(is_held_out, fraction=data.fraction)
     else:
-        raise UserError(
-            "validation needs photographs: name held-out ones, validation.photographs=DIR, or "
-            "data.photographs=DIR, of which a share is held out"
-        )
-    generator = _generator(SampleGenerator, sources, f"{key}.defocus", data.defocus, data.seed)
+        ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"
+        raise UserError(f"validation needs photographs: name held-out ones, {ways}")
+    sources = _sources(key, *folders, keep)
+    generator = _generator(sources, f"{key}.defocus", data.defocus, data.seed)
     sets = {"pairs": GeneratedDataset(generator, pairs)}
     for name, ranges in data.scenes.items() if scenes else ():
-        generator = _generator(SceneGenerator, sources, f"{key}.scenes.{name}", ranges, data.seed)
+        generator = _generator(sources, f"{key}.scenes.{name}", ranges, data.seed)
         sets[name] = GeneratedDataset(generator, scenes)
     return sets
 
@@ -87,13 +70,10 @@ def _sources(
     and raises a UserError if no folder is named or nothing in it usable."""
     if not photographs:
         raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
-    sources: list = [Photographs(photographs)]
-    if cutouts:
-        sources.append(foregrounds(cutouts))
+    sources: list = [Photographs(photographs), *([foregrounds(cutouts)] if cutouts else [])]
     for folder, source in zip((photographs, cutouts), sources, strict=False):
         if source.skipped:
-            report = skip_report(source.skipped, len(source))
-            print(f"{folder}: {report}", file=sys.stderr)
+            print(f"{folder}: {skip_report(source.skipped, len(source))}", file=sys.stderr)
     if keep:
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:
@@ -101,15 +81,10 @@ def _sources(
     return sources[0], sources[1:]
 
 
-def _generator(
-    kind: type[G],
-    sources: tuple[Photographs, list[ForegroundSource]],
-    key: str,
-    ranges: Any,
-    seed: int,
-) -> G:
+def _generator(sources: tuple, key: str, ranges: SampleConfig, seed: int) -> Generator:
     """A generator of samples of the ranges in ``key`` of the config."""
     try:
-        return kind(ranges, *sources, seed)
+        kind = SceneGenerator if isinstance(ranges, SceneConfig) else SampleGenerator
+        return kind(ranges, *sources, seed=seed)
     except ValueError as error:
         raise UserError(f"{key}: {error}") from error

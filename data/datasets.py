@@ -36,17 +36,16 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What a sampler asks a dataset for."""
-
-    number: int  # of the sample
+    number: int  # of the sample that a sampler asks a dataset for
     count: int | None = None  # of its photographs; None for a pair of the two-layer model
 
 
+@dataclass
 class GeneratedDataset(Dataset):
     """Samples made on the fly; ``length`` only limits what ``len`` says."""
 
-    def __init__(self, generator: Generator, length: int):
-        self.generator, self.length = generator, length
+    generator: Generator
+    length: int
 
     def __len__(self) -> int:
         return self.length
@@ -55,21 +54,20 @@ class GeneratedDataset(Dataset):
         return Batch(*self.generator[index][:3])
 
 
+@dataclass
 class Mixture(Dataset):
     """Training samples by draw: pairs of the two-layer model, and scenes in any number of
     photographs. ``share`` of the steps, chosen by ``seed``, learn from pairs."""
 
-    def __init__(
-        self, pairs: SampleGenerator, scenes: SceneGenerator | None, share: float, seed: int
-    ):
-        self.pairs, self.scenes, self.seed = pairs, scenes, seed
-        self.share = share if scenes else 1.0
+    pairs: SampleGenerator
+    scenes: SceneGenerator | None
+    share: float
+    seed: int
 
     def count(self, step: int) -> int | None:
-        """Photographs in each sample of a training step, more often few than many; None for
-        pairs."""
+        """Photographs in each sample of a step, more often few than many; None for pairs."""
         rng = np.random.default_rng([self.seed, step, 2])
-        if rng.random() < self.share:
+        if rng.random() < self.share or not self.scenes:
             return None
         low, high = self.scenes.config.photographs
         return low + int((high - low + 1) * rng.random() ** 2)
@@ -84,24 +82,20 @@ class StoredDataset(Dataset):
     """A folder in the layout of the released code: InputL, InputR, FusionGT, FusionMapT.
 
     By draw it goes through all samples in an order shuffled anew each epoch, with random flips and
-    crops of ``crop`` pixels, all by ``seed``. Without a crop, item i is sample i, whole.
-
-    Raises:
-        UserError: folder missing or empty, or (on reading) a file missing, broken or too small.
+    crops of ``crop`` pixels, all by ``seed``. Without a crop, item i is sample i, whole. Raises
+    :class:`UserError` without samples, or (on reading) for a file missing, broken or too small.
     """
 
     def __init__(self, root: str | Path, crop: int | None = None, seed: int = 0):
         self.root, self.crop, self.seed = Path(root), crop, seed
-        names = (path.stem for path in self.root.glob("InputL/*_L.png"))
-        self.names = sorted((name.removesuffix("_L") for name in names), key=lambda n: (len(n), n))
+        names = (path.stem.removesuffix("_L") for path in self.root.glob("InputL/*_L.png"))
+        self.names = sorted(names, key=lambda name: (len(name), name))
         maps = sorted(self.root.glob("FusionMapT/*_*.png"), reverse=True)
         self.maps = {path.stem.rpartition("_")[0]: path for path in maps}
         self.epoch, self.order = -1, np.empty(0)
         if not self.names:
-            raise UserError(
-                f"no samples N_L.png in {self.root / 'InputL'}; "
-                "write some with python -m data.generate"
-            )
+            missing = f"no samples N_L.png in {self.root / 'InputL'}"
+            raise UserError(f"{missing}; write some with python -m data.generate")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -122,10 +116,8 @@ class StoredDataset(Dataset):
         rng = np.random.default_rng([self.seed, draw])
         height, width = pixels.shape[:2]
         if min(height, width) < self.crop:
-            raise UserError(
-                f"samples in {self.root} are {width}×{height}, smaller than the crop of "
-                f"{self.crop}; lower data.defocus.size"
-            )
+            small = f"samples in {self.root} are {width}×{height}, smaller than the crop"
+            raise UserError(f"{small} of {self.crop}; lower data.defocus.size")
         top, left = (int(rng.integers(n - self.crop + 1)) for n in (height, width))
         pixels = pixels[top : top + self.crop, left : left + self.crop]
         for axis in (1, 0):
@@ -137,24 +129,17 @@ class StoredDataset(Dataset):
         """Photographs, truth and guidance map, (H, W, 3 + 3 + 3 + 1) float32 from 0 to 255."""
         if name not in self.maps:
             raise UserError(f"{self.root / 'FusionMapT'} has no guidance map {name}_*.png")
-        files = {
-            self.root / "InputL" / f"{name}_L.png": cv2.IMREAD_COLOR,
-            self.root / "InputR" / f"{name}_R.png": cv2.IMREAD_COLOR,
-            self.root / "FusionGT" / f"{name}_FR.png": cv2.IMREAD_COLOR,
-            self.maps[name]: cv2.IMREAD_GRAYSCALE,
-        }
+        colored = f"InputL/{name}_L.png", f"InputR/{name}_R.png", f"FusionGT/{name}_FR.png"
+        files = dict.fromkeys(map(self.root.joinpath, colored), cv2.IMREAD_COLOR)
         planes: list[np.ndarray] = []
-        for path, flags in files.items():
+        for path, flags in (files | {self.maps[name]: cv2.IMREAD_GRAYSCALE}).items():
             try:
                 planes.append(read_image(path, flags))
+                if planes[-1].shape[:2] != planes[0].shape[:2]:
+                    raise Unusable("not of the same size as the other images of its sample")
             except Unusable as reason:
                 message = f"{path}: {reason}; delete sample {name} or generate it again"
                 raise UserError(message) from reason
-            if planes[-1].shape[:2] != planes[0].shape[:2]:
-                raise UserError(
-                    f"{path} is not of the same size as the other images of sample {name}; "
-                    "delete the sample or generate it again"
-                )
         # 8 bits have no middle: 127 or 128 stands for the 0.5 of the FDB.
         planes[3] = np.where(np.abs(planes[3] - 127.5) < 1, 127.5, planes[3])[..., None]
         return np.concatenate(planes, axis=2, dtype=np.float32)
@@ -199,13 +184,9 @@ class _Loader(DataLoader):
 
 def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:
     """Batches of draws, made by ``workers`` processes of one thread each."""
+    options = {"pin_memory": pin, "prefetch_factor": 4 if workers else None}
     return _Loader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        pin_memory=pin,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker,
+        dataset, batch_sampler=sampler, num_workers=workers, worker_init_fn=_start_worker, **options
     )
 
 

@@ -21,6 +21,7 @@ import json
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,12 @@ def main(argv: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores
     generator = make_generator(args)
     made, elapsed = generate(generator, args.output, args.count, args.workers, args.split)
-    if not made:
-        return print(f"{args.output} holds these {args.count} samples already")
-    print(
-        f"{args.output}: {made} samples of {args.size}×{args.size} in {elapsed:.1f} s, "
-        f"{made / elapsed:.1f} samples/s, {made / elapsed / args.workers:.1f} a worker"
-    )
+    speed = made / elapsed
+    done = f"{args.output}: {made} samples of {args.size}×{args.size} in {elapsed:.1f} s"
+    if made:
+        print(f"{done}, {speed:.1f} samples/s, {speed / args.workers:.1f} a worker")
+    else:
+        print(f"{args.output} holds these {args.count} samples already")
 
 
 def make_generator(args: argparse.Namespace) -> Generator:
@@ -106,14 +107,9 @@ def make_generator(args: argparse.Namespace) -> Generator:
 def generate(
     generator: Generator, root: Path, count: int, workers: int, split: str = "train"
 ) -> tuple[int, float]:
-    """Write the first ``count`` samples of a generator to ``root``, except those already there.
-
-    Returns:
-        The number of samples made and the seconds it took.
-
-    Raises:
-        UserError: ``root`` holds other data or cannot be written, or a worker was killed.
-    """
+    """Write the first ``count`` samples of a generator to ``root``, except those already there;
+    return the number of samples made and the seconds it took. Raises :class:`UserError` if ``root``
+    holds other data or cannot be written, or a worker was killed."""
     _claim(root, generator, split)
     for folder in (root, *filter(Path.is_dir, root.iterdir())):
         clear(folder)
@@ -130,9 +126,8 @@ def generate(
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        raise UserError(
-            f"a worker was killed, likely for want of memory; lower --workers ({workers})"
-        ) from error
+        killed = "a worker was killed, likely for want of memory"
+        raise UserError(f"{killed}; lower --workers ({workers})") from error
     finally:
         _write_manifest(root, lines)  # again, in order: the new ones may have filled gaps
     return len(todo), time.perf_counter() - start
@@ -179,10 +174,8 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged; choose another --output or delete it") from error
         if other:
-            raise UserError(
-                f"{root} holds samples of another {' and '.join(other)}; "
-                "choose another --output or delete it"
-            )
+            different = f"{root} holds samples of another {' and '.join(other)}"
+            raise UserError(f"{different}; choose another --output or delete it")
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
     else:
@@ -211,11 +204,13 @@ def _write_manifest(root: Path, lines: dict[int, str]) -> None:
         temporary.write_text("".join(f"{lines[i]}\n" for i in sorted(lines)), encoding="utf-8")
 
 
+@dataclass
 class _Writing(Dataset):
     """Samples that are written as they are read; an item is an index and its manifest line."""
 
-    def __init__(self, generator: Generator, root: Path, indices: list[int]):
-        self.generator, self.root, self.indices = generator, root, indices
+    generator: Generator
+    root: Path
+    indices: list[int]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -41,14 +41,8 @@ from utils.atomic import write_json
 from utils.errors import UserError, cli, is_full, nearest, option_parser
 
 TIMEOUT = 60.0  # s without a byte before a connection counts as dead
-_NETWORK = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ConnectionError,
-    TimeoutError,
-    RecursionError,  # torchvision's word for too many redirects
-    ValueError,  # not a URL
-)
+_NETWORK = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+_NETWORK += (RecursionError, ValueError)  # torchvision's for too many redirects, and for no URL
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
@@ -92,10 +86,8 @@ class Source:
         size = "size not published" if None in sizes else f"{sum(sizes) / 1e6:.0f} MB"
         if not any(archive.url for archive in self.archives):
             size = "nothing to download"
-        return (
-            f"{self.name} ({size})\n  page:  {self.page}\n"
-            f"  terms: {self.terms}\n  cite:  {self.citation}"
-        )
+        about = f"  page:  {self.page}\n  terms: {self.terms}\n  cite:  {self.citation}"
+        return f"{self.name} ({size})\n{about}"
 
 
 SOURCES = {
@@ -129,10 +121,8 @@ def prepare(
                 url = f"{mirror.rstrip('/')}/{archive.name}" if mirror else archive.url
                 _fetch(archive, url, root / ".downloads" / archive.name, folder)
         except BadArchive as error:
-            raise UserError(
-                f"{error}: run it again later, or get {archive.name} by hand from {source.page} "
-                "and pass it with --archive"
-            ) from error
+            by_hand = f"get {archive.name} by hand from {source.page} and pass it with --archive"
+            raise UserError(f"{error}: run it again later, or {by_hand}") from error
         except OSError as error:
             trouble = f"cannot use {error.filename or folder} ({error.strerror or error}):"
             if is_full(error):
@@ -205,8 +195,8 @@ def _install(archive: Archive, path: Path, origin: str, folder: Path) -> None:
             elif archive.content:
                 warning = "holds other files than our tables were measured on"
             elif archive.md5 is None:
-                print(f"SHA-256 {sha256} (none is published to compare with; ", end="")
-                print(f"kept in {_record(folder)})")
+                kept = f"none is published to compare with; kept in {_record(folder)}"
+                print(f"SHA-256 {sha256} ({kept})")
                 warning = "" if before == sha256 else f"came from another file last time: {before}"
             if warning:
                 print(f"warning: {folder} {warning}", file=sys.stderr)
@@ -217,9 +207,7 @@ def _install(archive: Archive, path: Path, origin: str, folder: Path) -> None:
 
 def _extract(archive: Archive, path: Path, folder: Path) -> None:
     """Write the members that ``archive.members`` picks below ``folder``, and check their number.
-
-    torchvision's ``extract_archive`` unpacks everything: of COCO 0.7 GB of unused annotations.
-    """
+    (torchvision's ``extract_archive`` unpacks everything: of COCO 0.7 GB of unused annotations.)"""
     with tqdm(total=archive.files, desc=archive.name, unit="file") as progress:
         try:
             for name, opened in _files(path):
@@ -259,9 +247,8 @@ def _files(path: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
 def _verify(folder: Path) -> None:
     expected = _read_record(folder).get("content_sha256")
     if expected is None:
-        raise UserError(
-            f"{folder} was not made by this command: move it away or choose another --root"
-        )
+        foreign = f"{folder} was not made by this command"
+        raise UserError(f"{foreign}: move it away or choose another --root")
     if digest(folder) != expected:
         raise UserError(f"files in {folder} are missing or altered: delete it and run again")
 
@@ -302,19 +289,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="default: %(default)s")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--mirror", metavar="URL", help="URL of a folder that serves the archives")
-    where.add_argument(
-        "--archive", metavar="FILE", type=Path, nargs="+", default=[], help="downloaded by hand"
-    )
+    local = {"metavar": "FILE", "type": Path, "nargs": "+", "default": []}
+    where.add_argument("--archive", **local, help="downloaded by hand")
     args = parser.parse_args(argv)
     if args.name == "list":
-        return print(*SOURCES.values(), sep="\n")
-    if args.name not in SOURCES:
+        print(*SOURCES.values(), sep="\n")
+    elif source := SOURCES.get(args.name):
+        print(source)
+        socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
+        prepare(source, args.root.expanduser(), args.mirror, args.archive)
+    else:
         names = [*SOURCES, "list"]
         near = nearest(args.name, names)
         raise UserError(f"no source {args.name!r}: did you mean {near} (of {', '.join(names)})?")
-    print(SOURCES[args.name])
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none and would wait for ever
-    prepare(SOURCES[args.name], args.root.expanduser(), args.mirror, args.archive)
 
 
 if __name__ == "__main__":

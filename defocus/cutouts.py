@@ -11,7 +11,8 @@ skipped and why. Run it again to resume.
 import json
 import multiprocessing
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import cv2
@@ -27,11 +28,8 @@ from utils.process import cores, end_with_parent
 
 
 def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
-    """Write the objects of a photograph as straight (not premultiplied) 8-bit RGBA.
-
-    Returns:
-        Their entries in the manifest, by name, or why there are none.
-    """
+    """Write the objects of a photograph as straight (not premultiplied) 8-bit RGBA; return their
+    entries in the manifest, by name, or why there are none."""
     try:
         image = read_image(path)
         masks = choose_objects(image, read(image.shape[:2]))
@@ -56,11 +54,8 @@ def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
 
 
 def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: int) -> dict:
-    """Write every cut-out that is not there yet; return the manifest.
-
-    Raises:
-        UserError: nothing to read, no photograph has a usable segment, or a damaged manifest.
-    """
+    """Write every cut-out that is not there yet; return the manifest. Raises :class:`UserError` if
+    there is nothing to read, no usable segment, or a damaged manifest."""
     manifest = output / "cutouts.json"
     done: dict[str, dict[str, dict]] = defaultdict(dict)  # by photograph, then by name
     try:
@@ -76,38 +71,31 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
     clear(output)
     # Spawned: numba's and OpenCV's thread pools do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    todo = []
+    for path in images:
+        known = done[path.stem]
+        if path.stem not in segments:
+            skipped[str(path)] = "unsegmented: no segmentation of this photograph"
+        elif known and all(
+            "skipped" in entry or (output / f"{name}.png").exists() for name, entry in known.items()
+        ):
+            entries |= known
+        else:
+            todo.append(path)
     try:
         with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-            jobs = {}
-            for path in images:
-                known = done[path.stem]
-                if path.stem not in segments:
-                    skipped[str(path)] = "unsegmented: no segmentation of this photograph"
-                elif known and all(
-                    "skipped" in entry or (output / f"{name}.png").exists()
-                    for name, entry in known.items()
-                ):
-                    entries |= known
+            results = pool.map(cut_out, todo, [segments[p.stem] for p in todo], repeat(output))
+            results = tqdm(results, total=len(todo), unit="photograph")
+            for path, result in zip(todo, results, strict=True):
+                if isinstance(result, str):
+                    skipped[str(path)] = result
                 else:
-                    jobs[pool.submit(cut_out, path, segments[path.stem], output)] = path
-            try:
-                for job in tqdm(as_completed(jobs), total=len(jobs), unit="photograph"):
-                    result = job.result()
-                    if isinstance(result, str):
-                        skipped[str(jobs[job])] = result
-                    else:
-                        entries |= result
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+                    entries |= result
         if not entries:
-            report = skip_report(skipped, 0)
-            raise UserError(f"no usable segments in {segmentations}: {report}")
+            raise UserError(f"no usable segments in {segmentations}: {skip_report(skipped, 0)}")
     finally:  # an interrupted run remembers what it has judged
-        judged = {
-            "cutouts": dict(sorted(entries.items())),
-            "skipped_photographs": dict(sorted(skipped.items())),
-        }
+        sections = {"cutouts": entries, "skipped_photographs": skipped}
+        judged = {section: dict(sorted(found.items())) for section, found in sections.items()}
         write_json(manifest, judged)
     return judged
 
@@ -116,30 +104,22 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
 def main(arguments: list[str] | None = None) -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--photographs", required=True, type=Path, help="folder of images")
-    parser.add_argument(
-        "--segmentations",
-        required=True,
-        type=Path,
-        help="folder of BSDS500 .mat files or of mask PNGs, or a COCO instances json",
-    )
+    wanted = "folder of BSDS500 .mat files or of mask PNGs, or a COCO instances json"
+    parser.add_argument("--segmentations", required=True, type=Path, help=wanted)
     parser.add_argument("--output", required=True, type=Path, help="folder for the cut-outs")
-    parser.add_argument(
-        "--workers", type=int, default=cores(), help="processes (default: %(default)s)"
-    )
+    processes = "processes (default: %(default)s)"
+    parser.add_argument("--workers", type=int, default=cores(), help=processes)
     options = parser.parse_args(arguments)
     if options.workers < 1:
         raise UserError("--workers must be at least 1")
 
-    manifest = make_cutouts(
-        options.photographs, options.segmentations, options.output, options.workers
-    )
-    entries, unused = manifest["cutouts"], manifest["skipped_photographs"]
+    entries, unused = make_cutouts(**vars(options)).values()
     photographs = {entry["photograph"] for entry in entries.values()}
     report = skip_report(unused, len(entries))
     print(f"{len(entries)} segments of {len(photographs)} photographs; photographs {report}")
     skipped = [entry["skipped"] for entry in entries.values() if "skipped" in entry]
-    print(f"{len(entries) - len(skipped)} cut-outs in {options.output}", end="")
-    print(f"; skipped {len(skipped)} segments: {tally(skipped)}" if skipped else "")
+    more = f"; skipped {len(skipped)} segments: {tally(skipped)}" if skipped else ""
+    print(f"{len(entries) - len(skipped)} cut-outs in {options.output}{more}")
 
 
 if __name__ == "__main__":

@@ -39,17 +39,11 @@ def guidance_map(
 ) -> Tensor:
     """Guidance map G* of two photographs of the same layers, focused differently.
 
-    A photograph is right where no layer contributes that it shows out of focus. With two layers,
-    and image 1 focused on the foreground: image 1 where the foreground is opaque (α = 1), image 2
-    where its spread does not reach (h_f⊗α = 0). Elsewhere neither is: that is the
-    focused/defocused boundary, as wide as the PSF reaches.
-
-    Args:
-        mattes: K−1 mattes (…, 1, H, W), nearest layer first; the farthest layer is opaque.
-        psfs1, psfs2: K PSFs of each image; ``None`` for a layer in focus.
-
-    Returns:
-        (…, 1, H, W): 1 where only image 1 is right, 0 where only image 2 is, else 0.5.
+    It is (…, 1, H, W): 1 where only image 1 is right, 0 where only image 2 is, else 0.5. A
+    photograph is right where no layer contributes that it shows out of focus. With two layers, and
+    image 1 focused on the foreground: image 1 where the foreground is opaque (α = 1), image 2 where
+    its spread does not reach (h_f⊗α = 0). Elsewhere neither is: that is the focused/defocused
+    boundary, as wide as the PSF reaches. Mattes and PSFs are as in :func:`defocused_share`.
     """
     return compare_shares(defocused_share(mattes, psfs1), defocused_share(mattes, psfs2))
 
@@ -61,21 +55,15 @@ def compare_shares(share1: Tensor, share2: Tensor) -> Tensor:
 
 
 def rightness(shares: Tensor, radii: Tensor) -> Tensor:
-    """Guidance map G* of N photographs of K layers that are blurred by known radii.
+    """Guidance map G* (N, 1, H, W), of sum 1, of N photographs of K layers blurred by known radii.
 
-    A photograph is right where at most :data:`VEIL` of its light comes from layers more than
-    :data:`BLURRIER` blurrier than the best photograph has them. Among those that are right the one
-    of the least expected blur cᵢ = Σₖ share·radius wins; equals share. Where none is, the two with
-    the least such light get half each, those of equal light by their expected blur (a pixel of
-    which counts as much as 0.1 % of the light).
-
-    Args:
-        shares: (N, K, H, W), of a photograph's light that comes from each layer.
-        radii: (N, K, H, W), by which it blurs the layer, pixels.
-
-    Returns:
-        (N, 1, H, W) of sum 1. For the paper's pairs it is :func:`guidance_map` with a threshold of
-        :data:`VEIL`.
+    ``shares`` (N, K, H, W) are those of a photograph's light that come from each layer, ``radii``
+    (N, K, H, W) px what it blurs them by. A photograph is right where at most :data:`VEIL` of its
+    light comes from layers more than :data:`BLURRIER` blurrier than the best photograph has them.
+    Among those that are right the one of the least expected blur cᵢ = Σₖ share·radius wins; equals
+    share. Where none is, the two with the least such light get half each, those of equal light by
+    their expected blur (a pixel of which counts as much as 0.1 % of the light). For the paper's
+    pairs it is :func:`guidance_map` with a threshold of :data:`VEIL`.
     """
     expected = (shares * radii).sum(1)
     veil = (shares * (radii > radii.amin(0) + BLURRIER)).sum(1)

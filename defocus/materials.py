@@ -46,7 +46,7 @@ class SampleConfig:
     zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
     fill_frame: float = 0.0  # probability that a layer fills the frame, of a scene the nearest
     sharp_everywhere: float = 0.0  # probability that one photograph has all (nearly) in focus
-    residual_blur: Effect = field(default_factory=Effect)  # σ of a layer in focus
+    residual_blur: Effect = field(default_factory=Effect)  # σ of the best focus, as in the truth
     noise: Effect = field(default_factory=Effect)  # σ at middle grey
     exposure: Effect = field(default_factory=Effect)  # stops between the photographs
     shift: Effect = field(default_factory=Effect)  # pixels between the photographs
@@ -54,6 +54,7 @@ class SampleConfig:
     jpeg: Effect = field(default_factory=Effect)  # quality
 
 
+@dataclass(eq=False)
 class Generator(ABC):
     """Draws samples from the ranges of a config, and the layers that they are made of.
 
@@ -64,31 +65,35 @@ class Generator(ABC):
 
     ranges: ClassVar[dict[str, float]]  # keys of the config that are [low, high]; the least low
 
-    def __init__(
-        self,
-        config: SampleConfig,
-        photographs: Photographs,
-        cutouts: Sequence[ForegroundSource] = (),
-        seed: int = 0,
-    ):
-        check_names("matte", config.mattes or [], KINDS)
-        check_names("PSF", config.psfs, PSFS)
+    config: SampleConfig
+    photographs: Photographs
+    cutouts: Sequence[ForegroundSource] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_names("matte", self.config.mattes or [], KINDS)
+        check_names("PSF", self.config.psfs, PSFS)
         for key, least in self.ranges.items():
-            ends = list(getattr(config, key))
+            ends = list(getattr(self.config, key))
             if len(ends) != 2 or not least <= ends[0] <= ends[1]:
                 raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
-        self.config, self.seed, self.photographs = config, seed, photographs
-        self.cutouts = [source for source in cutouts if len(source)]
+        self.cutouts = [source for source in self.cutouts if len(source)]
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any: ...
 
-    def background(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """Colours (size, size, 3) uint8 sRGB, and the index of their photograph."""
+    def _materials(
+        self, number: int, size: int, rng: np.random.Generator
+    ) -> tuple[list[Foreground], np.ndarray, str, bool]:
+        """Foregrounds; the background (size, size, 3) uint8 sRGB and the name of its photograph;
+        whether the nearest foreground fills the frame."""
         index = int(rng.integers(len(self.photographs)))
-        return self._patch(index, size, rng), index
+        background = self._patch(index, size, rng)
+        near = [self._foreground(size, rng, index) for _ in range(number)]
+        fills = bool(near and rng.random() < self.config.fill_frame)
+        return near, background, self.photographs.photographs[index], fills
 
-    def foreground(self, size: int, rng: np.random.Generator, behind: int) -> Foreground:
+    def _foreground(self, size: int, rng: np.random.Generator, behind: int) -> Foreground:
         """A cut-out, or a patch with a procedural matte; ``behind`` is the background's index."""
         if self.cutouts and rng.random() >= self.config.procedural:
             source = self.cutouts[int(rng.integers(len(self.cutouts)))]
@@ -97,8 +102,7 @@ class Generator(ABC):
         step = int(rng.integers(1, max(2, len(self.photographs))))
         index = (behind + step) % len(self.photographs)
         color = self._patch(index, size, rng)
-        kinds = self.config.mattes or list(KINDS)
-        kind = kinds[int(rng.integers(len(kinds)))]
+        kind = str(rng.choice(self.config.mattes or list(KINDS)))
         matte = procedural_matte((size, size), rng, [kind])
         return Foreground(color, matte, self.photographs.photographs[index], kind)
 

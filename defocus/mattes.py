@@ -18,7 +18,7 @@ layered   two of the above, one over the other: different boundaries close toget
 ========  ========================================================================================
 
 Object sizes are relative to the frame; line widths are in pixels whatever its size. The outlines
-come from :mod:`defocus.outlines`; :mod:`defocus.raster` draws them, α being pixel coverage to 1/16.
+come from :mod:`defocus.outlines`; α is pixel coverage to 1/16.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 
 from defocus import outlines
-from defocus.raster import Canvas, Size, filled, smooth_noise
+from defocus.outlines import Canvas, Size, filled, smooth_noise
 
 COVERAGE = (0.03, 0.90)  # mean α that procedural_matte guarantees
 GRILLE_WIDTH = (1.0, 8.0)  # px
@@ -40,18 +40,9 @@ ATTEMPTS = 16  # at a matte of that coverage
 def procedural_matte(
     size: Size, rng: np.random.Generator, kinds: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw a matte of a kind chosen uniformly, neither empty nor full.
+    """Draw a matte of a kind chosen uniformly: float32 (H, W) in [0, 1] of a mean in COVERAGE.
 
-    Args:
-        size: (H, W) in pixels.
-        rng: the only source of randomness.
-        kinds: keys of :data:`KINDS` to choose from; all by default.
-
-    Returns:
-        float32 (H, W) in [0, 1] whose mean lies within :data:`COVERAGE`.
-
-    Raises:
-        ValueError: if ``kinds`` is empty or names an unknown kind.
+    ``kinds`` are keys of :data:`KINDS`, all by default; raises ValueError if empty or unknown.
     """
     names = list(KINDS) if kinds is None else list(kinds)
     if not names or not set(names) <= set(KINDS):
@@ -73,13 +64,12 @@ def blob(size: Size, rng: np.random.Generator) -> np.ndarray:
 def polygon(size: Size, rng: np.random.Generator) -> np.ndarray:
     """Half planes, wedges and one to four straight-edged objects, any rotation."""
     style = rng.choice(("half plane", "wedge", "objects"), p=(0.2, 0.15, 0.65))
-    if style == "half plane":
-        shapes = [outlines.half_plane(size, rng, depth=rng.uniform(-0.7, 0.7))]
-    elif style == "wedge":
-        shapes = [outlines.half_plane(size, rng, depth=rng.uniform(-0.8, -0.2)) for _ in range(2)]
-    else:
+    if style == "objects":
         count = rng.integers(1, 5)
         shapes = [outlines.polygon(size, rng, (0.12, 0.75 / count**0.5)) for _ in range(count)]
+    else:
+        depths = [(-0.7, 0.7)] if style == "half plane" else [(-0.8, -0.2)] * 2
+        shapes = [outlines.half_plane(size, rng, depth=rng.uniform(*depth)) for depth in depths]
     return filled(size, shapes)
 
 
@@ -114,7 +104,7 @@ def grille(size: Size, rng: np.random.Generator) -> np.ndarray:
         u = np.array((np.cos(direction), np.sin(direction)))
         v = np.array((-u[1], u[0]))
         lines = along[None, :, None] * u + offsets[:, None, None] * v
-        canvas.fill_even_odd(outlines.ribbons(bend(view(lines)), thickness))
+        canvas.fill(outlines.ribbons(bend(view(lines)), thickness), even_odd=True)
     return canvas.matte()
 
 
@@ -184,13 +174,12 @@ def foliage(size: Size, rng: np.random.Generator) -> np.ndarray:
 def _shoots(
     lines: np.ndarray, points: np.ndarray, angles: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Line, point on it, root (x, y) and heading (rad) of the shoots of lines (N, P, 2).
-
-    They leave each line at the given points, alternately to the left and right.
-    """
+    """Line, point on it, root (x, y) and heading (rad) of the shoots of lines (N, P, 2); they leave
+    each line at the given points, alternately to the left and right."""
     at, parent = np.tile(points, len(lines)), np.repeat(np.arange(len(lines)), len(points))
     side = np.where(np.arange(len(at)) % 2, 1.0, -1.0)
-    heading = outlines.headings(lines)[parent, at] + side * rng.uniform(*angles, len(at))
+    tangent = np.gradient(lines, axis=1)[parent, at]
+    heading = np.arctan2(tangent[:, 1], tangent[:, 0]) + side * rng.uniform(*angles, len(at))
     return parent, at, lines[parent, at], heading
 
 
@@ -228,7 +217,7 @@ def holes(size: Size, rng: np.random.Generator) -> np.ndarray:
         rims = rims * (rng.uniform(0.4, 1.0, (len(centres), 1)) * (1 + wobble))[..., None]
         centres = centres + rng.uniform(-room, room, centres.shape)
     openings = bend(view((centres[:, None] + rims) * pitch @ rotation))
-    canvas.fill_even_odd(openings, value=0)
+    canvas.fill(openings, value=0, even_odd=True)
     return canvas.matte()
 
 
@@ -256,7 +245,7 @@ def text(size: Size, rng: np.random.Generator) -> np.ndarray:
     points = outlines.perspective(size, rng)(np.concatenate(pieces) @ rotation + shift)
     ends = np.cumsum([len(piece) for piece in pieces])[:-1]
     canvas = Canvas(size)
-    canvas.fill_even_odd(np.split(points, ends))
+    canvas.fill(np.split(points, ends), even_odd=True)
     return canvas.matte()
 
 

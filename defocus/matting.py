@@ -23,20 +23,14 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Foreground:
-    """An object cut out of a photograph. Arrays may be shared with a cache: do not write to them.
+    """An object cut out of a photograph. Outside the matte the colours are the nearest ones of the
+    foreground, so that h⊗(αF) has nothing of the old background. Arrays may be shared with a cache:
+    do not write to them."""
 
-    Attributes:
-        color: (H, W, 3) uint8 sRGB, not premultiplied; outside the matte the nearest foreground
-            colours, so that h⊗(αF) has nothing of the old background.
-        alpha: (H, W) float32 in [0, 1].
-        photograph: stem of the source photograph, the key of train and validation splits.
-        kind: of the matte: ``given``, a pymatting estimator, or how a sample came by it.
-    """
-
-    color: np.ndarray
-    alpha: np.ndarray
-    photograph: str
-    kind: str = "given"
+    color: np.ndarray  # (H, W, 3) uint8 sRGB, not premultiplied
+    alpha: np.ndarray  # (H, W) float32 in [0, 1]
+    photograph: str  # stem of the source photograph, the key of train and validation splits
+    kind: str = "given"  # of the matte: given, a pymatting estimator, or how a sample came by it
 
     @property
     def nbytes(self) -> int:
@@ -49,10 +43,8 @@ def extend_colors(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     outside = alpha < COLORED
     if outside.all():
         raise Unusable("empty: the matte has no opaque pixel")
-    rows, columns = ndimage.distance_transform_edt(
-        outside, return_distances=False, return_indices=True
-    )
-    return color[rows, columns]
+    nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
+    return color[tuple(nearest)]
 
 
 def estimate_colors(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -73,11 +65,9 @@ def trimap_of(mask: np.ndarray, band: float) -> np.ndarray:
 
 
 def estimate_alpha(image: np.ndarray, trimap: np.ndarray) -> tuple[np.ndarray, str]:
-    """Alpha (H, W) float64 of an image (H, W, 3) uint8, and the name of its estimator.
-
-    Where closed-form matting fails, large-kernel matting (He et al., CVPR 2010) is tried: the same
-    energy without a matrix to factorise. Raises :class:`Unusable` if neither converged.
-    """
+    """Alpha (H, W) float64 of an image (H, W, 3) uint8, and the name of its estimator: where
+    closed-form matting fails, large-kernel matting (He et al., CVPR 2010), the same energy without
+    a matrix to factorise. Raises :class:`Unusable` if neither converged."""
     from pymatting import estimate_alpha_cf, estimate_alpha_lkm
 
     for estimator in (estimate_alpha_cf, estimate_alpha_lkm):

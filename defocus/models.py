@@ -4,8 +4,7 @@ F is the foreground and B the background, both all-in-focus, α the foreground's
 mask of what is in focus, I the all-in-focus image, h a PSF with unit sum, ⊗ convolution. Images are
 (…, 3, H, W), mattes and masks (…, 1, H, W), in [0, 1]; the leading dimensions broadcast. All
 functions are differentiable and run on the device of their arguments. A PSF of ``None`` means in
-focus; ``margin`` is the number of pixels that the result leaves out at each border, from where
-light still blurs into it (:func:`defocus.psf.blur`).
+focus; ``margin`` is that of :func:`defocus.psf.blur`.
 
 The models add light, so they are physically right on linear values; on sRGB values they are the
 paper's own approximation. :mod:`defocus.color` converts.
@@ -30,10 +29,7 @@ def one_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
 
 
 def two_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
-    """M·I + h⊗((1−M)·I). Dark rim outside the sharp part, bright rim inside.
-
-    By design of the model the sum overshoots [0, 1].
-    """
+    """M·I + h⊗((1−M)·I). Dark rim outside the sharp part, bright rim inside, beyond [0, 1]."""
     return mask * image + blur((1 - mask) * image, psf)
 
 
@@ -48,10 +44,8 @@ def foreground_in_focus(
 def background_in_focus(
     foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
 ) -> Tensor:
-    """α-matte model, camera on the background: h_f⊗(αF) + (1 − h_f⊗α)B.
-
-    The foreground spreads over the sharp background: the defocus spread effect.
-    """
+    """α-matte model, camera on the background: h_f⊗(αF) + (1 − h_f⊗α)B. The foreground spreads
+    over the sharp background: the defocus spread effect."""
     return two_layers(foreground, background, matte, (psf, None), margin)[0]
 
 
@@ -62,10 +56,8 @@ def two_layers(
     psfs: Sequence[Tensor | None],
     margin: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """α-matte model, camera anywhere: h_f⊗(αF) + (1 − h_f⊗α)(h_b⊗B), and the spread h_f⊗α.
-
-    ``psfs`` are h_f of the foreground and h_b of the background.
-    """
+    """α-matte model, camera anywhere: h_f⊗(αF) + (1 − h_f⊗α)(h_b⊗B), and the spread h_f⊗α;
+    ``psfs`` are h_f of the foreground and h_b of the background."""
     light, spread = defocus(foreground, matte, psfs[0], margin)
     return torch.addcmul(light, 1 - spread, blur(background, psfs[1], margin)), spread
 
@@ -78,10 +70,7 @@ def layers_in_focus(
     Σₖ h_k⊗(α_k C_k) · Πⱼ₍ⱼ<ₖ₎ (1 − h_j⊗α_j), nearest layer first. There are K images, K PSFs, and K
     mattes, or K−1 when the farthest layer is opaque. With two layers, the far one opaque, and the
     near or the far one in focus, these are the paper's two equations exactly; with all PSFs
-    ``None`` it is the all-in-focus image.
-
-    Raises:
-        ValueError: the numbers of colours, mattes and PSFs do not fit.
+    ``None`` it is the all-in-focus image. Raises ValueError if the numbers do not fit.
     """
     if len(mattes) == len(colors) - 1:
         mattes = [*mattes, torch.ones_like(colors[-1][..., :1, :, :])]
@@ -95,9 +84,7 @@ def layers_in_focus(
 
 
 def focus_stack(
-    colors: Sequence[Tensor],
-    mattes: Sequence[Tensor],
-    settings: Sequence[Sequence[Tensor | None]],
+    colors: Sequence[Tensor], mattes: Sequence[Tensor], settings: Sequence[Sequence[Tensor | None]]
 ) -> list[Tensor]:
     """Photographs of one scene, each with its K PSFs; see :func:`layers_in_focus`."""
     return [layers_in_focus(colors, mattes, psfs) for psfs in settings]

@@ -1,17 +1,20 @@
-"""Outlines of shapes for procedural mattes, random or given, as points (x, y) in pixels.
+"""Outlines of shapes for procedural mattes, and the canvas that fills them.
 
-Pixel (0, 0) covers [0, 1) × [0, 1). Each outline is a closed polygon (P, 2); nothing is drawn here,
-see :mod:`defocus.raster`.
+An outline is a closed polygon (P, 2) of points (x, y) in pixels of the matte; pixel (0, 0) covers
+[0, 1) × [0, 1).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
-from defocus.raster import SCALE, Size
+Size = tuple[int, int]  # (H, W) in pixels
+Outlines = np.ndarray | Sequence[np.ndarray]  # (N, P, 2) or [(P, 2)]
 
+SCALE = 4  # supersampling: α in steps of 1/16
+FRACTION_BITS = 4  # of a canvas pixel, in the fixed-point coordinates that OpenCV draws with
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 FONTS = (  # OpenCV 5 draws all of them as regular or bold faces, upright or italic
     cv2.FONT_HERSHEY_SIMPLEX,
@@ -19,6 +22,48 @@ FONTS = (  # OpenCV 5 draws all of them as regular or bold faces, upright or ita
     cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
     cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
 )
+
+
+class Canvas:
+    """A matte of ``size`` (H, W) in the making, drawn larger by :data:`SCALE`; empty at first."""
+
+    def __init__(self, size: Size):
+        self.pixels = np.zeros((size[0] * SCALE, size[1] * SCALE), np.uint8)
+
+    def fill(self, outlines: Outlines, value: int = 255, even_odd: bool = False) -> None:
+        """Fill the union of polygons, or where an odd number of them overlap, fast for many."""
+        points = _fixed_point(outlines)
+        for group in [points] if even_odd else ((outline,) for outline in points):
+            cv2.fillPoly(self.pixels, group, value, cv2.LINE_8, FRACTION_BITS)
+
+    def matte(self) -> np.ndarray:
+        """Coverage of each pixel, float32 (H, W) in [0, 1]."""
+        small, (height, width) = self.pixels, self.pixels.shape
+        for part in (2, SCALE):  # OpenCV vectorises halving: 8 times faster than one step by 4
+            shape = (width // part, height // part)
+            small = cv2.resize(small, shape, interpolation=cv2.INTER_AREA)
+        return small.astype(np.float32) / np.float32(255)
+
+
+def filled(size: Size, *groups: Outlines) -> np.ndarray:
+    """The matte (H, W) of the union of all polygons."""
+    canvas = Canvas(size)
+    for outlines in groups:
+        canvas.fill(outlines)
+    return canvas.matte()
+
+
+def _fixed_point(outlines: Outlines) -> list[np.ndarray]:
+    if not isinstance(outlines, np.ndarray):
+        return [_fixed_point(outline[None])[0] for outline in outlines]
+    return list(np.rint((outlines * SCALE - 0.5) * (1 << FRACTION_BITS)).astype(np.int32))
+
+
+def smooth_noise(size: Size, rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Smooth noise (H, W), float32 in [−1, 1], with ``cells`` cells along the longer side."""
+    shape = [max(2, round(cells * side / max(size))) for side in size]
+    coarse = rng.uniform(-1, 1, shape).astype(np.float32)
+    return np.clip(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC), -1, 1)
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -65,19 +110,16 @@ def half_plane(
     size: Size, rng: np.random.Generator, depth: float, upright: float = 0.5
 ) -> np.ndarray:
     """Rectangle (4, 2) over one side of a line through the frame; corners 0 and 1 on the line.
-
-    ``depth`` −1 just misses the frame, 0 halves it, 1 covers it; with probability ``upright``
-    the line is within a few degrees of one of the frame's sides.
-    """
-    height, width = size
+    ``depth`` −1 just misses the frame, 0 halves it, 1 covers it; with probability ``upright`` the
+    line is within a few degrees of one of the frame's sides."""
     if rng.random() < upright:
         angle = rng.integers(4) * np.pi / 2 + rng.normal(0, 0.1)
     else:
         angle = rng.uniform(0, 2 * np.pi)
     normal = _polar(angle, 1)
     along = np.array((-normal[1], normal[0]))
-    centre = np.array((width / 2, height / 2))
-    far = 2.0 * np.hypot(width, height)
+    centre = np.array(size[::-1]) / 2
+    far = 2.0 * np.hypot(*size)
     middle = centre + depth * (np.abs(normal) @ centre) * normal
     line = np.stack((middle + far * along, middle - far * along))
     return np.concatenate((line, line[::-1] - far * normal))
@@ -86,20 +128,13 @@ def half_plane(
 def curves(
     root: np.ndarray, heading: np.ndarray, length: np.ndarray, bend: np.ndarray, points: int
 ) -> np.ndarray:
-    """Curves (N, points, 2) from ``root`` whose heading turns by ``bend`` radians, more at the tip.
-
-    root (N, 2) px, heading (N,) rad, length (N,) px, bend (N,) rad.
-    """
+    """Curves (N, points, 2) from ``root`` (N, 2) of ``length`` (N,) px whose ``heading`` (N,) turns
+    by ``bend`` (N,) rad, more at the tip."""
     t = np.linspace(0, 1, points)
     theta = heading[:, None] + bend[:, None] * t**1.5
     steps = _polar(theta, (length / (points - 1))[:, None])
     steps[:, 0] = root
     return np.cumsum(steps, axis=1)
-
-
-def headings(lines: np.ndarray) -> np.ndarray:
-    tangent = np.gradient(lines, axis=1)
-    return np.arctan2(tangent[..., 1], tangent[..., 0])
 
 
 def ribbons(lines: np.ndarray, widths: np.ndarray | float) -> np.ndarray:
@@ -138,10 +173,8 @@ def bend(size: Size, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndar
 
 @functools.cache
 def glyph(letter: str, font: int, growth: int) -> list[np.ndarray]:
-    """Outlines [(P, 2)] of a letter in font heights, its left edge and base line at 0.
-
-    ``growth`` makes the strokes bolder (or finer, if negative) by 1/80 of the height a step.
-    """
+    """Outlines [(P, 2)] of a letter in font heights, its left edge and base line at 0; ``growth``
+    makes the strokes bolder (or finer, if negative) by 1/80 of the height a step."""
     height = 160
     stroke = 24  # OpenCV 4 draws it as given, OpenCV 5 as a weight
     scale = cv2.getFontScaleFromHeight(font, height, stroke)
@@ -149,7 +182,7 @@ def glyph(letter: str, font: int, growth: int) -> list[np.ndarray]:
     cv2.putText(image, letter, (height, 2 * height), font, scale, 255, stroke, cv2.LINE_AA)
     mask = (image > 127).astype(np.uint8)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(growth) + 1,) * 2)
-    mask = cv2.dilate(mask, kernel) if growth > 0 else cv2.erode(mask, kernel)
+    mask = (cv2.dilate if growth > 0 else cv2.erode)(mask, kernel)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outlines = [cv2.approxPolyDP(contour, 0.7, True)[:, 0] for contour in contours]
     left = min(outline[:, 0].min() for outline in outlines)

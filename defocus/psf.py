@@ -31,10 +31,8 @@ def disk(radius: float) -> Tensor:
 
 
 def polygon(radius: float, blades: int, rotation: float = 0.0) -> Tensor:
-    """PSF of an aperture of 3 or more straight blades: k = 2⌈radius⌉ + 1.
-
-    ``radius`` ≥ 0 px is that of the circle through the corners, ``rotation`` is in rad.
-    """
+    """PSF of an aperture of 3 or more straight blades: k = 2⌈radius⌉ + 1; ``radius`` ≥ 0 px is that
+    of the circle through the corners, ``rotation`` is in rad."""
     x = _axis("radius", radius, radius)
     if blades < 3:
         raise ValueError(f"an aperture needs at least 3 blades, got {blades}")

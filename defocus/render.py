@@ -27,34 +27,23 @@ RATIO = 1.3  # between neighbouring radii at which a layer is blurred
 class Scene(NamedTuple):
     """What is photographed: K layers at N focus settings.
 
-    Attributes:
-        layers: nearest first; (4, P, P) light α·C and matte α, the farthest (3, P, P) and opaque.
-            P is that of :func:`frame`, and the photographs are the middle of it.
-        depths: of the layers, see :mod:`defocus.surfaces`.
-        focus: depth at which each photograph is focused.
-        lens: its PSF (k, k) of a blur radius in pixels.
+    The layers, nearest first, are (4, P, P) light α·C and matte α, the farthest (3, P, P) and
+    opaque; P is that of :func:`frame`, and the photographs are the middle of it.
     """
 
     layers: Sequence[Tensor]
-    depths: Sequence[Surface]
-    focus: Sequence[float]
-    lens: Callable[[float], Tensor]
+    depths: Sequence[Surface]  # of the layers
+    focus: Sequence[float]  # depth at which each photograph is focused
+    lens: Callable[[float], Tensor]  # its PSF (k, k) of a blur radius in pixels
 
 
 class Rendering(NamedTuple):
-    """Photographs of a scene, and what each pixel of them is made of.
+    """Photographs of a scene, and what each pixel of them is made of."""
 
-    Attributes:
-        photographs: (N, 3, S, S), not clipped.
-        truth: (3, S, S), each layer as sharp as the best photograph has it.
-        shares: (N, K, S, S), of the light that comes from each layer.
-        radii: (N, K, S, S), by which the layers are blurred, pixels.
-    """
-
-    photographs: Tensor
-    truth: Tensor
-    shares: Tensor
-    radii: Tensor
+    photographs: Tensor  # (N, 3, S, S), not clipped
+    truth: Tensor  # (3, S, S), each layer as sharp as the best photograph has it
+    shares: Tensor  # (N, K, S, S), of the light that comes from each layer
+    radii: Tensor  # (N, K, S, S), by which the layers are blurred, pixels
 
 
 def frame(size: int, reach: int) -> int:
@@ -97,13 +86,9 @@ def photograph(scene: Scene, size: int) -> Rendering:
         for radii in zip(*settings, strict=True)
     ]
     *images, truth = [_composite(blurs, radii, levels) for radii in (*settings, best)]
+    photographs, shares = map(torch.stack, zip(*images, strict=True))
     radii = torch.stack([torch.as_tensor(r).expand(size, size) for s in settings for r in s])
-    return Rendering(
-        torch.stack([image for image, _ in images]),
-        truth[0],
-        torch.stack([shares for _, shares in images]),
-        radii.view(len(focus), len(layers), size, size),
-    )
+    return Rendering(photographs, truth[0], shares, radii.view_as(shares))
 
 
 def _composite(
@@ -165,7 +150,6 @@ def _middle(side: int, size: int) -> slice:
 
 def _levels(largest: float) -> list[float]:
     """Radii at which layers are blurred, for all from 0 to the largest."""
-    if largest <= SMALLEST:
-        return [0.0, SMALLEST]
+    largest = max(largest, SMALLEST)
     steps = math.ceil(math.log(largest / SMALLEST) / math.log(RATIO))
     return [0.0, *np.geomspace(SMALLEST, largest, steps + 1).tolist()]

@@ -1,8 +1,7 @@
 """One training sample: a scene of two layers photographed twice, and its ground truth.
 
-A scene is a foreground with its matte over a background; image 1 is focused on the foreground and
-image 2 on the background, rendered by the α-matte model. The scene is rendered with a margin that
-is cropped afterwards, so that light from outside the frame blurs into it as in a camera.
+Image 1 is focused on the foreground and image 2 on the background, rendered by the α-matte model
+with a margin that is cropped, so that light from outside the frame blurs into it as in a camera.
 """
 
 import math
@@ -36,20 +35,13 @@ class DefocusConfig(SampleConfig):
 
 
 class Sample(NamedTuple):
-    """N photographs of one scene and its ground truth, sRGB in 8-bit values.
+    """N photographs of one scene and its ground truth, sRGB in 8-bit values. The guidance map is 1
+    for the photograph that is right, 0.5 for each of the two least wrong where none is."""
 
-    Attributes:
-        photographs: (N, 3, S, S).
-        truth: (3, S, S).
-        guidance: (N, 1, S, S), of sum 1 over the photographs: 1 for the one that is right, 0.5
-            for each of the two least wrong where none is.
-        parameters: everything drawn at random.
-    """
-
-    photographs: Tensor
-    truth: Tensor
-    guidance: Tensor
-    parameters: dict[str, Any]
+    photographs: Tensor  # (N, 3, S, S)
+    truth: Tensor  # (3, S, S)
+    guidance: Tensor  # (N, 1, S, S), of sum 1 over the photographs
+    parameters: dict[str, Any]  # everything drawn at random
 
 
 class SampleGenerator(Generator):
@@ -57,18 +49,19 @@ class SampleGenerator(Generator):
 
     ranges: ClassVar = {"sigma": 0, "zoom": 0}
 
-    def __init__(self, config: DefocusConfig, *sources: Any, **options: Any):
-        check_names("defocus model", [config.model], MODELS)
-        if config.unfocused.probability and config.model != "alpha_matte":
-            raise ValueError(f"unfocused is for the alpha_matte model, not {config.model}")
-        super().__init__(config, *sources, **options)
+    def __post_init__(self) -> None:
+        model = self.config.model
+        check_names("defocus model", [model], MODELS)
+        if self.config.unfocused.probability and model != "alpha_matte":
+            raise ValueError(f"unfocused is for the alpha_matte model, not {model}")
+        super().__post_init__()
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
         config = self.config
         sigma = rng.uniform(*config.sigma)
         ratio = config.sigma_ratio ** rng.uniform(-1, 1)
-        sigmas = [sigma, float(np.clip(sigma * ratio, *config.sigma))]
+        sigmas = sigma, float(np.clip(sigma * ratio, *config.sigma))
         lens, aperture = draw_lens(config.psfs, rng)
         psfs = [lens(2 * s) for s in sigmas]
         best: list[Tensor | None] = [None, None]
@@ -82,9 +75,7 @@ class SampleGenerator(Generator):
         linear = bool(rng.random() < config.linear_light)
         layers, origin = self._layers(config.size + 2 * margin, linear, rng)
         residual = config.residual_blur.draw(rng)
-        if residual:
-            # No lens resolves every pixel: the best focus there is, in the truth as well.
-            layers = psf.blur(torch.cat(layers), psf.gaussian(residual)).split([3, 3, 1])
+        layers = psf.blur(torch.cat(layers), psf.gaussian(residual or 0)).split([3, 3, 1])
         sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
         *images, truth, guidance = _photograph(config.model, layers, psfs, best, margin)
         if sharp_everywhere:
@@ -122,13 +113,10 @@ class SampleGenerator(Generator):
         self, size: int, linear: bool, rng: np.random.Generator
     ) -> tuple[Sequence[Tensor], dict[str, Any]]:
         """Foreground, background and matte, (3 or 1, size, size), and where they come from."""
-        background, far = self.background(size, rng)
-        near = self.foreground(size, rng, behind=far)
-        matte, fills = near.alpha, bool(rng.random() < self.config.fill_frame)
-        if fills:
-            matte = np.full_like(matte, rng.integers(2))
+        (near,), background, name, fills = self._materials(1, size, rng)
+        matte = np.full_like(near.alpha, rng.integers(2)) if fills else near.alpha
         origin = {
-            "background": self.photographs.photographs[far],
+            "background": name,
             "foreground": near.photograph,
             "matte": near.kind,
             "fills_frame": fills,
@@ -167,11 +155,7 @@ class SampleGenerator(Generator):
 
 
 def _photograph(
-    model: str,
-    layers: Sequence[Tensor],
-    psfs: list[Tensor],
-    best: list[Tensor | None],
-    margin: int,
+    model: str, layers: Sequence[Tensor], psfs: list[Tensor], best: list[Tensor | None], margin: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Photographs with the foreground and with the background in focus, truth, guidance map.
 

@@ -1,10 +1,10 @@
 """Scenes in light: one to four layers at depths of their own, in two to eight photographs.
 
 A layer is a surface, flat, slanted or curved, and each photograph is focused at a depth of its own
-(:mod:`defocus.surfaces`). Light is added and blurred where it may be far brighter than white
-(:mod:`defocus.highlights`), and then treated as a camera treats it: clipped, with the noise of its
-sensor, the sRGB curve, JPEG. The paper's pairs are the special case of two flat layers and two
-photographs, each focused on one (:mod:`defocus.sample` generates those alone).
+(:mod:`defocus.surfaces`). Light is added and blurred where it may be far brighter than white, and
+then treated as a camera treats it: clipped, which makes highlights flat white images of the
+aperture, with the noise of its sensor, the sRGB curve, JPEG. The paper's pairs are the special case
+of two flat layers and two photographs, each focused on one (:mod:`defocus.sample` generates those).
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defocus import camera, highlights, psf, render, surfaces
+from defocus import camera, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
 from defocus.guidance import rightness
 from defocus.materials import Effect, Generator, SampleConfig, draw_lens, to_tensor
 from defocus.sample import Sample
 
+THRESHOLD = 0.85  # light from which on a photograph may have been clipped
 WHITE = 1.1  # light is clipped to this before it is shifted, which would leave dark rings
 
 
@@ -42,9 +43,7 @@ class SceneConfig(SampleConfig):
     speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
     specular_stops: list[float] = field(default_factory=lambda: [1.0, 4.9])  # above white
     specular_radius: list[float] = field(default_factory=lambda: [0.5, 2.0])
-    shot: list[float] = field(
-        default_factory=lambda: [0.9, 1.0]
-    )  # of that noise, shot noise's share
+    shot: list[float] = field(default_factory=lambda: [0.9, 1.0])  # share of shot noise
 
 
 class SceneGenerator(Generator):
@@ -55,10 +54,11 @@ class SceneGenerator(Generator):
         **{"specular_radius": 0.1, "specular_stops": 0, "shot": 0},
     }
 
-    def __init__(self, config: SceneConfig, *sources: Any, **options: Any):
-        super().__init__(config, *sources, **options)
-        if min(config.layers, default=-1) < 0 or sum(config.layers) <= 0:
-            raise ValueError(f"layers are the odds of 1, 2, … layers, got {list(config.layers)}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        odds = list(self.config.layers)
+        if min(odds, default=-1) < 0 or sum(odds) <= 0:
+            raise ValueError(f"layers are the odds of 1, 2, … layers, got {odds}")
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
@@ -148,9 +148,7 @@ class SceneGenerator(Generator):
     ) -> tuple[list[Tensor], dict[str, Any]]:
         """Layers of light, nearest first, as :func:`defocus.render.photograph` wants them."""
         config = self.config
-        background, behind = self.background(side, rng)
-        near = [self.foreground(side, rng, behind) for _ in range(number - 1)]
-        fills = bool(near and rng.random() < config.fill_frame)
+        near, background, name, fills = self._materials(number - 1, side, rng)
         stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
         residual = config.residual_blur.draw(rng)
         points = rng.multinomial(round(speculars or 0), np.full(number, 1 / number))
@@ -161,16 +159,13 @@ class SceneGenerator(Generator):
             if fills and k == 0:
                 matte = torch.ones_like(matte)
             if linear and stops:
-                light = highlights.expand(light, stops)
+                light = expand(light, stops)
             if linear and points[k]:
-                ranges = tuple(config.specular_stops), tuple(config.specular_radius)
-                highlights.glitter(light, matte, int(points[k]), *ranges, rng)
+                glitter(light, matte, int(points[k]), config, rng)
             planes = light if matte is None else torch.cat([matte * light, matte])
-            # No lens resolves every pixel: the best focus there is, in the truth as well.
-            layers.append(psf.blur(planes, psf.gaussian(residual)) if residual else planes)
-        names = self.photographs.photographs
+            layers.append(psf.blur(planes, psf.gaussian(residual or 0)))
         origin = {
-            "background": names[behind],
+            "background": name,
             "foregrounds": [layer.photograph for layer in near],
             "mattes": [layer.kind for layer in near],
             "fills_frame": fills,
@@ -210,6 +205,35 @@ class SceneGenerator(Generator):
             "jpeg": quality and round(quality),
         }
         return camera.quantize(images), effects
+
+
+def expand(light: Tensor, stops: float) -> Tensor:
+    """Brighten what is near white, white itself by ``stops``; light is (3, H, W) in [0, 1]."""
+    near = ((light.amax(0) - THRESHOLD) / (1 - THRESHOLD)).clamp_(0, 1)
+    return light * near.square_().mul_(2.0**stops - 1).add_(1)
+
+
+def glitter(
+    light: Tensor, matte: Tensor | None, count: int, config: SceneConfig, rng: np.random.Generator
+) -> None:
+    """Add ``count`` speculars to the visible part of a layer, in place: linear light (3, H, W) with
+    its matte (1, H, W), or None for an opaque layer."""
+    height, width = light.shape[-2:]
+    if matte is None:
+        places = rng.integers(0, height * width, count)
+    else:
+        visible = np.flatnonzero(matte.numpy() > 0.5)
+        places = rng.choice(visible, count) if len(visible) else []
+    canvas = light.numpy()
+    for place in places:
+        y, x = np.add(divmod(int(place), width), rng.uniform(-0.5, 0.5, 2))
+        r = rng.uniform(*config.specular_radius)
+        color = 2 ** rng.uniform(*config.specular_stops) * (1 - rng.uniform(0, 0.5) * rng.random(3))
+        top, left = (int(max(0, np.floor(c - r))) for c in (y, x))
+        spot = canvas[:, top : int(y + r) + 2, left : int(x + r) + 2]
+        rows, columns = np.ogrid[: spot.shape[1], : spot.shape[2]]
+        cover = np.clip(0.5 + r - np.hypot(rows + top - y, columns + left - x), 0, 1)
+        spot += (color[:, None, None] * cover).astype(np.float32)
 
 
 def _shared(draws: np.ndarray) -> np.ndarray:

@@ -60,17 +60,13 @@ def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
     for polygon in segmentation:
         # COCO puts pixel (0, 0) on [0, 1)²; fillPoly takes pixel centres, here in 1/16 px.
         points = (np.reshape(polygon, (-1, 2)) - 0.5) * 16
-        one = np.zeros_like(mask)
-        cv2.fillPoly(one, [np.rint(points).astype(np.int32)], 1, shift=4)
-        mask |= one
+        cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1, shift=4)
     return mask.astype(bool)
 
 
 def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
-    """Share of the segment's edge inside the frame whose two sides differ by ΔE > 12.
-
-    ``lab`` is (H, W, 3) float32 CIE Lab, ``mask`` (H, W) bool.
-    """
+    """Share of the segment's edge inside the frame whose two sides differ by ΔE > 12; ``lab`` is
+    (H, W, 3) float32 CIE Lab, ``mask`` (H, W) bool."""
 
     def mean(side: np.ndarray) -> np.ndarray:
         weight = side.astype(np.float32)
@@ -83,20 +79,16 @@ def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
-    """How much of an object a connected mask is, in [0, 1]: the product of contrast and solidity.
-
-    ``lab`` is (H, W, 3) float32 CIE Lab. Raises :class:`Unusable` with the criterion that fails.
-    """
+    """How much of an object a connected mask is, in [0, 1]: contrast × solidity; raises
+    :class:`Unusable` with the criterion that fails. ``lab`` is (H, W, 3) float32 CIE Lab."""
     share = mask.mean()
     if not AREA[0] <= share <= AREA[1]:
         raise Unusable(f"size: {share:.1%} of the frame")
     borders = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
     top, _, left, right = touched = [border.mean() > 0.02 for border in borders]
     on_frame = sum(np.count_nonzero(border) for border in borders)
-    contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
-    contour = max(contours, key=cv2.contourArea)
+    outlines = cv2.findContours(np.uint8(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    contour = max(outlines, key=cv2.contourArea)
     perimeter = cv2.arcLength(contour, closed=True)
     if sum(touched) > FRAME_EDGES or (left and right) or on_frame > ON_FRAME * perimeter:
         raise Unusable(f"cropped: lies on {sum(touched)} frame edges")
@@ -113,11 +105,9 @@ def object_score(lab: np.ndarray, mask: np.ndarray) -> float:
 
 
 def choose_objects(image: np.ndarray, masks: list[np.ndarray]) -> list[np.ndarray]:
-    """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two.
-
-    Of each mask, (H, W) bool, only the largest connected piece is considered. Raises
-    :class:`Unusable` if there is none, with the reason that most of them share.
-    """
+    """The object-like segments of a photograph (H, W, 3) uint8 sRGB, best first, at most two: of
+    each mask, (H, W) bool, the largest connected piece. Raises :class:`Unusable` if there is none,
+    with the reason that most of them share."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     whole = sharpness(image)
     scored, reasons = [], []
@@ -149,12 +139,9 @@ Reader = Callable[[tuple[int, int]], list[np.ndarray]]
 
 
 def readers(source: Path) -> dict[str, Reader]:
-    """By stem of the photograph, what reads its segments.
-
-    ``source`` is a folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``,
-    ``<photograph>__<k>.png``; brighter than half of the maximum is object), or a COCO instances
-    json. Raises :class:`UserError` if there is nothing.
-    """
+    """By stem of the photograph, what reads its segments. ``source`` is a COCO instances json, or a
+    folder of BSDS500 ``.mat`` files or of masks (``<photograph>.png``, ``<photograph>__<k>.png``;
+    brighter than half of the maximum is object). Raises :class:`UserError` if there is nothing."""
     if source.suffix.lower() == ".json":
         return {stem: partial(_decode, codes) for stem, codes in _coco_codes(source).items()}
     if not source.is_dir():

@@ -90,20 +90,16 @@ def images_in(folder: Path) -> list[Path]:
     """The image files below a folder, sorted; a :class:`UserError` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.name[0] != ".")
-    paths = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    paths = sorted(p for p in folder.rglob("[!.]*") if p.suffix.lower() in EXTENSIONS)
     if not paths:
         raise UserError(f"no images in {folder} (wanted: {' '.join(sorted(EXTENSIONS))})")
     return paths
 
 
 class Source(ABC, Generic[T]):
-    """Items read from files: checked when the source is made, kept in memory up to a limit.
-
-    ``files`` are (photograph, paths of the item), the first path naming the item; ``memory`` is
-    bytes of decoded items to keep, the others are decoded at each access. Raises
-    :class:`UserError` if nothing usable is left.
-    """
+    """Items read from files, checked when the source is made. ``files`` are (photograph, paths of
+    the item), the first path naming the item; ``memory`` is bytes of decoded items to keep, the
+    others are decoded at each access. Raises :class:`UserError` if nothing usable is left."""
 
     def __init__(self, files: list[tuple[str, tuple[Path, ...]]], memory: int = 1 << 30):
         self.skipped: dict[str, str] = {}
@@ -120,8 +116,8 @@ class Source(ABC, Generic[T]):
                 self._kept[paths] = item
                 memory -= item.nbytes
         if not self._files:
-            report = skip_report(self.skipped, 0)
-            raise UserError(f"nothing usable beside {files[0][1][0]}: {report}")
+            beside = files[0][1][0]
+            raise UserError(f"nothing usable beside {beside}: {skip_report(self.skipped, 0)}")
 
     @abstractmethod
     def _load(self, photograph: str, *paths: Path) -> T: ...
@@ -192,11 +188,9 @@ class RGBACutouts(Source[Foreground]):
 
 
 class AlphaFolders(Source[Foreground]):
-    """A folder of images and a folder of their grey mattes, paired by stem.
-
-    The images are ``composited``, whole photographs whose foreground colours have to be estimated
-    (AIM-500, AM-2K), or the foreground colours themselves (Adobe's ``fg``).
-    """
+    """A folder of images and a folder of their grey mattes, paired by stem. The images are
+    ``composited``, whole photographs whose foreground colours have to be estimated (AIM-500,
+    AM-2K), or the foreground colours themselves (Adobe's ``fg``)."""
 
     def __init__(self, images: Path, alphas: Path, composited: bool):
         self.composited = composited
@@ -211,10 +205,8 @@ class AlphaFolders(Source[Foreground]):
             raise Unusable(f"mismatched: image {color.shape[:2]}, matte {alpha.shape}")
         scale = LONGEST / max(alpha.shape)
         if scale < 1:
-            color, alpha = (
-                cv2.resize(x, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-                for x in (color, alpha)
-            )
+            how = {"fx": scale, "fy": scale, "interpolation": cv2.INTER_AREA}
+            color, alpha = (cv2.resize(x, None, **how) for x in (color, alpha))
         check_object(color, alpha)
         alpha = alpha.astype(np.float32) / 255
         color = (estimate_colors if self.composited else extend_colors)(color, alpha)

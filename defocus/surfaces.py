@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defocus.raster import smooth_noise
+from defocus.outlines import smooth_noise
 
 Surface = float | Tensor  # depth of a flat layer; of any other at each pixel, (S, S)
 
@@ -21,11 +21,8 @@ JITTER = 1.4  # steps between photographs differ from their mean by up to this f
 def focus_positions(
     count: int, step: tuple[float, float], largest: float, rng: np.random.Generator
 ) -> list[float]:
-    """Depths at which ``count`` photographs are focused, the nearest first.
-
-    The mean step between neighbours is drawn log-uniformly from the range ``step``; the first is
-    ``largest`` from the last at most. All in pixels.
-    """
+    """Depths at which ``count`` photographs are focused, the nearest first, ``largest`` from the
+    last at most; the mean step between neighbours is log-uniform in the range ``step``."""
     steps = math.exp(rng.uniform(*map(math.log, step))) * JITTER ** rng.uniform(-1, 1, count - 1)
     steps *= min(1, largest / steps.sum())
     return [float(steps.sum() - s) for s in np.cumsum([0, *steps])]
@@ -34,11 +31,9 @@ def focus_positions(
 def mean_depths(
     count: int, focus: list[float], ends: bool, beyond: float, rng: np.random.Generator
 ) -> list[float]:
-    """Depths of ``count`` layers spread over the depths of focus, the nearest first.
-
-    With ``ends`` the outermost photographs are focused on the outermost layers; the scene is deeper
-    by ``beyond`` pixels, at one end or both.
-    """
+    """Depths of ``count`` layers spread over the depths of focus, the nearest first. With ``ends``
+    the outermost photographs are focused on the outermost layers; the scene is deeper by ``beyond``
+    pixels, at one end or both."""
     high, low = max(focus), min(focus)
     side = int(rng.integers(3))
     high, low = high + beyond * (side != 0), low - beyond * (side != 1)
@@ -51,10 +46,8 @@ def mean_depths(
 
 
 def relief(size: int, slant: float, curve: float, rng: np.random.Generator) -> Tensor:
-    """Deviation of a surface from its mean depth, (size, size) px of blur radius.
-
-    ``slant`` is the difference across the frame, ``curve`` the amplitude of a smooth unevenness.
-    """
+    """Deviation of a surface from its mean depth, (size, size) px of blur radius: ``slant`` is the
+    difference across the frame, ``curve`` the amplitude of a smooth unevenness."""
     angle = rng.uniform(0, math.tau)
     direction = np.array([math.cos(angle), math.sin(angle)])
     direction *= slant / np.abs(direction).sum()
@@ -66,10 +59,8 @@ def relief(size: int, slant: float, curve: float, rng: np.random.Generator) -> T
 
 
 def stack_up(surfaces: list[Surface], focus: list[float], largest: float) -> list[Surface]:
-    """Surfaces that do not interpenetrate, and are blurred by at most ``largest`` pixels.
-
-    A layer that would go behind the next touches it there.
-    """
+    """Surfaces blurred by at most ``largest`` pixels that do not interpenetrate: a layer that would
+    go behind the next touches it there."""
     low, high = max(focus) - largest, min(focus) + largest
     behind: Surface = low
     stacked: list[Surface] = []

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from configs.schema import Config, load_config, to_dict
-from data.build import validation_set
+from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
 from evaluation.matching import collect
@@ -97,7 +97,7 @@ def measure(config: Config) -> Figures:
     device = choose_device(config.device)
     model = load_model(Path(config.run, WEIGHTS), to_dict(config.model))
     model = model.to(device, memory_format=torch.channels_last)
-    samples = validation_set(config, config.validation.samples)
+    samples = validation_sets(config, config.validation.samples)["pairs"]
     return validate(model, samples, device, config.data.workers)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from configs.schema import load_config, to_dict
-from data.build import validation_set
+from data.build import validation_sets
 from data.datasets import in_order
 from evaluation.tables import write_text
 from training.validation import oracle_selection
@@ -47,7 +47,7 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     former, text = folder / "manifest.json", json.dumps(manifest, indent=1)
     if former.exists() and former.read_text() == text:
         return folder
-    dataset = validation_set(config, count)
+    dataset = validation_sets(config, count)["pairs"]
     for name in ("sources", "truth", "band", *BASELINES.values()):
         shutil.rmtree(folder / name, ignore_errors=True)
     former.unlink(missing_ok=True)

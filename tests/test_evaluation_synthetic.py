@@ -11,7 +11,7 @@ import torch
 
 import evaluate
 from configs.schema import load_config, to_dict
-from data.build import validation_set
+from data.build import validation_sets
 from evaluation import synthetic
 from models.build import build, save_weights
 from utils.errors import UserError
@@ -38,7 +38,7 @@ def image(path) -> np.ndarray:
 
 def test_the_set_on_disk(tmp_path, config):
     folder = synthetic.write_set(config, [], tmp_path / "set")
-    dataset = validation_set(load_config(config), 4)
+    dataset = validation_sets(load_config(config), 4)["pairs"]
     for number in range(4):
         name = f"sample-{number:04d}"
         sample = dataset[number]

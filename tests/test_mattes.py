@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from defocus import outlines
 from defocus.mattes import KINDS, procedural_matte
-from defocus.raster import Canvas
 
 SIZES = [(16, 16), (16, 40), (53, 37), (128, 128), (96, 160)]
 
@@ -174,14 +173,14 @@ def test_soft_transitions_are_wider_than_those_of_a_blob():
 def test_a_ribbon_covers_its_length_times_its_width(width):
     angle = 0.4
     line = np.linspace(-50, 50, 9)[:, None] * (np.cos(angle), np.sin(angle)) + (64, 60)
-    canvas = Canvas((120, 128))
+    canvas = outlines.Canvas((120, 128))
     canvas.fill(outlines.ribbons(line[None], width))
     assert canvas.matte().sum() == pytest.approx(100 * width, rel=0.12)
 
 
 def test_a_polygon_is_placed_to_sub_pixel_accuracy():
     corners = np.array(((20.3, 30.6), (70.8, 22.1), (81.4, 90.2), (33.9, 77.7)))
-    canvas = Canvas((100, 110))
+    canvas = outlines.Canvas((100, 110))
     canvas.fill([corners])
     matte = canvas.matte().astype(np.float64)
     x, y = corners.T

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from defocus import highlights, render, surfaces
+from defocus import render, surfaces
 from defocus.color import to_srgb
 from defocus.guidance import VEIL, defocused_share, rightness
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, focus_stack, two_layers
 from defocus.psf import crop, disk, gaussian
+from defocus.scene import SceneConfig, expand, glitter
 
 SIZE = 48
 
@@ -123,7 +124,8 @@ def test_speculars_clip_after_the_blur():
     light = torch.zeros(3, side, side)
     corner = torch.zeros(1, side, side)
     corner[:, side // 2, side // 2] = 1
-    highlights.glitter(light, corner, 1, (4.9, 4.9), (2.0, 2.0), np.random.default_rng(3))
+    bright = SceneConfig(specular_stops=[4.9, 4.9], specular_radius=[2.0, 2.0])
+    glitter(light, corner, 1, bright, np.random.default_rng(3))
     brightest = light.amax((1, 2))
     assert 14 < brightest.min() and brightest.max() < 30.1
     rendering = render.photograph(render.Scene([light], [8.0], [0.0, 8.0], disk), SIZE)
@@ -140,9 +142,9 @@ def test_speculars_clip_after_the_blur():
 
 def test_highlights_leave_what_is_not_white():
     light = torch.tensor([[0.2, 0.84, 0.925, 1.0]]).expand(3, 1, 4)
-    expanded = highlights.expand(light, 3.0)[0, 0].tolist()
+    expanded = expand(light, 3.0)[0, 0].tolist()
     assert expanded == pytest.approx([0.2, 0.84, 0.925 * 2.75, 8.0], rel=1e-5)
-    colored = highlights.expand(torch.tensor([1.0, 0.5, 0.25]).view(3, 1, 1), 2.0)
+    colored = expand(torch.tensor([1.0, 0.5, 0.25]).view(3, 1, 1), 2.0)
     assert colored.flatten().tolist() == pytest.approx([4.0, 2.0, 1.0], rel=1e-5)
 
 

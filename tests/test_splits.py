@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import merge
-from data.build import is_held_out, training_set, validation_set
+from data.build import is_held_out, training_set, validation_sets
 from utils.errors import UserError
 
 # The first 16 digits of `printf NAME | sha256sum`.
@@ -49,7 +49,7 @@ def test_training_and_validation_have_no_photograph_in_common(photographs, cutou
         }
     )
     used = []
-    for generator in (training_set(config).pairs, validation_set(config, 3).generator):
+    for generator in (training_set(config).pairs, validation_sets(config, 3)["pairs"].generator):
         backgrounds = set(generator.photographs.photographs)
         (source,) = generator.cutouts
         assert set(source.photographs) == backgrounds
@@ -66,11 +66,11 @@ def test_photographs_that_are_trained_on_cannot_validate(photographs):
             "validation": {"photographs": str(held_out)},
         }
         with pytest.raises(UserError, match="validation.photographs=.* are trained on"):
-            validation_set(merge(values), 3)
+            validation_sets(merge(values), 3)
 
 
 def test_missing_photographs_are_asked_for(tmp_path):
     with pytest.raises(UserError, match="data.photographs=DIR"):
         training_set(merge({}))
     with pytest.raises(UserError, match="validation.photographs=DIR"):
-        validation_set(merge({"data": {"stored": str(tmp_path)}}), 3)
+        validation_sets(merge({"data": {"stored": str(tmp_path)}}), 3)

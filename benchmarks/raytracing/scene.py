@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.raytracing.surfaces import CARD, SPHERE, STEM
 from benchmarks.raytracing.textures import collage, light_of_values
 from defocus.mattes import procedural_matte
-from defocus.raster import Size
+from defocus.outlines import Size
 
 WIDE = 1.2  # focal length in widths of the picture: 45° across
 DETAIL = 1.25  # texels for a pixel where a surface is nearest
