@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from fusion.backends import Backend
 from fusion.fuse import Progress
-from fusion.fuse_files import fuse_stack, plan
+from fusion.fuse_files import describe_origin, fuse_stack, load_finished, plan
 from fusion.outputs import Options
 from fusion.pairs import Problem
-from fusion.report import describe_origin, load_finished, summarize
 from fusion.stack_files import Source
 from utils.errors import UserError
 
@@ -147,6 +146,22 @@ def outline_batch(
         for problem in stack.problems:
             say(f"  left out: {problem.error}")
     return problems
+
+
+def summarize(report: dict) -> str:
+    """A line on the stack, and one for each frame left out and each warning."""
+    used = sum(frame["used"] for frame in report["frames"])
+    count = len(report["frames"]) + len(report["unread"])
+    size = f"{report['width']}×{report['height']}"
+    about = f"{used} of {count} frames, {size}, {report['seconds']:.2f} s"
+    lines = [f"{report['files']['fused']}: {about}"]
+    named = [(Path(frame["file"]).name, frame) for frame in report["frames"]]
+    lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
+    lines += [f"  {name}: {x['warning']}" for name, x in named if x["warning"]]
+    if report["shuffled"]:
+        what = "the frames are in no order of focus, which harms alignment"
+        lines.append(f"  {what}; see --order focus")
+    return "\n".join(lines)
 
 
 def frames_bar(quiet: bool = False) -> Progress:

@@ -27,10 +27,6 @@ class Pair(NamedTuple):
     image1: Path
     image2: Path
 
-    def result(self, kind: str) -> str:
-        """File name of a result: ``lytro-01-Fusion.png``."""
-        return f"{self.name}-{kind}.png"
-
 
 class Problem(NamedTuple):
     """Files that are not fused, and why."""

@@ -79,7 +79,7 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
     the folder cannot be made or written to.
     """
     folder = Path(folder)
-    temporary = partial(folder, name)
+    temporary = partial_folder(folder, name)
     try:
         with os_errors(f"write to folder {folder}"):
             shutil.rmtree(temporary, ignore_errors=True)
@@ -92,12 +92,13 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
             for path in written:
                 _move(path, folder / path.name)
     except UserError as error:
-        raise UserError(str(error).replace(str(temporary), str(folder))) from error
+        error.args = (str(error).replace(str(temporary), str(folder)),)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def partial(folder: Path, name: str) -> Path:
+def partial_folder(folder: Path, name: str) -> Path:
     """The temporary folder of :func:`atomic_files`."""
     return folder / f".{name}.partial"
 
