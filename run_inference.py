@@ -42,9 +42,8 @@ from fusion.batch import Ranks, fuse_batch, outline_batch
 from fusion.outputs import FORMATS, Options
 from fusion.pairs import Problem, find_pairs, is_read, name_pair
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
-from utils.atomic import clear, replaceable, write_json
+from utils.atomic import check_regular, clear, is_stream, replaceable, write_json
 from utils.errors import UserError, cli, option_parser, os_errors
-from utils.paths import check_regular, is_stream
 from utils.process import give_back_frames
 from utils.provenance import provenance
 

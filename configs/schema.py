@@ -12,8 +12,8 @@ from yaml import YAMLError
 from configs.ranges import check_values
 from defocus.sample import DefocusConfig, Effect
 from defocus.scene import SceneConfig
+from utils.atomic import check_regular
 from utils.errors import UserError, nearest, os_errors
-from utils.paths import check_regular
 
 
 @dataclass

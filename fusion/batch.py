@@ -3,6 +3,7 @@ that torchrun starts, on one machine or several, share the work."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,8 @@ from utils.errors import UserError
 PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
 
-class Ranks:
-    """Process number ``rank`` of the ``count`` that share the work; a context manager. There is one
-    process without torchrun."""
+class Ranks(AbstractContextManager):
+    """Process number ``rank`` of the ``count`` that share the work: one without torchrun."""
 
     def __init__(self) -> None:
         self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", 1))
@@ -36,9 +36,6 @@ class Ranks:
             group = dist.PrefixStore("group", store)
             about = {"store": group, "rank": self.rank, "world_size": self.count}
             dist.init_process_group("gloo", **about, timeout=PATIENCE)
-
-    def __enter__(self) -> "Ranks":
-        return self
 
     def take(self, count: int) -> Iterator[int]:
         """Numbers below ``count``, each to one process: a free process takes the next."""
@@ -78,15 +75,10 @@ def fuse_batch(
     say: Callable[[str], None],
     resume: bool = False,
 ) -> tuple[list[dict], list[Problem]]:
-    """Fuse pairs or the stacks of a batch, shared among ``ranks``.
-
-    Args:
-        weights: the file of ``backend``.
-        say: called with the result of each stack.
-        resume: skip stacks that an earlier run finished, from the same files and options.
-
-    Returns:
-        The reports of all fused stacks, in order, and the failures; the same in each process.
+    """Fuse pairs or the stacks of a batch, shared among ``ranks``; ``weights`` is the file of
+    ``backend``, ``say`` is called with the result of each stack. With ``resume`` stacks are skipped
+    that an earlier run finished, from the same files and options. Returns the reports of all fused
+    stacks, in order, and the failures; the same in each process.
     """
     reports: dict[int, dict] = {}
     problems: list[Problem] = []

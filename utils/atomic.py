@@ -1,4 +1,5 @@
-"""Files that are either whole or absent, one alone or several together."""
+"""Files that are written whole or not at all, one alone or several together, and checks of paths
+before they are read or written."""
 
 import contextlib
 import glob
@@ -13,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError, os_errors
-from utils.paths import is_stream
 
+STANDARD = ("/dev/stdout", "/dev/stderr")
+DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)  # of atomic_path
 
 
@@ -115,6 +117,24 @@ def replaceable(path: Path) -> Path:
     if not stat.S_ISREG(mode) and not is_stream(path):
         raise UserError(f"cannot write {path}: it is no regular file; give another name")
     return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def check_regular(path: str | Path) -> None:
+    """Raise a :class:`UserError` for a pipe, socket or device: reading it may never end. Absent
+    files and folders are left to whoever opens them."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UserError(f"{path} is no regular file but a pipe, socket or device; give a file")
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a path is a terminal, ``/dev/null``, a pipe, or an open file (``/dev/stdout``)."""
+    if Path(path).parent in DESCRIPTORS or str(path) in STANDARD:
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 def _move(path: Path, target: Path) -> None:
