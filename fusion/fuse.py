@@ -113,19 +113,16 @@ def fuse(
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
-        raise ValueError(
-            f"fewer than two frames can be used ({'; '.join(reasons)}); --no-align fuses frames "
-            "that are registered already"
-        )
+        what = f"fewer than two frames can be used ({'; '.join(reasons)})"
+        raise ValueError(f"{what}; --no-align fuses frames that are registered already")
     area = (slice(0, size[0]), slice(0, size[1]))
     if align and crop:
         area = common_area(registrations, size)
     height, width = (max(0, s.stop - s.start) for s in area)
     if min(height, width) < SMALLEST:
-        raise ValueError(
-            f"the frames have only {width}×{height} pixels in common, {SMALLEST}×{SMALLEST} is the "
-            "least; keep the size instead of cropping, or leave frames out"
-        )
+        what = f"the frames have only {width}×{height} pixels in common"
+        way = "keep the size instead of cropping, or leave frames out"
+        raise ValueError(f"{what}, {SMALLEST}×{SMALLEST} is the least; {way}")
     most = group_size((height, width), dtype, backend, len(used), memory)
     keep = most if observe else int(len(used) == 2)
     moved = any(not np.array_equal(registrations[i].matrix, np.eye(3)) for i in used)

@@ -240,15 +240,12 @@ def _check_alike(frames: Sequence[Frame]) -> None:
         raise UserError(f"{first} has {first.size} pixels, {SMALLEST}×{SMALLEST} is the least")
     for frame in frames:
         if frame.size != first.size:
-            raise UserError(
-                f"{frame} has {frame.size} pixels, {first} {first.size}; what is fused must be "
-                "equally large, leave out what does not belong to it"
-            )
-        if (frame.probe.dtype == np.float32) != (first.probe.dtype == np.float32):
-            raise UserError(
-                f"{frame} is {frame.probe.dtype}, {first} {first.probe.dtype}; floating-point "
-                "frames are fused with their like only, convert some"
-            )
+            way = "what is fused must be equally large, leave out what does not belong to it"
+            raise UserError(f"{frame} has {frame.size} pixels, {first} {first.size}; {way}")
+        kinds = frame.probe.dtype, first.probe.dtype
+        if (kinds[0] == np.float32) != (kinds[1] == np.float32):
+            way = "floating-point frames are fused with their like only, convert some"
+            raise UserError(f"{frame} is {kinds[0]}, {first} {kinds[1]}; {way}")
 
 
 def _frames_in(folder: Path) -> tuple[Path, ...]:

@@ -35,7 +35,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, path.name)
                 yield temporary
-                _pour(temporary, path)
+                # A named pipe that nobody reads from is an error, not a wait.
+                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+                os.set_blocking(descriptor, True)
+                with open(descriptor, "wb") as file, temporary.open("rb") as data:
+                    shutil.copyfileobj(data, file)
             return
         target = replaceable(path)
         temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -148,11 +152,3 @@ def _move(path: Path, target: Path) -> None:
             shutil.copyfile(path, copy)
     else:
         os.replace(path, target)
-
-
-def _pour(source: Path, stream: Path) -> None:
-    """Copy a file into a stream; a named pipe that nobody reads from is an error, not a wait."""
-    descriptor = os.open(stream, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
-    os.set_blocking(descriptor, True)
-    with open(descriptor, "wb") as file, source.open("rb") as data:
-        shutil.copyfileobj(data, file)

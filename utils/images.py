@@ -63,13 +63,13 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
             page; or the library that decodes it is not installed.
     """
     with _opened(Path(path), page) as file:
-        return make_photo(file.decode(), file.metadata)
+        return make_photo(file.decode(), file.tags.metadata)
 
 
 def probe(path: str | Path) -> Probe:
     """Read the header of an image file; errors as :func:`read_photo`, as far as it shows them."""
     with _opened(Path(path)) as file:
-        return file.head
+        return Probe(*file.size, file.dtype, file.grey, file.pages, file.tags.taken)
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
