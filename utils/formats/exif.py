@@ -11,10 +11,7 @@ from PIL.ExifTags import IFD, Base
 from utils.formats.photo import Metadata, Tags
 
 # Tags of the first directory. Its others describe the file: strips, thumbnail, software.
-KEPT = (
-    *(Base.ImageDescription, Base.Make, Base.Model),
-    *(Base.DateTime, Base.Artist, Base.Copyright),
-)
+KEPT = [Base[x] for x in "ImageDescription Make Model DateTime Artist Copyright".split()]
 # Tags of the photograph's directory with offsets into the source file.
 DROPPED = (Base.MakerNote, IFD.Interop)
 # Raised by Pillow on broken files and broken EXIF.

@@ -56,9 +56,8 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
                 raise UserError(f"{path} has more than {SCANS} scans, refused; save it anew")
             if dtype == np.uint8:
                 return _decode(image, grey, tags.orientation)
-            stored = (
-                png_decode(path.read_bytes()) if image.format == "PNG" else _read_pnm(path, image)
-            )
+            is_png = image.format == "PNG"
+            stored = png_decode(path.read_bytes()) if is_png else _read_pnm(path, image)
             return photo.turn_upright(stored, tags.orientation)
 
         yield Opened(size, dtype, grey, tags, decode)
