@@ -69,12 +69,24 @@ def fuse_stack(
     fused, or the results cannot be written.
     """
     stack, result, _ = plan(backend, source, output, options, progress)
+    given = {name: getattr(options, name) for name in ("align", "motion", "exposure", "crop")}
+    if options.memory is not None:
+        given["memory"] = options.memory - writing_memory(options, stack.size)
 
     def write(images: Frames) -> dict:
         started = time.perf_counter()
         with atomic_files(output, source.name) as folder:
             outputs = Outputs(folder, result.name, images.stack, options, observe)
-            fusion = _fuse(backend, images, source, outputs, progress)
+            watch = outputs.observe if observe or options.steps or options.preview else None
+            try:
+                fusion = fuse(images, backend, **given, observe=watch, progress=progress)
+            except ValueError as error:
+                raise UserError(f"{source.origin}: {error}") from error
+            for frame, about in zip(images.stack.frames, fusion.frames, strict=True):
+                if options.strict and not about.used:
+                    raise UserError(f"{frame}: {about.reason}")
+            if options.order == "focus":
+                fusion = replace(fusion, shuffled=False)
             alpha = _common_alpha(images, fusion)
             photo = Photo(fusion.image, images.stack.grey, alpha, images.metadata)
             files = outputs.write(fusion, photo)
@@ -130,26 +142,6 @@ def _without_broken(
                 raise UserError(f"{source.origin}: {what}") from error
             broken = Problem((stack.frames[error.number].path,), str(error))
             stack = Stack(frames, [*stack.problems, broken])
-
-
-def _fuse(
-    backend: Backend, images: Frames, source: Source, outputs: Outputs, progress: Progress
-) -> Fusion:
-    """Fuse the frames of a stack, which ``outputs`` observe; a ValueError, or with ``strict`` an
-    unused frame, is a UserError."""
-    options, limit = outputs.options, outputs.options.memory
-    if limit is not None:
-        limit -= writing_memory(options, images.stack.size)
-    observe = outputs.observe if outputs.also or options.steps or options.preview else None
-    given = {name: getattr(options, name) for name in ("align", "motion", "exposure", "crop")}
-    try:
-        fusion = fuse(images, backend, **given, memory=limit, observe=observe, progress=progress)
-    except ValueError as error:
-        raise UserError(f"{source.origin}: {error}") from error
-    for frame, report in zip(images.stack.frames, fusion.frames, strict=True):
-        if options.strict and not report.used:
-            raise UserError(f"{frame}: {report.reason}")
-    return replace(fusion, shuffled=fusion.shuffled and options.order != "focus")
 
 
 def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
