@@ -115,9 +115,7 @@ def fuse(
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
         what = f"fewer than two frames can be used ({'; '.join(reasons)})"
         raise ValueError(f"{what}; --no-align fuses frames that are registered already")
-    area = (slice(0, size[0]), slice(0, size[1]))
-    if align and crop:
-        area = common_area(registrations, size)
+    area = common_area(registrations, size) if crop else tuple(slice(0, n) for n in size)
     height, width = (max(0, s.stop - s.start) for s in area)
     if min(height, width) < SMALLEST:
         what = f"the frames have only {width}×{height} pixels in common"

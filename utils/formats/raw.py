@@ -37,8 +37,8 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
             tags = _tags(path, raw)
             flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
             size = photo.upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
-            grey, decode = raw.num_colors == 1, lambda: raw.postprocess(**DEVELOP)  # upright
-            yield Opened(size, np.dtype(np.uint16), grey, tags, decode)
+            dtype, grey = np.dtype(np.uint16), raw.num_colors == 1
+            yield Opened(size, dtype, grey, tags, lambda: raw.postprocess(**DEVELOP))  # upright
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         message = error.args[0].decode() if isinstance(error.args[0], bytes) else error
         raise UserError(f"{path} is no RAW file that can be read, or broken ({message})") from error
