@@ -9,22 +9,26 @@ import struct
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
-from tifffile import TiffPage
+from tifffile import COMPRESSION, TiffPage
 
 from utils.errors import UserError
 
 BLOCK = 16  # pixels by which an image may exceed its segment: codecs work in blocks
 SLACK = 1024  # pixels by which a tile may exceed its page
 # Codecs of bytes: tifffile limits their output to the size of the segment.
-BYTES = "NONE CCITTRLE CCITTFAX3 CCITTFAX4 LZW ADOBE_DEFLATE DEFLATE PACKBITS LZMA ZSTD".split()
+BYTES = (
+    *(COMPRESSION.NONE, COMPRESSION.CCITTRLE, COMPRESSION.CCITTFAX3, COMPRESSION.CCITTFAX4),
+    *(COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE, COMPRESSION.PACKBITS),
+    *(COMPRESSION.LZMA, COMPRESSION.ZSTD),
+)
 # Codecs of images, and Pillow's name of the format. Others, such as JPEG XL, have parts that exceed
 # the size in their header.
 IMAGES = {
-    **dict.fromkeys(("OJPEG", "JPEG", "JPEG_LOSSY"), "JPEG"),
-    **dict.fromkeys(("JPEG2000", "JPEG_2000_LOSSY"), "JPEG2000"),
-    **dict.fromkeys(("APERIO_JP2000_YCBC", "APERIO_JP2000_RGB"), "JPEG2000"),
-    "PNG": "PNG",
-    "WEBP": "WEBP",
+    **dict.fromkeys((COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY), "JPEG"),
+    **dict.fromkeys((COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY), "JPEG2000"),
+    **dict.fromkeys((COMPRESSION.APERIO_JP2000_YCBC, COMPRESSION.APERIO_JP2000_RGB), "JPEG2000"),
+    COMPRESSION.PNG: "PNG",
+    COMPRESSION.WEBP: "WEBP",
 }
 COMPONENTS = 5  # of a pixel at most, one of them perhaps unused
 CODESTREAM = b"\xff\x4f\xff\x51"  # of JPEG 2000; the box around it is not trusted
@@ -40,12 +44,12 @@ def check_segments(path: Path, page: TiffPage) -> None:
             raise UserError(f"{path} has {what}, refused")
     else:
         tile = (sides[0], min(page.rowsperstrip, sides[1]))
-    codec = getattr(page.compression, "name", page.compression)  # a number if it is unknown
-    if codec in BYTES:
+    if page.compression in BYTES:
         return
-    if codec not in IMAGES:
-        raise UserError(f"{path} is compressed by {codec}, which is not read; use deflate or none")
-    kind = IMAGES[codec]
+    if page.compression not in IMAGES:
+        name = getattr(page.compression, "name", page.compression)
+        raise UserError(f"{path} is compressed by {name}, which is not read; use deflate or none")
+    kind = IMAGES[page.compression]
     handle = page.parent.filehandle
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         handle.seek(offset)
