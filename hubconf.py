@@ -19,14 +19,10 @@ dependencies = ["torch", "numpy", "safetensors"]
 def mmfnet(pretrained: bool = True) -> _MMFNet:
     """MMF-Net: fuses photographs that are focused differently.
 
-    Args:
-        pretrained: with the shipped weights, in evaluation mode; their terms are in
-            weights/README.md. Otherwise with random ones, to be trained.
-
-    Returns:
-        Maps aligned photographs (B, N, 3, H, W), RGB in [0, 1], to ``fused`` (B, 3, H, W),
-        ``guidance`` (B, N, 1, H, W) and ``boundary`` (B, 1, H, W), among others; see
-        :class:`models.mmfnet.Fusion`.
+    It maps aligned photographs (B, N, 3, H, W), RGB in [0, 1], to ``fused`` (B, 3, H, W),
+    ``guidance`` (B, N, 1, H, W) and ``boundary`` (B, 1, H, W), among others; see
+    :class:`models.mmfnet.Fusion`. ``pretrained``: with the shipped weights, in evaluation mode;
+    their terms are in weights/README.md. Otherwise with random ones, to be trained.
     """
     if pretrained:
         return _load_model(_Path(__file__).parent / "weights/mmfnet.safetensors")

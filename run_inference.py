@@ -42,9 +42,8 @@ from fusion.batch import Ranks, fuse_batch, outline_batch
 from fusion.outputs import FORMATS, Options
 from fusion.pairs import Problem, find_pairs, is_read, name_pair
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
-from utils.atomic import clear, replaceable, write_json
+from utils.atomic import check_regular, clear, is_stream, replaceable, write_json
 from utils.errors import UserError, cli, option_parser, os_errors
-from utils.paths import check_regular, is_stream
 from utils.process import give_back_frames
 from utils.provenance import provenance
 
@@ -163,7 +162,7 @@ def sources_of(args: argparse.Namespace) -> tuple[list[Source], list[Problem]]:
 
 
 def pairs_report(done: list[dict], output: Path, device: str, say: Callable[[str], None]) -> dict:
-    """The report of pairs, from the reports of :func:`fusion.report.describe`."""
+    """The report of pairs, from the reports of :func:`fusion.fuse_files.fuse_stack`."""
     pairs = []
     for stack in done:
         first, second = stack["frames"]
@@ -185,25 +184,23 @@ def say_on(stream: TextIO, text: str) -> None:
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Make the folders of the results and try to write to them, before any work is done."""
+    """Make the folders of the results and try to write to them, before any work is done. Refuse
+    to replace anything but a report with the report."""
     report = None if args.json in (None, "-") else Path(args.json)
     for folder in (args.output, report.parent) if report else (args.output,):
         with os_errors(f"write to folder {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-    if report:
-        check_report(report)
-
-
-def check_report(path: Path) -> None:
-    """Refuse to replace anything but a report with the report."""
-    if is_read(path):
-        raise UserError(f"--json {path} has the name of a photograph; give one that ends in .json")
-    if is_stream(path) or not replaceable(path).exists():
+    if report is None:
         return
-    with os_errors(f"read {path}"), path.open("rb") as file:
+    if is_read(report):
+        what = "has the name of a photograph; give one that ends in .json"
+        raise UserError(f"--json {report} {what}")
+    if is_stream(report) or not replaceable(report).exists():
+        return
+    with os_errors(f"read {report}"), report.open("rb") as file:
         if file.read(1) not in (b"", b"{"):
-            raise UserError(f"--json {path} is there and no report, refused; give another name")
+            raise UserError(f"--json {report} is there and no report, refused; give another name")
 
 
 def conclude(

@@ -13,8 +13,8 @@ from yaml import YAMLError
 
 from defocus.sample import DefocusConfig, Effect
 from defocus.scene import SceneConfig
+from utils.atomic import check_regular
 from utils.errors import UserError, nearest, os_errors
-from utils.paths import check_regular
 
 
 @dataclass

@@ -50,7 +50,7 @@ def fuse_folder(
         except (UserError, ValueError) as error:
             problems.append(f"{OURS}: {pair.name}: {error}")
         else:
-            write_png(output / pair.result("Fusion"), fused)
+            write_png(output / f"{pair.name}-Fusion.png", fused)
     seconds, cpu_seconds = np.mean(times or [(0.0, 0.0)], axis=0).tolist()
     about = {"weights": str(weights), "device": backend.device}
     return about | {"seconds_per_pair": seconds, "cpu_seconds_per_pair": cpu_seconds}, problems

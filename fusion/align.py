@@ -160,7 +160,12 @@ def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure:
             if step is not None:
                 gain = find_gain(before, frame, step)[0] if exposure else np.ones(3)
                 place = _Place(step @ there.matrix, there.gain * gain)
-                _note_differences(scene, frame, place)
+                for other, its in scene.last:
+                    between = place.matrix @ np.linalg.inv(its.matrix)
+                    strange = compare(other, frame, between)[1]
+                    bend = find_gain(other, frame, between)[1]
+                    for one in (place, its):
+                        one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
                 scene.places[number] = place
                 scene.last = [*scene.last[-1:], (frame, place)]
                 return why
@@ -171,16 +176,6 @@ def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure:
     scenes.sort(key=lambda scene: -len(scene.places))
     del scenes[SCENES:]
     return why
-
-
-def _note_differences(scene: _Scene, frame: Small, place: _Place) -> None:
-    """Record how a frame and the last ones of its scene differ."""
-    for before, there in scene.last:
-        between = place.matrix @ np.linalg.inv(there.matrix)
-        strange = compare(before, frame, between)[1]
-        bend = find_gain(before, frame, between)[1]
-        for one in (place, there):
-            one.strange, one.bend = min(one.strange, strange), min(one.bend, bend)
 
 
 def _register_to(

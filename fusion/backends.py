@@ -214,16 +214,9 @@ Backend = TorchBackend | OnnxBackend
 
 
 def load_backend(weights: str | Path | None = None, device: str | None = None) -> Backend:
-    """Load weights into a back end.
-
-    Args:
-        weights: ``.onnx`` for ONNX Runtime, ``.safetensors`` for PyTorch; by default those
-            shipped, by ONNX Runtime where there is no GPU.
-        device: of PyTorch, see :func:`utils.device.choose_device`.
-
-    Raises:
-        UserError: the weights cannot be read, or the device is absent.
-    """
+    """Load weights into a back end: ``.onnx`` into ONNX Runtime, ``.safetensors`` into PyTorch on a
+    device of :func:`utils.device.choose_device`; by default those shipped, into ONNX Runtime where
+    there is no GPU. Raises :class:`UserError` if they cannot be read, or the device is absent."""
     weights = choose_weights(weights, device)
     if weights.suffix == ".onnx":
         return OnnxBackend(weights)

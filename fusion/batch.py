@@ -3,6 +3,7 @@ that torchrun starts, on one machine or several, share the work."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,17 @@ from tqdm import tqdm
 
 from fusion.backends import Backend
 from fusion.fuse import Progress
-from fusion.fuse_files import fuse_stack, plan
+from fusion.fuse_files import describe_origin, fuse_stack, load_finished, plan
 from fusion.outputs import Options
 from fusion.pairs import Problem
-from fusion.report import describe_origin, load_finished, summarize
 from fusion.stack_files import Source
 from utils.errors import UserError
 
 PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
 
-class Ranks:
-    """Process number ``rank`` of the ``count`` that share the work; a context manager. There is one
-    process without torchrun."""
+class Ranks(AbstractContextManager):
+    """Process number ``rank`` of the ``count`` that share the work: one without torchrun."""
 
     def __init__(self) -> None:
         self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", 1))
@@ -37,9 +36,6 @@ class Ranks:
             group = dist.PrefixStore("group", store)
             about = {"store": group, "rank": self.rank, "world_size": self.count}
             dist.init_process_group("gloo", **about, timeout=PATIENCE)
-
-    def __enter__(self) -> "Ranks":
-        return self
 
     def take(self, count: int) -> Iterator[int]:
         """Numbers below ``count``, each to one process: a free process takes the next."""
@@ -79,15 +75,10 @@ def fuse_batch(
     say: Callable[[str], None],
     resume: bool = False,
 ) -> tuple[list[dict], list[Problem]]:
-    """Fuse pairs or the stacks of a batch, shared among ``ranks``.
-
-    Args:
-        weights: the file of ``backend``.
-        say: called with the result of each stack.
-        resume: skip stacks that an earlier run finished, from the same files and options.
-
-    Returns:
-        The reports of all fused stacks, in order, and the failures; the same in each process.
+    """Fuse pairs or the stacks of a batch, shared among ``ranks``; ``weights`` is the file of
+    ``backend``, ``say`` is called with the result of each stack. With ``resume`` stacks are skipped
+    that an earlier run finished, from the same files and options. Returns the reports of all fused
+    stacks, in order, and the failures; the same in each process.
     """
     reports: dict[int, dict] = {}
     problems: list[Problem] = []
@@ -147,6 +138,22 @@ def outline_batch(
         for problem in stack.problems:
             say(f"  left out: {problem.error}")
     return problems
+
+
+def summarize(report: dict) -> str:
+    """A line on the stack, and one for each frame left out and each warning."""
+    used = sum(frame["used"] for frame in report["frames"])
+    count = len(report["frames"]) + len(report["unread"])
+    size = f"{report['width']}×{report['height']}"
+    about = f"{used} of {count} frames, {size}, {report['seconds']:.2f} s"
+    lines = [f"{report['files']['fused']}: {about}"]
+    named = [(Path(frame["file"]).name, frame) for frame in report["frames"]]
+    lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
+    lines += [f"  {name}: {x['warning']}" for name, x in named if x["warning"]]
+    if report["shuffled"]:
+        what = "the frames are in no order of focus, which harms alignment"
+        lines.append(f"  {what}; see --order focus")
+    return "\n".join(lines)
 
 
 def frames_bar(quiet: bool = False) -> Progress:

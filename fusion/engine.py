@@ -15,7 +15,7 @@ then composed block by block, in several threads:
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +72,8 @@ def fuse_group(
             16×16.
         numbers: of the photographs, for the index.
         before: the result of the groups before, which joins this one.
-        keep: number of photographs whose guidance maps are returned, at most.
-
-    Returns:
-        The result, and the guidance map (keep, H, W) float16, that of ``before`` first.
+        keep: number of photographs whose guidance maps (keep, H, W) float16 are returned with the
+            result, at most; that of ``before`` first.
     """
     with ThreadPoolExecutor(backend.threads) as pool:
         group = _Group(backend, photographs, numbers, before, keep, pool)
@@ -83,7 +81,7 @@ def fuse_group(
         if group.whole:
             group.fuse(everything)
         else:
-            _for_each(pool, group.fuse, squares(everything, SQUARE))
+            list(pool.map(group.fuse, squares(everything, SQUARE)))  # raises what it raised
     return group.result, group.kept
 
 
@@ -151,7 +149,7 @@ class _Group:
             self._record(square, used, decided)
 
         if self.whole:  # there is no other block for the other threads
-            _for_each(self.pool, compose, squares(block, SQUARE))
+            list(self.pool.map(compose, squares(block, SQUARE)))
         else:
             compose(block)
 
@@ -171,7 +169,7 @@ class _Group:
             found = self.backend.guide(self.backend.load([x[seen] for x in self.small]), alone)
             at(guidance, tile)[:] = at(found, within(tile, seen))
 
-        _for_each(self.pool, guide, tiles(size, side))
+        list(self.pool.map(guide, tiles(size, side)))
         return guidance
 
     def _decide(
@@ -249,11 +247,6 @@ class _Group:
         for i, values in zip(used, guidance, strict=True):
             if i < len(self.kept):
                 self.kept[i][block] = values
-
-
-def _for_each(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> None:
-    """Call a function in the threads of a pool; raise what it raises."""
-    list(pool.map(function, items))
 
 
 def halve(image: np.ndarray) -> np.ndarray:

@@ -113,19 +113,14 @@ def fuse(
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
-        raise ValueError(
-            f"fewer than two frames can be used ({'; '.join(reasons)}); --no-align fuses frames "
-            "that are registered already"
-        )
-    area = (slice(0, size[0]), slice(0, size[1]))
-    if align and crop:
-        area = common_area(registrations, size)
+        what = f"fewer than two frames can be used ({'; '.join(reasons)})"
+        raise ValueError(f"{what}; --no-align fuses frames that are registered already")
+    area = common_area(registrations, size) if crop else tuple(slice(0, n) for n in size)
     height, width = (max(0, s.stop - s.start) for s in area)
     if min(height, width) < SMALLEST:
-        raise ValueError(
-            f"the frames have only {width}×{height} pixels in common, {SMALLEST}×{SMALLEST} is the "
-            "least; keep the size instead of cropping, or leave frames out"
-        )
+        what = f"the frames have only {width}×{height} pixels in common"
+        way = "keep the size instead of cropping, or leave frames out"
+        raise ValueError(f"{what}, {SMALLEST}×{SMALLEST} is the least; {way}")
     most = group_size((height, width), dtype, backend, len(used), memory)
     keep = most if observe else int(len(used) == 2)
     moved = any(not np.array_equal(registrations[i].matrix, np.eye(3)) for i in used)
@@ -166,8 +161,8 @@ class _Arrays(Sequence):
     """Frames as arrays, checked on access; the first one, read for its size, is kept until then."""
 
     def __init__(self, images: "Sequence[np.ndarray | Tensor]"):
-        self.images = images
-        self.first: np.ndarray | None = self._read(0)
+        self.images, self.first, self.size = images, None, None
+        self.first = self[0]
         self.size, self.dtype = self.first.shape[:2], self.first.dtype
 
     def __len__(self) -> int:
@@ -177,24 +172,17 @@ class _Arrays(Sequence):
         if i == 0 and self.first is not None:
             frame, self.first = self.first, None
             return frame
-        frame = self._read(i)
-        if (frame.shape[:2], frame.dtype) != (self.size, self.dtype):
-            raise ValueError(
-                f"frame {i + 1} is {frame.shape[1]}×{frame.shape[0]} {frame.dtype}, the frames "
-                f"before {self.size[1]}×{self.size[0]} {self.dtype}; frames are equally large and "
-                "of one type"
-            )
-        return frame
-
-    def _read(self, i: int) -> np.ndarray:
         image = self.images[i]
         frame = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
-            found = f"{frame.shape} {frame.dtype}"
-            raise ValueError(
-                f"frame {i + 1}: frames are (H, W, 3) uint8, uint16 or float32, not {found}"
-            )
+            what = f"(H, W, 3) uint8, uint16 or float32, not {frame.shape} {frame.dtype}"
+            raise ValueError(f"frame {i + 1}: frames are {what}")
+        size = f"{frame.shape[1]}×{frame.shape[0]}"
         if min(frame.shape[:2]) < SMALLEST:
-            size = f"{frame.shape[1]}×{frame.shape[0]} pixels"
-            raise ValueError(f"frame {i + 1} has {size}, {SMALLEST}×{SMALLEST} is the least")
+            least = f"{SMALLEST}×{SMALLEST} is the least"
+            raise ValueError(f"frame {i + 1} has {size} pixels, {least}")
+        if self.size and (frame.shape[:2], frame.dtype) != (self.size, self.dtype):
+            before = f"the frames before {self.size[1]}×{self.size[0]} {self.dtype}"
+            way = "frames are equally large and of one type"
+            raise ValueError(f"frame {i + 1} is {size} {frame.dtype}, {before}; {way}")
         return frame

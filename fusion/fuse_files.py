@@ -1,9 +1,13 @@
-"""Fuse files to files, a pair or a stack at a time."""
+"""Fuse files to files, a pair or a stack at a time, with a report and a record for ``--resume``."""
 
+import contextlib
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,13 +16,15 @@ from fusion.backends import Backend
 from fusion.engine import needed_memory
 from fusion.fuse import Fusion, Progress, Step, fuse
 from fusion.order import sort_by_focus
-from fusion.outputs import FORMATS, Options, Outputs, check_free, writing_memory
+from fusion.outputs import FORMATS, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
-from fusion.report import check_results, describe, record_path
 from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
 from utils.atomic import atomic_files, write_json
-from utils.errors import UserError
+from utils.errors import UserError, os_errors
 from utils.images import Photo, check_writable, white
+from utils.process import peak_memory
+
+Found = TypeVar("Found")
 
 
 def plan(
@@ -28,22 +34,21 @@ def plan(
     Raises :class:`UserError` if it cannot be fused as requested; nothing is written."""
     stack = look_into(source, options.order, options.strict or source.pair)
     format = options.format or ("tiff" if stack.dtype == np.float32 else "png")
-    result = output / f"{source.name and source.name + '-'}Fusion{FORMATS[format]}"
+    result = file_of(output, source.name, f"Fusion{FORMATS[format]}")
     check_writable(result, stack.dtype)
-    check_free(result, options, source.files)
-    check_results(output, source.name, source.pair)
+    check_free(result, source, options)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         need = f"frames of {stack.frames[0].size} pixels take {needed / 1e9:.2f} GB"
         raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:.2f}G")
-    while options.order == "focus":
-        with Frames(stack) as images:
-            try:
-                order = sort_by_focus(images, progress(range(len(images)), "ordering"))
-                return Stack([stack.frames[i] for i in order], stack.problems), result, needed
-            except BrokenFrame as error:
-                stack = _without(stack, error, source, options)
+
+    def sort(images: Frames) -> Stack:
+        order = sort_by_focus(images, progress(range(len(images)), "ordering"))
+        return Stack([images.stack.frames[i] for i in order], images.stack.problems)
+
+    if options.order == "focus":
+        stack = _without_broken(sort, stack, source, options)
     return stack, result, needed
 
 
@@ -56,62 +61,87 @@ def fuse_stack(
     observe: Callable[[Step], None] | None = None,
     origin: dict | None = None,
 ) -> dict:
-    """Fuse a stack and write its results, all or none; returns :func:`fusion.report.describe`.
+    """Fuse a stack and write its results, all or none; returns its report, see :func:`_describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is that of :func:`fusion.fuse.fuse`. With an ``origin`` the results have a record,
-    see :mod:`fusion.report`. Raises :class:`UserError` if the stack cannot be fused, or the results
-    cannot be written.
+    ``observe`` is that of :func:`fusion.fuse.fuse`. With an ``origin`` the results have a record:
+    the report, and what they were made from. Raises :class:`UserError` if the stack cannot be
+    fused, or the results cannot be written.
     """
     stack, result, _ = plan(backend, source, output, options, progress)
-    while True:
-        started = time.perf_counter()
-        try:
-            with Frames(stack) as images, atomic_files(output, source.name) as folder:
-                outputs = Outputs(folder, result.name, stack, options, observe)
-                fusion = _fuse(backend, images, source, outputs, progress)
-                alpha = _common_alpha(images, fusion)
-                photo = Photo(fusion.image, stack.grey, alpha, images.metadata)
-                files = outputs.write(fusion, photo)
-                report = describe(source, stack, fusion, files, time.perf_counter() - started)
-                if origin:  # written last, so moved last: no result is ever without its record
-                    write_json(
-                        record_path(folder, source.name), {"report": report, "made_from": origin}
-                    )
-            return report
-        except BrokenFrame as error:
-            stack = _without(stack, error, source, options)
-
-
-def _without(stack: Stack, error: BrokenFrame, source: Source, options: Options) -> Stack:
-    """The stack without a frame that cannot be decoded, if the others may and can be fused."""
-    if options.strict or source.pair:
-        raise UserError(str(error)) from error
-    frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
-    if len(frames) < 2:
-        raise UserError(f"{source.origin}: 1 frame can be read, a stack has at least 2; {error}")
-    broken = Problem((stack.frames[error.number].path,), str(error))
-    return Stack(frames, [*stack.problems, broken])
-
-
-def _fuse(
-    backend: Backend, images: Frames, source: Source, outputs: Outputs, progress: Progress
-) -> Fusion:
-    """Fuse the frames of a stack, which ``outputs`` observe; a ValueError, or with ``strict`` an
-    unused frame, is a UserError."""
-    options, limit = outputs.options, outputs.options.memory
-    if limit is not None:
-        limit -= writing_memory(options, images.stack.size)
-    observe = outputs.observe if outputs.also or options.steps or options.preview else None
     given = {name: getattr(options, name) for name in ("align", "motion", "exposure", "crop")}
+    if options.memory is not None:
+        given["memory"] = options.memory - writing_memory(options, stack.size)
+
+    def write(images: Frames) -> dict:
+        started = time.perf_counter()
+        with atomic_files(output, source.name) as folder:
+            outputs = Outputs(folder, result.name, images.stack, options, observe)
+            watch = outputs.observe if observe or options.steps or options.preview else None
+            try:
+                fusion = fuse(images, backend, **given, observe=watch, progress=progress)
+            except ValueError as error:
+                raise UserError(f"{source.origin}: {error}") from error
+            for frame, about in zip(images.stack.frames, fusion.frames, strict=True):
+                if options.strict and not about.used:
+                    raise UserError(f"{frame}: {about.reason}")
+            if options.order == "focus":
+                fusion = replace(fusion, shuffled=False)
+            alpha = _common_alpha(images, fusion)
+            photo = Photo(fusion.image, images.stack.grey, alpha, images.metadata)
+            files = outputs.write(fusion, photo)
+            seconds = time.perf_counter() - started
+            report = _describe(source, images.stack, fusion, files, seconds)
+            if origin:  # written last, so moved last: no result is ever without its record
+                record = file_of(folder, source.name, "Record.json")
+                write_json(record, {"report": report, "made_from": origin})
+        return report
+
+    return _without_broken(write, stack, source, options)
+
+
+def describe_origin(source: Source, options: Options, weights: Path) -> dict:
+    """What the results of a stack depend on: its files, the options and the weights."""
+    with os_errors(f"read {weights}"):
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    files = []
+    for path in source.files:
+        files.append({"file": path.name})
+        with contextlib.suppress(OSError):  # an absent one has only a name
+            stat = path.stat()
+            files[-1] |= {"bytes": stat.st_size, "changed": stat.st_mtime_ns}
+    chosen = asdict(options)
+    del chosen["memory"]  # does not change the results
+    return {"files": files, "options": chosen, "weights": digest}
+
+
+def load_finished(output: Path, name: str, origin: dict) -> dict | None:
+    """The report of a stack that was finished from the same origin and whose results exist."""
     try:
-        fusion = fuse(images, backend, **given, memory=limit, observe=observe, progress=progress)
-    except ValueError as error:
-        raise UserError(f"{source.origin}: {error}") from error
-    for frame, report in zip(images.stack.frames, fusion.frames, strict=True):
-        if options.strict and not report.used:
-            raise UserError(f"{frame}: {report.reason}")
-    return replace(fusion, shuffled=fusion.shuffled and options.order != "focus")
+        record = json.loads(file_of(output, name, "Record.json").read_text(encoding="utf-8"))
+        there = all((output / file).exists() for file in record["report"]["files"].values())
+        return record["report"] if there and record["made_from"] == origin else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not ours
+        return None
+
+
+def _without_broken(
+    work: Callable[[Frames], Found], stack: Stack, source: Source, options: Options
+) -> Found:
+    """Work on a stack, without frames that cannot be decoded if the others may and can be fused."""
+    while True:
+        try:
+            with Frames(stack) as images:
+                return work(images)
+        except BrokenFrame as error:
+            if options.strict or source.pair:
+                raise
+            frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
+            if len(frames) < 2:
+                what = f"1 frame can be read, a stack has at least 2; {error}"
+                raise UserError(f"{source.origin}: {what}") from error
+            broken = Problem((stack.frames[error.number].path,), str(error))
+            stack = Stack(frames, [*stack.problems, broken])
 
 
 def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
@@ -127,3 +157,32 @@ def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:
             alpha = warp(widen(alpha, fusion.image.dtype), place, fusion.area)
             common = alpha if common is None else np.minimum(common, alpha)
     return None if common is None or common.min() == white(common.dtype) else common
+
+
+def _describe(
+    source: Source, stack: Stack, fusion: Fusion, files: dict[str, str], seconds: float
+) -> dict:
+    """The report of a stack: plain values for JSON.
+
+    ``frames`` has a per-frame result, see :class:`fusion.fuse.FrameReport`, in the order of fusing;
+    the index map refers to this order, from 0. ``unread`` lists files that could not be decoded.
+    The first pixel of the result is the reference frame's at ``left``, ``top``.
+    """
+    rows, columns = fusion.area
+    return {
+        "name": source.name,
+        "files": files,
+        "width": columns.stop - columns.start,
+        "height": rows.stop - rows.start,
+        "left": columns.start,
+        "top": rows.start,
+        "type": str(fusion.image.dtype),
+        "frames": [
+            {"file": str(frame.path), "page": frame.page, **asdict(report)}
+            for frame, report in zip(stack.frames, fusion.frames, strict=True)
+        ],
+        "unread": [{"file": str(files[0]), "reason": why} for files, why in stack.problems],
+        "shuffled": fusion.shuffled,
+        "seconds": round(seconds, 3),
+        "peak_memory": peak_memory(),
+    }

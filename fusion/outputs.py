@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,9 @@ from PIL import Image
 from fusion.backends import LARGEST
 from fusion.fuse import Fusion, Step
 from fusion.pairs import is_same
-from fusion.stack_files import Stack
+from fusion.stack_files import Source, Stack
 from fusion.windows import shrink
-from utils.atomic import replaceable
+from utils.atomic import partial_folder, replaceable
 from utils.errors import UserError, os_errors
 from utils.images import Photo, white, write_photo, write_png
 
@@ -51,23 +52,38 @@ def writing_memory(options: Options, size: tuple[int, int]) -> int:
     return maps * pixels + 60_000_000 * options.preview
 
 
-def check_free(result: Path, options: Options, sources: Sequence[Path]) -> None:
-    """Raise a :class:`UserError` if a photograph or a folder has the name of a result, or if the
-    folder of steps holds files that no earlier run wrote."""
-    start = str(result).rpartition("-")[0]
-    kinds = ["Record.json", *(f"{kind}.png" for kind in MAPS if options.maps)]
-    kinds += ["Preview.webp"] * options.preview
-    for path in [result, *(Path(f"{start}-{kind}") for kind in kinds)]:
-        if any(is_same(path, source) for source in sources):
+def file_of(folder: Path, name: str, kind: str) -> Path:
+    """A file of a result; ``Record.json`` is its report, and what it was made from."""
+    return folder / f"{name}-{kind}"
+
+
+def check_free(result: Path, source: Source, options: Options) -> None:
+    """Raise a :class:`UserError` if a result would replace a photograph, a folder, or what is not
+    such a result: that of a pair one of a stack, that of a stack a file that no stack gave, steps
+    files that no earlier run wrote."""
+    of = partial(file_of, result.parent, source.name)
+    record, steps = of("Record.json"), of("Steps")
+    maps = [of(f"{kind}.png") for kind in MAPS if options.maps]
+    for path in [result, record, *maps, *[of("Preview.webp")] * options.preview]:
+        if any(is_same(path, file) for file in source.files):
             raise UserError(f"{path} is both a photograph and the result; give another --output")
         replaceable(path)
-    steps = Path(f"{start}-Steps")
     if options.steps and os.path.lexists(steps):
         with os_errors(f"write {steps}"):
             foreign = [name for name in sorted(os.listdir(steps)) if not STEP.fullmatch(name)]
         if foreign or steps.is_symlink():
             what = f"holds {foreign[0]}, which no earlier run wrote" if foreign else "is a link"
             raise UserError(f"{steps} {what}; rename it, or give another --output")
+    if source.pair and record.exists():
+        what = f"{record} says that {source.name}-Fusion is a stack's result"
+        raise UserError(f"{what}, which the pair's would replace; give another --output")
+    # A stack that was killed between two files left its partial folder.
+    if source.pair or record.exists() or partial_folder(result.parent, source.name).exists():
+        return
+    for path in (of(f"Fusion{suffix}") for suffix in FORMATS.values()):
+        if path.exists():
+            what = f"{path} is there and no stack's, for {record.name} is not beside it"
+            raise UserError(f"{what}; move it, or give another --output")
 
 
 @dataclass

@@ -15,8 +15,8 @@ MARKS = (
     re.compile(r"(?P<name>.*?)[-_ .]?(?P<mark>[ab])", re.IGNORECASE | re.DOTALL),
     re.compile(r"(?P<name>|.*?(?=[-_ .]))[-_ .]?(?P<mark>[12])", re.DOTALL),
 )
-KINDS = "fusion|guidance|boundary|index|depth|confidence|preview|truth"
-SKIPPED = re.compile(rf"(.*-)?({KINDS})", re.IGNORECASE | re.DOTALL)
+KINDS = "Fusion|Index|Depth|Confidence|Guidance|Boundary|Preview"  # of results
+SKIPPED = re.compile(rf"(.*-)?({KINDS}|Truth)", re.IGNORECASE | re.DOTALL)
 FORMS = "NAME-A/NAME-B, NAME_A/NAME_B, NAMEA/NAMEB, NAME-1/NAME-2 or NAME_1/NAME_2"
 
 
@@ -26,10 +26,6 @@ class Pair(NamedTuple):
     name: str
     image1: Path
     image2: Path
-
-    def result(self, kind: str) -> str:
-        """File name of a result: ``lytro-01-Fusion.png``."""
-        return f"{self.name}-{kind}.png"
 
 
 class Problem(NamedTuple):

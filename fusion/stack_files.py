@@ -3,24 +3,23 @@
 import mimetypes
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from fusion.fuse import SMALLEST
-from fusion.pairs import Problem, is_read, is_same, list_folder
+from fusion.pairs import KINDS, Problem, is_read, is_same, list_folder
 from utils.errors import UserError
 from utils.images import Metadata, Photo, Probe, probe, read_photo
 
 ORDERS = ("name", "time", "focus")
-MULTI_PAGE = (".tif", ".tiff")
-KINDS = "Fusion Index Depth Confidence Guidance Boundary Preview Steps".split()
 FRAME = re.compile(r"(.+)[-_ ]([A-Za-z]|[0-9]+)")  # the name of a stack, and of a frame of it
-RESULT = re.compile(rf".*-({'|'.join(KINDS)})", re.DOTALL)
+RESULT = re.compile(rf".*-({KINDS}|Steps)", re.DOTALL)
 
 
 class Source(NamedTuple):
@@ -99,11 +98,9 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
 def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     """All stacks of a folder: each folder in it that holds images, each multi-page TIFF, and files
     whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
-    In the natural order of their names; and as problems folders that cannot be read.
-
-    Raises:
-        UserError: the folder is missing, unreadable or holds none, or two would have one name.
-    """
+    In the natural order of their names; and as problems folders that cannot be read. Raises
+    :class:`UserError` if the folder is missing, unreadable or holds none, or two would have one
+    name."""
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)
     problems = []
@@ -116,7 +113,7 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
                 raise UserError(f"{path} is a link to what is not there")
             if path.is_dir():
                 files = _frames_in(path)
-            elif path.suffix.lower() in MULTI_PAGE and probe(path).pages > 1:
+            elif path.suffix.lower() in (".tif", ".tiff") and probe(path).pages > 1:
                 files = (path,)
         except UserError as error:
             problems.append(Problem((path,), str(error)))
@@ -138,20 +135,21 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
 
 
 def look_into(source: Source, order: str = "name", strict: bool = False) -> Stack:
-    """Read the headers of a stack's files and sort its frames.
+    """Read the headers of a stack's files and sort its frames: by "time" (EXIF; equal times by
+    name), otherwise by name (natural: 2 before 10; the pages of a TIFF as stored).
 
-    Args:
-        order: "time" (EXIF; equal times by name), otherwise by name (natural: 2 before 10; the
-            pages of a TIFF as stored).
-        strict: raise for a file that cannot be read, instead of leaving it out.
-
-    Raises:
-        UserError: fewer than two frames can be read, they differ in size or are smaller than 16×16,
-            floating-point frames are mixed with others, a folder has a frame in two types, or a
-            frame has no time to sort by.
+    Raises :class:`UserError` if fewer than two frames can be read, or with ``strict`` one cannot;
+    they differ in size or are smaller than 16×16, floating-point frames are mixed with others, a
+    folder has a frame in two types, or a frame has no time to sort by.
     """
-    if source.origin.is_dir():
-        _check_types(source)
+    if source.origin.is_dir():  # which may hold the RAW and the JPEG file of a camera
+        for stem, count in Counter(path.stem for path in filter(is_read, source.files)).items():
+            if count > 1:
+                names = " and ".join(p.name for p in source.files if p.stem == stem and is_read(p))
+                what = f"{names} look like one frame in two types"
+                raise UserError(
+                    f"{source.origin}: {what}; keep one type, or list the files to fuse"
+                )
     frames: list[Frame] = []
     problems: list[Problem] = []
     for path in source.files:
@@ -170,10 +168,9 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
         raise UserError("; ".join([f"{source.origin}: {count}", *(p.error for p in problems)]))
     _check_alike(frames)
     if order == "time":
-        for frame in frames:
-            if frame.probe.taken is None:
-                way = "use --order name or focus"
-                raise UserError(f"{frame} does not say when it was taken; {way}")
+        if lacking := [frame for frame in frames if frame.probe.taken is None]:
+            way = "use --order name or focus"
+            raise UserError(f"{lacking[0]} does not say when it was taken; {way}")
         frames.sort(key=lambda frame: frame.probe.taken)
     return Stack(frames, problems)
 
@@ -186,7 +183,7 @@ class BrokenFrame(UserError):
         self.number = number
 
 
-class Frames(Sequence[np.ndarray]):
+class Frames(Sequence[np.ndarray], AbstractContextManager):
     """The frames of a stack for :func:`fusion.fuse.fuse`; a context manager.
 
     Each access starts reading the next frame in a thread. No other frame is kept.
@@ -199,9 +196,6 @@ class Frames(Sequence[np.ndarray]):
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
-    def __enter__(self) -> "Frames":
-        return self
-
     def __exit__(self, *error: object) -> None:
         self._reader.shutdown(cancel_futures=True)
 
@@ -213,7 +207,7 @@ class Frames(Sequence[np.ndarray]):
         return widen(self.photo(number).rgb, self.stack.dtype)
 
     def photo(self, number: int) -> Photo:
-        """A frame as its file has it; raises :class:`BrokenFrame` likewise."""
+        """A frame as its file has it; raises likewise."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         reading = self._ahead.get(number) or self._read(number)
@@ -246,15 +240,12 @@ def _check_alike(frames: Sequence[Frame]) -> None:
         raise UserError(f"{first} has {first.size} pixels, {SMALLEST}×{SMALLEST} is the least")
     for frame in frames:
         if frame.size != first.size:
-            raise UserError(
-                f"{frame} has {frame.size} pixels, {first} {first.size}; what is fused must be "
-                "equally large, leave out what does not belong to it"
-            )
-        if (frame.probe.dtype == np.float32) != (first.probe.dtype == np.float32):
-            raise UserError(
-                f"{frame} is {frame.probe.dtype}, {first} {first.probe.dtype}; floating-point "
-                "frames are fused with their like only, convert some"
-            )
+            way = "what is fused must be equally large, leave out what does not belong to it"
+            raise UserError(f"{frame} has {frame.size} pixels, {first} {first.size}; {way}")
+        kinds = frame.probe.dtype, first.probe.dtype
+        if (kinds[0] == np.float32) != (kinds[1] == np.float32):
+            way = "floating-point frames are fused with their like only, convert some"
+            raise UserError(f"{frame} is {kinds[0]}, {first} {kinds[1]}; {way}")
 
 
 def _frames_in(folder: Path) -> tuple[Path, ...]:
@@ -267,17 +258,6 @@ def _frames_in(folder: Path) -> tuple[Path, ...]:
         if is_read(path) or re.match("image/(?!.*xml$)", mimetypes.guess_type(path.name)[0] or "")
     ]
     return tuple(found) if any(map(is_read, found)) else ()
-
-
-def _check_types(source: Source) -> None:
-    """Refuse a folder that has a frame twice, like the RAW and the JPEG file of a camera."""
-    by_stem: dict[str, list[str]] = defaultdict(list)
-    for path in filter(is_read, source.files):
-        by_stem[path.stem].append(path.name)
-    for names in by_stem.values():
-        if len(names) > 1:
-            what = f"{' and '.join(names)} look like one frame in two types"
-            raise UserError(f"{source.origin}: {what}; keep one type, or list the files to fuse")
 
 
 def _natural_key(path: Path) -> tuple:

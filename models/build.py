@@ -20,7 +20,7 @@ from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.initial_fusion import InitialFusion, SetInitialFusion
 from models.mmfnet import MMFNet
 from utils.atomic import atomic_path
-from utils.errors import UserError, cli, nearest
+from utils.errors import UserError, cli, nearest, os_errors
 
 INITIAL = {net.__name__: net for net in (InitialFusion, SetInitialFusion)}
 BOUNDARY = {net.__name__: net for net in (BoundaryFusion, SetBoundaryFusion)}
@@ -52,11 +52,9 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
             with values that are not finite.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with os_errors(f"read weights {path}"), safe_open(path, "pt") as file:
             about = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise UserError(f"cannot read weights {path}: {error.strerror or error}") from error
     except SafetensorError as error:
         way = "fetch it again, and never load weights that come as a pickle"
         raise UserError(f"{path} is not a whole safetensors file ({error}); {way}") from error

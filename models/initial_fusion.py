@@ -65,10 +65,8 @@ class SetInitialFusion(nn.Module):
 
     Where the scene has no texture all photographs look the same, and only what surrounds the
     place tells which is right: hence the coarse levels, and with them a view of the whole picture.
-
-    Args:
-        widths: channels of each level; level i works at 1/2^(i+1) of the resolution.
-        refine: see :class:`models.layers.SetUNet`.
+    ``widths`` and ``refine`` are those of :class:`models.layers.SetUNet`; level i works at
+    1/2^(i+1) of the resolution.
     """
 
     largest = None

@@ -29,11 +29,8 @@ class MMFNet(nn.Module):
     """Initial fusion gives a guidance map, boundary fusion repairs the band around the FDB.
 
     The residual acts through the boundary map only, so that pixels far from the FDB are those of a
-    photograph.
-
-    Args:
-        initial: of :mod:`models.initial_fusion`.
-        boundary: of :mod:`models.boundary_fusion`; None for initial fusion alone.
+    photograph. The sub-nets are of :mod:`models.initial_fusion` and :mod:`models.boundary_fusion`,
+    or None for initial fusion alone.
     """
 
     def __init__(self, initial: nn.Module, boundary: nn.Module | None):

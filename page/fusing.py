@@ -58,7 +58,7 @@ def fuse_uploads(
 
 
 def _summary(report: dict, names: Sequence[str]) -> str:
-    """HTML of a report of :func:`fusion.report.describe`, and the colour of each photograph."""
+    """HTML of a stack's report, and the colour of each photograph."""
     palette = colorize(np.arange(len(names)), len(names)).tolist()
     notes, legend = [], []
     for name, frame, color in zip(names, report["frames"], palette, strict=True):

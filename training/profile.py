@@ -18,9 +18,9 @@ from torch.profiler import tensorboard_trace_handler
 from tqdm import tqdm
 
 from data.datasets import Batch
-from fusion.report import peak_memory
 from training.trainer import Trainer
 from utils import markdown
+from utils.process import peak_memory
 
 WARM_UP = 2  # steps before those that are timed
 TRACED = 3  # steps in the trace

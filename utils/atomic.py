@@ -1,4 +1,5 @@
-"""Files that are either whole or absent, one alone or several together."""
+"""Files that are written whole or not at all, one alone or several together, and checks of paths
+before they are read or written."""
 
 import contextlib
 import glob
@@ -13,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError, os_errors
-from utils.paths import is_stream
 
+STANDARD = ("/dev/stdout", "/dev/stderr")
+DESCRIPTORS = (Path("/dev/fd"), Path("/proc/self/fd"))
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)  # of atomic_path
 
 
@@ -33,7 +35,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, path.name)
                 yield temporary
-                _pour(temporary, path)
+                # A named pipe that nobody reads from is an error, not a wait.
+                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+                os.set_blocking(descriptor, True)
+                with open(descriptor, "wb") as file, temporary.open("rb") as data:
+                    shutil.copyfileobj(data, file)
             return
         target = replaceable(path)
         temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -79,7 +85,7 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
     the folder cannot be made or written to.
     """
     folder = Path(folder)
-    temporary = partial(folder, name)
+    temporary = partial_folder(folder, name)
     try:
         with os_errors(f"write to folder {folder}"):
             shutil.rmtree(temporary, ignore_errors=True)
@@ -92,12 +98,13 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
             for path in written:
                 _move(path, folder / path.name)
     except UserError as error:
-        raise UserError(str(error).replace(str(temporary), str(folder))) from error
+        error.args = (str(error).replace(str(temporary), str(folder)),)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def partial(folder: Path, name: str) -> Path:
+def partial_folder(folder: Path, name: str) -> Path:
     """The temporary folder of :func:`atomic_files`."""
     return folder / f".{name}.partial"
 
@@ -116,6 +123,24 @@ def replaceable(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
+def check_regular(path: str | Path) -> None:
+    """Raise a :class:`UserError` for a pipe, socket or device: reading it may never end. Absent
+    files and folders are left to whoever opens them."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UserError(f"{path} is no regular file but a pipe, socket or device; give a file")
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether a path is a terminal, ``/dev/null``, a pipe, or an open file (``/dev/stdout``)."""
+    if Path(path).parent in DESCRIPTORS or str(path) in STANDARD:
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
 def _move(path: Path, target: Path) -> None:
     """Move a written file or folder to its place."""
     if path.is_dir():
@@ -127,11 +152,3 @@ def _move(path: Path, target: Path) -> None:
             shutil.copyfile(path, copy)
     else:
         os.replace(path, target)
-
-
-def _pour(source: Path, stream: Path) -> None:
-    """Copy a file into a stream; a named pipe that nobody reads from is an error, not a wait."""
-    descriptor = os.open(stream, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
-    os.set_blocking(descriptor, True)
-    with open(descriptor, "wb") as file, source.open("rb") as data:
-        shutil.copyfileobj(data, file)

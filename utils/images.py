@@ -1,7 +1,5 @@
-"""Read and write photographs, as arrays (H, W, C) at the depth of the file.
-
-Each type of file has a module in ``utils/formats``, which is imported on first use.
-"""
+"""Read and write photographs, as arrays (H, W, C) at the depth of the file; ``utils/formats`` has a
+module for each library, imported on first use."""
 
 import contextlib
 import importlib
@@ -15,11 +13,10 @@ from types import ModuleType
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from utils.atomic import atomic_path
+from utils.atomic import atomic_path, check_regular
 from utils.errors import UserError
 from utils.formats.exif import BROKEN
 from utils.formats.photo import LARGEST, Metadata, Opened, Photo, Probe, make_photo, white
-from utils.paths import check_regular
 
 __all__ = ["EXTENSIONS", "Metadata", "Photo", "Probe", "check_extension", "check_writable"]
 __all__ += ["probe", "read_photo", "white", "write_photo", "write_png"]
@@ -66,13 +63,13 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
             page; or the library that decodes it is not installed.
     """
     with _opened(Path(path), page) as file:
-        return make_photo(file.decode(), file.metadata)
+        return make_photo(file.decode(), file.tags.metadata)
 
 
 def probe(path: str | Path) -> Probe:
     """Read the header of an image file; errors as :func:`read_photo`, as far as it shows them."""
     with _opened(Path(path)) as file:
-        return file.head
+        return Probe(*file.size, file.dtype, file.grey, file.pages, file.tags.taken)
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
@@ -80,11 +77,9 @@ def write_photo(path: str | Path, photo: Photo) -> None:
 
     The extension gives the type: .png (8 and 16 bits), .tif (those and float32), .jpg (8 bits,
     quality 95, no transparency), .webp (8 bits, lossless; no grey). A colour profile of another
-    colour space, such as RGB for a grey photograph, is left out.
-
-    Raises:
-        UserError: the type is not written or does not hold the photograph's depth, transparency
-            or size; or the folder cannot be made or written to.
+    colour space, such as RGB for a grey photograph, is left out. Raises :class:`UserError` if the
+    type is not written or does not hold the photograph's depth, transparency or size; or the folder
+    cannot be made or written to.
     """
     path = Path(path)
     check_writable(path, photo.rgb.dtype, photo.alpha is not None)
@@ -108,15 +103,9 @@ def write_photo(path: str | Path, photo: Photo) -> None:
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write a PNG of a map or picture, whole or not at all.
-
-    Args:
-        path: of the file; its folder is made.
-        image: (H, W, 3) RGB or (H, W) grey, uint8 or uint16; floating point in [0, 1] gives 8 bits.
-
-    Raises:
-        UserError: the folder cannot be made or written to.
-    """
+    """Write a map or picture as PNG, whole or not at all: (H, W, 3) RGB or (H, W) grey, uint8 or
+    uint16; floating point in [0, 1] gives 8 bits. Makes the folder; raises :class:`UserError` if it
+    cannot be made or written to."""
     if image.dtype.kind == "f":
         image = (np.clip(image, 0, 1) * np.float32(255)).round().astype(np.uint8)
     with atomic_path(path) as temporary:
@@ -157,19 +146,15 @@ def _format(path: Path) -> ModuleType:
         return _load(path, "raw")
     if head[:4] in TIFF_MARKS:
         return _load(path, "tiff")
-    if head[4:8] == b"ftyp":
-        return _load(path, "heif")
-    return _load(path, "pillow")
+    return _load(path, "heif" if head[4:8] == b"ftyp" else "pillow")
 
 
 def _load(path: str | Path, module: str) -> ModuleType:
     try:
         return importlib.import_module(f"utils.formats.{module}")
     except ModuleNotFoundError as error:
-        package = {"pillow_heif": "pillow-heif"}.get(error.name, error.name)
-        raise UserError(
-            f"{path} needs a package that is not installed: pip install {package}"
-        ) from error
+        what = f"pip install {error.name.replace('_', '-')}"
+        raise UserError(f"{path} needs a package that is not installed: {what}") from error
 
 
 @contextlib.contextmanager

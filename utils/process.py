@@ -3,8 +3,11 @@
 import ctypes
 import os
 import platform
+import re
+import sys
 import threading
 from multiprocessing import parent_process
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 LARGEST = 2**31 - 1  # mallopt takes an int
@@ -45,6 +48,19 @@ def give_back_frames() -> None:
     larger: a sixth of the memory of a stack.
     """
     _mallopt({M_MMAP_THRESHOLD: FRAME, M_ARENA_MAX: 1})
+
+
+def peak_memory() -> int | None:
+    """Peak memory of this process in bytes; None where that is not known."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose getrusage includes the parent process
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _mallopt(options: dict[int, int]) -> None:

@@ -3,18 +3,15 @@
 import struct
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from utils.formats.photo import Metadata
+from utils.formats.photo import Metadata, Tags
 
 # Tags of the first directory. Its others describe the file: strips, thumbnail, software.
-KEPT = (
-    *(Base.ImageDescription, Base.Make, Base.Model),
-    *(Base.DateTime, Base.Artist, Base.Copyright),
-)
+KEPT = [Base[x] for x in "ImageDescription Make Model DateTime Artist Copyright".split()]
 # Tags of the photograph's directory with offsets into the source file.
 DROPPED = (Base.MakerNote, IFD.Interop)
 # Raised by Pillow on broken files and broken EXIF.
@@ -25,26 +22,21 @@ BROKEN = (
 INCHES, CENTIMETRES = 2, 3  # of ResolutionUnit
 
 
-class Tags(NamedTuple):
-    """EXIF of a photograph; the defaults where it is absent or broken."""
-
-    orientation: int = 1
-    taken: datetime | None = None
-    dpi: tuple[float, float] | None = None
-    kept: bytes | None = None
-
-
-def read_tags(load: Callable[[], Image.Exif]) -> Tags:
-    """Read what ``load`` returns; broken EXIF counts as none."""
+def read_tags(
+    load: Callable[[], Image.Exif],
+    icc: bytes | None = None,
+    dpi: tuple[float, float] | None = None,
+) -> Tags:
+    """Read what ``load`` returns; broken EXIF counts as none. The rest of the metadata is given; by
+    default the resolution is that of EXIF."""
     try:
         exif = load()
         orientation = exif.get(Base.Orientation, 1)
     except BROKEN:
-        return Tags()
-    return Tags(
-        orientation if orientation in range(1, 9) else 1,
-        *(_or_none(part, exif) for part in (_taken, _dpi, _kept)),
-    )
+        return Tags(metadata=Metadata(icc, None, dpi))
+    taken, stored, kept = (_or_none(part, exif) for part in (_taken, _dpi, _kept))
+    orientation = orientation if orientation in range(1, 9) else 1
+    return Tags(orientation, taken, Metadata(icc, kept, dpi or stored))
 
 
 def load_bytes(data: bytes | None) -> Image.Exif:

@@ -9,7 +9,7 @@ import pillow_heif
 
 from utils.formats import photo
 from utils.formats.exif import load_bytes, read_tags
-from utils.formats.photo import Metadata, Opened, Probe
+from utils.formats.photo import Opened
 
 
 @contextlib.contextmanager
@@ -17,7 +17,7 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     photo.check_size(*image.size)
-    tags = read_tags(lambda: load_bytes(image.info.get("exif")))
+    tags = read_tags(lambda: load_bytes(image.info.get("exif")), image.info.get("icc_profile"))
     bits = image.info["bit_depth"]
 
     def decode() -> np.ndarray:
@@ -27,8 +27,4 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
         return photo.unmultiply(samples) if image.premultiplied_alpha else samples
 
     dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
-    yield Opened(
-        Probe(*image.size, dtype, image.mode[0] in "IL", taken=tags.taken),
-        Metadata(image.info.get("icc_profile"), tags.kept, tags.dpi),
-        decode,
-    )
+    yield Opened(image.size, dtype, image.mode[0] in "IL", tags, decode)

@@ -47,12 +47,23 @@ class Probe:
     taken: datetime | None = None  # time of exposure by the camera's clock
 
 
-class Opened(NamedTuple):
-    """An open image file, as the ``opened`` of each format yields it."""
+class Tags(NamedTuple):
+    """What a file says of its photograph; the defaults where it is absent or broken."""
 
-    head: Probe
-    metadata: Metadata
+    orientation: int = 1  # of EXIF
+    taken: datetime | None = None
+    metadata: Metadata = Metadata()
+
+
+class Opened(NamedTuple):
+    """An open image file, as the ``opened`` of each format yields it; fields as in ``Probe``."""
+
+    size: tuple[int, int]  # (width, height), upright
+    dtype: np.dtype
+    grey: bool
+    tags: Tags
     decode: Callable[[], np.ndarray]  # (H, W) or (H, W, C) samples, upright
+    pages: int = 1
 
 
 def white(dtype: np.dtype) -> float:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.formats import photo, png
-from utils.formats.exif import Tags, for_result, load_bytes, read_tags
-from utils.formats.photo import Metadata, Opened, Probe
+from utils.formats.exif import for_result, load_bytes, read_tags
+from utils.formats.photo import Metadata, Opened
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 GREY = ("1", "L", "LA", "La")
@@ -47,7 +47,8 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
-        tags = _tags(file, image)
+        about = image.info.get("icc_profile"), image.info.get("dpi")
+        tags = read_tags(lambda: _exif(file, image), *about)
         size = photo.upright_size(*image.size, tags.orientation)
 
         def decode() -> np.ndarray:
@@ -55,14 +56,11 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
                 raise UserError(f"{path} has more than {SCANS} scans, refused; save it anew")
             if dtype == np.uint8:
                 return _decode(image, grey, tags.orientation)
-            stored = (
-                png_decode(path.read_bytes()) if image.format == "PNG" else _read_pnm(path, image)
-            )
+            is_png = image.format == "PNG"
+            stored = png_decode(path.read_bytes()) if is_png else _read_pnm(path, image)
             return photo.turn_upright(stored, tags.orientation)
 
-        dpi = image.info.get("dpi") or tags.dpi
-        metadata = Metadata(image.info.get("icc_profile"), tags.kept, dpi)
-        yield Opened(Probe(*size, dtype, grey, taken=tags.taken), metadata, decode)
+        yield Opened(size, dtype, grey, tags, decode)
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
@@ -88,11 +86,11 @@ def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
     return np.dtype(np.uint8), image.mode in GREY
 
 
-def _tags(file: _Parts, image: Image.Image) -> Tags:
+def _exif(file: _Parts, image: Image.Image) -> Image.Exif:
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         # It may follow the pixels, where Pillow would find it only by decoding them.
-        return read_tags(lambda: load_bytes(png.find(file, b"eXIf")))
-    return read_tags(image.getexif)
+        return load_bytes(png.find(file, b"eXIf"))
+    return image.getexif()
 
 
 def _decode(image: Image.Image, grey: bool, orientation: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import imagecodecs
 import numpy as np
 from imagecodecs import PNG
+from PIL.PngImagePlugin import putchunk
 
 from utils.formats.exif import for_result
 from utils.formats.photo import Metadata
@@ -40,16 +41,11 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     with path.open("wb") as file:
         file.write(image[:HEAD])
         if metadata.icc:
-            file.write(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
+            putchunk(file, b"iCCP", b"ICC profile\0\0", zlib.compress(metadata.icc))
         if metadata.dpi:
             x, y = (round(resolution / INCHES) for resolution in metadata.dpi)
-            file.write(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))  # 1: to the metre
+            putchunk(file, b"pHYs", struct.pack(">IIB", x, y, 1))  # 1: to the metre
         exif = for_result(metadata, samples.shape[1], samples.shape[0])
         if exif is not None:
-            file.write(_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+            putchunk(file, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
         file.write(memoryview(image)[HEAD:])
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = zlib.crc32(kind + body)
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)

@@ -12,8 +12,8 @@ from PIL.TiffImagePlugin import IFDRational
 
 from utils.errors import UserError
 from utils.formats import photo
-from utils.formats.exif import Tags, load_directory, read_tags
-from utils.formats.photo import Metadata, Opened, Probe
+from utils.formats.exif import load_directory, read_tags
+from utils.formats.photo import Opened, Tags
 
 # 16-bit sRGB with the camera's white balance. LibRaw's other defaults depend on the content: they
 # brighten until 1 % of the pixels are white, and take the brightest pixel for the white level.
@@ -37,11 +37,8 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
             tags = _tags(path, raw)
             flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
             size = photo.upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
-            yield Opened(
-                Probe(*size, np.dtype(np.uint16), raw.num_colors == 1, taken=tags.taken),
-                Metadata(None, tags.kept, tags.dpi),
-                lambda: raw.postprocess(**DEVELOP),  # upright
-            )
+            dtype, grey = np.dtype(np.uint16), raw.num_colors == 1
+            yield Opened(size, dtype, grey, tags, lambda: raw.postprocess(**DEVELOP))  # upright
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         message = error.args[0].decode() if isinstance(error.args[0], bytes) else error
         raise UserError(f"{path} is no RAW file that can be read, or broken ({message})") from error

@@ -26,8 +26,7 @@ BYTES = (
 IMAGES = {
     **dict.fromkeys((COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY), "JPEG"),
     **dict.fromkeys((COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY), "JPEG2000"),
-    COMPRESSION.APERIO_JP2000_YCBC: "JPEG2000",
-    COMPRESSION.APERIO_JP2000_RGB: "JPEG2000",
+    **dict.fromkeys((COMPRESSION.APERIO_JP2000_YCBC, COMPRESSION.APERIO_JP2000_RGB), "JPEG2000"),
     COMPRESSION.PNG: "PNG",
     COMPRESSION.WEBP: "WEBP",
 }
@@ -41,12 +40,10 @@ def check_segments(path: Path, page: TiffPage) -> None:
     if page.is_tiled:
         tile = (page.tilewidth, page.tilelength)
         if any(part > side + SLACK for part, side in zip(tile, sides, strict=True)):
-            raise UserError(
-                f"{path} has tiles of {tile[0]}×{tile[1]} pixels for an image of "
-                f"{sides[0]}×{sides[1]}, refused"
-            )
+            what = f"tiles of {tile[0]}×{tile[1]} pixels for an image of {sides[0]}×{sides[1]}"
+            raise UserError(f"{path} has {what}, refused")
     else:
-        tile = (page.imagewidth, min(page.rowsperstrip, page.imagelength))
+        tile = (sides[0], min(page.rowsperstrip, sides[1]))
     if page.compression in BYTES:
         return
     if page.compression not in IMAGES:
@@ -58,10 +55,8 @@ def check_segments(path: Path, page: TiffPage) -> None:
         handle.seek(offset)
         width, height = _size(handle.read(count), kind)
         if width > tile[0] + BLOCK or height > tile[1] + BLOCK:
-            raise UserError(
-                f"{path} is broken: a part of {tile[0]}×{tile[1]} pixels holds a picture of "
-                f"{width}×{height}"
-            )
+            what = f"a part of {tile[0]}×{tile[1]} pixels holds a picture of {width}×{height}"
+            raise UserError(f"{path} is broken: {what}")
 
 
 def _size(data: bytes, kind: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 from utils.errors import UserError
 from utils.formats import photo
 from utils.formats.exif import KEPT, for_result, load_directory, read_tags
-from utils.formats.photo import Metadata, Opened, Probe
+from utils.formats.photo import Metadata, Opened
 from utils.formats.segments import check_segments
 
 GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
@@ -41,13 +41,13 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         page = pages[number]
         photo.check_size(page.imagewidth, page.imagelength)
         dtype = _check(path, page)
-        tags = read_tags(lambda: _exif(file, page))
+        tags = read_tags(lambda: _exif(file, page), page.iccprofile)
         size = photo.upright_size(page.imagewidth, page.imagelength, tags.orientation)
-        yield Opened(
-            Probe(*size, dtype, page.photometric in GREY, len(pages), tags.taken),
-            Metadata(page.iccprofile, tags.kept, tags.dpi),
-            lambda: photo.turn_upright(_decode(path, page, dtype), tags.orientation),
-        )
+
+        def decode() -> np.ndarray:
+            return photo.turn_upright(_decode(path, page, dtype), tags.orientation)
+
+        yield Opened(size, dtype, page.photometric in GREY, tags, decode, len(pages))
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
@@ -147,10 +147,9 @@ def _check(path: Path, page: TiffPage) -> np.dtype:
         return np.dtype(np.float32)
     if page.dtype is None or page.dtype.kind not in "ub" or page.bitspersample > 16:
         bits = page.bitspersample
-        raise UserError(
-            f"{path} is an image of {bits}-bit {'signed ' * (page.sampleformat == 2)}integers; "
-            "convert it to 8 or 16 bits or to floating point in [0, 1]"
-        )
+        what = f"an image of {bits}-bit {'signed ' * (page.sampleformat == 2)}integers"
+        way = "convert it to 8 or 16 bits or to floating point in [0, 1]"
+        raise UserError(f"{path} is {what}; {way}")
     return np.dtype(np.uint8 if page.bitspersample <= 8 else np.uint16)
 
 
@@ -185,8 +184,7 @@ def _checked(path: Path, samples: np.ndarray) -> np.ndarray:
     if not np.isfinite([low, high]).all():
         raise UserError(f"{path} holds values that are no numbers (NaN or infinity)")
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
-        raise UserError(
-            f"{path} holds values from {low:g} to {high:g}; floating-point photographs are fused "
-            "in [0, 1], so divide all that belong together by one white level"
-        )
+        why = "floating-point photographs are fused in [0, 1]"
+        way = "so divide all that belong together by one white level"
+        raise UserError(f"{path} holds values from {low:g} to {high:g}; {why}, {way}")
     return samples if low >= 0 and high <= 1 else np.clip(samples, 0, 1, out=samples)
