@@ -1,7 +1,7 @@
-"""PyTorch, ONNX Runtime and torch.compile on one pair, on the CPU, in one run.
+"""PyTorch and ONNX Runtime on one pair, on the CPU, in one run.
 
     python -m benchmarks.backends
-    python -m benchmarks.backends --pair near.png far.png --compile
+    python -m benchmarks.backends --pair near.png far.png
 
 Prints the fastest round of each, and the ratio of PyTorch's to it. They take turns; slower rounds
 are due to other work of the machine.
@@ -35,7 +35,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--onnx", type=Path, default=ONNX, help="from models.export")
     parser.add_argument("--threads", type=int, default=2, help="threads of each; default: 2")
     parser.add_argument("--rounds", type=int, default=30, help="timed runs; default: 30")
-    parser.add_argument("--compile", action="store_true", help="time torch.compile too; needs g++")
     args = parser.parse_args(argv)
     if min(args.threads, args.rounds) < 1:
         raise UserError("--threads and --rounds have to be at least 1")
@@ -45,10 +44,6 @@ def main(argv: list[str] | None = None) -> None:
         EAGER: TorchBackend(load_model(args.weights)),
         "ONNX Runtime": OnnxBackend(args.onnx, args.threads),
     }
-    if args.compile:
-        backends["torch.compile"] = compiled = TorchBackend(load_model(args.weights))
-        for net in compiled.model.children():
-            net.compile()
     height, width = photos[0].shape[:2]
     print(f"{width}×{height}, {args.threads} threads, fastest of {args.rounds} rounds\n")
     print(table(compare(backends, photos, args.rounds)), end="")

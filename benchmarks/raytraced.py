@@ -20,18 +20,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import distance_transform_edt, uniform_filter
 from tqdm import tqdm
 
-from benchmarks.generated import PHOTOGRAPHS, choose_frames
+from benchmarks.generated import choose_frames, decibels, oracle, wrong
 from benchmarks.measure import Failed
 from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_all, stacks
-from benchmarks.raytracing.pictures import worst_place, worst_places
-from benchmarks.raytracing.scores import beside_edges, oracle, score
-from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
-from drawing.canvas import save
+from benchmarks.report import Bar, Row, Rows, shared_options, table, verdicts, write_report
+from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
+from drawing.canvas import Canvas, save
 from evaluation.peers import Peer, choose_peers
-from utils.errors import UserError, cli, option_parser
+from utils.errors import cli
 from utils.images import read_photo, write_png
 
 ORACLE = "oracle selection"
@@ -45,7 +44,12 @@ COLUMNS = {
     "scenes": ("scenes", "{}"),
     "failed": ("failed", "{}"),
 }
-PLACES = 5  # in a picture of the worst
+JUMP = 0.5  # px of blur between neighbouring pixels: more is a depth edge
+REACH = 12 / 720  # of the width: nearer to a depth edge is beside it
+PLACES, CELL, GAP, LABEL = 5, 200, 8, 22  # of a picture of the worst: rows; units
+SIDE = 1 / 9  # of a crop, of the width
+GAIN = 4  # of errors, around grey
+ERROR = f"(ours - truth) x {GAIN}"
 DECIBELS = ("whole", "edges", "away")
 MEANS = (*DECIBELS, "wrong", "seconds")
 EDGES_OVER_ORACLE, AWAY_UNDER_ORACLE, EDGES_OVER_PEER = 0.5, 0.7, 2.0  # dB
@@ -95,6 +99,28 @@ def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
         raise Failed(f"its picture is {fused.shape[1]}×{fused.shape[0]}")
     write_png(picture(stack, name, method), fused)
     return score(fused, truth, beside_edges(stack.read_disparity()))
+
+
+def beside_edges(disparity: np.ndarray) -> np.ndarray:
+    """(H, W) bool: within 12 pixels, at a width of 720, of a depth edge.
+
+    Args:
+        disparity: (H, W), blur radius in pixels of each point when infinity is in focus.
+    """
+    edges = np.zeros(disparity.shape, bool)
+    for one, jumps in ((edges, np.diff(disparity, axis=0)), (edges.T, np.diff(disparity).T)):
+        one[:-1] |= np.abs(jumps) > JUMP
+        one[1:] |= np.abs(jumps) > JUMP
+    if not edges.any():
+        return edges
+    return distance_transform_edt(~edges) < REACH * disparity.shape[1]
+
+
+def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, float]:
+    """PSNR in dB: whole, beside ``edges`` (H, W) bool and away from them; and the share of the
+    pixels beside edges that are wrong by more than 20/255. Images are (H, W, 3) uint8."""
+    scores = decibels(fused, truth, whole=None, edges=edges, away=~edges)
+    return scores | {"wrong": wrong(fused, truth, edges, 20)}
 
 
 def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str, Row]:
@@ -157,17 +183,45 @@ def report(rows: Mapping[str, Row], out: Path) -> str:
 
 
 def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
-    """The places where ours is farthest from the truth, one for each stack; None without any."""
-    images, places = {}, []
+    """The squares where ours is farthest from the truth, one of each stack in a row: crops of the
+    truth, of ours, of others, and the error of ours; None without any."""
+    methods, rows = [name for name in (OURS.name, ORACLE, peer) if name], []
     for stack in wanted:
-        methods = filter(None, (OURS.name, ORACLE, peer))
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
         if OURS.name in shown:
-            images[stack.home.name] = shown
-            places.append(worst_place(stack.home.name, shown[OURS.name], shown["truth"]))
-    places = sorted(places, key=lambda place: -place.error)[:PLACES]
-    return worst_places(places, images) if places else None
+            error, (top, left, side) = worst_place(shown[OURS.name], shown["truth"])
+            here = (slice(top, top + side), slice(left, left + side))
+            crops = {label: image[here] for label, image in shown.items()}
+            difference = crops[OURS.name].astype(np.float32) - crops["truth"]
+            crops[ERROR] = np.clip(127.5 + GAIN * difference, 0, 255).astype(np.uint8)
+            rows.append((error, f"{stack.home.name}, {left},{top}", crops))
+    if not rows:
+        return None
+    labels = ["truth", *(m for m in methods if any(m in crops for *_, crops in rows)), ERROR]
+    lefts = {label: GAP + i * (CELL + GAP) for i, label in enumerate(labels)}
+    rows = sorted(rows, key=lambda row: -row[0])[:PLACES]
+    canvas = Canvas(len(lefts) * (CELL + GAP) + GAP, LABEL + len(rows) * (CELL + LABEL + GAP))
+    for label, left in lefts.items():
+        canvas.text((left + CELL / 2, LABEL / 2), label, 13)
+    for number, (_, text, crops) in enumerate(rows):
+        top = LABEL + number * (CELL + LABEL + GAP)
+        canvas.text((GAP, top + LABEL / 2), text, 12, anchor="lm")
+        for label, crop in crops.items():
+            enlarged = Image.fromarray(crop).resize((CELL, CELL), Image.Resampling.BOX)
+            canvas.picture(enlarged, lefts[label], top + LABEL, CELL, CELL)
+    return canvas.finish()
+
+
+def worst_place(fused: np.ndarray, truth: np.ndarray) -> tuple[float, tuple[int, int, int]]:
+    """The greatest mean squared error of a square; its top, left and side in pixels."""
+    side = max(4, round(SIDE * truth.shape[1]))
+    half = side // 2
+    inside = slice(half, half - side + 1)
+    error = np.square(fused.astype(np.float32) - truth).mean(axis=2)
+    inner = uniform_filter(error, side, mode="constant")[inside, inside]
+    top, left = np.unravel_index(inner.argmax(), inner.shape)
+    return float(inner.max()), (int(top), int(left), side)
 
 
 def best_peer(found: Mapping[str, Row]) -> str | None:
@@ -178,23 +232,15 @@ def best_peer(found: Mapping[str, Row]) -> str | None:
 
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = option_parser(__doc__)
+    parser = shared_options(__doc__, [kind.name for kind in CLASSES], "raytraced")
     add = parser.add_argument
-    sizes = [kind.name for kind in CLASSES]
-    add("--only", nargs="+", choices=sizes, default=sizes, metavar="MP", help=", ".join(sizes))
     add("--scenes", type=int, metavar="N", help="at most so many of each size")
-    names = [tool.name for tool in TOOLS]
-    add("--tools", nargs="+", choices=names, default=[], metavar="NAME", help="; ".join(names))
-    add("--resume", action="store_true", help="keep rows already measured")
+    add("--tools", nargs="+", choices=NAMES, default=[], metavar="NAME", help="; ".join(NAMES))
     add("--render", action="store_true", help="render only; do not run the programs")
     add("--breathing", type=float, default=0.0, metavar="SHARE", help="of the focus: 0.02")
     add("--shake", type=float, default=0.0, metavar="PX", help="of the hand, at a width of 720")
-    add("--photographs", type=Path, default=PHOTOGRAPHS, help=f"textures; {PHOTOGRAPHS}")
     add("--work", type=Path, default=Path("datasets/raytraced"), help="where stacks are kept")
-    add("--out", type=Path, default=Path("docs/results/raytraced"))
     options = parser.parse_args(arguments)
-    if not options.photographs.is_dir():
-        raise UserError(f"no folder {options.photographs}; --photographs says where they are")
     motion = Motion(options.breathing, options.shake)
     kinds = [kind for kind in CLASSES if kind.name in options.only]
     wanted = list(stacks(options.work, kinds, motion, options.scenes))

@@ -27,6 +27,7 @@ def _ours(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
 
 OURS = Ours("ours", sys.executable, "", _ours)
 TOOLS = (OURS, *PEERS)
+NAMES = [tool.name for tool in TOOLS]
 OPENFOCUS_DEFAULT = "OpenFocus StackMFF V3"
 
 

@@ -18,12 +18,13 @@ from scipy.ndimage import convolve1d, gaussian_filter
 numba = pytest.importorskip("numba", reason="scenes are rendered by numba: pip install numba")
 
 from benchmarks import raytraced  # noqa: E402
+from benchmarks.generated import oracle  # noqa: E402
+from benchmarks.raytraced import beside_edges, score  # noqa: E402
 from benchmarks.raytracing import cache  # noqa: E402
 from benchmarks.raytracing.cache import Class, Motion  # noqa: E402
-from benchmarks.raytracing.lens import Lens  # noqa: E402
+from benchmarks.raytracing.rays import Lens  # noqa: E402
 from benchmarks.raytracing.render import SEEN, Quality, depths, render  # noqa: E402
 from benchmarks.raytracing.scene import Scene  # noqa: E402
-from benchmarks.raytracing.scores import beside_edges, oracle, score  # noqa: E402
 from defocus.models import background_in_focus, foreground_in_focus  # noqa: E402
 from defocus.psf import disk  # noqa: E402
 from evaluation.peers import Peer  # noqa: E402

@@ -16,8 +16,7 @@ import torch
 from scipy.stats import qmc
 
 from benchmarks.raytracing.cache import FORMAT, SCALE, Motion, Stack
-from benchmarks.raytracing.lens import Lens
-from benchmarks.raytracing.rays import TILE, UNIT, emit, trace_depths, trace_strip
+from benchmarks.raytracing.rays import TILE, UNIT, Lens, emit, trace_depths, trace_strip
 from benchmarks.raytracing.scene import WIDE, Scene, Table
 from defocus.color import to_srgb
 from utils.images import write_png
@@ -45,19 +44,17 @@ def photograph(
     size, seed = stack.kind.size, (FORMAT, round(float(stack.kind.name) * 10), stack.seed)
     scene, focal = Table(seed, size, pictures).scene, WIDE * size[1]
     depth = depths(scene, focal, size)
-    lenses = _lenses(stack, depth, focal, seed, motion)
-    shots = {stack.truth: (Lens(focal, 0.0, 1.0), size, 0, TRUTH)}
-    for number, (path, lens) in enumerate(zip(stack.frames, lenses, strict=True), 1):
-        shots[path] = lens, size, number, PHOTOGRAPH
-    for path in stack.missing():
-        if path == stack.disparity:
-            disparity = focal * lenses[0].radius / depth * SCALE
-            pixels = np.clip(disparity, 0, 65535).astype(np.uint16)
-            progress(depth.size)
-        else:
-            light = torch.from_numpy(render(scene, *shots[path], progress))
-            pixels = (to_srgb(light) * 255).round().byte().numpy()  # clipped at white
-        write_png(path, pixels)
+    lenses = [Lens(focal, 0.0, 1.0), *_lenses(stack, depth, focal, seed, motion)]
+    if not stack.disparity.exists():
+        disparity = focal * lenses[1].radius / depth * SCALE
+        write_png(stack.disparity, np.clip(disparity, 0, 65535).astype(np.uint16))
+        progress(depth.size)
+    for number, path in enumerate((stack.truth, *stack.frames)):
+        if not path.exists():
+            quality = PHOTOGRAPH if number else TRUTH
+            light = render(scene, lenses[number], size, number, quality, progress)
+            srgb = to_srgb(torch.from_numpy(light))  # clipped at white
+            write_png(path, (srgb * 255).round().byte().numpy())
 
 
 def _lenses(
