@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     motion = Motion(options.breathing, options.shake)
     kinds = [kind for kind in CLASSES if kind.name in options.only]
     wanted = list(stacks(options.work, kinds, motion, options.scenes))
-    render_all(wanted, options.photographs, motion)
+    render_all(wanted, options.photographs)
     if options.render:
         return
     tools, notes = choose_peers(options.tools, TOOLS)

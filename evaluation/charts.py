@@ -1,12 +1,11 @@
 """Rank heat map and box plots over metrics and methods."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle, save
+from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle
 from evaluation.scores import FDB, metric_of
 from evaluation.tables import Column, mean_ranks
 
@@ -14,12 +13,6 @@ GOOD, MIDDLE, BAD = (53, 103, 176), (246, 246, 244), (217, 138, 0)  # blue, whit
 NAMES = 170  # units for the methods' names
 CELL, ROW = 64, 26  # of the heat map
 PANEL, ACROSS, BOX_ROW = 260, 4, 18  # of the box plots
-
-
-def write(columns: Sequence[Column], out: Path) -> None:
-    """Draw ``ranks.png`` and ``boxes.png``."""
-    save(heat_map(columns), out / "ranks.png")
-    save(box_plots(columns), out / "boxes.png")
 
 
 def heat_map(columns: Sequence[Column]) -> Image.Image:

@@ -11,7 +11,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from evaluation import cache
@@ -73,11 +72,8 @@ def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[s
 def measure(
     cases: Iterable[Case], symbols: Sequence[str], workers: int, folder: Path
 ) -> tuple[Scores, list[str]]:
-    """Every metric of every image.
+    """Every metric of every image, in ``workers`` processes, with a cache in a folder.
 
-    Args:
-        workers: processes; 1 computes in this one.
-        folder: cache of known values.
     Returns:
         Scores, and a sentence for each image that is unreadable or of another size, and for each
         metric that is not defined for an image.
@@ -121,7 +117,8 @@ def measure_image(job: Job) -> Result:
                 raise UserError(f"there is no {what} for the pair {case.name}")
             image = images[what] = read_photo(other).rgb
             if image.shape != fused.shape:
-                raise UserError(f"{path} is {_size(fused)}, {other} is {_size(image)}")
+                sizes = ["{1}×{0}".format(*shape) for shape in (fused.shape, image.shape)]
+                raise UserError(f"{path} is {sizes[0]}, {other} is {sizes[1]}")
     except UserError as error:
         return {}, [str(error)]
     sources, truth = [images["source A"], images["source B"]], images.get("ground truth")
@@ -173,7 +170,3 @@ def _for_workers() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
         os.environ.clear()
         os.environ.update(before)
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}×{image.shape[0]}"

@@ -58,11 +58,9 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
             oracles, bands = oracle_selection(pairs, truths), (batch.guidance[:, 0] == 0.5).float()
             for (a, b), truth, band, oracle in zip(pairs, truths, bands, oracles, strict=True):
                 name = next(names)
-                images = {"truth": truth, "band": band}
-                images |= {"source-a": a, "source-b": b, "oracle": oracle}
-                files = {f"{kind}/{name}": image for kind, image in images.items()}
-                files |= {f"sources/{name}-A": a, f"sources/{name}-B": b}
-                for path, image in files.items():
+                files = {f"sources/{name}-A": a, f"sources/{name}-B": b, f"truth/{name}": truth}
+                files |= {f"source-a/{name}": a, f"source-b/{name}": b, f"oracle/{name}": oracle}
+                for path, image in (files | {f"band/{name}": band}).items():
                     write_png(folder / f"{path}.png", image.permute(1, 2, 0).squeeze(2).numpy())
                 progress.update()
     write_text(former, text)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.stats import qmc
 
-from benchmarks.raytracing.cache import FORMAT, SCALE, Motion, Stack
+from benchmarks.raytracing.cache import FORMAT, SCALE, Stack
 from benchmarks.raytracing.rays import TILE, UNIT, Lens, emit, trace_depths, trace_strip
 from benchmarks.raytracing.scene import WIDE, Scene, Table
 from defocus.color import to_srgb
@@ -38,13 +38,13 @@ PHOTOGRAPH, TRUTH = Quality(), Quality(0.8 / 255, 64, 512)
 
 
 def photograph(
-    stack: Stack, pictures: Sequence[np.ndarray], motion: Motion, progress: Callable[[int], object]
+    stack: Stack, pictures: Sequence[np.ndarray], progress: Callable[[int], object]
 ) -> None:
     """Render and write the missing files of a stack; see :func:`render` for ``progress``."""
     size, seed = stack.kind.size, (FORMAT, round(float(stack.kind.name) * 10), stack.seed)
     scene, focal = Table(seed, size, pictures).scene, WIDE * size[1]
     depth = depths(scene, focal, size)
-    lenses = [Lens(focal, 0.0, 1.0), *_lenses(stack, depth, focal, seed, motion)]
+    lenses = [Lens(focal, 0.0, 1.0), *_lenses(stack, depth, focal, seed)]
     if not stack.disparity.exists():
         disparity = focal * lenses[1].radius / depth * SCALE
         write_png(stack.disparity, np.clip(disparity, 0, 65535).astype(np.uint16))
@@ -57,12 +57,10 @@ def photograph(
             write_png(path, (srgb * 255).round().byte().numpy())
 
 
-def _lenses(
-    stack: Stack, depth: np.ndarray, focal: float, seed: tuple[int, ...], motion: Motion
-) -> list[Lens]:
+def _lenses(stack: Stack, depth: np.ndarray, focal: float, seed: tuple[int, ...]) -> list[Lens]:
     """One for each photograph, focused from near to far at equal steps of blur, so that every
     depth is nearly in focus in one of them; the aperture sets the width of the steps."""
-    rng, kind = np.random.default_rng((*seed, 1)), stack.kind
+    rng, kind, motion = np.random.default_rng((*seed, 1)), stack.kind, stack.motion
     far, near = np.percentile(1 / depth, SEEN)
     radius = rng.uniform(*kind.steps) * (kind.frames - 1) / (focal * (near - far))
     blades, rotation = int(rng.choice((0, 0, 5, 6, 7, 9))), rng.uniform(0, 2 * math.pi)
