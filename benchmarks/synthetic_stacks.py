@@ -102,9 +102,9 @@ def stack(
     Raises:
         ValueError: fewer than two layers, or fewer frames than layers.
     """
-    if layers < 2 or frames < layers:
+    if not 2 <= layers <= frames:
         raise ValueError(
-            f"a stack has 2 layers or more and a frame for each, not {layers}, {frames}"
+            f"{layers} layers, {frames} frames: a stack has 2 layers, a frame for each"
         )
     rng = np.random.default_rng(seed)
     matrices = [_matrix(motion or Motion(0, 0, 0), size, rng) for _ in range(frames)]
@@ -176,13 +176,11 @@ class Scene(NamedTuple):
 
     def depth(self) -> np.ndarray:
         """(h, w) uint8: the layer that contributes most to a pixel when all are in focus."""
-        left, shares = np.float32(1), []
+        left, shares, inside = np.float32(1), [], slice(self.reach, -self.reach)
         for matte in self.mattes:
-            shares.append(left * (matte / np.float32(255)))
+            shares.append(left * (matte[inside, inside] / np.float32(255)))
             left = left - shares[-1]
-        depth = np.argmax([*shares, left], axis=0).astype(np.uint8)
-        inside = slice(self.reach, -self.reach)
-        return depth[inside, inside]
+        return np.argmax([*shares, left], axis=0).astype(np.uint8)
 
     def _tiles(self) -> Iterator[tuple[Window, Window, list[int], list[Tensor]]]:
         """Tiles of the rendered area; the window of the canvas that each needs; the layers visible
@@ -215,10 +213,8 @@ def _mosaic(photographs: Photographs, size: Size, rng: np.random.Generator) -> n
 def _matte(size: Size, rng: np.random.Generator) -> np.ndarray:
     """(H, W) uint8 of at most :data:`COVERAGE` if :data:`ATTEMPTS` draws suffice."""
     drawn = []
-    for _ in range(ATTEMPTS):
+    while len(drawn) < ATTEMPTS and (not drawn or drawn[-1].mean() > COVERAGE):
         drawn.append(procedural_matte(size, rng))
-        if drawn[-1].mean() <= COVERAGE:
-            break
     return np.rint(min(drawn, key=np.mean) * 255).astype(np.uint8)
 
 

@@ -15,12 +15,9 @@ SUFFIXES = ("Fusion", "Guidance", "Boundary")
 
 
 def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
-    """Arrange ``NAME-Fusion.png`` (and its maps) of a folder in rows, each under its name.
+    """Arrange ``NAME-Fusion.png`` (and its maps, from ``run_inference.py --maps``) in rows of some
+    columns, each under its name, in squares of ``side`` pixels.
 
-    Args:
-        folder: written by ``run_inference.py --maps``.
-        columns: results in a row.
-        side: of a picture's square in pixels.
     Raises:
         UserError: the folder holds no fused image.
     """
@@ -37,8 +34,7 @@ def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
         x, y = gap + index % columns * width, gap + index // columns * height
         draw.text((x, y), name, "black", font)
         for position, suffix in enumerate(shown):
-            path = folder / f"{name}-{suffix}.png"
-            if path.exists():
+            if (path := folder / f"{name}-{suffix}.png").exists():
                 thumbnail = Image.open(path).convert("RGB")
                 thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
                 sheet.paste(thumbnail, (x + position * side, y + label))

@@ -32,17 +32,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--output", default="docs/figures/figure6.png", metavar="FILE")
     args = parser.parse_args(argv)
-    config = DefocusConfig(  # defocus large enough to see in print
-        size=SIZE,
-        psfs=["disk", "polygon"],
-        sigma=[2.2, 3.4],
-        linear_light=1.0,
-        procedural=1.0,
-        mattes=["foliage", "holes", "grille", "strokes", "blob"],
-        zoom=[0.75, 1.0],
-        swap=0.0,
-    )
-    generator = SampleGenerator(config, FreePhotographs(), seed=SEED)
+    mattes = ["foliage", "holes", "grille", "strokes", "blob"]
+    scene = {"psfs": ["disk", "polygon"], "mattes": mattes, "zoom": [0.75, 1.0]}
+    generator = free_samples(SEED, size=SIZE, sigma=[2.2, 3.4], **scene)
     save(figure([generator[index] for index in ROWS]), args.output)
 
 
@@ -53,6 +45,12 @@ class FreePhotographs(Photographs):
         folder = Path(skimage.__file__).parent / "data"
         files = [(name, tuple(folder.glob(f"{name}.*"))) for name in FREE]
         Source.__init__(self, files, memory=1 << 28)
+
+
+def free_samples(seed: int, **config: object) -> SampleGenerator:
+    """Clean samples of free photographs and procedural mattes."""
+    config = DefocusConfig(procedural=1.0, linear_light=1.0, swap=0.0, **config)
+    return SampleGenerator(config, FreePhotographs(), seed=seed)
 
 
 def figure(samples: list[Sample]) -> Image.Image:

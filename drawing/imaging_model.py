@@ -109,8 +109,7 @@ def scene() -> list[dict[str, Tensor]]:
 
     The bar below a photograph has its colour on the map, where the band is white.
     """
-    generator = scenes()
-    which = (SCENE, len(COLORS))
+    generator, which = scenes(), (SCENE, len(COLORS))
     sample = generator.sample(*which)
     drawn, *_ = generator.draw(*which)
     depth = depth_map(drawn, SIDE)
@@ -121,9 +120,8 @@ def scene() -> list[dict[str, Tensor]]:
         photograph[:, -BAR:] = color[:, None, None]
         panels.append((f"focused at {focus:.1f}", photograph))
     right = COLORS[sample.guidance.argmax(0)[0]].permute(2, 0, 1)
-    band = boundary_map(sample.guidance) > 0
-    panels.append(("G*, white where none is right", torch.where(band, 1.0, right)))
-    panels.append(("ground truth", sample.truth))
+    right = torch.where(boundary_map(sample.guidance) > 0, 1.0, right)
+    panels += [("G*, white where none is right", right), ("ground truth", sample.truth)]
     return [dict(panels[:4]), dict(panels[4:])]
 
 
