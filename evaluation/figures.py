@@ -33,11 +33,9 @@ class Inset(NamedTuple):
 def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
 ) -> None:
-    """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for some pairs.
+    """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
+    insets at ``places`` (see :func:`read_inset`), or on the FDB.
 
-    Args:
-        names: of pairs; none means the first.
-        places: ``x,y`` or ``x,y,size`` in pixels; None chooses them on the FDB.
     Raises:
         UserError: an unknown pair, a place outside the image, or an unreadable image.
     """
@@ -54,8 +52,8 @@ def write(
         fused = {}
         for method, path in case.fused.items():
             with contextlib.suppress(UserError):  # reported when measured
-                fused[method] = read_photo(path).rgb
-        fused = {method: i for method, i in fused.items() if i.shape == sources[0].shape}
+                if (image := read_photo(path).rgb).shape == sources[0].shape:
+                    fused[method] = image
         insets = [read_inset(text, sources[0].shape) for text in places or ()]
         insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
@@ -102,12 +100,7 @@ def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
 
 def choose_insets(sources: Sequence[np.ndarray], fused: Sequence[np.ndarray]) -> list[Inset]:
     """Two places on the FDB where the results differ most (if there are fewer than two results, the
-    sources); one place if no FDB is to be seen.
-
-    Args:
-        sources: two (H, W, 3) uint8.
-        fused: results of the same shape.
-    """
+    two sources); one place if no FDB is to be seen. All are (H, W, 3) uint8 of one shape."""
     size = default_size(sources[0].shape)
     images = np.stack([luma(image) for image in (fused if len(fused) > 1 else sources)])
     spread = uniform_filter(images.std(axis=0), size)
@@ -125,12 +118,8 @@ def choose_insets(sources: Sequence[np.ndarray], fused: Sequence[np.ndarray]) ->
 
 
 def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.Image:
-    """Figure 7: every image with its insets marked, and below it the insets enlarged.
-
-    Args:
-        images: (H, W, 3) uint8 of one shape under their labels.
-        insets: at least one.
-    """
+    """Figure 7: every image, (H, W, 3) uint8 of one shape by label, with its insets marked, one at
+    least, and enlarged below it."""
     rows, columns = next(iter(images.values())).shape[:2]
     scale, height = CELL / columns, round(CELL * rows / columns)
     side = (CELL - GAP * (len(insets) - 1) / 2) / len(insets)
@@ -153,13 +142,8 @@ def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.
 
 
 def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray]) -> Image.Image:
-    """Figure 8: each result minus each reference; grey where they are equal.
-
-    All share one gain, so that they can be compared: 99.5 % of the differences are not clipped.
-
-    Args:
-        references, fused: (H, W, 3) uint8 of one shape under their labels.
-    """
+    """Figure 8: each result minus each reference, (H, W, 3) uint8 of one shape by label; grey where
+    they are equal. All share one gain, at which 99.5 % of the differences are not clipped."""
     subtracted = {
         f"{method} minus {name}": image.astype(np.float32) - other
         for method, image in fused.items()

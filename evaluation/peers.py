@@ -137,11 +137,9 @@ PEERS = (
 def choose_peers(
     names: Sequence[str], peers: Sequence[Peer] = PEERS, align: bool = False
 ) -> tuple[list[Peer], list[str]]:
-    """The installed ones of some peers, and a line for each program that is absent.
+    """The installed ones of the peers or programs named ("OpenFocus DCT", "enfuse"; none means
+    all), and a line for each that is absent; ``align`` says whether they have to align.
 
-    Args:
-        names: of peers or of programs ("OpenFocus DCT", "enfuse"); none means all.
-        align: whether they have to align.
     Raises:
         UserError: an unknown name (the nearest is given).
     """

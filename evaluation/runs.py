@@ -34,8 +34,7 @@ def fuse_folder(
     """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each.
 
     Returns:
-        What was run: weights, device, seconds a pair (fusion alone) by the clock and of all cores
-        together; and a sentence for each pair that cannot be fused.
+        What was run, with the seconds of fusion alone; a sentence for each pair that failed.
     Raises:
         UserError: the weights cannot be loaded, or the output cannot be written.
     """
@@ -78,15 +77,9 @@ class Run(NamedTuple):
 
 
 def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list[str]]:
-    """Fuse registered pairs with an installed peer, unless the same run has done so before.
-
-    Args:
-        output: folder for the images, and for ``run.json``, written when all is done.
-    Returns:
-        The run, and a sentence for each failure.
-    Raises:
-        UserError: a source cannot be read, or the output cannot be written.
-    """
+    """Fuse registered pairs with an installed peer, unless the same run has done so before; the
+    output folder gets the images and, when all is done, ``run.json``. Returns the run, and a
+    sentence for each failure; raises :class:`UserError` if a file cannot be read or written."""
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         stacks, results = Path(folder) / "stacks", Path(folder) / "results"
         results.mkdir()

@@ -41,12 +41,9 @@ def metric_of(symbol: str) -> Metric:
 
 
 def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[str]:
-    """Symbols of a ``--metrics`` option.
+    """Symbols of a ``--metrics`` option: "all" that the given images allow, with ground truth and
+    FDB masks or without; or symbols with commas between, ``PSNR_FDB`` for PSNR inside the band.
 
-    Args:
-        text: "all" (whatever the given images allow), or symbols with commas between; ``PSNR_FDB``
-            is PSNR inside the FDB band.
-        truth, band: whether ground truth and FDB masks are given.
     Raises:
         UserError: an unknown symbol (the nearest is named), or one that needs what is not given.
     """

@@ -25,11 +25,9 @@ GENERATOR = Path(__file__).parents[1] / "defocus"
 
 
 def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -> Path:
-    """Generate the validation set of a config, unless the folder holds the same one already.
+    """Generate the validation set of a config, with overrides as for ``main.py``, unless the folder
+    holds the same one already; another one is deleted.
 
-    Args:
-        config_file, overrides: as for ``main.py``; ``validation.samples`` says how many.
-        folder: to write to; what it held before is deleted when it differs.
     Raises:
         UserError: a wrong config, or no photographs to generate from.
     """

@@ -26,14 +26,8 @@ PUBLISHED: dict[str, dict[str, tuple[str, int]]] = {
 
 
 def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None = None) -> str:
-    """Markdown: the published rows in the paper's order, then what else was measured.
-
-    Args:
-        columns: from :func:`evaluation.tables.summarise`, AG, LIF, MSD and GLD among them.
-        methods: measured. One whose name is that of a published row (``MMF-Net``, ``mmfnet``)
-            stands in this row.
-        ours: of these the one that stands directly below MMF-Net.
-    """
+    """Markdown: the published rows in the paper's order, then what else was measured, ``ours``
+    first. A method whose name is that of a published row (``MMF-Net``, ``mmfnet``) stands there."""
     measured = {column.symbol: column for column in columns if column.symbol in METRICS}
     plain = {_plain(name): name for name in PUBLISHED}
     rows = dict.fromkeys(PUBLISHED)
