@@ -4,11 +4,10 @@
     python -m benchmarks.raytraced --only 0.4 --scenes 3 --tools ours --resume
     python -m benchmarks.raytraced --only 1.2 --render
 
-Scenes of cards, balls, stems, a ground and a wall, textured with photographs that training never
-sees, are rendered through a thin lens (benchmarks/raytracing), once, into --work; an interrupted
-render resumes. Then each program fuses all frames of a stack, its first and last, and two
-neighbours. Scores go to --out: scores.json with each value, README.md with the tables, and
-pictures of where ours is worst.
+Scenes textured with photographs that training never sees are rendered through a thin lens
+(benchmarks/raytracing), once, into --work; an interrupted render resumes. Then each program fuses
+all frames of a stack, its first and last, and two neighbours. Scores go to --out: scores.json with
+each value, README.md with the tables, and pictures of where ours is worst.
 """
 
 import tempfile
@@ -52,7 +51,8 @@ GAIN = 4  # of errors, around grey
 ERROR = f"(ours - truth) x {GAIN}"
 DECIBELS = ("whole", "edges", "away")
 MEANS = (*DECIBELS, "wrong", "seconds")
-EDGES_OVER_ORACLE, AWAY_UNDER_ORACLE, EDGES_OVER_PEER = 0.5, 0.7, 2.0  # dB
+OVER_ORACLE = {"edges": ("beside depth edges", 0.5), "away": ("away from them", -0.7)}  # dB
+EDGES_OVER_PEER = 2.0  # dB
 
 NOTE = """# Ray-traced focus stacks
 
@@ -102,11 +102,7 @@ def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
 
 
 def beside_edges(disparity: np.ndarray) -> np.ndarray:
-    """(H, W) bool: within 12 pixels, at a width of 720, of a depth edge.
-
-    Args:
-        disparity: (H, W), blur radius in pixels of each point when infinity is in focus.
-    """
+    """(H, W) bool: within 12 pixels, at a width of 720, of a depth edge in the disparity (H, W)."""
     edges = np.zeros(disparity.shape, bool)
     for one, jumps in ((edges, np.diff(disparity, axis=0)), (edges.T, np.diff(disparity).T)):
         one[:-1] |= np.abs(jumps) > JUMP
@@ -135,8 +131,8 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
     for method, some in found.items():
         good = [row for row in some if "failed" not in row]
         measured = {key: [row[key] for row in good if key in row] for key in MEANS}
-        average = {key: float(np.mean(values)) for key, values in measured.items() if values}
-        averages[method] = {**average, "scenes": len(good)}
+        averages[method] = {key: float(np.mean(each)) for key, each in measured.items() if each}
+        averages[method] |= {"scenes": len(good)}
         if len(good) < len(some):
             averages[method]["failed"] = len(some) - len(good)
     return averages
@@ -154,10 +150,7 @@ def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
 
     held = []
     if over := ahead(ORACLE, sizes):
-        for key, where, least in (
-            ("edges", "beside depth edges", EDGES_OVER_ORACLE),
-            ("away", "away from them", -AWAY_UNDER_ORACLE),
-        ):
+        for key, (where, least) in OVER_ORACLE.items():
             text = f"{where} {over[key]:+.2f} dB of oracle selection, at least {least:+.1f}"
             held.append(Bar(f"{text} ({over['scenes']} scenes)", over[key] >= least))
     for size in sizes:

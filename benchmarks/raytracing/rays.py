@@ -58,16 +58,14 @@ def aperture(u: float, v: float, blades: int, rotation: float) -> tuple[float, f
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _along(world, members, ox, oy, dx, dy, most, shaded, hits, out):
-    """Follow a ray from (ox, oy, 0) along (dx, dy, 1), so that t is depth z.
+    """Follow a ray from (ox, oy, 0) along (dx, dy, 1), so that t is depth z, to a depth ``most``;
+    the share of the light that gets through.
 
     Args:
         members: numbers of the surfaces to try.
-        most: depth at which the ray ends.
         shaded: whether colours are wanted, or only what gets through.
         hits: (cards with mattes + 2, 8), to work in.
         out: (4,), given the colour and the depth at which half of the light is stopped.
-    Returns:
-        The share of the light that gets through.
     """
     rows, kinds, colors, places, mattes, matte_places, light, sun = world
     count, solid, last = 0, -1, len(hits) - 1

@@ -1,9 +1,8 @@
 """Photographs of a scene: rays from each pixel through the lens, and light from small emitters.
 
-A pixel is the mean of the light that reaches its square through the whole aperture. Rays are traced
-in batches until the mean is known to a tolerance. Small lights much brighter than white, which rays
-from the camera rarely meet, send rays of their own, through the same lens and past the same
-surfaces; their light is added to the pixels that it reaches.
+A pixel is the mean of the light that reaches its square through the whole aperture, known to a
+tolerance. Small lights much brighter than white, which rays from the camera rarely meet, send rays
+of their own, through the same lens and past the same surfaces.
 """
 
 import math
@@ -84,13 +83,8 @@ def render(
     quality: Quality = PHOTOGRAPH,
     progress: Callable[[int], object] = lambda pixels: None,
 ) -> np.ndarray:
-    """A photograph in linear light: (H, W, 3) float32, 1 is white.
-
-    Args:
-        size: (H, W) in pixels.
-        seed: of the rays; equal seeds give equal pixels with any number of threads.
-        progress: called with numbers of finished pixels.
-    """
+    """A photograph in linear light: (H, W, 3) float32 of a size in pixels, 1 is white. Equal seeds
+    give equal pixels with any number of threads; ``progress`` gets numbers of finished pixels."""
     image = np.zeros((*size, 3), np.float32)
     world, camera, tiles = scene.packed(), _camera(lens, size), _tiles(scene, lens, size)
     points = _points(quality.most, seed)
