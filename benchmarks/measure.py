@@ -30,19 +30,15 @@ class Failed(Exception):
 
 
 def measure(commands: Sequence[Sequence[str]]) -> Cost:
-    """Run command lines one after another.
-
-    Raises:
-        Failed: one ends with an exit code other than 0.
-    """
+    """Run command lines one after another; raises :class:`Failed` if one does."""
     costs = []
     for command in commands:
         with tempfile.TemporaryFile("w+", errors="replace") as said:
             own = [sys.executable, __file__, *map(str, command)]
             ran = subprocess.run(own, stdout=subprocess.PIPE, stderr=said, check=True)
             code, *cost = json.loads(ran.stdout)
-            said.seek(0)
             if code:
+                said.seek(0)
                 last = (said.read().strip().splitlines() or ["it said nothing"])[-1]
                 raise Failed(f"{Path(command[0]).name} ended with exit code {code}: {last}")
             costs.append(cost)

@@ -3,8 +3,7 @@
     python -m benchmarks.pictures --out docs/figures/stacks
 
 All programs get the same frames, aligned by us, so that the same pixels can be compared. The insets
-are where the first and the last frame meet and the results differ most, chosen by
-:func:`evaluation.figures.choose_insets`.
+are where the first and the last frame meet and the results differ most.
 """
 
 import re

@@ -24,7 +24,7 @@ from utils.errors import cli
 
 SMALL = {"size": (768, 1024)}
 TWO, THREE = ({**SMALL, "layers": n, "frames": n} for n in (2, 3))
-# name → number of stacks, and arguments of :func:`measure`
+# By name: number of stacks, and arguments of :func:`measure`.
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP": (6, SMALL),
     "0.8 MP, other exposure (±0.3 stops), noise": (6, {**SMALL, "exposure": 0.3, "noise": 0.01}),
@@ -85,8 +85,8 @@ def measure(
         started = time.perf_counter()
         registered = register(images, reference=len(images) // 2)
         seconds += time.perf_counter() - started
-        errors.extend(corner_errors(registered, made, arguments["size"]))
-        found.extend(registered)
+        errors += corner_errors(registered, made, arguments["size"])
+        found += registered
     return {
         "mean": float(np.mean(errors)),
         "largest": float(max(errors)),

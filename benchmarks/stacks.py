@@ -10,6 +10,8 @@ the written file; nothing else should run on the machine.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,10 +90,8 @@ def ratio_bars(rows: Mapping[str, Row]) -> list[Bar]:
     for name, most in ((OPENFOCUS_DEFAULT, 1), ("FocusWeave", 3)):
         if "seconds" in ours and "seconds" in rows.get(name, {}):
             slower, larger = (ours[key] / rows[name][key] for key in ("seconds", "megabytes"))
-            bars += [
-                Bar(f"time {slower:.2f} × {name}, at most {most}", slower <= most),
-                Bar(f"peak memory {larger:.2f} × {name}, below 1", larger < 1),
-            ]
+            bars.append(Bar(f"time {slower:.2f} × {name}, at most {most}", slower <= most))
+            bars.append(Bar(f"peak memory {larger:.2f} × {name}, below 1", larger < 1))
     return bars
 
 
@@ -105,8 +105,8 @@ def memory(setting: Setting, rows: Rows) -> None:
         each = row["megabytes"] / megapixels
         return {**row, "megapixels": megapixels, "frames": count, "each": each}
 
-    more = [(setting.sizes[1], count) for count in setting.counts]
-    for size, count in [*((size, 5) for size in setting.sizes), *more]:
+    more = product([setting.sizes[1]], setting.counts)
+    for size, count in [*product(setting.sizes, [5]), *more]:
         rows.add(f"{count} of {size[1]}×{size[0]}", partial(one, size, count))
 
 
@@ -119,18 +119,16 @@ def memory_bars(rows: Mapping[str, Row]) -> list[Bar]:
 def sweep(setting: Setting, rows: Rows) -> None:
     """The same focus sweep, to and fro, in ever more frames."""
     positions = min(setting.sweep_frames)
-    home = setting.stack(3, setting.sweep, 5, positions)
-    period = 2 * (positions - 1)
+    home, period = setting.stack(3, setting.sweep, 5, positions), 2 * (positions - 1)
 
     def one(count: int, before: Row) -> Row:
         numbers = [min(i % period, period - i % period) for i in range(count)]
         chosen = choose_frames(home, numbers, setting.work / "chosen")
         rounds = [run(OURS, chosen, align=True) for _ in range(setting.sweep_rounds)]
-        row = min(rounds, key=lambda row: row["seconds"])
+        row = min(rounds, key=itemgetter("seconds"))
         row |= {"frames": count, "each": row["seconds"] / count}
         if "seconds" in before:
-            more = count - before["frames"]
-            row["further"] = (row["seconds"] - before["seconds"]) / more
+            row["further"] = (row["seconds"] - before["seconds"]) / (count - before["frames"])
         return row
 
     before: Row = {}
@@ -164,6 +162,10 @@ COST = {
     "seconds": ("time, s", "{:.1f}"),
     "cpu": ("CPU time, s", "{:.1f}"),
     "megabytes": ("peak memory, MB", "{:.0f}"),
+}
+EACH = {
+    "each": ("seconds a frame in all", "{:.2f}"),
+    "further": ("seconds a further frame", "{:.2f}"),
 }
 QUALITY = {
     "band": ("FDB PSNR, dB ↑", "{:.2f}"),
@@ -203,11 +205,7 @@ PARTS = {
         "row above, by the frame. The fastest of three rounds.",
         sweep,
         "stack",
-        {
-            **COST,
-            "each": ("seconds a frame in all", "{:.2f}"),
-            "further": ("seconds a further frame", "{:.2f}"),
-        },
+        COST | EACH,
         sweep_bars,
     ),
 }

@@ -32,11 +32,8 @@ OPENFOCUS_DEFAULT = "OpenFocus StackMFF V3"
 
 
 def fuse_with(tool: Peer, frames: Path, align: bool) -> tuple[np.ndarray, Cost]:
-    """Let a program fuse a folder of frames; the fused image (H, W, 3) and its cost.
-
-    Raises:
-        Failed: it ends with an error.
-    """
+    """Let a program fuse a folder of frames: the fused image (H, W, 3) and its cost; raises
+    :class:`~benchmarks.measure.Failed` if it ends with an error."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         output = Path(folder)
         cost = measure(tool.command_lines([frames], output, align))
