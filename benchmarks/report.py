@@ -27,7 +27,7 @@ def shared_options(description: str, parts: Iterable[str], out: str) -> argparse
     return parser
 
 
-def folder(path: str) -> Path:
+def folder(path: str | Path) -> Path:
     """A folder that an option names; raises :class:`UserError` if there is none."""
     if not Path(path).is_dir():
         raise UserError(f"no folder {path}; `python -m data.prepare list` names what it fetches")
@@ -42,12 +42,8 @@ class Bar(NamedTuple):
 
 
 class Rows:
-    """The rows of one table, by name, in a JSON file that is written after each.
-
-    Args:
-        path: of the file; its rows are kept.
-        resume: skip rows that it has.
-    """
+    """The rows of one table, by name, in a JSON file that is written after each; ``resume`` says
+    whether to skip those it has."""
 
     def __init__(self, path: Path, resume: bool):
         self.path, self.resume = path, resume

@@ -16,11 +16,8 @@ SUFFIXES = ("Fusion", "Guidance", "Boundary")
 
 def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
     """Arrange ``NAME-Fusion.png`` (and its maps, from ``run_inference.py --maps``) in rows of some
-    columns, each under its name, in squares of ``side`` pixels.
-
-    Raises:
-        UserError: the folder holds no fused image.
-    """
+    columns, each under its name, in squares of ``side`` pixels; raises :class:`UserError` if the
+    folder holds no fused image."""
     names = sorted(path.name.removesuffix("-Fusion.png") for path in folder.glob("*-Fusion.png"))
     if not names:
         raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")

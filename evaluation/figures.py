@@ -34,11 +34,8 @@ def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
 ) -> None:
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
-    insets at ``places`` (see :func:`read_inset`), or on the FDB.
-
-    Raises:
-        UserError: an unknown pair, a place outside the image, or an unreadable image.
-    """
+    insets at ``places`` (see :func:`read_inset`), or on the FDB; raises :class:`UserError` for an
+    unknown pair, a place outside the image, or an unreadable image."""
     by_name = {case.name: case for case in cases}
     for name in names or list(by_name)[:1]:
         if name not in by_name:
@@ -62,11 +59,8 @@ def write(
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:
-    """An inset from ``x,y`` or ``x,y,size``, moved inside an image of the given shape (H, W, …).
-
-    Raises:
-        UserError: not of this form, or its centre is outside.
-    """
+    """An inset from ``x,y`` or ``x,y,size``, moved inside an image of a shape (H, W, …); raises
+    :class:`UserError` if it is not of this form, or its centre is outside."""
     height, width = shape[:2]
     try:
         x, y, *rest = map(int, text.split(","))

@@ -36,11 +36,9 @@ def collect(
     """Find the pairs of a folder (:func:`fusion.pairs.find_pairs`) and the images of every method,
     truth and mask of the FDB that belong to them, in folders of their own.
 
-    Returns:
-        The cases in the order of their names, and a sentence for each thing that is wrong: an
-        image missing, ambiguous names (with the candidates), sources that make no pair.
-    Raises:
-        UserError: a folder is missing or holds no image, or no pair is found.
+    Returns the cases in the order of their names, and a sentence for each image that is missing,
+    for ambiguous names (with the candidates), for sources that make no pair. Raises
+    :class:`UserError` if a folder is missing or holds no image, or no pair is found.
     """
     pairs, faults = find_pairs(sources)
     problems = [fault.error for fault in faults]

@@ -138,11 +138,8 @@ def choose_peers(
     names: Sequence[str], peers: Sequence[Peer] = PEERS, align: bool = False
 ) -> tuple[list[Peer], list[str]]:
     """The installed ones of the peers or programs named ("OpenFocus DCT", "enfuse"; none means
-    all), and a line for each that is absent; ``align`` says whether they have to align.
-
-    Raises:
-        UserError: an unknown name (the nearest is given).
-    """
+    all), and a line for each that is absent; ``align`` says whether they have to align. Raises
+    :class:`UserError` for an unknown name (the nearest is given)."""
     known = [text for peer in peers for text in (peer.program, peer.name)]
     for name in names:
         if name.casefold() not in map(str.casefold, known):

@@ -31,13 +31,9 @@ TEMPORARY = "TMP"  # stands for the folder of the stacks where a command line is
 def fuse_folder(
     weights: Path, pairs: Sequence[Pair], output: Path, device: str = "auto"
 ) -> tuple[dict[str, object], list[str]]:
-    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each.
-
-    Returns:
-        What was run, with the seconds of fusion alone; a sentence for each pair that failed.
-    Raises:
-        UserError: the weights cannot be loaded, or the output cannot be written.
-    """
+    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each. Returns what was run,
+    with the seconds of fusion alone, and a sentence for each pair that failed; raises
+    :class:`UserError` if the weights cannot be loaded, or the output cannot be written."""
     backend = load_backend(weights, device)
     problems, times = [], []
     for pair in tqdm(pairs, unit="pair", desc=OURS, disable=None):

@@ -43,10 +43,8 @@ def metric_of(symbol: str) -> Metric:
 def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[str]:
     """Symbols of a ``--metrics`` option: "all" that the given images allow, with ground truth and
     FDB masks or without; or symbols with commas between, ``PSNR_FDB`` for PSNR inside the band.
-
-    Raises:
-        UserError: an unknown symbol (the nearest is named), or one that needs what is not given.
-    """
+    Raises :class:`UserError` for an unknown symbol (the nearest is named), or one that needs what
+    is not given."""
     no_truth = "" if truth else "ground truth; give it with --truth DIR"
     no_band = no_truth or ("" if band else "masks of the FDB; give them with --band DIR")
     with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
@@ -69,12 +67,8 @@ def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[s
 def measure(
     cases: Iterable[Case], symbols: Sequence[str], workers: int, folder: Path
 ) -> tuple[Scores, list[str]]:
-    """Every metric of every image, in ``workers`` processes, with a cache in a folder.
-
-    Returns:
-        Scores, and a sentence for each image that is unreadable or of another size, and for each
-        metric that is not defined for an image.
-    """
+    """Every metric of every image, in ``workers`` processes, with a cache in a folder; and a
+    sentence for each image that is unreadable or of another size, or has no value of a metric."""
     scores: Scores = {}
     jobs, problems = [], []
     for case in cases:

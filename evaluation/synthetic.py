@@ -26,11 +26,8 @@ GENERATOR = Path(__file__).parents[1] / "defocus"
 
 def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -> Path:
     """Generate the validation set of a config, with overrides as for ``main.py``, unless the folder
-    holds the same one already; another one is deleted.
-
-    Raises:
-        UserError: a wrong config, or no photographs to generate from.
-    """
+    holds the same one already; another one is deleted. Raises :class:`~utils.errors.UserError` for
+    a wrong config, or without photographs to generate from."""
     config = load_config(config_file, overrides)
     count = config.validation.samples
     chosen = config.validation if config.validation.photographs else config.data

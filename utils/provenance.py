@@ -23,10 +23,10 @@ def provenance() -> dict[str, str | int]:
     }
     git = "git describe --always --dirty --abbrev=12".split()
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        said = subprocess.run(
-            git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        said = subprocess.check_output(
+            git, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL
         )
-        about["revision"] = said.stdout.strip()
+        about["revision"] = said.strip()
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             about[package] = importlib.metadata.version(package)

@@ -84,11 +84,8 @@ def stacks(
 
 
 def render_all(wanted: Sequence[Stack], photographs: Path) -> None:
-    """Render the missing files of some stacks, with a progress bar.
-
-    Raises:
-        UserError: no photographs; numba is not installed; or a folder cannot be written to.
-    """
+    """Render the missing files of some stacks, with a progress bar; raises :class:`UserError` if
+    there are no photographs, numba is not installed, or a folder cannot be written to."""
     for stack in wanted:
         _clear(stack, photographs)
     wanted = [stack for stack in wanted if stack.missing()]

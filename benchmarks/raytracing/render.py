@@ -125,8 +125,7 @@ def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
 
 def _camera(lens: Lens, size: tuple[int, int]) -> np.ndarray:
     middle = (size[1] / 2 + lens.shift[0], size[0] / 2 + lens.shift[1])
-    aperture = (lens.radius, lens.focus, lens.blades, lens.rotation)
-    return np.array((lens.focal, *aperture, *middle, *lens.centre), np.float64)
+    return np.array((*lens[:5], *middle, *lens.centre), np.float64)
 
 
 def _tiles(scene: Scene, lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
