@@ -49,11 +49,10 @@ def measure(commands: Sequence[Sequence[str]]) -> Cost:
 def main(*command: str) -> None:
     """Run one command line and print [exit code, seconds, cpu, megabytes]."""
     # Not the path of this checkout: OpenFocus has packages of the same names.
+    streams = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr}
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
-    )
+    process = subprocess.Popen(command, env=environment, **streams)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes

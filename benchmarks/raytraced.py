@@ -132,9 +132,7 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
         good = [row for row in some if "failed" not in row]
         measured = {key: [row[key] for row in good if key in row] for key in MEANS}
         averages[method] = {key: float(np.mean(each)) for key, each in measured.items() if each}
-        averages[method] |= {"scenes": len(good)}
-        if len(good) < len(some):
-            averages[method]["failed"] = len(some) - len(good)
+        averages[method] |= {"scenes": len(good), "failed": len(some) - len(good) or None}
     return averages
 
 
@@ -175,10 +173,13 @@ def report(rows: Mapping[str, Row], out: Path) -> str:
     return text
 
 
-def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
+def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | None:
     """The squares where ours is farthest from the truth, one of each stack in a row: crops of the
-    truth, of ours, of others, and the error of ours; None without any."""
-    methods, rows = [name for name in (OURS.name, ORACLE, peer) if name], []
+    truth, of ours, oracle selection and the best peer beside edges by the means ``found``, and the
+    error of ours; None without any."""
+    edges, rows = {k: row["edges"] for k, row in found.items() if "edges" in row}, []
+    best = max(edges.keys() - {OURS.name, ORACLE}, key=edges.get, default=None)
+    methods = [name for name in (OURS.name, ORACLE, best) if name]
     for stack in wanted:
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
@@ -217,12 +218,6 @@ def worst_place(fused: np.ndarray, truth: np.ndarray) -> tuple[float, tuple[int,
     return float(inner.max()), (int(top), int(left), side)
 
 
-def best_peer(found: Mapping[str, Row]) -> str | None:
-    """The other program with the best PSNR beside edges."""
-    edges = {k: row["edges"] for k, row in found.items() if "edges" in row}
-    return max(edges.keys() - {OURS.name, ORACLE}, key=edges.get, default=None)
-
-
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = shared_options(__doc__, [kind.name for kind in CLASSES], "raytraced")
@@ -249,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.add(f"{stack.home.name} {name} {tool.name}", fuse)
         rows.add(f"{stack.home.name} {name} {ORACLE}", partial(select, stack, name))
     for kind in kinds:
-        peer = best_peer(means(rows.rows, [kind.name], "stack"))
-        if sheet := draw([stack for stack in wanted if stack.kind == kind], peer):
+        found = means(rows.rows, [kind.name], "stack")
+        if sheet := draw([stack for stack in wanted if stack.kind == kind], found):
             save(sheet, options.out / f"worst-{kind.name}.jpg")
     versions = {tool.name: tool.version() for tool in tools}
     write_report(options.out, report(rows.rows, options.out), notes=notes, versions=versions)

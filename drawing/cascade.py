@@ -40,15 +40,9 @@ def pictures(model: MMFNet) -> dict[str, Image.Image]:
         coefficients = model.boundary(photographs, fusion.guidance)
         selection = model.initial.select(fusion.guidance)
         residual = model.boundary.residual(coefficients, photographs, fusion.guidance, selection)
-    images = {
-        "image1": photographs[0, 0],
-        "image2": photographs[0, 1],
-        "guidance": fusion.guidance[0, 0],
-        "boundary": fusion.boundary[0],
-        "initial": fusion.initial[0],
-        "fused": fusion.fused[0],
-        "residual": 0.5 + GAIN * residual[0],
-    }
+    images = {name: getattr(fusion, name)[0] for name in ("boundary", "initial", "fused")}
+    images |= {"image1": photographs[0, 0], "image2": photographs[0, 1]}
+    images |= {"guidance": fusion.guidance[0, 0], "residual": 0.5 + GAIN * residual[0]}
     return {name: to_image(image) for name, image in images.items()}
 
 

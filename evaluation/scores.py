@@ -85,7 +85,10 @@ def measure(
     values = sum(map(len, scores.values()))
     todo = sum(len(job.symbols) for job in jobs)
     print(f"{values} values known, {todo} to compute on {workers} cores", file=sys.stderr)
-    for job, (new, wrong) in _run(jobs, workers):
+    alone = workers == 1 or len(jobs) < 2
+    results = zip(jobs, map(measure_image, jobs), strict=True) if alone else _run(jobs, workers)
+    bar = {"unit": "image", "desc": "metrics", "disable": not jobs or None}
+    for job, (new, wrong) in tqdm(results, total=len(jobs), **bar):
         scores[job.case.name, job.method] |= new
         problems += wrong
         if new:
@@ -126,28 +129,21 @@ def measure_image(job: Job) -> Result:
 
 
 def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Yield each job with its result as it is done, under a progress bar."""
-    with tqdm(total=len(jobs), unit="image", desc="metrics", disable=not jobs or None) as progress:
-        if workers == 1 or len(jobs) < 2:
-            for job in jobs:
-                yield job, measure_image(job)
-                progress.update()
-            return
-        # Spawned, since a forked process may inherit locks that other threads hold.
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), end_with_parent)
-        with _for_workers():
-            futures = {pool.submit(measure_image, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-                progress.update()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, perhaps for lack of memory; try fewer --workers "
-                "(finished values are cached)"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Each job with its result, as it is done by a worker process."""
+    # Spawned, since a forked process may inherit locks that other threads hold.
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), end_with_parent)
+    with _for_workers():
+        futures = {pool.submit(measure_image, job): job for job in jobs}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process was killed, perhaps for lack of memory; try fewer --workers "
+            "(finished values are cached)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager

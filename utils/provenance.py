@@ -21,12 +21,10 @@ def provenance() -> dict[str, str | int]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    git = "git describe --always --dirty --abbrev=12".split()
+    git = ["git", "-C", Path(__file__).parent, *"describe --always --dirty --abbrev=12".split()]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        said = subprocess.check_output(
-            git, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL
-        )
-        about["revision"] = said.strip()
+        said = subprocess.run(git, capture_output=True, text=True, check=True)
+        about["revision"] = said.stdout.strip()
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             about[package] = importlib.metadata.version(package)
