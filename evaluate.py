@@ -17,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from evaluation import peers, scores, table1, tables
+from evaluation import peers, scores, tables
 from evaluation.cache import default_cache
 from evaluation.matching import Case, collect
 from fusion.pairs import find_pairs
@@ -100,7 +100,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--metrics none leaves figures alone: give --figures, and not --table1")
     if args.metrics is None:
         quality = "PSNR,PSNR_FDB,SSIM,SSIM_FDB" if args.synthetic else "all"
-        args.metrics = ",".join(table1.METRICS) if args.table1 else quality
+        args.metrics = ",".join(tables.TABLE1) if args.table1 else quality
 
 
 def named_folders(given: list[str]) -> dict[str, Path]:
@@ -155,7 +155,7 @@ def report(
     tables.write_text(args.out / "tables.md", text + tables.runs(about))
     tables.write_text(args.out / "tables.tex", tables.latex(columns))
     if args.table1:
-        text = table1.table1(columns, methods, peers.OURS)
+        text = tables.table1(columns, methods, peers.OURS)
         tables.write_text(args.out / "table1.md", text)
     print(text)
     if args.figures is not None and columns:

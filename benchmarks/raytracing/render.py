@@ -8,6 +8,7 @@ of their own, through the same lens and past the same surfaces.
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -144,8 +145,7 @@ def _tiles(scene: Scene, lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray,
             high = np.minimum(high, np.floor((ends.max(0) + reach) / TILE).astype(int))
         elif box[1, 2] <= 0:
             continue
-        for row in range(low[1], high[1] + 1):
-            for column in range(low[0], high[0] + 1):
-                lists[row * columns + column].append(number)
+        for row, column in product(*map(range, low[::-1], high[::-1] + 1)):
+            lists[row * columns + column].append(number)
     starts = np.cumsum([0, *map(len, lists)])
     return starts, np.array([number for members in lists for number in members], np.int64)
