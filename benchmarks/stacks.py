@@ -102,8 +102,8 @@ def memory(setting: Setting, rows: Rows) -> None:
         numbers = [i % 3 for i in range(count)]
         frames = choose_frames(setting.stack(2, size, 2, 3), numbers, setting.work / "chosen")
         row, megapixels = run(OURS, frames, align=True), math.prod(size) / 1e6
-        each = row["megabytes"] / megapixels
-        return {**row, "megapixels": megapixels, "frames": count, "each": each}
+        row |= {"megapixels": megapixels, "frames": count, "each": row["megabytes"] / megapixels}
+        return row
 
     more = product([setting.sizes[1]], setting.counts)
     for size, count in [*product(setting.sizes, [5]), *more]:

@@ -208,7 +208,7 @@ def _mosaic(photographs: Photographs, size: Size, rng: np.random.Generator) -> n
 
 def _matte(size: Size, rng: np.random.Generator) -> np.ndarray:
     """(H, W) uint8 of at most :data:`COVERAGE` if :data:`ATTEMPTS` draws suffice."""
-    drawn = []
+    drawn: list[np.ndarray] = []
     while len(drawn) < ATTEMPTS and (not drawn or drawn[-1].mean() > COVERAGE):
         drawn.append(procedural_matte(size, rng))
     return np.rint(min(drawn, key=np.mean) * 255).astype(np.uint8)
@@ -228,12 +228,12 @@ def _matrix(motion: Motion, size: Size, rng: np.random.Generator) -> np.ndarray:
 
 def _border(matrices: Sequence[np.ndarray], size: Size) -> int:
     """Pixels that frames show beyond the reference at most; 0 if none moves."""
-    corners, beyond = corners_of(size), 0.0
+    corners, beyond = corners_of(size), [0.0]
     for matrix in matrices:
         if not np.array_equal(matrix, np.eye(3)):
             seen = cv2.perspectiveTransform(corners, np.linalg.inv(matrix))[0]
-            beyond = max(beyond, np.maximum(-seen, seen - corners[0, 2]).max() + LANCZOS)
-    return math.ceil(beyond)
+            beyond.append(np.maximum(-seen, seen - corners[0, 2]).max() + LANCZOS)
+    return math.ceil(max(beyond))
 
 
 def _quantise(image: np.ndarray) -> np.ndarray:

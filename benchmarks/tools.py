@@ -37,5 +37,5 @@ def fuse_with(tool: Peer, frames: Path, align: bool) -> tuple[np.ndarray, Cost]:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         output = Path(folder)
         cost = measure(tool.command_lines([frames], output, align))
-        fused = next(iter([*output.glob("*-Fusion.*"), *output.glob("*.png")]))
+        fused, *_ = *output.glob("*-Fusion.*"), *output.glob("*.png")
         return read_photo(fused).rgb, cost

@@ -22,9 +22,8 @@ def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
     if not names:
         raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")
     shown = [s for s in SUFFIXES if (folder / f"{names[0]}-{s}.png").exists()]
-    label, gap = 18, 10
+    label, gap, rows = 18, 10, -(-len(names) // columns)
     width, height = len(shown) * side + gap, side + label + gap
-    rows = -(-len(names) // columns)
     sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for index, name in enumerate(names):

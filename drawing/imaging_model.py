@@ -105,10 +105,8 @@ def layers() -> list[dict[str, Tensor]]:
 
 
 def scene() -> list[dict[str, Tensor]]:
-    """A training scene: depth, its photographs, G*, truth; (1 or 3, SIDE, SIDE).
-
-    The bar below a photograph has its colour on the map, where the band is white.
-    """
+    """A training scene: depth, its photographs, G*, truth; (1 or 3, SIDE, SIDE). The bar below a
+    photograph has its colour on the map, where the band is white."""
     generator, which = scenes(), (SCENE, len(COLORS))
     sample = generator.sample(*which)
     drawn, *_ = generator.draw(*which)

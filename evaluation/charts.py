@@ -107,8 +107,7 @@ def box_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     quartiles = np.percentile(values, (25, 50, 75))
     reach = 1.5 * (quartiles[2] - quartiles[0])
     inner = (values >= quartiles[0] - reach) & (values <= quartiles[2] + reach)
-    whiskers = np.array([values[inner].min(), values[inner].max()])
-    return quartiles, whiskers, values[~inner]
+    return quartiles, np.array([values[inner].min(), values[inner].max()]), values[~inner]
 
 
 def _deviations(column: Column) -> dict[str, np.ndarray]:

@@ -78,11 +78,8 @@ def default_size(shape: Sequence[int]) -> int:
 
 
 def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
-    """Where the sharper of two sources changes, (H, W) bool: the FDB as the sources show it.
-
-    Sharpness is the gradient's energy in a window of 1/64 of the image's shorter side; flat
-    regions, where it is meaningless, are left out.
-    """
+    """Where the sharper of two sources changes, (H, W) bool: the FDB as the sources show it, by the
+    gradient's energy in a window of 1/64 of the shorter side; flat regions are left out."""
     sigma = min(sources[0].shape[:2]) / 64
     gradients = [[sobel(luma(source), axis) ** 2 for axis in (0, 1)] for source in sources]
     energy = [gaussian_filter(y + x, sigma) for y, x in gradients]

@@ -90,10 +90,8 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
                 digest.update(hashlib.sha256(content).digest())
                 (stack / f"{number}{path.suffix.lower()}").write_bytes(content)
         stacks = sorted(stacks.iterdir())
-        said = [
-            [argument.replace(folder, TEMPORARY) for argument in line]
-            for line in peer.commands(stacks, results, False)
-        ]
+        lines = peer.commands(stacks, results, False)
+        said = [[word.replace(folder, TEMPORARY) for word in line] for line in lines]
         planned = (peer.version(), said, digest.hexdigest())
         with contextlib.suppress(OSError, ValueError, TypeError):  # absent or damaged
             former = Run(**json.loads((output / "run.json").read_text()))

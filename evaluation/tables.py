@@ -37,26 +37,17 @@ PUBLISHED: dict[str, dict[str, tuple[str, int]]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """A metric over the pairs that every method has, so that all means are of the same pairs.
-
-    Attributes:
-        pairs: names, P of them.
-        values: (P,) for each method, in the order of the methods.
-        mean, wins, rank: of each method: mean value; number of pairs on which it is strictly
-            better than all others (as in the paper's Table I); mean rank, 1 the best, ties shared.
-        first, second: the best two methods by mean; ``second`` is None if there is one method.
-        p: of Wilcoxon's signed-rank test between them, two-sided; None if there is one method.
-    """
+    """A metric over the pairs that every method has, so that all means are of the same pairs."""
 
     symbol: str
-    pairs: list[str]
-    values: dict[str, np.ndarray]
+    pairs: list[str]  # names, P of them
+    values: dict[str, np.ndarray]  # (P,) of each method, in their order
     mean: dict[str, float]
-    wins: dict[str, int]
-    rank: dict[str, float]
-    first: str
-    second: str | None
-    p: float | None
+    wins: dict[str, int]  # pairs on which a method is strictly better than all others
+    rank: dict[str, float]  # mean over the pairs, 1 the best, ties shared
+    first: str  # the best method by mean
+    second: str | None  # the next one; None if there is one method
+    p: float | None  # of Wilcoxon's signed-rank test between the two, two-sided; or None
 
 
 def summarise(scores: Scores, methods: Sequence[str], symbols: Sequence[str]) -> list[Column]:
@@ -214,10 +205,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def cell(column: Column, method: str | None, bold: Callable[[str], str] = BOLD) -> str:
-    """Mean with wins in brackets, the best means bold (neither if one method is alone), or a dash.
-
-    Four decimals as in Table I; two for decibels and in a column that goes beyond 100.
-    """
+    """Mean with wins in brackets, the best bold (neither if one method is alone), or a dash. Four
+    decimals as in Table I; two for decibels and in a column that goes beyond 100."""
     mean = column.mean.get(method)
     if mean is None:
         return "–"
