@@ -17,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from evaluation import peers, scores, table1, tables
+from evaluation import peers, scores, tables
 from evaluation.cache import default_cache
 from evaluation.matching import Case, collect
 from fusion.pairs import find_pairs
@@ -100,7 +100,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--metrics none leaves figures alone: give --figures, and not --table1")
     if args.metrics is None:
         quality = "PSNR,PSNR_FDB,SSIM,SSIM_FDB" if args.synthetic else "all"
-        args.metrics = ",".join(table1.METRICS) if args.table1 else quality
+        args.metrics = ",".join(tables.TABLE1) if args.table1 else quality
 
 
 def named_folders(given: list[str]) -> dict[str, Path]:
@@ -119,8 +119,7 @@ def named_folders(given: list[str]) -> dict[str, Path]:
 
 
 def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[str]]:
-    """Fuse the sources with our network and with peers, as asked: the folders of the results and
-    what was run, by method, and what went wrong."""
+    """Fuse the sources as asked: folders of results, what was run, by method; what went wrong."""
     from evaluation import runs  # imports torch, which the workers do without
 
     methods, about, problems = {}, {}, []
@@ -144,8 +143,7 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
 def report(
     args: argparse.Namespace, cases: list[Case], methods: list[str], about: About, problems: list
 ) -> None:
-    """Measure, write the tables that were asked for, print one, and draw the charts; adds to
-    ``problems`` what went wrong."""
+    """Measure, write tables and charts, print a table; add to ``problems`` what went wrong."""
     chosen = scores.choose_metrics(args.metrics, args.truth is not None, args.band is not None)
     values, wrong = scores.measure(cases, chosen, args.workers, args.cache)
     problems += wrong
@@ -153,17 +151,19 @@ def report(
         raise UserError("; ".join(["nothing could be measured", *problems]))
     origin = {"sources": str(args.sources), "methods": methods, "runs": about}
     columns = tables.write(args.out, values, methods, chosen, problems, origin)
-    tables.write_text(args.out / "tables.md", tables.markdown(columns) + tables.runs(about))
-    tables.write_text(args.out / "tables.tex", tables.latex(columns))
     text = tables.markdown(columns)
+    tables.write_text(args.out / "tables.md", text + tables.runs(about))
+    tables.write_text(args.out / "tables.tex", tables.latex(columns))
     if args.table1:
-        text = table1.table1(columns, methods, peers.OURS)
+        text = tables.table1(columns, methods, peers.OURS)
         tables.write_text(args.out / "table1.md", text)
     print(text)
     if args.figures is not None and columns:
+        from drawing.canvas import save
         from evaluation import charts
 
-        charts.write(columns, args.out)
+        save(charts.heat_map(columns), args.out / "ranks.png")
+        save(charts.box_plots(columns), args.out / "boxes.png")
 
 
 if __name__ == "__main__":

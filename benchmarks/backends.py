@@ -1,10 +1,9 @@
-"""PyTorch, ONNX Runtime and torch.compile on one pair, on the CPU, in one run.
+"""PyTorch and ONNX Runtime on one pair, on the CPU, in one run.
 
     python -m benchmarks.backends
-    python -m benchmarks.backends --pair near.png far.png --compile
+    python -m benchmarks.backends --pair near.png far.png
 
-Prints the fastest round of each, and the ratio of PyTorch's to it. They take turns; slower rounds
-are due to other work of the machine.
+Prints the fastest round of each: slower ones are due to other work of the machine.
 """
 
 import math
@@ -35,7 +34,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--onnx", type=Path, default=ONNX, help="from models.export")
     parser.add_argument("--threads", type=int, default=2, help="threads of each; default: 2")
     parser.add_argument("--rounds", type=int, default=30, help="timed runs; default: 30")
-    parser.add_argument("--compile", action="store_true", help="time torch.compile too; needs g++")
     args = parser.parse_args(argv)
     if min(args.threads, args.rounds) < 1:
         raise UserError("--threads and --rounds have to be at least 1")
@@ -45,10 +43,6 @@ def main(argv: list[str] | None = None) -> None:
         EAGER: TorchBackend(load_model(args.weights)),
         "ONNX Runtime": OnnxBackend(args.onnx, args.threads),
     }
-    if args.compile:
-        backends["torch.compile"] = compiled = TorchBackend(load_model(args.weights))
-        for net in compiled.model.children():
-            net.compile()
     height, width = photos[0].shape[:2]
     print(f"{width}×{height}, {args.threads} threads, fastest of {args.rounds} rounds\n")
     print(table(compare(backends, photos, args.rounds)), end="")
@@ -67,18 +61,15 @@ def compare(
             started = time.perf_counter()
             fuse(photos, backend, align=False)
             seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return {
-        name: (seconds[name], int(np.abs(image - first).max())) for name, image in images.items()
-    }
+    steps = {name: int(np.abs(image - first).max()) for name, image in images.items()}
+    return {name: (seconds[name], steps[name]) for name in backends}
 
 
 def table(found: dict[str, tuple[float, int]]) -> str:
     """What :func:`compare` found, as Markdown."""
-    reference = found[EAGER][0]
-    rows = (
-        [name, f"{seconds:.3f}", f"{reference / seconds:.2f}", str(steps)]
-        for name, (seconds, steps) in found.items()
-    )
+    rows = []
+    for name, (seconds, steps) in found.items():
+        rows.append([name, f"{seconds:.3f}", f"{found[EAGER][0] / seconds:.2f}", str(steps)])
     return markdown.table(["", "seconds", "PyTorch's time / its", "differs by"], rows)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,6 @@ from evaluation.tables import write_text
 from utils.images import read_photo, write_png
 from utils.metrics.reference import psnr
 
-PHOTOGRAPHS = Path("datasets/bsds500/images/test")  # by default; training never sees them
-VISIBLE = 10  # of 255: a larger error beside a depth edge is seen as a halo
-
 
 class Truth(NamedTuple):
     """What a :class:`~benchmarks.synthetic_stacks.SyntheticStack` says is true."""
@@ -26,18 +23,33 @@ class Truth(NamedTuple):
     band: np.ndarray
     edges: np.ndarray
 
+    def score(self, fused: np.ndarray) -> dict[str, float]:
+        """PSNR in dB of the whole image and in the FDB, and the share of halo pixels: those beside
+        a depth edge with an error above 10/255."""
+        halo = wrong(fused, self.image, self.edges, 10)
+        return decibels(fused, self.image, psnr=None, band=self.band) | {"halo": halo}
 
-def quality(fused: np.ndarray, truth: Truth) -> dict[str, float]:
-    """Compare a fused image (H, W, 3) uint8 with the truth of the same size.
 
-    Returns:
-        psnr of the whole image and band of the FDB in dB; halo: share of the pixels within 20 px of
-        a depth edge with an error above 10/255.
-    """
-    error = np.abs(fused.astype(np.int16) - truth.image).max(axis=2)
-    decibels = {"psnr": None, "band": truth.band}
-    scores = {key: float(psnr(truth.image, fused, mask)) for key, mask in decibels.items()}
-    return {**scores, "halo": float((error[truth.edges] > VISIBLE).mean())}
+def decibels(fused: np.ndarray, truth: np.ndarray, **masks: np.ndarray | None) -> dict[str, float]:
+    """PSNR in dB inside masks (H, W), by their names; both images are (H, W, 3) uint8."""
+    return {name: float(psnr(truth, fused, mask)) for name, mask in masks.items()}
+
+
+def wrong(fused: np.ndarray, truth: np.ndarray, mask: np.ndarray, most: int) -> float:
+    """Share of the pixels inside a mask in which a channel is wrong by more than ``most``."""
+    error = np.abs(fused[mask].astype(np.int16) - truth[mask]).max(axis=1)
+    return float((error > most).mean())
+
+
+def oracle(truth: np.ndarray, frames: Iterable[np.ndarray]) -> np.ndarray:
+    """Oracle selection (H, W, 3) uint8: each pixel from the frame that is nearest to the truth.
+    No selection can beat it."""
+    best, least = np.empty_like(truth), np.full(truth.shape[:2], 2**31 - 1, np.int32)
+    for frame in frames:
+        error = np.square(frame.astype(np.int32) - truth).sum(axis=2)
+        nearer = error < least
+        best[nearer], least[nearer] = frame[nearer], error[nearer]
+    return best
 
 
 def generated(
@@ -47,8 +59,8 @@ def generated(
     ``frames``, the truth beside them."""
     height, width = size
     home = folder / f"{seed}-{width}x{height}-{layers}-{frames}"
-    about = {"photographs": str(photographs)}
-    if (home / "about.json").exists() and json.loads((home / "about.json").read_text()) == about:
+    note, about = home / "about.json", json.dumps({"photographs": str(photographs)})
+    if note.exists() and note.read_text() == about:
         return home
     shutil.rmtree(home, ignore_errors=True)
     made = stack(seed, size, layers, frames, photographs=Photographs(photographs))
@@ -57,7 +69,7 @@ def generated(
     write_png(home / "truth.png", made.truth)
     write_png(home / "band.png", made.band.astype(np.float32))
     write_png(home / "edges.png", made.edges().astype(np.float32))
-    write_text(home / "about.json", json.dumps(about))
+    write_text(note, about)
     return home
 
 

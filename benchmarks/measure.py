@@ -30,19 +30,15 @@ class Failed(Exception):
 
 
 def measure(commands: Sequence[Sequence[str]]) -> Cost:
-    """Run command lines one after another.
-
-    Raises:
-        Failed: one ends with an exit code other than 0.
-    """
+    """Run command lines one after another; raises :class:`Failed` if one does."""
     costs = []
     for command in commands:
         with tempfile.TemporaryFile("w+", errors="replace") as said:
             own = [sys.executable, __file__, *map(str, command)]
             ran = subprocess.run(own, stdout=subprocess.PIPE, stderr=said, check=True)
             code, *cost = json.loads(ran.stdout)
-            said.seek(0)
             if code:
+                said.seek(0)
                 last = (said.read().strip().splitlines() or ["it said nothing"])[-1]
                 raise Failed(f"{Path(command[0]).name} ended with exit code {code}: {last}")
             costs.append(cost)
@@ -53,11 +49,10 @@ def measure(commands: Sequence[Sequence[str]]) -> Cost:
 def main(*command: str) -> None:
     """Run one command line and print [exit code, seconds, cpu, megabytes]."""
     # Not the path of this checkout: OpenFocus has packages of the same names.
+    streams = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr}
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment
-    )
+    process = subprocess.Popen(command, env=environment, **streams)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes

@@ -3,8 +3,7 @@
     python -m benchmarks.pictures --out docs/figures/stacks
 
 All programs get the same frames, aligned by us, so that the same pixels can be compared. The insets
-are where the first and the last frame meet and the results differ most, chosen by
-:func:`evaluation.figures.choose_insets`.
+are where the first and the last frame meet and the results differ most.
 """
 
 import re
@@ -17,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.measure import Failed
+from benchmarks.report import folder
 from benchmarks.tools import fuse_with
 from drawing.canvas import save
 from evaluation.figures import choose_insets, comparison
@@ -28,31 +28,26 @@ from utils.images import EXTENSIONS, read_photo, write_png
 PEERS = ("FocusWeave", "enfuse")
 
 
-def series(folder: Path) -> dict[str, list[Path]]:
-    """The stacks of a folder by name: ``lytro-01-A.jpg`` and ``lytro-01-B.jpg`` are of lytro-01.
-
-    Raises:
-        UserError: there is no folder, or no stack in it.
-    """
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}; `python -m data.prepare list` names what it fetches")
+def series(home: Path) -> dict[str, list[Path]]:
+    """The stacks of a folder by name: ``lytro-01-A.jpg`` and ``lytro-01-B.jpg`` are of lytro-01;
+    raises :class:`UserError` if there is no folder, or no stack in it."""
     found = defaultdict(list)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder(home).iterdir()):
         if path.suffix.lower() in EXTENSIONS:
             found[re.sub(r"[-_][^-_]+$", "", path.stem)].append(path)
     stacks = {name: paths for name, paths in found.items() if len(paths) > 1}
     if not stacks:
-        raise UserError(f"{folder} holds no two frames such as x-A.jpg and x-B.jpg")
+        raise UserError(f"{home} holds no two frames such as x-A.jpg and x-B.jpg")
     return stacks
 
 
 def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> dict[str, np.ndarray]:
     """First, middle and last frame, aligned, and what each program makes of all of them."""
-    with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pictures-") as work:
         aligned: list[Path] = []
 
         def keep(step: Step) -> None:
-            aligned.append(Path(folder) / f"{step.frame:03d}.png")
+            aligned.append(Path(work) / f"{step.frame:03d}.png")
             write_png(aligned[-1], step.aligned)
 
         ours = fuse(frames, observe=keep).image
@@ -60,7 +55,7 @@ def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> dict[str, np
         images = {f"frame {i + 1}": read_photo(aligned[i]).rgb for i in places} | {"ours": ours}
         for tool in peers:
             try:
-                images[tool.name], _ = fuse_with(tool, Path(folder), align=False)
+                images[tool.name], _ = fuse_with(tool, Path(work), align=False)
             except Failed as reason:
                 raise UserError(str(reason)) from reason
     return images
@@ -75,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     peers, notes = choose_peers(PEERS)
     print(*notes, sep="\n", end="\n" if notes else "")
-    stacks = {k: v for folder in options.stacks for k, v in series(folder).items()}
+    stacks = {k: v for home in options.stacks for k, v in series(home).items()}
     for name, paths in tqdm(stacks.items(), unit="stack", disable=None):
         images = results([read_photo(path).rgb for path in paths], peers)
         frames = [image for label, image in images.items() if label.startswith("frame")]

@@ -4,11 +4,10 @@
     python -m benchmarks.raytraced --only 0.4 --scenes 3 --tools ours --resume
     python -m benchmarks.raytraced --only 1.2 --render
 
-Scenes of cards, balls, stems, a ground and a wall, textured with photographs that training never
-sees, are rendered through a thin lens (benchmarks/raytracing), once, into --work; an interrupted
-render resumes. Then each program fuses all frames of a stack, its first and last, and two
-neighbours. Scores go to --out: scores.json with each value, README.md with the tables, and
-pictures of where ours is worst.
+Scenes textured with photographs that training never sees are rendered through a thin lens
+(benchmarks/raytracing), once, into --work; an interrupted render resumes. Then each program fuses
+all frames of a stack, its first and last, and two neighbours. Scores go to --out: scores.json with
+each value, README.md with the tables, and pictures of where ours is worst.
 """
 
 import tempfile
@@ -20,18 +19,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import distance_transform_edt, uniform_filter
 from tqdm import tqdm
 
-from benchmarks.generated import PHOTOGRAPHS, choose_frames
+from benchmarks.generated import choose_frames, decibels, oracle, wrong
 from benchmarks.measure import Failed
 from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_all, stacks
-from benchmarks.raytracing.pictures import worst_place, worst_places
-from benchmarks.raytracing.scores import beside_edges, oracle, score
-from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
-from drawing.canvas import save
+from benchmarks.report import Bar, Row, Rows, shared_options, table, verdicts, write_report
+from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
+from drawing.canvas import Canvas, save
 from evaluation.peers import Peer, choose_peers
-from utils.errors import UserError, cli, option_parser
+from utils.errors import cli
 from utils.images import read_photo, write_png
 
 ORACLE = "oracle selection"
@@ -45,10 +43,16 @@ COLUMNS = {
     "scenes": ("scenes", "{}"),
     "failed": ("failed", "{}"),
 }
-PLACES = 5  # in a picture of the worst
+JUMP = 0.5  # px of blur between neighbouring pixels: more is a depth edge
+REACH = 12 / 720  # of the width: nearer to a depth edge is beside it
+PLACES, CELL, GAP, LABEL = 5, 200, 8, 22  # of a picture of the worst: rows; units
+SIDE = 1 / 9  # of a crop, of the width
+GAIN = 4  # of errors, around grey
+ERROR = f"(ours - truth) x {GAIN}"
 DECIBELS = ("whole", "edges", "away")
 MEANS = (*DECIBELS, "wrong", "seconds")
-EDGES_OVER_ORACLE, AWAY_UNDER_ORACLE, EDGES_OVER_PEER = 0.5, 0.7, 2.0  # dB
+OVER_ORACLE = {"edges": ("beside depth edges", 0.5), "away": ("away from them", -0.7)}  # dB
+EDGES_OVER_PEER = 2.0  # dB
 
 NOTE = """# Ray-traced focus stacks
 
@@ -97,6 +101,24 @@ def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
     return score(fused, truth, beside_edges(stack.read_disparity()))
 
 
+def beside_edges(disparity: np.ndarray) -> np.ndarray:
+    """(H, W) bool: within 12 pixels, at a width of 720, of a depth edge in the disparity (H, W)."""
+    edges = np.zeros(disparity.shape, bool)
+    for one, jumps in ((edges, np.diff(disparity, axis=0)), (edges.T, np.diff(disparity).T)):
+        one[:-1] |= np.abs(jumps) > JUMP
+        one[1:] |= np.abs(jumps) > JUMP
+    if not edges.any():
+        return edges
+    return distance_transform_edt(~edges) < REACH * disparity.shape[1]
+
+
+def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, float]:
+    """PSNR in dB: whole, beside ``edges`` (H, W) bool and away from them; and the share of the
+    pixels beside edges that are wrong by more than 20/255. Images are (H, W, 3) uint8."""
+    scores = decibels(fused, truth, whole=None, edges=edges, away=~edges)
+    return scores | {"wrong": wrong(fused, truth, edges, 20)}
+
+
 def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str, Row]:
     """For each method the mean over a set of frames of all scenes of some sizes, leaving out those
     that failed, and how many did."""
@@ -109,10 +131,8 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
     for method, some in found.items():
         good = [row for row in some if "failed" not in row]
         measured = {key: [row[key] for row in good if key in row] for key in MEANS}
-        average = {key: float(np.mean(values)) for key, values in measured.items() if values}
-        averages[method] = {**average, "scenes": len(good)}
-        if len(good) < len(some):
-            averages[method]["failed"] = len(some) - len(good)
+        averages[method] = {key: float(np.mean(each)) for key, each in measured.items() if each}
+        averages[method] |= {"scenes": len(good), "failed": len(some) - len(good) or None}
     return averages
 
 
@@ -128,10 +148,7 @@ def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
 
     held = []
     if over := ahead(ORACLE, sizes):
-        for key, where, least in (
-            ("edges", "beside depth edges", EDGES_OVER_ORACLE),
-            ("away", "away from them", -AWAY_UNDER_ORACLE),
-        ):
+        for key, (where, least) in OVER_ORACLE.items():
             text = f"{where} {over[key]:+.2f} dB of oracle selection, at least {least:+.1f}"
             held.append(Bar(f"{text} ({over['scenes']} scenes)", over[key] >= least))
     for size in sizes:
@@ -156,49 +173,66 @@ def report(rows: Mapping[str, Row], out: Path) -> str:
     return text
 
 
-def draw(wanted: Sequence[Stack], peer: str | None) -> Image.Image | None:
-    """The places where ours is farthest from the truth, one for each stack; None without any."""
-    images, places = {}, []
+def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | None:
+    """The squares where ours is farthest from the truth, one of each stack in a row: crops of the
+    truth, of ours, oracle selection and the best peer beside edges by the means ``found``, and the
+    error of ours; None without any."""
+    edges, rows = {k: row["edges"] for k, row in found.items() if "edges" in row}, []
+    best = max(edges.keys() - {OURS.name, ORACLE}, key=edges.get, default=None)
+    methods = [name for name in (OURS.name, ORACLE, best) if name]
     for stack in wanted:
-        methods = filter(None, (OURS.name, ORACLE, peer))
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
         if OURS.name in shown:
-            images[stack.home.name] = shown
-            places.append(worst_place(stack.home.name, shown[OURS.name], shown["truth"]))
-    places = sorted(places, key=lambda place: -place.error)[:PLACES]
-    return worst_places(places, images) if places else None
+            error, (top, left, side) = worst_place(shown[OURS.name], shown["truth"])
+            here = (slice(top, top + side), slice(left, left + side))
+            crops = {label: image[here] for label, image in shown.items()}
+            difference = crops[OURS.name].astype(np.float32) - crops["truth"]
+            crops[ERROR] = np.clip(127.5 + GAIN * difference, 0, 255).astype(np.uint8)
+            rows.append((error, f"{stack.home.name}, {left},{top}", crops))
+    if not rows:
+        return None
+    labels = ["truth", *(m for m in methods if any(m in crops for *_, crops in rows)), ERROR]
+    lefts = {label: GAP + i * (CELL + GAP) for i, label in enumerate(labels)}
+    rows = sorted(rows, key=lambda row: -row[0])[:PLACES]
+    canvas = Canvas(len(lefts) * (CELL + GAP) + GAP, LABEL + len(rows) * (CELL + LABEL + GAP))
+    for label, left in lefts.items():
+        canvas.text((left + CELL / 2, LABEL / 2), label, 13)
+    for number, (_, text, crops) in enumerate(rows):
+        top = LABEL + number * (CELL + LABEL + GAP)
+        canvas.text((GAP, top + LABEL / 2), text, 12, anchor="lm")
+        for label, crop in crops.items():
+            enlarged = Image.fromarray(crop).resize((CELL, CELL), Image.Resampling.BOX)
+            canvas.picture(enlarged, lefts[label], top + LABEL, CELL, CELL)
+    return canvas.finish()
 
 
-def best_peer(found: Mapping[str, Row]) -> str | None:
-    """The other program with the best PSNR beside edges."""
-    edges = {k: row["edges"] for k, row in found.items() if "edges" in row}
-    return max(edges.keys() - {OURS.name, ORACLE}, key=edges.get, default=None)
+def worst_place(fused: np.ndarray, truth: np.ndarray) -> tuple[float, tuple[int, int, int]]:
+    """The greatest mean squared error of a square; its top, left and side in pixels."""
+    side = max(4, round(SIDE * truth.shape[1]))
+    half = side // 2
+    inside = slice(half, half - side + 1)
+    error = np.square(fused.astype(np.float32) - truth).mean(axis=2)
+    inner = uniform_filter(error, side, mode="constant")[inside, inside]
+    top, left = np.unravel_index(inner.argmax(), inner.shape)
+    return float(inner.max()), (int(top), int(left), side)
 
 
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = option_parser(__doc__)
+    parser = shared_options(__doc__, [kind.name for kind in CLASSES], "raytraced")
     add = parser.add_argument
-    sizes = [kind.name for kind in CLASSES]
-    add("--only", nargs="+", choices=sizes, default=sizes, metavar="MP", help=", ".join(sizes))
     add("--scenes", type=int, metavar="N", help="at most so many of each size")
-    names = [tool.name for tool in TOOLS]
-    add("--tools", nargs="+", choices=names, default=[], metavar="NAME", help="; ".join(names))
-    add("--resume", action="store_true", help="keep rows already measured")
+    add("--tools", nargs="+", choices=NAMES, default=[], metavar="NAME", help="; ".join(NAMES))
     add("--render", action="store_true", help="render only; do not run the programs")
     add("--breathing", type=float, default=0.0, metavar="SHARE", help="of the focus: 0.02")
     add("--shake", type=float, default=0.0, metavar="PX", help="of the hand, at a width of 720")
-    add("--photographs", type=Path, default=PHOTOGRAPHS, help=f"textures; {PHOTOGRAPHS}")
     add("--work", type=Path, default=Path("datasets/raytraced"), help="where stacks are kept")
-    add("--out", type=Path, default=Path("docs/results/raytraced"))
     options = parser.parse_args(arguments)
-    if not options.photographs.is_dir():
-        raise UserError(f"no folder {options.photographs}; --photographs says where they are")
     motion = Motion(options.breathing, options.shake)
     kinds = [kind for kind in CLASSES if kind.name in options.only]
     wanted = list(stacks(options.work, kinds, motion, options.scenes))
-    render_all(wanted, options.photographs, motion)
+    render_all(wanted, options.photographs)
     if options.render:
         return
     tools, notes = choose_peers(options.tools, TOOLS)
@@ -210,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.add(f"{stack.home.name} {name} {tool.name}", fuse)
         rows.add(f"{stack.home.name} {name} {ORACLE}", partial(select, stack, name))
     for kind in kinds:
-        peer = best_peer(means(rows.rows, [kind.name], "stack"))
-        if sheet := draw([stack for stack in wanted if stack.kind == kind], peer):
+        found = means(rows.rows, [kind.name], "stack")
+        if sheet := draw([stack for stack in wanted if stack.kind == kind], found):
             save(sheet, options.out / f"worst-{kind.name}.jpg")
     versions = {tool.name: tool.version() for tool in tools}
     write_report(options.out, report(rows.rows, options.out), notes=notes, versions=versions)

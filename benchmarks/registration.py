@@ -9,24 +9,22 @@ reference. The corner error is the distance of a corner from its true place.
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.generated import PHOTOGRAPHS
-from benchmarks.report import Bar, Row, Rows, table, verdicts, write_report
+from benchmarks.report import Bar, Row, Rows, shared_options, table, verdicts, write_report
 from benchmarks.synthetic_stacks import Motion, SyntheticStack, stack
 from defocus.sources import Photographs
 from fusion.align import Registration, register
 from fusion.motion import corners_of
-from utils.errors import UserError, cli, option_parser
+from utils.errors import cli
 
 SMALL = {"size": (768, 1024)}
 TWO, THREE = ({**SMALL, "layers": n, "frames": n} for n in (2, 3))
-# name → number of stacks, and arguments of :func:`measure`
+# By name: number of stacks, and arguments of :func:`measure`.
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP": (6, SMALL),
     "0.8 MP, other exposure (±0.3 stops), noise": (6, {**SMALL, "exposure": 0.3, "noise": 0.01}),
@@ -87,8 +85,8 @@ def measure(
         started = time.perf_counter()
         registered = register(images, reference=len(images) // 2)
         seconds += time.perf_counter() - started
-        errors.extend(corner_errors(registered, made, arguments["size"]))
-        found.extend(registered)
+        errors += corner_errors(registered, made, arguments["size"])
+        found += registered
     return {
         "mean": float(np.mean(errors)),
         "largest": float(max(errors)),
@@ -107,14 +105,7 @@ def bars(rows: Mapping[str, Row]) -> list[Bar]:
 
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = option_parser(__doc__)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
-    parser.add_argument("--resume", action="store_true", help="keep rows already measured")
-    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/registration"))
-    options = parser.parse_args(arguments)
-    if not options.photographs.is_dir():
-        raise UserError(f"no folder {options.photographs}; --photographs says where they are")
+    options = shared_options(__doc__, CASES, "registration").parse_args(arguments)
     photographs = Photographs(options.photographs)
     rows = Rows(options.out / "corners.json", options.resume)
     for name in options.only:

@@ -1,17 +1,37 @@
 """Rows of measurements, saved one by one so that a run can resume; shown as Markdown."""
 
+import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measure import Failed
 from evaluation.tables import write_text
 from utils import markdown
+from utils.errors import UserError, option_parser
 from utils.provenance import provenance
 
+PHOTOGRAPHS = "datasets/bsds500/images/test"  # training never sees them
 Row = dict[str, Any]
-Columns = Mapping[str, tuple[str, str]]  # key of a value → head, format
+
+
+def shared_options(description: str, parts: Iterable[str], out: str) -> argparse.ArgumentParser:
+    """A parser with what benchmarks share: what to measure, from what, where results go."""
+    parser, parts = option_parser(description), list(parts)
+    add = parser.add_argument
+    add("--only", nargs="+", choices=parts, default=parts, metavar="NAME", help="; ".join(parts))
+    add("--resume", action="store_true", help="keep rows already measured")
+    add("--photographs", type=folder, default=PHOTOGRAPHS, help=f"default: {PHOTOGRAPHS}")
+    add("--out", type=Path, default=Path("docs/results", out))
+    return parser
+
+
+def folder(path: str | Path) -> Path:
+    """A folder that an option names; raises :class:`UserError` if there is none."""
+    if not Path(path).is_dir():
+        raise UserError(f"no folder {path}; `python -m data.prepare list` names what it fetches")
+    return Path(path)
 
 
 class Bar(NamedTuple):
@@ -22,12 +42,8 @@ class Bar(NamedTuple):
 
 
 class Rows:
-    """The rows of one table, by name, in a JSON file that is written after each.
-
-    Args:
-        path: of the file; its rows are kept.
-        resume: skip rows that it has.
-    """
+    """The rows of one table, by name, in a JSON file that is written after each; ``resume`` says
+    whether to skip those it has."""
 
     def __init__(self, path: Path, resume: bool):
         self.path, self.resume = path, resume
@@ -45,8 +61,9 @@ class Rows:
         return self.rows[name]
 
 
-def table(rows: Mapping[str, Row], columns: Columns, first: str) -> str:
-    """Markdown: a line for each row, a dash for each missing value; ``first`` heads the names."""
+def table(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, str]], first: str) -> str:
+    """Markdown: a line for each row, a dash for each missing value; ``first`` heads the names,
+    ``columns`` are head and format by the key of a value."""
     lines = []
     for name, row in rows.items():
         values = [(row.get(key), form) for key, (_, form) in columns.items()]

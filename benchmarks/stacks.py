@@ -10,17 +10,18 @@ the written file; nothing else should run on the machine.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.generated import PHOTOGRAPHS, Truth, choose_frames, generated, quality, read_truth
-from benchmarks.raytracing.scores import oracle
-from benchmarks.report import Bar, Columns, Row, Rows, table, verdicts, write_report
-from benchmarks.tools import OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
+from benchmarks.generated import Truth, choose_frames, generated, oracle, read_truth
+from benchmarks.report import Bar, Row, Rows, folder, shared_options, table, verdicts, write_report
+from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
 from evaluation.peers import Peer, choose_peers
-from utils.errors import UserError, cli, option_parser
+from utils.errors import cli
 from utils.images import read_photo
 
 TWELVE = (3000, 4000)
@@ -50,7 +51,7 @@ def run(tool: Peer, frames: Path, align: bool, truth: Truth | None = None) -> Ro
     """Fuse a folder of frames with a tool: its cost, and how near it came to the truth."""
     fused, cost = fuse_with(tool, frames, align)
     row = {"version": tool.version(), **cost._asdict()}
-    return row | quality(fused, truth) if truth else row
+    return row | truth.score(fused) if truth else row
 
 
 def pcb(setting: Setting, rows: Rows) -> None:
@@ -61,21 +62,21 @@ def pcb(setting: Setting, rows: Rows) -> None:
 
 def truth(setting: Setting, rows: Rows) -> None:
     home = setting.stack(1, setting.large, 5, setting.large_frames)
-    true, folder = read_truth(home), home / "frames"
+    true, frames = read_truth(home), home / "frames"
     for tool in setting.tools:
-        rows.add(tool.name, partial(run, tool, folder, False, true))
-    frames = (read_photo(path).rgb for path in sorted(folder.iterdir()))
-    rows.add("oracle selection", lambda: quality(oracle(true.image, frames), true))
+        rows.add(tool.name, partial(run, tool, frames, False, true))
+    images = (read_photo(path).rgb for path in sorted(frames.iterdir()))
+    rows.add("oracle selection", lambda: true.score(oracle(true.image, images)))
 
 
 def truth_bars(rows: Mapping[str, Row]) -> list[Bar]:
     """Nearer to the truth than FocusWeave, enfuse and the best method of OpenFocus."""
     ours, bars = rows.get(OURS.name, {}), []
-    measured = {name: row for name, row in rows.items() if "band" in row}
-    methods = [name for name in measured if name.startswith("OpenFocus")]
-    best = max(methods, key=lambda name: measured[name]["band"], default=None)
-    for name in filter(measured.get, (best, "FocusWeave", "enfuse")):
-        band, halo = measured[name]["band"], measured[name]["halo"]
+    bands = {name: row["band"] for name, row in rows.items() if "band" in row}
+    methods = [name for name in bands if name.startswith("OpenFocus")]
+    best = max(methods, key=bands.get, default=None)
+    for name in filter(bands.get, (best, "FocusWeave", "enfuse")):
+        band, halo = bands[name], rows[name]["halo"]
         text = f"FDB PSNR {ours['band']:.2f} dB, above {name}'s {band:.2f} dB"
         bars.append(Bar(text, ours["band"] > band))
         text = f"halo pixels {ours['halo']:.2%}, fewer than {name}'s {halo:.2%}"
@@ -89,10 +90,8 @@ def ratio_bars(rows: Mapping[str, Row]) -> list[Bar]:
     for name, most in ((OPENFOCUS_DEFAULT, 1), ("FocusWeave", 3)):
         if "seconds" in ours and "seconds" in rows.get(name, {}):
             slower, larger = (ours[key] / rows[name][key] for key in ("seconds", "megabytes"))
-            bars += [
-                Bar(f"time {slower:.2f} × {name}, at most {most}", slower <= most),
-                Bar(f"peak memory {larger:.2f} × {name}, below 1", larger < 1),
-            ]
+            bars.append(Bar(f"time {slower:.2f} × {name}, at most {most}", slower <= most))
+            bars.append(Bar(f"peak memory {larger:.2f} × {name}, below 1", larger < 1))
     return bars
 
 
@@ -103,11 +102,11 @@ def memory(setting: Setting, rows: Rows) -> None:
         numbers = [i % 3 for i in range(count)]
         frames = choose_frames(setting.stack(2, size, 2, 3), numbers, setting.work / "chosen")
         row, megapixels = run(OURS, frames, align=True), math.prod(size) / 1e6
-        each = row["megabytes"] / megapixels
-        return {**row, "megapixels": megapixels, "frames": count, "each": each}
+        row |= {"megapixels": megapixels, "frames": count, "each": row["megabytes"] / megapixels}
+        return row
 
-    more = [(setting.sizes[1], count) for count in setting.counts]
-    for size, count in [*((size, 5) for size in setting.sizes), *more]:
+    more = product([setting.sizes[1]], setting.counts)
+    for size, count in [*product(setting.sizes, [5]), *more]:
         rows.add(f"{count} of {size[1]}×{size[0]}", partial(one, size, count))
 
 
@@ -120,18 +119,16 @@ def memory_bars(rows: Mapping[str, Row]) -> list[Bar]:
 def sweep(setting: Setting, rows: Rows) -> None:
     """The same focus sweep, to and fro, in ever more frames."""
     positions = min(setting.sweep_frames)
-    home = setting.stack(3, setting.sweep, 5, positions)
-    period = 2 * (positions - 1)
+    home, period = setting.stack(3, setting.sweep, 5, positions), 2 * (positions - 1)
 
     def one(count: int, before: Row) -> Row:
         numbers = [min(i % period, period - i % period) for i in range(count)]
         chosen = choose_frames(home, numbers, setting.work / "chosen")
         rounds = [run(OURS, chosen, align=True) for _ in range(setting.sweep_rounds)]
-        row = min(rounds, key=lambda row: row["seconds"])
+        row = min(rounds, key=itemgetter("seconds"))
         row |= {"frames": count, "each": row["seconds"] / count}
         if "seconds" in before:
-            more = count - before["frames"]
-            row["further"] = (row["seconds"] - before["seconds"]) / more
+            row["further"] = (row["seconds"] - before["seconds"]) / (count - before["frames"])
         return row
 
     before: Row = {}
@@ -157,7 +154,7 @@ class Part(NamedTuple):
     note: str
     measure: Callable[[Setting, Rows], None]
     first: str
-    columns: Columns
+    columns: Mapping[str, tuple[str, str]]
     bars: Callable[[Mapping[str, Row]], list[Bar]]
 
 
@@ -165,6 +162,10 @@ COST = {
     "seconds": ("time, s", "{:.1f}"),
     "cpu": ("CPU time, s", "{:.1f}"),
     "megabytes": ("peak memory, MB", "{:.0f}"),
+}
+EACH = {
+    "each": ("seconds a frame in all", "{:.2f}"),
+    "further": ("seconds a further frame", "{:.2f}"),
 }
 QUALITY = {
     "band": ("FDB PSNR, dB ↑", "{:.2f}"),
@@ -204,11 +205,7 @@ PARTS = {
         "row above, by the frame. The fastest of three rounds.",
         sweep,
         "stack",
-        {
-            **COST,
-            "each": ("seconds a frame in all", "{:.2f}"),
-            "further": ("seconds a further frame", "{:.2f}"),
-        },
+        COST | EACH,
         sweep_bars,
     ),
 }
@@ -227,20 +224,12 @@ def report(out: Path) -> str:
 
 @cli
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = option_parser(__doc__)
+    parser = shared_options(__doc__, PARTS, "stacks")
     add = parser.add_argument
-    add("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
-    names = [tool.name for tool in TOOLS]
-    add("--tools", nargs="+", choices=names, default=[], metavar="NAME")
-    add("--resume", action="store_true", help="keep rows already measured")
-    add("--photographs", type=Path, default=PHOTOGRAPHS)
-    add("--pcb", type=Path, default=Path("datasets/stacks/pcb"), help="the real stack")
+    add("--tools", nargs="+", choices=NAMES, default=[], metavar="NAME", help="; ".join(NAMES))
+    add("--pcb", type=folder, default="datasets/stacks/pcb", help="the real stack")
     add("--work", type=Path, default=Path("datasets/stacks"), help="made stacks")
-    add("--out", type=Path, default=Path("docs/results/stacks"))
     options = parser.parse_args(arguments)
-    for folder in (options.photographs, options.pcb):
-        if not folder.is_dir():
-            raise UserError(f"no folder {folder}; python -m data.prepare fetches bsds500 and pcb")
     tools, notes = choose_peers(options.tools, TOOLS, align=True)
     print(*notes, sep="\n", end="\n" if notes else "")
     setting = Setting(options.photographs, options.pcb, options.work, tools)

@@ -26,6 +26,7 @@ from defocus.color import to_linear, to_srgb
 from defocus.guidance import INVISIBLE, defocused_share
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
+from defocus.raster import Size
 from defocus.sources import Photographs
 from fusion.motion import corners_of
 from fusion.windows import Window, squares
@@ -37,8 +38,6 @@ ATTEMPTS = 8  # at a matte of that coverage
 HALO = 20  # pixels from a depth edge within which errors are halos
 LANCZOS = 4  # pixels: reach of the interpolation
 LINEAR = to_linear(torch.arange(256, dtype=torch.float32) / 255).numpy()
-
-Size = tuple[int, int]
 
 
 class Motion(NamedTuple):
@@ -88,7 +87,6 @@ def stack(
     """Generate a stack; equal arguments give equal stacks.
 
     Args:
-        seed: of all random draws.
         size: (H, W) of the frames.
         layers: K ≥ 2.
         frames: N ≥ K. Each layer is in focus in one frame; the others are focused in between.
@@ -99,12 +97,11 @@ def stack(
         exposure: greatest change of a channel's values against the reference, in stops.
         noise: standard deviation at middle grey, in units of the full range.
 
-    Raises:
-        ValueError: fewer than two layers, or fewer frames than layers.
+    Raises :class:`ValueError` for fewer than two layers, or fewer frames than layers.
     """
-    if layers < 2 or frames < layers:
+    if not 2 <= layers <= frames:
         raise ValueError(
-            f"a stack has 2 layers or more and a frame for each, not {layers}, {frames}"
+            f"{layers} layers, {frames} frames: a stack has 2 layers, a frame for each"
         )
     rng = np.random.default_rng(seed)
     matrices = [_matrix(motion or Motion(0, 0, 0), size, rng) for _ in range(frames)]
@@ -124,11 +121,10 @@ def stack(
     radii = spread * np.abs(np.arange(layers) - focus[:, None])
     psfs = [[psf.disk(radius) if radius else None for radius in row] for row in radii.tolist()]
     inside = (slice(border, border + size[0]), slice(border, border + size[1]))
-    rendered = []
+    rendered, flags = [], cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
     for i in tqdm(range(frames), unit="frame", delay=2, leave=False):
         image = scene.photograph(psfs[i])
         view = np.array([[1, 0, border], [0, 1, border], [0, 0, 1]]) @ np.linalg.inv(matrices[i])
-        flags = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
         image = cv2.warpPerspective(image, view, size[::-1], flags=flags) * gains[i]
         if noise:
             planes = torch.from_numpy(image).permute(2, 0, 1)
@@ -176,16 +172,14 @@ class Scene(NamedTuple):
 
     def depth(self) -> np.ndarray:
         """(h, w) uint8: the layer that contributes most to a pixel when all are in focus."""
-        left, shares = np.float32(1), []
+        left, shares, inside = np.float32(1), [], slice(self.reach, -self.reach)
         for matte in self.mattes:
-            shares.append(left * (matte / np.float32(255)))
+            shares.append(left * (matte[inside, inside] / np.float32(255)))
             left = left - shares[-1]
-        depth = np.argmax([*shares, left], axis=0).astype(np.uint8)
-        inside = slice(self.reach, -self.reach)
-        return depth[inside, inside]
+        return np.argmax([*shares, left], axis=0).astype(np.uint8)
 
     def _tiles(self) -> Iterator[tuple[Window, Window, list[int], list[Tensor]]]:
-        """Tiles of the rendered area; the window of the canvas that each needs; the layers visible
+        """Tiles of the rendered area; the windows of the canvas they need; the layers visible
         there, and the mattes of all but the farthest of them, which is opaque there."""
         height, width = self.size
         for tile in squares((slice(0, height), slice(0, width)), TILE):
@@ -214,11 +208,9 @@ def _mosaic(photographs: Photographs, size: Size, rng: np.random.Generator) -> n
 
 def _matte(size: Size, rng: np.random.Generator) -> np.ndarray:
     """(H, W) uint8 of at most :data:`COVERAGE` if :data:`ATTEMPTS` draws suffice."""
-    drawn = []
-    for _ in range(ATTEMPTS):
+    drawn: list[np.ndarray] = []
+    while len(drawn) < ATTEMPTS and (not drawn or drawn[-1].mean() > COVERAGE):
         drawn.append(procedural_matte(size, rng))
-        if drawn[-1].mean() <= COVERAGE:
-            break
     return np.rint(min(drawn, key=np.mean) * 255).astype(np.uint8)
 
 
@@ -236,12 +228,12 @@ def _matrix(motion: Motion, size: Size, rng: np.random.Generator) -> np.ndarray:
 
 def _border(matrices: Sequence[np.ndarray], size: Size) -> int:
     """Pixels that frames show beyond the reference at most; 0 if none moves."""
-    corners, beyond = corners_of(size), 0.0
+    corners, beyond = corners_of(size), [0.0]
     for matrix in matrices:
         if not np.array_equal(matrix, np.eye(3)):
             seen = cv2.perspectiveTransform(corners, np.linalg.inv(matrix))[0]
-            beyond = max(beyond, np.maximum(-seen, seen - corners[0, 2]).max() + LANCZOS)
-    return math.ceil(beyond)
+            beyond.append(np.maximum(-seen, seen - corners[0, 2]).max() + LANCZOS)
+    return math.ceil(max(beyond))
 
 
 def _quantise(image: np.ndarray) -> np.ndarray:

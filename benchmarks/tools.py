@@ -27,17 +27,15 @@ def _ours(stacks: Sequence[Path], output: Path, align: bool) -> Commands:
 
 OURS = Ours("ours", sys.executable, "", _ours)
 TOOLS = (OURS, *PEERS)
+NAMES = [tool.name for tool in TOOLS]
 OPENFOCUS_DEFAULT = "OpenFocus StackMFF V3"
 
 
 def fuse_with(tool: Peer, frames: Path, align: bool) -> tuple[np.ndarray, Cost]:
-    """Let a program fuse a folder of frames; the fused image (H, W, 3) and its cost.
-
-    Raises:
-        Failed: it ends with an error.
-    """
+    """Let a program fuse a folder of frames: the fused image (H, W, 3) and its cost; raises
+    :class:`~benchmarks.measure.Failed` if it ends with an error."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         output = Path(folder)
         cost = measure(tool.command_lines([frames], output, align))
-        fused = next(iter([*output.glob("*-Fusion.*"), *output.glob("*.png")]))
+        fused, *_ = *output.glob("*-Fusion.*"), *output.glob("*.png")
         return read_photo(fused).rgb, cost

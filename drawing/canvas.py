@@ -99,11 +99,8 @@ class Canvas:
 
 
 def save(image: Image.Image, path: str | Path, quality: int = 80) -> None:
-    """Write a picture by its suffix (.png exact, .jpg of a quality), whole or not at all; say so.
-
-    Raises:
-        UserError: the folder cannot be written to.
-    """
+    """Write a picture by its suffix (.png exact, .jpg of a quality), whole or not at all, and say
+    so; raises :class:`~utils.errors.UserError` if the folder cannot be written to."""
     with atomic_path(path) as temporary:
         image.save(temporary, optimize=True, quality=quality)
     print(f"{path}: {image.width}×{image.height}, {Path(path).stat().st_size / 1e3:.0f} kB")

@@ -10,9 +10,8 @@ import sys
 import torch
 from PIL import Image
 
-from defocus.sample import DefocusConfig, SampleGenerator
 from drawing.canvas import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
-from drawing.figure6 import FreePhotographs
+from drawing.figure6 import free_samples
 from models.build import load_model
 from models.mmfnet import MMFNet
 from utils.errors import cli, option_parser
@@ -34,31 +33,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def pictures(model: MMFNet) -> dict[str, Image.Image]:
     """What flows through the cascade for one generated sample, by name."""
-    config = DefocusConfig(
-        size=SIDE * SCALE,
-        psfs=["disk"],
-        sigma=[2.6, 3.2],
-        linear_light=1.0,
-        mattes=["foliage"],
-        zoom=[0.6, 0.8],
-        swap=0.0,
-    )
-    sample = SampleGenerator(config, FreePhotographs(), seed=SEED)[INDEX]
-    photographs = sample.photographs[None]
+    scene = {"psfs": ["disk"], "sigma": [2.6, 3.2], "mattes": ["foliage"], "zoom": [0.6, 0.8]}
+    photographs = free_samples(SEED, size=SIDE * SCALE, **scene)[INDEX].photographs[None]
     with torch.inference_mode():
         fusion = model(photographs)
         coefficients = model.boundary(photographs, fusion.guidance)
         selection = model.initial.select(fusion.guidance)
         residual = model.boundary.residual(coefficients, photographs, fusion.guidance, selection)
-    images = {
-        "image1": photographs[0, 0],
-        "image2": photographs[0, 1],
-        "guidance": fusion.guidance[0, 0],
-        "boundary": fusion.boundary[0],
-        "initial": fusion.initial[0],
-        "fused": fusion.fused[0],
-        "residual": 0.5 + GAIN * residual[0],
-    }
+    images = {name: getattr(fusion, name)[0] for name in ("boundary", "initial", "fused")}
+    images |= {"image1": photographs[0, 0], "image2": photographs[0, 1]}
+    images |= {"guidance": fusion.guidance[0, 0], "residual": 0.5 + GAIN * residual[0]}
     return {name: to_image(image) for name, image in images.items()}
 
 

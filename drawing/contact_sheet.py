@@ -15,30 +15,22 @@ SUFFIXES = ("Fusion", "Guidance", "Boundary")
 
 
 def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
-    """Arrange ``NAME-Fusion.png`` (and its maps) of a folder in rows, each under its name.
-
-    Args:
-        folder: written by ``run_inference.py --maps``.
-        columns: results in a row.
-        side: of a picture's square in pixels.
-    Raises:
-        UserError: the folder holds no fused image.
-    """
+    """Arrange ``NAME-Fusion.png`` (and its maps, from ``run_inference.py --maps``) in rows of some
+    columns, each under its name, in squares of ``side`` pixels; raises :class:`UserError` if the
+    folder holds no fused image."""
     names = sorted(path.name.removesuffix("-Fusion.png") for path in folder.glob("*-Fusion.png"))
     if not names:
         raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")
     shown = [s for s in SUFFIXES if (folder / f"{names[0]}-{s}.png").exists()]
-    label, gap = 18, 10
+    label, gap, rows = 18, 10, -(-len(names) // columns)
     width, height = len(shown) * side + gap, side + label + gap
-    rows = -(-len(names) // columns)
     sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for index, name in enumerate(names):
         x, y = gap + index % columns * width, gap + index // columns * height
         draw.text((x, y), name, "black", font)
         for position, suffix in enumerate(shown):
-            path = folder / f"{name}-{suffix}.png"
-            if path.exists():
+            if (path := folder / f"{name}-{suffix}.png").exists():
                 thumbnail = Image.open(path).convert("RGB")
                 thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
                 sheet.paste(thumbnail, (x + position * side, y + label))

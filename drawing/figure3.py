@@ -8,7 +8,7 @@ values; thin lines mark where the slabs truly end.
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ SLABS = {"1": (SLAB_BLUE, PAPER), "2": (SLAB_YELLOW, INK), "3": (SLAB_BLUE, PAPE
 SIDE = 260  # of a panel, units
 SCALE = 2  # pixels in a unit
 SIGMA = 24.0  # of the slabs out of focus, pixels
+Ends = Sequence[tuple[float, float]]  # of a block: in depth, width and height
 COS, SIN = math.cos(math.pi / 6), math.sin(math.pi / 6)  # of the isometric projection
 
 
@@ -85,13 +86,13 @@ def _draw_scene(canvas: Canvas, frame: tuple[float, float, float, float]) -> Non
     canvas.line([view(5, -2), view(5, 4)], AMBER, 2)
     canvas.text(view(4.55, 3.45), "focal plane", 15, AMBER, "rm")
     # As the camera sees them each fills a third of the picture: width grows with depth.
-    _draw_block(canvas, view, (7.0, 7.5), (-0.4, 3.15), (0, 3.8), SLAB_BLUE, "3")
-    _draw_block(canvas, view, (5.0, 5.4), (-1.3, 0.75), (0, 3.4), SLAB_YELLOW, "2")
-    _draw_block(canvas, view, (3.0, 3.3), (-1.7, -0.45), (0, 3.0), SLAB_BLUE, "1")
+    _draw_block(canvas, view, ((7.0, 7.5), (-0.4, 3.15), (0, 3.8)), SLAB_BLUE, "3")
+    _draw_block(canvas, view, ((5.0, 5.4), (-1.3, 0.75), (0, 3.4)), SLAB_YELLOW, "2")
+    _draw_block(canvas, view, ((3.0, 3.3), (-1.7, -0.45), (0, 3.0)), SLAB_BLUE, "1")
     for foot in ((-0.75, -0.35), (-0.75, 0.35), (0.15, 0)):
         canvas.line([view(-0.3, 0, 0.8), view(*foot)], "#46505a", 2)
-    _draw_block(canvas, view, (0.0, 0.45), (-0.24, 0.24), (0.85, 1.33), (70, 78, 88))
-    _draw_block(canvas, view, (-0.5, 0.0), (-0.55, 0.55), (0.75, 1.45), (120, 128, 138))
+    _draw_block(canvas, view, ((0.0, 0.45), (-0.24, 0.24), (0.85, 1.33)), (70, 78, 88))
+    _draw_block(canvas, view, ((-0.5, 0.0), (-0.55, 0.55), (0.75, 1.45)), (120, 128, 138))
     # What the camera's screen shows.
     edges = np.linspace(-0.42, 0.42, 4)
     for left, right, (color, _) in zip(edges, edges[1:], SLABS.values(), strict=False):
@@ -117,15 +118,9 @@ def _isometric(frame: tuple[float, float, float, float]) -> Callable[..., Point]
 
 
 def _draw_block(
-    canvas: Canvas,
-    view: Callable[..., Point],
-    depth: tuple[float, float],
-    width: tuple[float, float],
-    height: tuple[float, float],
-    color: tuple[int, int, int],
-    digit: str = "",
+    canvas: Canvas, view: Callable[..., Point], ends: Ends, color: tuple[int, ...], digit: str = ""
 ) -> None:
-    (near, far), (left, right), (low, high) = depth, width, height
+    (near, far), (left, right), (low, high) = ends
     faces = {
         1.0: [(near, *corner) for corner in rectangle(left, low, right, high)],
         0.72: [(near, right, low), (far, right, low), (far, right, high), (near, right, high)],

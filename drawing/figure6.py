@@ -1,10 +1,8 @@
 """Draw training samples as figure 6 of the paper does: sources, FDB enlarged, maps, ground truth.
 
     python -m drawing.figure6 --output docs/figures/figure6.png
-    python -m drawing.figure6 --photographs DIR --cutouts DIR --output my.png
 
-By default the photographs are those in scikit-image's package that are free to publish, and the
-mattes procedural.
+The photographs are those in scikit-image's package that are free to publish.
 """
 
 import sys
@@ -16,10 +14,10 @@ import skimage
 from PIL import Image
 
 from defocus.sample import DefocusConfig, Sample, SampleGenerator
-from defocus.sources import Photographs, Source, foregrounds
+from defocus.sources import Photographs, Source
 from drawing.canvas import PAPER, Canvas, save, to_image
 from models.mmfnet import boundary_map
-from utils.errors import UserError, cli, option_parser
+from utils.errors import cli, option_parser
 
 FREE = ("astronaut", "chelsea", "coffee", "rocket")  # CC0 or public domain, see data/samples
 CAPTIONS = ("Source 1", "FDB in 1", "Source 2", "FDB in 2", "G", "1 - G", "Ground truth")
@@ -32,39 +30,12 @@ SEED, ROWS = 6, (8, 16, 2)  # chosen by eye: different structure, nothing odd in
 @cli
 def main(argv: list[str] | None = None) -> None:
     parser = option_parser(__doc__)
-    add = parser.add_argument
-    add("--photographs", metavar="DIR", help="default: scikit-image's free ones")
-    add("--cutouts", metavar="DIR", help="folder of foregrounds; default: procedural mattes")
-    add("--samples", type=int, nargs="+", default=ROWS, metavar="N", help="a row for each")
-    add("--seed", type=int, default=SEED)
-    add("--output", default="docs/figures/figure6.png", metavar="FILE")
+    parser.add_argument("--output", default="docs/figures/figure6.png", metavar="FILE")
     args = parser.parse_args(argv)
-    generator = make_generator(args.photographs, args.cutouts, args.seed)
-    save(figure([generator[index] for index in args.samples]), args.output)
-
-
-def make_generator(
-    photographs: str | None = None, cutouts: str | None = None, seed: int = SEED
-) -> SampleGenerator:
-    """Clean samples whose defocus is large enough to see in print.
-
-    Raises:
-        UserError: a folder is missing or holds nothing usable.
-    """
-    config = DefocusConfig(
-        size=SIZE,
-        psfs=["disk", "polygon"],
-        sigma=[2.2, 3.4],
-        linear_light=1.0,
-        procedural=0.0 if cutouts else 1.0,
-        mattes=["foliage", "holes", "grille", "strokes", "blob"],
-        zoom=[0.75, 1.0],
-        swap=0.0,
-    )
-    backgrounds = Photographs(photographs) if photographs else FreePhotographs()
-    if len(backgrounds) < 2:
-        raise UserError(f"--photographs {photographs} holds one photograph; 2 layers need 2")
-    return SampleGenerator(config, backgrounds, [foregrounds(cutouts)] if cutouts else [], seed)
+    mattes = ["foliage", "holes", "grille", "strokes", "blob"]
+    scene = {"psfs": ["disk", "polygon"], "mattes": mattes, "zoom": [0.75, 1.0]}
+    generator = free_samples(SEED, size=SIZE, sigma=[2.2, 3.4], **scene)
+    save(figure([generator[index] for index in ROWS]), args.output)
 
 
 class FreePhotographs(Photographs):
@@ -74,6 +45,12 @@ class FreePhotographs(Photographs):
         folder = Path(skimage.__file__).parent / "data"
         files = [(name, tuple(folder.glob(f"{name}.*"))) for name in FREE]
         Source.__init__(self, files, memory=1 << 28)
+
+
+def free_samples(seed: int, **config: object) -> SampleGenerator:
+    """Clean samples of free photographs and procedural mattes."""
+    config = DefocusConfig(procedural=1.0, linear_light=1.0, swap=0.0, **config)
+    return SampleGenerator(config, FreePhotographs(), seed=seed)
 
 
 def figure(samples: list[Sample]) -> Image.Image:
@@ -97,8 +74,7 @@ def panels(sample: Sample) -> list[Image.Image]:
     """The pictures of one row."""
     y, x = window(sample)
     first, second, truth = map(to_image, (*sample.photographs, sample.truth))
-    box = (x, y, x + WINDOW, y + WINDOW)
-    size = (SIDE, SIDE)
+    box, size = (x, y, x + WINDOW, y + WINDOW), (SIDE, SIDE)
     near, far = (i.crop(box).resize(size, Image.Resampling.BICUBIC) for i in (first, second))
     maps = [to_image(g).resize(size, Image.Resampling.BOX) for g in sample.guidance]
     return [first, near, second, far, *maps, truth]

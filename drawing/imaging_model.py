@@ -105,12 +105,9 @@ def layers() -> list[dict[str, Tensor]]:
 
 
 def scene() -> list[dict[str, Tensor]]:
-    """A training scene: depth, its photographs, G*, truth; (1 or 3, SIDE, SIDE).
-
-    The bar below a photograph has its colour on the map, where the band is white.
-    """
-    generator = scenes()
-    which = (SCENE, len(COLORS))
+    """A training scene: depth, its photographs, G*, truth; (1 or 3, SIDE, SIDE). The bar below a
+    photograph has its colour on the map, where the band is white."""
+    generator, which = scenes(), (SCENE, len(COLORS))
     sample = generator.sample(*which)
     drawn, *_ = generator.draw(*which)
     depth = depth_map(drawn, SIDE)
@@ -121,9 +118,8 @@ def scene() -> list[dict[str, Tensor]]:
         photograph[:, -BAR:] = color[:, None, None]
         panels.append((f"focused at {focus:.1f}", photograph))
     right = COLORS[sample.guidance.argmax(0)[0]].permute(2, 0, 1)
-    band = boundary_map(sample.guidance) > 0
-    panels.append(("G*, white where none is right", torch.where(band, 1.0, right)))
-    panels.append(("ground truth", sample.truth))
+    right = torch.where(boundary_map(sample.guidance) > 0, 1.0, right)
+    panels += [("G*, white where none is right", right), ("ground truth", sample.truth)]
     return [dict(panels[:4]), dict(panels[4:])]
 
 

@@ -37,11 +37,8 @@ def version() -> bytes:
 
 
 def entry(folder: Path, case: Case, fused: Path) -> Path:
-    """The JSON file of a fused image's values by symbol, named by a hash of all they depend on.
-
-    Raises:
-        OSError: an image cannot be read.
-    """
+    """The JSON file of a fused image's values by symbol, named by a hash of all they depend on;
+    raises OSError if an image cannot be read."""
     digest = hashlib.sha256(version())
     for path in (*case.sources, case.truth, case.band, fused):
         digest.update(b"" if path is None else _file_hash(path, os.stat(path).st_mtime_ns))

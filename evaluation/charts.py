@@ -1,12 +1,11 @@
 """Rank heat map and box plots over metrics and methods."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle, save
+from drawing.canvas import BLUE, INK, MUTED, RULE, Canvas, rectangle
 from evaluation.scores import FDB, metric_of
 from evaluation.tables import Column, mean_ranks
 
@@ -16,18 +15,12 @@ CELL, ROW = 64, 26  # of the heat map
 PANEL, ACROSS, BOX_ROW = 260, 4, 18  # of the box plots
 
 
-def write(columns: Sequence[Column], out: Path) -> None:
-    """Draw ``ranks.png`` and ``boxes.png``."""
-    save(heat_map(columns), out / "ranks.png")
-    save(box_plots(columns), out / "boxes.png")
-
-
 def heat_map(columns: Sequence[Column]) -> Image.Image:
     """Mean rank of every method (rows, the best first) in every metric; the last column, in all."""
     overall = mean_ranks(columns)
     methods = sorted(overall, key=overall.get)
-    width = NAMES + CELL * (len(columns) + 1) + 20
-    canvas = Canvas(width, 40 + ROW * len(methods) + 34, 2)
+    width, bottom = NAMES + CELL * (len(columns) + 1) + 20, 40 + ROW * len(methods)
+    canvas = Canvas(width, bottom + 34, 2)
     ranks = [(_name(column), column.rank) for column in columns] + [("all", overall)]
     for i, (head, rank) in enumerate(ranks):
         left = NAMES + i * CELL
@@ -44,7 +37,7 @@ def heat_map(columns: Sequence[Column]) -> Image.Image:
     for j, method in enumerate(methods):
         canvas.text((NAMES - 10, 40 + (j + 0.5) * ROW), method, 13, anchor="rm")
     note = "mean rank over the pairs, 1 the best"
-    canvas.text((width - 20, 40 + ROW * len(methods) + 18), note, 12, MUTED, "rm")
+    canvas.text((width - 20, bottom + 18), note, 12, MUTED, "rm")
     return canvas.finish()
 
 
@@ -52,9 +45,8 @@ def box_plots(columns: Sequence[Column]) -> Image.Image:
     """For every metric a panel with a box for each method.
 
     Pairs differ more than methods do, so each value is shown less the median of all methods on its
-    pair. Box: quartiles and median; whiskers: the farthest values within 1.5 times the box beyond
-    it; dots: outliers; diamond: the mean. Values outside a panel's range are drawn at its edge, so
-    that one bad method does not squash the others.
+    pair. Whiskers reach the farthest values within 1.5 times the box; the diamond is the mean.
+    Values outside a panel's range are drawn at its edge: one bad method does not squash the rest.
     """
     methods = list(dict.fromkeys(method for column in columns for method in column.values))
     height = 70 + BOX_ROW * len(methods)
@@ -85,8 +77,8 @@ def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, to
         return left + np.clip((value - low) / (high - low), 0, 1) * (PANEL - 20)
 
     base = top + 40 + BOX_ROW * len(methods)
-    higher = metric_of(column.symbol).higher_is_better
-    better = "higher" if higher else "lower"  # the typeface has no arrows
+    # The typeface has no arrows.
+    better = "higher" if metric_of(column.symbol).higher_is_better else "lower"
     canvas.text((left + PANEL / 2 - 10, top + 20), f"{_name(column)}, {better} is better", 14)
     canvas.line([(left, base), (left + PANEL - 20, base)], RULE, 1)
     for value in (low + pad, 0.0, high - pad):
@@ -115,8 +107,7 @@ def box_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     quartiles = np.percentile(values, (25, 50, 75))
     reach = 1.5 * (quartiles[2] - quartiles[0])
     inner = (values >= quartiles[0] - reach) & (values <= quartiles[2] + reach)
-    whiskers = np.array([values[inner].min(), values[inner].max()])
-    return quartiles, whiskers, values[~inner]
+    return quartiles, np.array([values[inner].min(), values[inner].max()]), values[~inner]
 
 
 def _deviations(column: Column) -> dict[str, np.ndarray]:

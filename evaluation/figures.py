@@ -33,14 +33,9 @@ class Inset(NamedTuple):
 def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
 ) -> None:
-    """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for some pairs.
-
-    Args:
-        names: of pairs; none means the first.
-        places: ``x,y`` or ``x,y,size`` in pixels; None chooses them on the FDB.
-    Raises:
-        UserError: an unknown pair, a place outside the image, or an unreadable image.
-    """
+    """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
+    insets at ``places`` (see :func:`read_inset`), or on the FDB; raises :class:`UserError` for an
+    unknown pair, a place outside the image, or an unreadable image."""
     by_name = {case.name: case for case in cases}
     for name in names or list(by_name)[:1]:
         if name not in by_name:
@@ -54,8 +49,8 @@ def write(
         fused = {}
         for method, path in case.fused.items():
             with contextlib.suppress(UserError):  # reported when measured
-                fused[method] = read_photo(path).rgb
-        fused = {method: i for method, i in fused.items() if i.shape == sources[0].shape}
+                if (image := read_photo(path).rgb).shape == sources[0].shape:
+                    fused[method] = image
         insets = [read_inset(text, sources[0].shape) for text in places or ()]
         insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
@@ -64,11 +59,8 @@ def write(
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:
-    """An inset from ``x,y`` or ``x,y,size``, moved inside an image of the given shape (H, W, …).
-
-    Raises:
-        UserError: not of this form, or its centre is outside.
-    """
+    """An inset from ``x,y`` or ``x,y,size``, moved inside an image of a shape (H, W, …); raises
+    :class:`UserError` if it is not of this form, or its centre is outside."""
     height, width = shape[:2]
     try:
         x, y, *rest = map(int, text.split(","))
@@ -86,11 +78,8 @@ def default_size(shape: Sequence[int]) -> int:
 
 
 def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
-    """Where the sharper of two sources changes, (H, W) bool: the FDB as the sources show it.
-
-    Sharpness is the gradient's energy in a window of 1/64 of the image's shorter side; flat
-    regions, where it is meaningless, are left out.
-    """
+    """Where the sharper of two sources changes, (H, W) bool: the FDB as the sources show it, by the
+    gradient's energy in a window of 1/64 of the shorter side; flat regions are left out."""
     sigma = min(sources[0].shape[:2]) / 64
     gradients = [[sobel(luma(source), axis) ** 2 for axis in (0, 1)] for source in sources]
     energy = [gaussian_filter(y + x, sigma) for y, x in gradients]
@@ -102,12 +91,7 @@ def boundary(sources: Sequence[np.ndarray]) -> np.ndarray:
 
 def choose_insets(sources: Sequence[np.ndarray], fused: Sequence[np.ndarray]) -> list[Inset]:
     """Two places on the FDB where the results differ most (if there are fewer than two results, the
-    sources); one place if no FDB is to be seen.
-
-    Args:
-        sources: two (H, W, 3) uint8.
-        fused: results of the same shape.
-    """
+    two sources); one place if no FDB is to be seen. All are (H, W, 3) uint8 of one shape."""
     size = default_size(sources[0].shape)
     images = np.stack([luma(image) for image in (fused if len(fused) > 1 else sources)])
     spread = uniform_filter(images.std(axis=0), size)
@@ -125,12 +109,8 @@ def choose_insets(sources: Sequence[np.ndarray], fused: Sequence[np.ndarray]) ->
 
 
 def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.Image:
-    """Figure 7: every image with its insets marked, and below it the insets enlarged.
-
-    Args:
-        images: (H, W, 3) uint8 of one shape under their labels.
-        insets: at least one.
-    """
+    """Figure 7: every image, (H, W, 3) uint8 of one shape by label, with its insets marked, one at
+    least, and enlarged below it."""
     rows, columns = next(iter(images.values())).shape[:2]
     scale, height = CELL / columns, round(CELL * rows / columns)
     side = (CELL - GAP * (len(insets) - 1) / 2) / len(insets)
@@ -153,13 +133,8 @@ def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.
 
 
 def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray]) -> Image.Image:
-    """Figure 8: each result minus each reference; grey where they are equal.
-
-    All share one gain, so that they can be compared: 99.5 % of the differences are not clipped.
-
-    Args:
-        references, fused: (H, W, 3) uint8 of one shape under their labels.
-    """
+    """Figure 8: each result minus each reference, (H, W, 3) uint8 of one shape by label; grey where
+    they are equal. All share one gain, at which 99.5 % of the differences are not clipped."""
     subtracted = {
         f"{method} minus {name}": image.astype(np.float32) - other
         for method, image in fused.items()

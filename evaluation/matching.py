@@ -33,17 +33,12 @@ class Case(NamedTuple):
 def collect(
     sources: Path, methods: Mapping[str, Path], truth: Path | None = None, band: Path | None = None
 ) -> tuple[list[Case], list[str]]:
-    """Find the pairs of a folder and the images of every method that belong to them.
+    """Find the pairs of a folder (:func:`fusion.pairs.find_pairs`) and the images of every method,
+    truth and mask of the FDB that belong to them, in folders of their own.
 
-    Args:
-        sources: folder of pairs, see :func:`fusion.pairs.find_pairs`.
-        methods: name of each method and the folder of its fused images.
-        truth, band: folders of all-in-focus images and FDB masks, matched in the same way.
-    Returns:
-        The cases in the order of their names, and a sentence for each thing that is wrong: an
-        image missing, ambiguous names (with the candidates), sources that make no pair.
-    Raises:
-        UserError: a folder is missing or holds no image, or no pair is found.
+    Returns the cases in the order of their names, and a sentence for each image that is missing,
+    for ambiguous names (with the candidates), for sources that make no pair. Raises
+    :class:`UserError` if a folder is missing or holds no image, or no pair is found.
     """
     pairs, faults = find_pairs(sources)
     problems = [fault.error for fault in faults]
@@ -73,11 +68,7 @@ def collect(
 
 
 def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
-    """The file of each pair; see the head of this module for how.
-
-    Returns:
-        {pair: file}, and a sentence for each pair without a file or with several candidates.
-    """
+    """The file of each pair, and a sentence for each without a file or with several candidates."""
     claims = _by_words(names, files) or _by_numbers(names, files)
     stray = [path.name for path in files if path not in {path for _, path in claims}]
     hint = f" (files that belong to no pair: {_listed(stray)})" if stray else ""

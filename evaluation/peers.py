@@ -38,20 +38,16 @@ def find_program(name: str) -> str | None:
 class Peer:
     """A method of another program.
 
-    Attributes:
-        install: how to get it.
-        commands: (stacks, output, align) to command lines. Each of ``stacks``, siblings, is a
-            folder of frames; its result is ``output/NAME.png``, after the folder's name.
-        package: distribution on PyPI, for a program that lacks ``--version``.
-        aligner: another program that it needs to align.
+    ``commands`` makes command lines of (stacks, output, align). Each of ``stacks``, siblings, is a
+    folder of frames; its result is ``output/NAME.png``, after the folder's name.
     """
 
     name: str
     program: str
-    install: str
+    install: str  # how to get it
     commands: Callable[[Sequence[Path], Path, bool], Commands]
-    package: str | None = None
-    aligner: str | None = None
+    package: str | None = None  # on PyPI, of a program that lacks ``--version``
+    aligner: str | None = None  # another program that it needs to align
 
     def absent(self, align: bool = False) -> str | None:
         """What is missing and how to install it, or None if nothing is."""
@@ -63,8 +59,7 @@ class Peer:
 
     def version(self) -> str:
         """The installed release."""
-        program = find_program(self.program)
-        command = [program, "--version"]
+        command = [program := find_program(self.program), "--version"]
         if self.package:  # the program may be of another Python environment than this one
             python = shutil.which("python", path=Path(program).resolve().parent)
             ask = f"import importlib.metadata as m; print(m.version({self.package!r}))"
@@ -137,14 +132,9 @@ PEERS = (
 def choose_peers(
     names: Sequence[str], peers: Sequence[Peer] = PEERS, align: bool = False
 ) -> tuple[list[Peer], list[str]]:
-    """The installed ones of some peers, and a line for each program that is absent.
-
-    Args:
-        names: of peers or of programs ("OpenFocus DCT", "enfuse"); none means all.
-        align: whether they have to align.
-    Raises:
-        UserError: an unknown name (the nearest is given).
-    """
+    """The installed ones of the peers or programs named ("OpenFocus DCT", "enfuse"; none means
+    all), and a line for each that is absent; ``align`` says whether they have to align. Raises
+    :class:`UserError` for an unknown name (the nearest is given)."""
     known = [text for peer in peers for text in (peer.program, peer.name)]
     for name in names:
         if name.casefold() not in map(str.casefold, known):

@@ -31,14 +31,9 @@ TEMPORARY = "TMP"  # stands for the folder of the stacks where a command line is
 def fuse_folder(
     weights: Path, pairs: Sequence[Pair], output: Path, device: str = "auto"
 ) -> tuple[dict[str, object], list[str]]:
-    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each.
-
-    Returns:
-        What was run: weights, device, seconds a pair (fusion alone) by the clock and of all cores
-        together; and a sentence for each pair that cannot be fused.
-    Raises:
-        UserError: the weights cannot be loaded, or the output cannot be written.
-    """
+    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each. Returns what was run,
+    with the seconds of fusion alone, and a sentence for each pair that failed; raises
+    :class:`UserError` if the weights cannot be loaded, or the output cannot be written."""
     backend = load_backend(weights, device)
     problems, times = [], []
     for pair in tqdm(pairs, unit="pair", desc=OURS, disable=None):
@@ -78,15 +73,9 @@ class Run(NamedTuple):
 
 
 def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list[str]]:
-    """Fuse registered pairs with an installed peer, unless the same run has done so before.
-
-    Args:
-        output: folder for the images, and for ``run.json``, written when all is done.
-    Returns:
-        The run, and a sentence for each failure.
-    Raises:
-        UserError: a source cannot be read, or the output cannot be written.
-    """
+    """Fuse registered pairs with an installed peer, unless the same run has done so before; the
+    output folder gets the images and, when all is done, ``run.json``. Returns the run, and a
+    sentence for each failure; raises :class:`UserError` if a file cannot be read or written."""
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         stacks, results = Path(folder) / "stacks", Path(folder) / "results"
         results.mkdir()
@@ -101,10 +90,8 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
                 digest.update(hashlib.sha256(content).digest())
                 (stack / f"{number}{path.suffix.lower()}").write_bytes(content)
         stacks = sorted(stacks.iterdir())
-        said = [
-            [argument.replace(folder, TEMPORARY) for argument in line]
-            for line in peer.commands(stacks, results, False)
-        ]
+        lines = peer.commands(stacks, results, False)
+        said = [[word.replace(folder, TEMPORARY) for word in line] for line in lines]
         planned = (peer.version(), said, digest.hexdigest())
         with contextlib.suppress(OSError, ValueError, TypeError):  # absent or damaged
             former = Run(**json.loads((output / "run.json").read_text()))

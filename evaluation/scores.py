@@ -11,7 +11,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from evaluation import cache
@@ -42,15 +41,10 @@ def metric_of(symbol: str) -> Metric:
 
 
 def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[str]:
-    """Symbols of a ``--metrics`` option.
-
-    Args:
-        text: "all" (whatever the given images allow), or symbols with commas between; ``PSNR_FDB``
-            is PSNR inside the FDB band.
-        truth, band: whether ground truth and FDB masks are given.
-    Raises:
-        UserError: an unknown symbol (the nearest is named), or one that needs what is not given.
-    """
+    """Symbols of a ``--metrics`` option: "all" that the given images allow, with ground truth and
+    FDB masks or without; or symbols with commas between, ``PSNR_FDB`` for PSNR inside the band.
+    Raises :class:`UserError` for an unknown symbol (the nearest is named), or one that needs what
+    is not given."""
     no_truth = "" if truth else "ground truth; give it with --truth DIR"
     no_band = no_truth or ("" if band else "masks of the FDB; give them with --band DIR")
     with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
@@ -73,15 +67,8 @@ def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[s
 def measure(
     cases: Iterable[Case], symbols: Sequence[str], workers: int, folder: Path
 ) -> tuple[Scores, list[str]]:
-    """Every metric of every image.
-
-    Args:
-        workers: processes; 1 computes in this one.
-        folder: cache of known values.
-    Returns:
-        Scores, and a sentence for each image that is unreadable or of another size, and for each
-        metric that is not defined for an image.
-    """
+    """Every metric of every image, in ``workers`` processes, with a cache in a folder; and a
+    sentence for each image that is unreadable or of another size, or has no value of a metric."""
     scores: Scores = {}
     jobs, problems = [], []
     for case in cases:
@@ -98,7 +85,10 @@ def measure(
     values = sum(map(len, scores.values()))
     todo = sum(len(job.symbols) for job in jobs)
     print(f"{values} values known, {todo} to compute on {workers} cores", file=sys.stderr)
-    for job, (new, wrong) in _run(jobs, workers):
+    alone = workers == 1 or len(jobs) < 2
+    results = zip(jobs, map(measure_image, jobs), strict=True) if alone else _run(jobs, workers)
+    bar = {"unit": "image", "desc": "metrics", "disable": not jobs or None}
+    for job, (new, wrong) in tqdm(results, total=len(jobs), **bar):
         scores[job.case.name, job.method] |= new
         problems += wrong
         if new:
@@ -121,7 +111,8 @@ def measure_image(job: Job) -> Result:
                 raise UserError(f"there is no {what} for the pair {case.name}")
             image = images[what] = read_photo(other).rgb
             if image.shape != fused.shape:
-                raise UserError(f"{path} is {_size(fused)}, {other} is {_size(image)}")
+                sizes = ["{1}×{0}".format(*shape) for shape in (fused.shape, image.shape)]
+                raise UserError(f"{path} is {sizes[0]}, {other} is {sizes[1]}")
     except UserError as error:
         return {}, [str(error)]
     sources, truth = [images["source A"], images["source B"]], images.get("ground truth")
@@ -138,28 +129,21 @@ def measure_image(job: Job) -> Result:
 
 
 def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Yield each job with its result as it is done, under a progress bar."""
-    with tqdm(total=len(jobs), unit="image", desc="metrics", disable=not jobs or None) as progress:
-        if workers == 1 or len(jobs) < 2:
-            for job in jobs:
-                yield job, measure_image(job)
-                progress.update()
-            return
-        # Spawned, since a forked process may inherit locks that other threads hold.
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), end_with_parent)
-        with _for_workers():
-            futures = {pool.submit(measure_image, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-                progress.update()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, perhaps for lack of memory; try fewer --workers "
-                "(finished values are cached)"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Each job with its result, as it is done by a worker process."""
+    # Spawned, since a forked process may inherit locks that other threads hold.
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), end_with_parent)
+    with _for_workers():
+        futures = {pool.submit(measure_image, job): job for job in jobs}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process was killed, perhaps for lack of memory; try fewer --workers "
+            "(finished values are cached)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
@@ -173,7 +157,3 @@ def _for_workers() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
         os.environ.clear()
         os.environ.update(before)
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}×{image.shape[0]}"

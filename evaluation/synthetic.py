@@ -25,14 +25,9 @@ GENERATOR = Path(__file__).parents[1] / "defocus"
 
 
 def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -> Path:
-    """Generate the validation set of a config, unless the folder holds the same one already.
-
-    Args:
-        config_file, overrides: as for ``main.py``; ``validation.samples`` says how many.
-        folder: to write to; what it held before is deleted when it differs.
-    Raises:
-        UserError: a wrong config, or no photographs to generate from.
-    """
+    """Generate the validation set of a config, with overrides as for ``main.py``, unless the folder
+    holds the same one already; another one is deleted. Raises :class:`~utils.errors.UserError` for
+    a wrong config, or without photographs to generate from."""
     config = load_config(config_file, overrides)
     count = config.validation.samples
     chosen = config.validation if config.validation.photographs else config.data
@@ -58,11 +53,9 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
             oracles, bands = oracle_selection(pairs, truths), (batch.guidance[:, 0] == 0.5).float()
             for (a, b), truth, band, oracle in zip(pairs, truths, bands, oracles, strict=True):
                 name = next(names)
-                images = {"truth": truth, "band": band}
-                images |= {"source-a": a, "source-b": b, "oracle": oracle}
-                files = {f"{kind}/{name}": image for kind, image in images.items()}
-                files |= {f"sources/{name}-A": a, f"sources/{name}-B": b}
-                for path, image in files.items():
+                files = {f"sources/{name}-A": a, f"sources/{name}-B": b, f"truth/{name}": truth}
+                files |= {f"source-a/{name}": a, f"source-b/{name}": b, f"oracle/{name}": oracle}
+                for path, image in (files | {f"band/{name}": band}).items():
                     write_png(folder / f"{path}.png", image.permute(1, 2, 0).squeeze(2).numpy())
                 progress.update()
     write_text(former, text)

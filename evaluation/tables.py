@@ -17,30 +17,37 @@ from utils.markdown import table
 from utils.provenance import provenance
 
 BOLD = "**{}**".format
+TABLE1 = ("AG", "LIF", "MSD", "GLD")
+# Lytro, mean of 20 pairs, and on how many of them the method beats all others: Ma et al., IEEE TIP
+# 2020, Table I.
+PUBLISHED: dict[str, dict[str, tuple[str, int]]] = {
+    method: dict(zip(TABLE1, row, strict=True))
+    for method, row in {
+        "NSCT": (("2.8750", 0), ("0.4097", 0), ("0.1108", 0), ("14.2245", 0)),
+        "SR": (("2.8446", 0), ("0.4083", 0), ("0.1108", 0), ("14.0740", 0)),
+        "NSCT-SR": (("2.8794", 0), ("0.4093", 1), ("0.1108", 1), ("14.2467", 0)),
+        "GF": (("2.8699", 0), ("0.4081", 1), ("0.1110", 1), ("14.1954", 0)),
+        "DSIFT": (("2.9020", 1), ("0.4075", 2), ("0.1111", 0), ("14.3400", 2)),
+        "DCNN": (("2.8598", 0), ("0.4080", 0), ("0.1109", 0), ("14.1460", 0)),
+        "BA-Fusion": (("2.9040", 2), ("0.4075", 1), ("0.1112", 0), ("14.3550", 2)),
+        "MMF-Net": (("2.9791", 17), ("0.4056", 15), ("0.1120", 16), ("14.7451", 18)),
+    }.items()
+}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric over the pairs that every method has, so that all means are of the same pairs.
-
-    Attributes:
-        pairs: names, P of them.
-        values: (P,) for each method, in the order of the methods.
-        mean, wins, rank: of each method: mean value; number of pairs on which it is strictly
-            better than all others (as in the paper's Table I); mean rank, 1 the best, ties shared.
-        first, second: the best two methods by mean; ``second`` is None if there is one method.
-        p: of Wilcoxon's signed-rank test between them, two-sided; None if there is one method.
-    """
+    """A metric over the pairs that every method has, so that all means are of the same pairs."""
 
     symbol: str
-    pairs: list[str]
-    values: dict[str, np.ndarray]
+    pairs: list[str]  # names, P of them
+    values: dict[str, np.ndarray]  # (P,) of each method, in their order
     mean: dict[str, float]
-    wins: dict[str, int]
-    rank: dict[str, float]
-    first: str
-    second: str | None
-    p: float | None
+    wins: dict[str, int]  # pairs on which a method is strictly better than all others
+    rank: dict[str, float]  # mean over the pairs, 1 the best, ties shared
+    first: str  # the best method by mean
+    second: str | None  # the next one; None if there is one method
+    p: float | None  # of Wilcoxon's signed-rank test between the two, two-sided; or None
 
 
 def summarise(scores: Scores, methods: Sequence[str], symbols: Sequence[str]) -> list[Column]:
@@ -100,6 +107,38 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
         rows.append([method, *what, f"{run['cpu_seconds_per_pair']:.2f}"])
     note = "CPU seconds: all cores together; of programs with their start, shared by all pairs."
     return f"\n{table(['method', 'version', 'options', 'CPU seconds a pair'], rows)}\n{note}\n"
+
+
+def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None = None) -> str:
+    """Markdown: the published rows in the paper's order, then what else was measured, ``ours``
+    first. A method whose name is that of a published row (``MMF-Net``, ``mmfnet``) stands there."""
+    measured = {column.symbol: column for column in columns if column.symbol in TABLE1}
+    plain = {_plain(name): name for name in PUBLISHED}
+    rows = dict.fromkeys(PUBLISHED)
+    for method in sorted(methods, key=lambda method: method != ours):  # stable: ours first
+        rows[plain.get(_plain(method), method)] = method
+    symbols = [f"{symbol} {metric_of(symbol).arrow}" for symbol in TABLE1]
+    head = ["method", *(f"{s} {half}" for half in ("published", "measured") for s in symbols)]
+    halves = [_published(symbol) for symbol in TABLE1], list(map(measured.get, TABLE1))
+    lines, checks = [], []
+    for row, method in rows.items():
+        lines.append([row])
+        for half, name in zip(halves, (row, method), strict=True):
+            lines[-1] += [cell(column, name) if column else "–" for column in half]
+        for theirs, column in zip(*halves, strict=True):
+            if row in PUBLISHED and column and method in column.mean:
+                checks.append(abs(column.mean[method] / theirs.mean[row] - 1))
+    counts = sorted({len(column.pairs) for column in measured.values()})
+    pairs = "/".join(map(str, counts)) or "no"
+    note = (
+        "Published: Ma et al., IEEE TIP 2020, Table I, 20 Lytro pairs. Measured: this run, "
+        f"{pairs} pairs. In brackets the pairs on which a method beats all others of its half of "
+        "the table; the best bold. All four metrics reward sharpness, "
+        "whether or not it is true to the scene (docs/metrics.md)."
+    )
+    if checks:
+        note += f" Where both are known they differ by {max(checks):.2%} at most."
+    return f"{table(head, lines)}\n{note}\n"
 
 
 def latex(columns: Sequence[Column]) -> str:
@@ -166,10 +205,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def cell(column: Column, method: str | None, bold: Callable[[str], str] = BOLD) -> str:
-    """Mean with wins in brackets, the best means bold (neither if one method is alone), or a dash.
-
-    Four decimals as in Table I; two for decibels and in a column that goes beyond 100.
-    """
+    """Mean with wins in brackets, the best bold (neither if one method is alone), or a dash. Four
+    decimals as in Table I; two for decibels and in a column that goes beyond 100."""
     mean = column.mean.get(method)
     if mean is None:
         return "–"
@@ -210,3 +247,14 @@ def _tex_symbol(column: Column) -> str:
     where = " (FDB)" if column.symbol.endswith(FDB) else ""
     arrow = "up" if metric_of(column.symbol).higher_is_better else "down"
     return rf"{text}{where} $\{arrow}arrow$"
+
+
+def _published(symbol: str) -> Column:
+    mean = {method: float(row[symbol][0]) for method, row in PUBLISHED.items()}
+    wins = {method: row[symbol][1] for method, row in PUBLISHED.items()}
+    order = sorted(mean, key=mean.get, reverse=metric_of(symbol).higher_is_better)
+    return Column(symbol, [], {}, mean, wins, {}, *order[:2], None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())

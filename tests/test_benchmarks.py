@@ -12,9 +12,8 @@ import pytest
 from conftest import texture
 
 from benchmarks import pictures, registration, stacks, tools
-from benchmarks.generated import Truth, choose_frames, generated, quality, read_truth
+from benchmarks.generated import Truth, choose_frames, generated, oracle, read_truth
 from benchmarks.measure import Failed, measure
-from benchmarks.raytracing.scores import oracle
 from benchmarks.report import Bar, Rows, table, verdicts
 from benchmarks.stacks import Setting
 from benchmarks.synthetic_stacks import SyntheticStack
@@ -90,7 +89,7 @@ def test_quality_by_its_formulas():
     fused[0, 0, 1] += 11  # seen
     fused[1, 15] += 50  # far from any edge
     fused[2, 7] += 10  # just not seen
-    found = quality(fused, Truth(truth, band, edges))
+    found = Truth(truth, band, edges).score(fused)
     assert found["halo"] == 1 / 100
     assert found["band"] == pytest.approx(10 * np.log10(255**2 / (11**2 / 150)))
     assert found["psnr"] == pytest.approx(
@@ -190,7 +189,7 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
     if part == "truth":
         first = cv2.imread(str(next((setting.stack(1, (96, 128), 5, 5) / "frames").glob("001*"))))
         truth = read_truth(setting.stack(1, (96, 128), 5, 5))
-        assert rows.rows["ours"]["psnr"] == quality(first[..., ::-1], truth)["psnr"]
+        assert rows.rows["ours"]["psnr"] == truth.score(first[..., ::-1])["psnr"]
         assert rows.rows["oracle selection"]["band"] > rows.rows["ours"]["band"]
 
 

@@ -18,7 +18,7 @@ import pytest
 import evaluate
 from evaluation import cache, scores
 from evaluation.matching import collect
-from evaluation.table1 import PUBLISHED
+from evaluation.tables import PUBLISHED
 from tests import octave
 from tests.conftest import ROOT, texture
 from utils.images import write_png

@@ -18,12 +18,13 @@ from scipy.ndimage import convolve1d, gaussian_filter
 numba = pytest.importorskip("numba", reason="scenes are rendered by numba: pip install numba")
 
 from benchmarks import raytraced  # noqa: E402
+from benchmarks.generated import oracle  # noqa: E402
+from benchmarks.raytraced import beside_edges, score  # noqa: E402
 from benchmarks.raytracing import cache  # noqa: E402
 from benchmarks.raytracing.cache import Class, Motion  # noqa: E402
-from benchmarks.raytracing.lens import Lens  # noqa: E402
+from benchmarks.raytracing.rays import Lens  # noqa: E402
 from benchmarks.raytracing.render import SEEN, Quality, depths, render  # noqa: E402
 from benchmarks.raytracing.scene import Scene  # noqa: E402
-from benchmarks.raytracing.scores import beside_edges, oracle, score  # noqa: E402
 from defocus.models import background_in_focus, foreground_in_focus  # noqa: E402
 from defocus.psf import disk  # noqa: E402
 from evaluation.peers import Peer  # noqa: E402
@@ -180,7 +181,7 @@ def first_frame(stacks: Sequence[Path], output: Path, align: bool) -> list[list[
 def work(photographs, tmp_path_factory) -> Path:
     """A folder with one rendered stack."""
     folder = tmp_path_factory.mktemp("raytraced")
-    cache.render_all(list(cache.stacks(folder, [TINY], Motion())), photographs, Motion())
+    cache.render_all(list(cache.stacks(folder, [TINY], Motion())), photographs)
     return folder
 
 
@@ -190,7 +191,7 @@ def test_a_render_that_was_stopped_goes_on(work, photographs):
     before = {path: path.read_bytes() for path in (stack.truth, *stack.frames)}
     times = {path: path.stat().st_mtime_ns for path in before}
     stack.frames[1].unlink()
-    cache.render_all([stack], photographs, Motion())
+    cache.render_all([stack], photographs)
     assert {path: path.read_bytes() for path in before} == before
     assert [p for p in before if p.stat().st_mtime_ns != times[p]] == [stack.frames[1]]
 
@@ -198,7 +199,7 @@ def test_a_render_that_was_stopped_goes_on(work, photographs):
 def test_a_stack_of_another_scene_is_not_taken_for_this_one(work, photographs, tmp_path):
     shutil.copytree(work, tmp_path / "copy")
     (stack,) = cache.stacks(tmp_path / "copy", [TINY], Motion())
-    cache._clear(stack._replace(seed=2), photographs, Motion())
+    cache._clear(stack._replace(seed=2), photographs)
     assert len(stack.missing()) == 2 + TINY.frames
 
 

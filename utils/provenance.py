@@ -21,11 +21,9 @@ def provenance() -> dict[str, str | int]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    git = "git describe --always --dirty --abbrev=12".split()
+    git = ["git", "-C", Path(__file__).parent, *"describe --always --dirty --abbrev=12".split()]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        said = subprocess.run(
-            git, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        said = subprocess.run(git, capture_output=True, text=True, check=True)
         about["revision"] = said.stdout.strip()
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -45,9 +45,10 @@ class Motion(NamedTuple):
 class Stack(NamedTuple):
     """A stack on disk."""
 
-    home: Path  # holds frames/001.png …, truth.png, disparity.png, about.json
+    home: Path  # holds the files below and about.json
     kind: Class
     seed: int  # of the scene
+    motion: Motion
 
     @property
     def frames(self) -> list[Path]:
@@ -68,7 +69,7 @@ class Stack(NamedTuple):
         return read_photo(self.disparity).rgb[..., 0].astype(np.float32) / SCALE
 
     def missing(self) -> list[Path]:
-        """Files not rendered yet, the disparity first."""
+        """Files not rendered yet."""
         return [p for p in (self.disparity, self.truth, *self.frames) if not p.exists()]
 
 
@@ -79,17 +80,14 @@ def stacks(
     moved = "".join(f"-{name}{value:g}" for name, value in motion._asdict().items() if value)
     for kind in classes:
         for seed in range(1, 1 + min(kind.scenes, scenes or kind.scenes)):
-            yield Stack(folder / f"{kind.name}-{seed:02d}{moved}", kind, seed)
+            yield Stack(folder / f"{kind.name}-{seed:02d}{moved}", kind, seed, motion)
 
 
-def render_all(wanted: Sequence[Stack], photographs: Path, motion: Motion) -> None:
-    """Render the missing files of some stacks, with a progress bar.
-
-    Raises:
-        UserError: no photographs; numba is not installed; or a folder cannot be written to.
-    """
+def render_all(wanted: Sequence[Stack], photographs: Path) -> None:
+    """Render the missing files of some stacks, with a progress bar; raises :class:`UserError` if
+    there are no photographs, numba is not installed, or a folder cannot be written to."""
     for stack in wanted:
-        _clear(stack, photographs, motion)
+        _clear(stack, photographs)
     wanted = [stack for stack in wanted if stack.missing()]
     if not wanted:
         return
@@ -104,16 +102,16 @@ def render_all(wanted: Sequence[Stack], photographs: Path, motion: Motion) -> No
     with tqdm(total=pixels / 1e6, unit="MP", disable=None, smoothing=0.05) as bar:
         for stack in wanted:
             bar.set_description(stack.home.name)
-            photograph(stack, pictures, motion, lambda n: bar.update(n / 1e6))
+            photograph(stack, pictures, lambda n: bar.update(n / 1e6))
 
 
-def _clear(stack: Stack, photographs: Path, motion: Motion) -> None:
+def _clear(stack: Stack, photographs: Path) -> None:
     """Delete files that were rendered of another scene."""
-    kind = stack.kind._asdict()
-    del kind["scenes"]  # does not change a stack
     about = {"format": FORMAT, "photographs": photographs.resolve().name, "seed": stack.seed}
-    note, text = stack.home / "about.json", json.dumps(about | kind | motion._asdict(), indent=1)
-    if not note.exists() or note.read_text() != text + "\n":
+    about |= stack.kind._asdict() | stack.motion._asdict()
+    del about["scenes"]  # does not change a stack
+    note, text = stack.home / "about.json", json.dumps(about, indent=1) + "\n"
+    if not note.exists() or note.read_text() != text:
         for path in (stack.disparity, stack.truth, *stack.frames):
             path.unlink(missing_ok=True)
-        write_text(note, text + "\n")
+        write_text(note, text)

@@ -1,23 +1,22 @@
 """Photographs of a scene: rays from each pixel through the lens, and light from small emitters.
 
-A pixel is the mean of the light that reaches its square through the whole aperture. Rays are traced
-in batches until the mean is known to a tolerance. Small lights much brighter than white, which rays
-from the camera rarely meet, send rays of their own, through the same lens and past the same
-surfaces; their light is added to the pixels that it reaches.
+A pixel is the mean of the light that reaches its square through the whole aperture, known to a
+tolerance. Small lights much brighter than white, which rays from the camera rarely meet, send rays
+of their own, through the same lens and past the same surfaces.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.stats import qmc
 
-from benchmarks.raytracing.cache import FORMAT, SCALE, Motion, Stack
-from benchmarks.raytracing.lens import Lens
-from benchmarks.raytracing.rays import TILE, UNIT, emit, trace_depths, trace_strip
+from benchmarks.raytracing.cache import FORMAT, SCALE, Stack
+from benchmarks.raytracing.rays import TILE, UNIT, Lens, emit, trace_depths, trace_strip
 from benchmarks.raytracing.scene import WIDE, Scene, Table
 from defocus.color import to_srgb
 from utils.images import write_png
@@ -39,33 +38,29 @@ PHOTOGRAPH, TRUTH = Quality(), Quality(0.8 / 255, 64, 512)
 
 
 def photograph(
-    stack: Stack, pictures: Sequence[np.ndarray], motion: Motion, progress: Callable[[int], object]
+    stack: Stack, pictures: Sequence[np.ndarray], progress: Callable[[int], object]
 ) -> None:
     """Render and write the missing files of a stack; see :func:`render` for ``progress``."""
     size, seed = stack.kind.size, (FORMAT, round(float(stack.kind.name) * 10), stack.seed)
     scene, focal = Table(seed, size, pictures).scene, WIDE * size[1]
     depth = depths(scene, focal, size)
-    lenses = _lenses(stack, depth, focal, seed, motion)
-    shots = {stack.truth: (Lens(focal, 0.0, 1.0), size, 0, TRUTH)}
-    for number, (path, lens) in enumerate(zip(stack.frames, lenses, strict=True), 1):
-        shots[path] = lens, size, number, PHOTOGRAPH
-    for path in stack.missing():
-        if path == stack.disparity:
-            disparity = focal * lenses[0].radius / depth * SCALE
-            pixels = np.clip(disparity, 0, 65535).astype(np.uint16)
-            progress(depth.size)
-        else:
-            light = torch.from_numpy(render(scene, *shots[path], progress))
-            pixels = (to_srgb(light) * 255).round().byte().numpy()  # clipped at white
-        write_png(path, pixels)
+    lenses = [Lens(focal, 0.0, 1.0), *_lenses(stack, depth, focal, seed)]
+    if not stack.disparity.exists():
+        disparity = focal * lenses[1].radius / depth * SCALE
+        write_png(stack.disparity, np.clip(disparity, 0, 65535).astype(np.uint16))
+        progress(depth.size)
+    for number, path in enumerate((stack.truth, *stack.frames)):
+        if not path.exists():
+            quality = PHOTOGRAPH if number else TRUTH
+            light = render(scene, lenses[number], size, number, quality, progress)
+            srgb = to_srgb(torch.from_numpy(light))  # clipped at white
+            write_png(path, (srgb * 255).round().byte().numpy())
 
 
-def _lenses(
-    stack: Stack, depth: np.ndarray, focal: float, seed: tuple[int, ...], motion: Motion
-) -> list[Lens]:
+def _lenses(stack: Stack, depth: np.ndarray, focal: float, seed: tuple[int, ...]) -> list[Lens]:
     """One for each photograph, focused from near to far at equal steps of blur, so that every
     depth is nearly in focus in one of them; the aperture sets the width of the steps."""
-    rng, kind = np.random.default_rng((*seed, 1)), stack.kind
+    rng, kind, motion = np.random.default_rng((*seed, 1)), stack.kind, stack.motion
     far, near = np.percentile(1 / depth, SEEN)
     radius = rng.uniform(*kind.steps) * (kind.frames - 1) / (focal * (near - far))
     blades, rotation = int(rng.choice((0, 0, 5, 6, 7, 9))), rng.uniform(0, 2 * math.pi)
@@ -89,13 +84,8 @@ def render(
     quality: Quality = PHOTOGRAPH,
     progress: Callable[[int], object] = lambda pixels: None,
 ) -> np.ndarray:
-    """A photograph in linear light: (H, W, 3) float32, 1 is white.
-
-    Args:
-        size: (H, W) in pixels.
-        seed: of the rays; equal seeds give equal pixels with any number of threads.
-        progress: called with numbers of finished pixels.
-    """
+    """A photograph in linear light: (H, W, 3) float32 of a size in pixels, 1 is white. Equal seeds
+    give equal pixels with any number of threads; ``progress`` gets numbers of finished pixels."""
     image = np.zeros((*size, 3), np.float32)
     world, camera, tiles = scene.packed(), _camera(lens, size), _tiles(scene, lens, size)
     points = _points(quality.most, seed)
@@ -136,8 +126,7 @@ def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
 
 def _camera(lens: Lens, size: tuple[int, int]) -> np.ndarray:
     middle = (size[1] / 2 + lens.shift[0], size[0] / 2 + lens.shift[1])
-    aperture = (lens.radius, lens.focus, lens.blades, lens.rotation)
-    return np.array((lens.focal, *aperture, *middle, *lens.centre), np.float64)
+    return np.array((*lens[:5], *middle, *lens.centre), np.float64)
 
 
 def _tiles(scene: Scene, lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -156,8 +145,7 @@ def _tiles(scene: Scene, lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray,
             high = np.minimum(high, np.floor((ends.max(0) + reach) / TILE).astype(int))
         elif box[1, 2] <= 0:
             continue
-        for row in range(low[1], high[1] + 1):
-            for column in range(low[0], high[0] + 1):
-                lists[row * columns + column].append(number)
+        for row, column in product(*map(range, low[::-1], high[::-1] + 1)):
+            lists[row * columns + column].append(number)
     starts = np.cumsum([0, *map(len, lists)])
     return starts, np.array([number for members in lists for number in members], np.int64)

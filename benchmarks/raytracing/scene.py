@@ -19,25 +19,17 @@ MATTES = ("foliage", "strokes", "grille", "holes", "text", "blob", "polygon", "s
 
 @dataclass
 class Scene:
-    """Surfaces, their textures, and lights.
+    """Surfaces, their textures, and lights."""
 
-    Attributes:
-        rows, kinds: of the surfaces, see :mod:`.surfaces`; kind, texture, and matte or −1.
-        images: (H, W, 3) uint8 sRGB textures.
-        mattes: (H, W) float32 in [0, 1].
-        emitters: (N, 7) disks that face the camera: x, y, z, radius, light red, green, blue.
-        sun: towards the light; ``ambient`` is the share of light from everywhere.
-        light: linear light (256,) of 8-bit values; by default with expanded highlights.
-    """
-
-    rows: list[np.ndarray] = field(default_factory=list)
-    kinds: list[tuple[int, int, int]] = field(default_factory=list)
-    images: list[np.ndarray] = field(default_factory=list)
-    mattes: list[np.ndarray] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)  # of surfaces, see :mod:`.surfaces`
+    kinds: list[tuple[int, int, int]] = field(default_factory=list)  # kind, texture, matte or −1
+    images: list[np.ndarray] = field(default_factory=list)  # (H, W, 3) uint8 sRGB
+    mattes: list[np.ndarray] = field(default_factory=list)  # (H, W) float32 in [0, 1]
+    # (N, 7) disks that face the camera: x, y, z, radius, light red, green, blue.
     emitters: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))
-    sun: np.ndarray = field(default_factory=lambda: np.array((0.0, 0.0, -1.0)))
-    ambient: float = 1.0
-    light: np.ndarray = field(default_factory=light_of_values)
+    sun: np.ndarray = field(default_factory=lambda: np.array((0.0, 0.0, -1.0)))  # towards it
+    ambient: float = 1.0  # share of the light that comes from everywhere
+    light: np.ndarray = field(default_factory=light_of_values)  # (256,), linear, of 8-bit values
 
     def texture(self, plane: np.ndarray) -> int:
         """Add an image or, of two dimensions, a matte; its number."""
@@ -74,14 +66,11 @@ class Scene:
         """Bounds (N, 2, 3) of each: least and greatest x, y, z; infinite for an endless plane."""
         found = []
         for row, (kind, *_) in zip(self.rows, self.kinds, strict=True):
-            point, u, v, radius = row[0:3], row[3:6], row[6:9], row[12]
+            point, u, v, reach = row[0:3], row[3:6], row[6:9], row[12]
             if kind == CARD:
-                reach = np.full(3, np.inf) if radius else abs(u) + abs(v)
-                found.append((point - reach, point + reach))
-            elif kind == SPHERE:
-                found.append((point - radius, point + radius))
-            else:
-                found.append((np.minimum(point, u) - radius, np.maximum(point, u) + radius))
+                reach = np.inf if reach else abs(u) + abs(v)
+            end = u if kind == STEM else point
+            found.append((np.minimum(point, end) - reach, np.maximum(point, end) + reach))
         return np.array(found).reshape(-1, 2, 3)
 
     def packed(self) -> tuple[np.ndarray, ...]:
@@ -100,13 +89,8 @@ class Scene:
 
 
 class Table:
-    """The making of :attr:`scene`. Points on the table are (x, height above it, distance).
-
-    Args:
-        seed: equal seeds give equal scenes.
-        size: (H, W) of the images in pixels.
-        photographs: (H, W, 3) uint8 sRGB each.
-    """
+    """The making of :attr:`scene` by a seed, for images of a size (H, W) in pixels, from
+    photographs (H, W, 3) uint8 sRGB. Points on the table are (x, height above it, distance)."""
 
     def __init__(self, seed: tuple[int, ...], size: Size, photographs: Sequence[np.ndarray]):
         self.rng = rng = np.random.default_rng(seed)
@@ -244,14 +228,14 @@ class Table:
 
     def _lamps(self) -> None:
         """Lights before the wall and sparks on the ground."""
-        for _ in range(self.rng.integers(2, 8)):
-            x, up = self.rng.uniform(-1.3, 1.3), self.rng.uniform(0.05, 1.5)
-            point = self.camera((x, up, self.wall - 0.25))
-            self._glint(point, self.rng.uniform(0.8, 3), self.rng.uniform(3, BRIGHTEST))
-        for _ in range(self.rng.integers(2, 8)):
+        rng = self.rng
+        for _ in range(rng.integers(2, 8)):
+            point = self.camera((rng.uniform(-1.3, 1.3), rng.uniform(0.05, 1.5), self.wall - 0.25))
+            self._glint(point, rng.uniform(0.8, 3), rng.uniform(3, BRIGHTEST))
+        for _ in range(rng.integers(2, 8)):
             x, away = self.place()
             spot = self.camera((x, 0.03, away))
-            self._glint(spot, self.rng.uniform(0.4, 1.2), self.rng.uniform(2, BRIGHTEST))
+            self._glint(spot, rng.uniform(0.4, 1.2), rng.uniform(2, BRIGHTEST))
 
     def _glint(self, point: np.ndarray, radius: float, light: float) -> None:
         """A disk of a radius in pixels (at a width of 720) and ``light`` times white."""

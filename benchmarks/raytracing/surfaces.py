@@ -27,13 +27,8 @@ NEVER = 1e30
 
 @njit(nogil=True, cache=True, fastmath=True)
 def meet(row, kind, ox, oy, dx, dy, dz, most, at):
-    """Where the ray (ox, oy, 0) + t·(dx, dy, dz) first meets a surface with 0 < t < most.
-
-    Args:
-        at: (5,) that is given texture coordinates in texels and the normal.
-    Returns:
-        t, or NEVER.
-    """
+    """The first t at which the ray (ox, oy, 0) + t·(dx, dy, dz) meets a surface with 0 < t < most,
+    or NEVER; ``at`` (5,) is given texture coordinates in texels and the normal."""
     if kind == CARD:
         toward = dx * row[9] + dy * row[10] + dz * row[11]
         if toward == 0.0:
