@@ -26,7 +26,7 @@ from defocus.color import to_linear, to_srgb
 from defocus.guidance import INVISIBLE, defocused_share
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
-from defocus.raster import Size
+from defocus.outlines import Size
 from defocus.sources import Photographs
 from fusion.motion import corners_of
 from fusion.windows import Window, squares
