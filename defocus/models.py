@@ -83,13 +83,6 @@ def layers_in_focus(
     return image
 
 
-def focus_stack(
-    colors: Sequence[Tensor], mattes: Sequence[Tensor], settings: Sequence[Sequence[Tensor | None]]
-) -> list[Tensor]:
-    """Photographs of one scene, each with its K PSFs; see :func:`layers_in_focus`."""
-    return [layers_in_focus(colors, mattes, psfs) for psfs in settings]
-
-
 def defocus(
     color: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
 ) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from defocus.guidance import (
     rightness,
 )
 from defocus.mattes import procedural_matte
-from defocus.models import all_in_focus, background_in_focus, focus_stack, foreground_in_focus
+from defocus.models import all_in_focus, background_in_focus, foreground_in_focus, layers_in_focus
 from defocus.psf import disk, gaussian
 from models.mmfnet import boundary_map
 
@@ -107,8 +107,9 @@ def test_three_layers_name_a_right_source():
     lens = disk(2.0)
     settings_ = [[None, None, lens], [lens, lens, None]]
     guidance = guidance_map(mattes, *settings_)[0]
-    truth = focus_stack(colors, mattes, [[None] * 3])[0]
-    for photograph, right in zip(focus_stack(colors, mattes, settings_), (1, 0), strict=True):
+    truth = layers_in_focus(colors, mattes, [None] * 3)
+    for psfs, right in zip(settings_, (1, 0), strict=True):
+        photograph = layers_in_focus(colors, mattes, psfs)
         error = (photograph - truth).abs().amax(0)[guidance == right]
         assert len(error) > 20 and error.max() <= 1 / 255
 

@@ -12,7 +12,7 @@ from defocus import render, surfaces
 from defocus.color import to_srgb
 from defocus.guidance import VEIL, defocused_share, rightness
 from defocus.mattes import procedural_matte
-from defocus.models import all_in_focus, focus_stack, two_layers
+from defocus.models import all_in_focus, layers_in_focus, two_layers
 from defocus.psf import crop, disk, gaussian
 from defocus.scene import SceneConfig, expand, glitter
 
@@ -61,12 +61,11 @@ def test_flat_layers_are_the_model_of_flat_layers(lens):
     colors, mattes, layers = scene(3, 12)
     rendering = render.photograph(render.Scene(layers, depths, focus, lens), SIZE)
     settings_ = [[lens(abs(d - f)) if d != f else None for d in depths] for f in focus]
-    for photograph, expected in zip(
-        rendering.photographs, focus_stack(colors, mattes, settings_), strict=True
-    ):
+    for photograph, psfs in zip(rendering.photographs, settings_, strict=True):
+        expected = layers_in_focus(colors, mattes, psfs)
         torch.testing.assert_close(photograph, inside(expected), atol=3e-6, rtol=0)
     best = [lens(min(abs(d - f) for f in focus)) for d in depths]
-    (truth,) = focus_stack(colors, mattes, [best])
+    truth = layers_in_focus(colors, mattes, best)
     torch.testing.assert_close(rendering.truth, inside(truth), atol=3e-6, rtol=0)
     torch.testing.assert_close(rendering.shares.sum(1), torch.ones(4, SIZE, SIZE))
 
