@@ -211,9 +211,11 @@ def _extract(archive: Archive, path: Path, folder: Path) -> None:
     with tqdm(total=archive.files, desc=archive.name, unit="file") as progress:
         try:
             for name, opened in _files(path):
+                parts = name.replace("\\", "/").split("/")
+                if not parts[0] or ".." in parts:
+                    raise BadArchive(f"{path.name} is refused: member {name!r} leaves its folder")
                 if not (found := re.match(archive.members, name)):
                     continue
-                # Groups of the pattern alone make the place: no member leaves the folder.
                 place = folder / found.expand(archive.path)
                 if place.exists():
                     raise BadArchive(f"{path.name} holds {place.relative_to(folder)} twice")
@@ -221,6 +223,8 @@ def _extract(archive: Archive, path: Path, folder: Path) -> None:
                 with opened() as stream, open(place, "wb") as out:
                     shutil.copyfileobj(stream, out)
                 progress.update()
+        except tarfile.FilterError as error:
+            raise BadArchive(f"{path.name} is refused ({error})") from error
         except _BROKEN as error:
             raise BadArchive(f"{path.name} is broken ({error})") from error
     if progress.n != archive.files:
@@ -238,8 +242,10 @@ def _files(path: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
                 yield name, partial(archive.open, name)
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            for member in filter(tarfile.TarInfo.isfile, archive):
-                yield member.name, partial(archive.extractfile, member)
+            for member in archive:
+                tarfile.data_filter(member, str(path.parent))  # no links out, no devices
+                if member.isfile():
+                    yield member.name, partial(archive.extractfile, member)
     else:
         raise BadArchive(f"{path.name} is not a whole zip or tar archive")
 

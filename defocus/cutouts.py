@@ -107,8 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = "folder of BSDS500 .mat files or of mask PNGs, or a COCO instances json"
     parser.add_argument("--segmentations", required=True, type=Path, help=wanted)
     parser.add_argument("--output", required=True, type=Path, help="folder for the cut-outs")
-    processes = "processes (default: %(default)s)"
-    parser.add_argument("--workers", type=int, default=cores(), help=processes)
+    parser.add_argument("--workers", type=int, default=cores(), help="default: one per core")
     options = parser.parse_args(arguments)
     if options.workers < 1:
         raise UserError("--workers must be at least 1")
