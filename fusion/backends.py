@@ -177,10 +177,7 @@ class OnnxBackend:
                 options.enable_mem_pattern = False  # it keeps memory for each size met
                 options.log_severity_level = 3  # no warnings of unused weights in the parts
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                # An arena would keep the memory of each size of box.
-                options.enable_cpu_mem_arena = alone
-                if alone:
-                    options.add_session_config_entry("session.use_env_allocators", "1")
+                options.add_session_config_entry("session.use_env_allocators", "1")
                 try:
                     graph = self.graphs[name]
                     graph = graph if count is None else unroll(graph, count)
@@ -201,12 +198,14 @@ def _run(session: Any, *inputs: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _runtime() -> Any:
-    """ONNX Runtime, with a memory arena that sessions can share."""
+    """ONNX Runtime, with a memory arena that all sessions share. Boxes come in many sizes: without
+    it malloc's heap crumbles to several times of what they need."""
     import onnxruntime as ort
 
     kinds = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-    place = ort.OrtMemoryInfo("Cpu", *kinds)
-    ort.create_and_register_allocator(place, ort.OrtArenaCfg(0, 0, -1, -1))
+    as_requested = 1  # it grows by no more than is asked for
+    arena = ort.OrtArenaCfg(0, as_requested, -1, -1)
+    ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", *kinds), arena)
     return ort
 
 

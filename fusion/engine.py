@@ -27,7 +27,7 @@ from fusion.backends import AT_ONCE, Backend, Planes
 from fusion.windows import Window, around, at, boxes, doubled, halved, squares, tiles, within
 from utils.images import white
 
-TILE = 500_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE`` allows more
+TILE = 300_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE`` allows more
 TILES = 2  # at work
 SQUARE = 128  # pixels: side of the blocks composed in parallel
 # Pixels around a tile or a box that the sub-nets see: up to a megapixel, where tiles must give what

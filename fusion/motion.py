@@ -9,6 +9,7 @@ left it in both frames. All bands are solved together, coarse to fine, by Gauss�
 group of motions (Baker and Matthews, IJCV 56, 2004).
 """
 
+import functools
 from typing import NamedTuple
 
 import cv2
@@ -20,6 +21,7 @@ from utils.images import white
 SIDE = 1280  # pixels, long side of the images registered: motion is subpixel
 COARSEST = 48  # pixels, least short side of a level
 STEPS = 8  # at most, at each level
+STRIP = 64  # rows whose equations are written at once
 STILL = 0.01  # pixels: a step below this is the last of its level
 JUDGED = 160  # pixels, long side of the level that decides whether frames match
 BAND = (1.4, 2.8)  # pixels, standard deviations of the difference of Gaussians
@@ -51,7 +53,7 @@ class Level(NamedTuple):
 
     even: np.ndarray  # (h, w) float32, band-pass detail with equalised contrast
     usable: np.ndarray  # (h, w) float32, 1 where values are not clipped
-    slope: np.ndarray  # (h, w, 2) float32, d even / d(x, y)
+    slope: np.ndarray  # (2, h, w) float32, d even / d(x, y)
 
 
 class Small(NamedTuple):
@@ -74,7 +76,7 @@ def reduce(frame: np.ndarray) -> Small:
     # Smoothed a little, since noise would pass for detail.
     laplacian = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)
     detail = cv2.resize(np.square(laplacian), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
-    brightest = reduced.max(2)
+    brightest = functools.reduce(cv2.max, cv2.split(reduced))
     lit = (brightest > BLACK) & (brightest < WHITE)
     usable = np.where(lit, np.float32(1), np.float32(LOST))
     # Lenses blur linear light: in values as stored, blur would displace edges.
@@ -176,7 +178,7 @@ def _make_level(light: np.ndarray, usable: np.ndarray) -> Level:
 
 
 def _gradient(values: np.ndarray) -> np.ndarray:
-    return np.dstack([cv2.Sobel(values, cv2.CV_32F, *d, scale=1 / 8) for d in ((1, 0), (0, 1))])
+    return np.stack([cv2.Sobel(values, cv2.CV_32F, *d, scale=1 / 8) for d in ((1, 0), (0, 1))])
 
 
 def _warp_level(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -209,19 +211,20 @@ def _step(
         near = np.maximum(near, 0)
         # A signal of correlation ρ has a share of 1 − ρ² of noise. The power discounts correlation
         # by chance.
-        weight = level.usable * usable * near**TRUST / (np.float32(1.01) - near * near)
-        slope = _gradient(even)
-        difference = level.even[..., None] * slope - even[..., None] * level.slope
-        unit = width / 2**i
+        weight = level.usable * usable * cv2.pow(near, TRUST) / (np.float32(1.01) - near * near)
+        slope, unit = _gradient(even), width / 2**i
         x = ((np.arange(even.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
         y = ((np.arange(even.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
-        y = y[:, None]
-        mean = (level.slope + slope) * np.float32(unit / 2)
-        ways = [_velocity(motion, x, y) for motion in motions]
-        asked = difference * (weight * np.float32(unit / 2))[..., None]
-        pull += [float((asked[..., 0] * u + asked[..., 1] * v).sum()) for u, v in ways]
-        rows = np.array([(mean[..., 0] * u + mean[..., 1] * v).ravel() for u, v in ways])
-        normal += (rows * (weight * near).ravel()) @ rows.T
+        y, half = y[:, None], np.float32(unit / 2)
+        for top in range(0, len(y), STRIP):
+            part = slice(top, top + STRIP)
+            mine, other, sure = level.slope[:, part], slope[:, part], weight[part]
+            asked = (level.even[part] * other - even[part] * mine) * (sure * half)
+            mean = (mine + other) * half
+            ways = [_velocity(motion, x, y[part]) for motion in motions]
+            pull += [float((asked[0] * u + asked[1] * v).sum()) for u, v in ways]
+            rows = np.array([(mean[0] * u + mean[1] * v).ravel() for u, v in ways])
+            normal += (rows * (sure * near[part]).ravel()) @ rows.T
     normal += 1e-6 * (np.trace(normal) + 1e-6) * np.eye(len(motions))
     change = np.eye(3) + np.tensordot(np.linalg.solve(normal, pull), motions, 1)
     return np.linalg.inv(middle) @ change @ middle

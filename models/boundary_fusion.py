@@ -49,12 +49,17 @@ class SetBoundaryFusion(nn.Module):
     residual as it is. Where they agree as far as the net sees, it is zero, since all of it comes
     from features limited by the photographs' deviations: equal inputs come back unchanged.
 
-    ``widths`` and ``blocks`` are those of :class:`models.layers.SetUNet`.
+    ``widths``, ``blocks`` and ``refine`` are those of :class:`models.layers.SetUNet`.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 40, 64), blocks: Sequence[int] = (1, 3, 1)):
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 40, 64),
+        blocks: Sequence[int] = (1, 3, 1),
+        refine: int = 0,
+    ):
         super().__init__()
-        self.net = SetUNet(20, widths, blocks, common=3, normalised=False)
+        self.net = SetUNet(20, widths, blocks, common=3, normalised=False, refine=refine)
         # Offset, gain₀ and mix, then gainᵢ, of 2×2 pixels each.
         self.common = nn.Conv2d(widths[0], 20, 3, padding=1, bias=False)
         self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)

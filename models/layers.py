@@ -85,6 +85,23 @@ class _Mean(torch.autograd.Function):
         return (gradient / ctx.shape[1])[:, None].expand(ctx.shape)
 
 
+def share(x: Tensor, common: Tensor) -> Tensor:
+    """Add what is common (…, 1, C, H, W) to every element of a set (…, N, C, H, W)."""
+    return _Share.apply(x, common) if torch.is_grad_enabled() and x.dim() > 4 else _add(x, common)
+
+
+class _Share(torch.autograd.Function):
+    """The sum, whose gradient by what is common is folded, as the mean is."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, common: Tensor) -> Tensor:
+        return x + common
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient, _fold(torch.add, gradient)[:, None]
+
+
 def normalise(x: Tensor) -> Tensor:
     """Divide the features (…, N, C, H, W) of each pixel by their root mean square."""
     count = int(x.shape[-3])  # a constant of an exported graph
@@ -115,7 +132,7 @@ class SetConv(nn.Module):
         shared = mean(x)
         if self.every > 1:
             shared = shared[..., :: self.every, :: self.every]
-        return _add(each(self.own, x), each(self.common, shared))
+        return share(each(self.own, x), each(self.common, shared))
 
 
 class SetResBlock(nn.Module):

@@ -38,22 +38,31 @@ class Muon(torch.optim.AdamW):
         super().step()
         self.param_groups = groups
         for group in (group for group in groups if group["orthogonal"]):
+            alike: dict[torch.Size, list[Tensor]] = {}  # one product of many matrices is quicker
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                momentum.lerp_(weight.grad, 1 - MOMENTUM)
-                direction = orthogonalise(weight.grad.lerp(momentum, MOMENTUM).flatten(1))
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                size = SIZE * max(direction.shape) ** 0.5
-                weight.add_(direction.view_as(weight), alpha=-group["lr"] * size)
+                if weight.grad is not None:
+                    alike.setdefault(weight.shape, []).append(weight)
+            for weights in alike.values():
+                self._move(weights, **group)
+
+    def _move(self, weights: list[Tensor], lr: float, weight_decay: float, **_: Any) -> None:
+        """Move weights of one shape."""
+        momenta = [self.state[w].setdefault("momentum", torch.zeros_like(w)) for w in weights]
+        gradients = [weight.grad for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM))
+        directions = orthogonalise(ahead.flatten(2))
+        size = SIZE * max(directions.shape[1:]) ** 0.5
+        torch._foreach_mul_(weights, 1 - lr * weight_decay)
+        steps = [step.view_as(weight) for step, weight in zip(directions, weights, strict=True)]
+        torch._foreach_add_(weights, steps, alpha=-lr * size)
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values brought near 1, by five Newton–Schulz steps."""
-    tall = matrix.shape[0] > matrix.shape[1]
+    """Matrices (…, rows, columns) with singular values brought near 1 by five Newton–Schulz steps."""
+    tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
-    x = x / (x.norm() + 1e-12)
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
     for _ in range(5):
         square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
