@@ -194,11 +194,20 @@ def test_a_tool_that_fails_does_not_stop_the_rest(part, setting, tmp_path, monke
 def test_memory_and_time_are_of_our_command_line(setting, tmp_path):
     stacks.PARTS["memory"].measure(setting, Rows(tmp_path / "memory.json", resume=False))
     memory = json.loads((tmp_path / "memory.json").read_text())
-    assert list(memory) == ["5 of 80×64", "5 of 96×96", "6 of 96×96"]
+    free, limited = ["5 of 80×64", "5 of 96×96", "6 of 96×96"], ["5 of 80×64", "5 of 96×96"]
+    assert list(memory) == [*free, *(f"{name}, limited" for name in limited)]
     row = memory["6 of 96×96"]
-    assert row["each"] == row["megabytes"] / (96 * 96 / 1e6)
     assert row["frame"] == row["seconds"] / 6
-    assert "## Memory and time" in stacks.report(tmp_path)
+    assert memory["5 of 96×96, limited"]["memory"] == 250e6 + 30 * 96 * 96
+    assert "- held: 5 of 96×96, limited" in stacks.report(tmp_path)
+
+
+def test_memory_bars_are_on_what_is_limited():
+    rows = {name: {"megabytes": m} for name, m in (("free", 900), ("less", 349), ("more", 351))}
+    for name in ("less", "more"):
+        rows[name]["memory"] = 350e6
+    bars = stacks.memory_bars(rows)
+    assert [(bar.text.split(":")[0], bar.held) for bar in bars] == [("less", True), ("more", False)]
 
 
 def test_an_unknown_folder_is_named(capsys, tmp_path):

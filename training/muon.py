@@ -59,7 +59,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """Matrices (…, rows, columns) with singular values brought near 1 by five Newton–Schulz steps."""
+    """Matrices (…, rows, columns), singular values brought near 1 by five Newton–Schulz steps."""
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
