@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.synthetic_stacks import stack
 from defocus.sources import Photographs
-from evaluation.tables import write_text
+from utils.atomic import write_file
 from utils.images import read_photo, write_png
 from utils.metrics.reference import psnr
 
@@ -69,7 +69,7 @@ def generated(
     write_png(home / "truth.png", made.truth)
     write_png(home / "band.png", made.band.astype(np.float32))
     write_png(home / "edges.png", made.edges().astype(np.float32))
-    write_text(note, about)
+    write_file(note, about)
     return home
 
 

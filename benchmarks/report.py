@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measure import Failed
-from evaluation.tables import write_text
 from utils import markdown
+from utils.atomic import write_file
 from utils.errors import UserError, option_parser
 from utils.provenance import provenance
 
@@ -56,7 +56,7 @@ class Rows:
                 self.rows[name] = measure()
             except Failed as reason:
                 self.rows[name] = {"failed": str(reason)}
-            write_text(self.path, json.dumps(self.rows, indent=1, ensure_ascii=False) + "\n")
+            write_file(self.path, json.dumps(self.rows, indent=1, ensure_ascii=False) + "\n")
             print(f"{self.path.stem}: {name}: {self.rows[name]}", flush=True)
         return self.rows[name]
 
@@ -78,6 +78,6 @@ def verdicts(bars: Sequence[Bar]) -> str:
 
 def write_report(out: Path, text: str, **about: object) -> None:
     """Write README.md and say so, and about.json with the provenance of the run."""
-    write_text(out / "about.json", json.dumps({**provenance(), **about}, indent=1) + "\n")
-    write_text(out / "README.md", text)
+    write_file(out / "about.json", json.dumps({**provenance(), **about}, indent=1) + "\n")
+    write_file(out / "README.md", text)
     print(out / "README.md")

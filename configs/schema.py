@@ -121,11 +121,11 @@ _PATTERNS = {
     Range(0, 1, open_high=True): "train.ema",
     Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
     "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "
-    "model.*.args.blocks",
+    "model.*.args.blocks model.*.args.refine",
     Range(0, open_low=True): "*.zoom",
     Range(1): "train.steps train.batch train.log_every train.save_every validation.samples "
     "validation.scene_samples validation.quick *.defocus.sigma_ratio model.*.args.widths "
-    "model.*.args.channels model.*.args.half model.*.args.quarter",
+    "model.*.args.channels",
     Range(16, 8192): "*.size",
     Range(0, 100): "*.jpeg.*",
     Range(-1, 1, open_low=True, open_high=True): "*.breathing.*",

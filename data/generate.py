@@ -35,7 +35,7 @@ from data.build import training_set, validation_sets
 from data.datasets import in_order
 from defocus.materials import Generator
 from defocus.sample import Sample
-from utils.atomic import append, atomic_path, clear, write_json
+from utils.atomic import append, clear, write_file, write_json
 from utils.errors import UserError, cli, option_parser, os_errors
 from utils.process import cores
 from utils.provenance import provenance
@@ -142,8 +142,7 @@ def write_sample(sample: Sample, root: Path, index: int) -> None:
     images = (*sample.photographs, sample.truth, guidance)
     for path, image in zip(layout(sample.parameters, index), images, strict=True):
         pixels = [cv2.convertScaleAbs(plane, alpha=255) for plane in image.numpy()[::-1]]
-        with atomic_path(root / path) as temporary:
-            temporary.write_bytes(cv2.imencode(".png", cv2.merge(pixels), PNG)[1])
+        write_file(root / path, cv2.imencode(".png", cv2.merge(pixels), PNG)[1].tobytes())
 
 
 def layout(parameters: dict[str, Any], index: int) -> list[str]:
@@ -200,8 +199,7 @@ def _finished(root: Path) -> dict[int, str]:
 
 
 def _write_manifest(root: Path, lines: dict[int, str]) -> None:
-    with atomic_path(root / MANIFEST) as temporary:
-        temporary.write_text("".join(f"{lines[i]}\n" for i in sorted(lines)), encoding="utf-8")
+    write_file(root / MANIFEST, "".join(f"{lines[i]}\n" for i in sorted(lines)))
 
 
 @dataclass

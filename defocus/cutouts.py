@@ -22,7 +22,7 @@ from tqdm import tqdm
 from defocus.matting import Unusable, matte_from_segment
 from defocus.segments import Reader, choose_objects, readers
 from defocus.sources import images_in, read_image, skip_report, tally
-from utils.atomic import atomic_path, clear, write_json
+from utils.atomic import clear, write_file, write_json
 from utils.errors import UserError, cli, option_parser
 from utils.process import cores, end_with_parent
 
@@ -46,8 +46,7 @@ def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
             continue
         alpha = np.rint(foreground.alpha * 255).astype(np.uint8)
         pixels = np.dstack([foreground.color[..., ::-1], alpha])
-        with atomic_path(output / f"{name}.png") as temporary:
-            temporary.write_bytes(cv2.imencode(".png", pixels)[1])
+        write_file(output / f"{name}.png", cv2.imencode(".png", pixels)[1].tobytes())
         area = round(float(foreground.alpha.sum()))
         entry |= {"estimator": foreground.kind, "area": area}
     return entries

@@ -28,6 +28,7 @@ from fusion.pairs import find_pairs
 from models.build import load_model
 from training.trainer import train
 from training.validation import validate
+from utils.atomic import write_file
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
@@ -67,17 +68,14 @@ def main(argv: list[str] | None = None) -> int:
         found[name] = [measure(config) for config in configs]
     text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)
-    tables.write_text(args.out / "synthetic.md", text)
-    tables.write_text(args.out / "synthetic.json", json.dumps(found, indent=1) + "\n")
+    write_file(args.out / "synthetic.md", text)
+    write_file(args.out / "synthetic.json", json.dumps(found, indent=1) + "\n")
     return compare_pairs(args, {name: configs[0] for name, configs in runs.items()})
 
 
 def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -> Runs:
-    """The configs, each with every seed and a run of its own.
-
-    Raises:
-        UserError: an unknown name, or a wrong override.
-    """
+    """The configs, each with every seed and a run of its own; raises :class:`UserError` for an
+    unknown name, or a wrong override."""
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     runs: Runs = {}
     for name in only or known:
@@ -143,7 +141,7 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     problems += [*wrong, *more]
     about = {"sources": str(args.sources), "methods": list(methods)}
     columns = tables.write(args.out, values, list(methods), METRICS, problems, about)
-    tables.write_text(args.out / "tables.md", tables.markdown(columns))
+    write_file(args.out / "tables.md", tables.markdown(columns))
     print(tables.markdown(columns))
     shutil.rmtree(fused)
     for problem in problems:

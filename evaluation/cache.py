@@ -17,7 +17,7 @@ import skimage
 
 from evaluation.matching import Case
 from utils import metrics
-from utils.atomic import atomic_path
+from utils.atomic import write_file
 
 LIBRARIES = (np, scipy, skimage, cv2, PIL)  # the last decodes the images
 
@@ -57,8 +57,7 @@ def recall(file: Path) -> dict[str, float]:
 
 def remember(file: Path, values: dict[str, float]) -> None:
     """Add values to those known."""
-    with atomic_path(file) as temporary:
-        temporary.write_text(json.dumps(recall(file) | values))
+    write_file(file, json.dumps(recall(file) | values))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -18,10 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.peers import OURS, Commands, Peer
-from evaluation.tables import write_text
 from fusion.backends import load_backend
 from fusion.fuse import fuse
 from fusion.pairs import Pair
+from utils.atomic import write_file
 from utils.errors import UserError, os_errors
 from utils.images import read_photo, write_png
 
@@ -107,7 +107,7 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
             shutil.copytree(results, output)
     run = Run(*planned, len(pairs), seconds, cpu_seconds)
     if not problems:
-        write_text(output / "run.json", json.dumps(run._asdict(), indent=1))
+        write_file(output / "run.json", json.dumps(run._asdict(), indent=1))
     return run, problems
 
 

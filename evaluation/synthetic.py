@@ -16,8 +16,8 @@ from tqdm import tqdm
 from configs.schema import load_config, to_dict
 from data.build import validation_sets
 from data.datasets import in_order
-from evaluation.tables import write_text
 from training.validation import oracle_selection
+from utils.atomic import write_file
 from utils.images import write_png
 
 BASELINES = {"source A": "source-a", "source B": "source-b", "oracle selection": "oracle"}
@@ -58,7 +58,7 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
                 for path, image in (files | {f"band/{name}": band}).items():
                     write_png(folder / f"{path}.png", image.permute(1, 2, 0).squeeze(2).numpy())
                 progress.update()
-    write_text(former, text)
+    write_file(former, text)
     return folder
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
 from evaluation.scores import FDB, Scores, metric_of
-from utils.atomic import atomic_path
+from utils.atomic import atomic_path, write_file
 from utils.markdown import table
 from utils.provenance import provenance
 
@@ -194,14 +194,8 @@ def write(
     found = {"metrics": metrics, "rank": mean_ranks(columns), "problems": problems}
     summary = provenance() | about | found
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(out / "summary.json", text + "\n")
+    write_file(out / "summary.json", text + "\n")
     return columns
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def cell(column: Column, method: str | None, bold: Callable[[str], str] = BOLD) -> str:

@@ -19,7 +19,7 @@ from torch import nn
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.initial_fusion import InitialFusion, SetInitialFusion
 from models.mmfnet import MMFNet
-from utils.atomic import atomic_path
+from utils.atomic import write_file
 from utils.errors import UserError, cli, nearest, os_errors
 
 INITIAL = {net.__name__: net for net in (InitialFusion, SetInitialFusion)}
@@ -39,18 +39,14 @@ def save_weights(path: str | Path, weights: dict[str, torch.Tensor], model: dict
     # Under one key: safetensors writes several in a random order, but equal weights give equal
     # files.
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(weights, {"model": json.dumps(model)}))
+    write_file(path, save(weights, {"model": json.dumps(model)}))
 
 
 def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
     """A cascade in evaluation mode with the weights of a file of :func:`save_weights`; ``model`` is
-    the config that they must fit, by default the one stored with them.
-
-    Raises:
-        UserError: file missing, no safetensors (a pickle, say), cut short, of another config, or
-            with values that are not finite.
-    """
+    the config that they must fit, by default the one stored with them. Raises :class:`UserError`
+    for a file that is missing, no safetensors (a pickle, say), cut short, of another config, or
+    with values that are not finite."""
     try:
         with os_errors(f"read weights {path}"), safe_open(path, "pt") as file:
             about = file.metadata() or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import asdict
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from configs.schema import NEVER_EMPTY, RANGES, Config, Range, flat, load_config
 from defocus.scene import SceneConfig
+from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from utils.errors import UserError
 
 SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
@@ -43,7 +45,7 @@ SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
         ("data.defocus.shift.high", "inf", "a number"),
         ("model.initial.args.widths", "[]", "is empty"),
         ("model.initial.args.widths", "[4, 0]", "has to be at least 1"),
-        ("model.boundary.args.half", "-4", "has to be at least 1"),
+        ("model.boundary.args.refine", "-4", "has to be at least 0"),
     ],
 )
 def test_values_out_of_range(key, value, said):
@@ -79,8 +81,8 @@ def test_ranges_hold_what_lies_in_them(value, low, width, open_low, open_high):
 def test_every_row_of_the_table_is_of_a_key_that_exists():
     """A key that is renamed would no longer be checked."""
     config = asdict(Config())
-    names = ("widths", "channels", "half", "quarter", "blocks")
-    config["model"]["initial"]["args"] = dict.fromkeys(names, 1)
+    sets, paper = (inspect.signature(net).parameters for net in (SetBoundaryFusion, BoundaryFusion))
+    config["model"]["initial"]["args"] = dict.fromkeys([*sets, *paper], 1)
     config["data"]["scenes"] = asdict(SceneConfig(mattes=[]))
     keys = [key for key, _ in flat(config)]
     for pattern in (*RANGES, *NEVER_EMPTY.split()):

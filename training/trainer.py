@@ -30,7 +30,7 @@ from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
 from training.validation import line, validate
-from utils.atomic import append, atomic_path, clear
+from utils.atomic import append, atomic_path, clear, write_file
 from utils.errors import UserError, is_full
 from utils.provenance import provenance
 
@@ -181,10 +181,9 @@ class Trainer:
         parts = ("model", "ema", "optimizer", "scaler")
         state = {name: getattr(self, name).state_dict() for name in parts}
         state |= {"step": self.step, "best": self.best}
-        with atomic_path(self.run / "latest.pt") as temporary:
-            whole = io.BytesIO()
-            torch.save(state, whole)  # to a file, it does not say what is wrong with that
-            temporary.write_bytes(whole.getbuffer())
+        whole = io.BytesIO()
+        torch.save(state, whole)  # to a file, it does not say what is wrong with that
+        write_file(self.run / "latest.pt", whole.getvalue())
         self._save_weights("latest.safetensors")
 
     def parallel(self) -> nn.Module:

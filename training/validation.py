@@ -21,11 +21,8 @@ SURE = 0.95  # a guidance map above it has decided
 
 
 def oracle_selection(photographs: Tensor, truth: Tensor) -> Tensor:
-    """For each pixel the photograph nearest to the truth: no selection method can beat it.
-
-    Args:
-        photographs: (B, N, 3, H, W); truth: (B, 3, H, W).
-    """
+    """For each pixel the photograph (B, N, 3, H, W) nearest to the truth (B, 3, H, W): no selection
+    method can beat it."""
     error = (photographs - truth[:, None]).square().sum(2, keepdim=True)
     return choose(photographs, -error)
 
@@ -37,11 +34,8 @@ def choose(photographs: Tensor, score: Tensor) -> Tensor:
 
 
 def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
-    """PSNR in dB of each image (B, 3, H, W) as stored in 8 bits, in ``mask`` (B, 1, H, W) if given.
-
-    Returns:
-        (B,); at most 100 dB, NaN where the mask is empty.
-    """
+    """PSNR in dB of each image (B, 3, H, W) as stored in 8 bits, in ``mask`` (B, 1, H, W) if given:
+    (B,), at most 100, NaN where the mask is empty."""
     stored = (image.clamp(0, 1) * 255).round() / 255
     error = (stored - truth).square().mean(1, keepdim=True)
     mask = torch.ones_like(error) if mask is None else mask
@@ -61,13 +55,9 @@ def guidance_accuracy(guidance: Tensor, truth: Tensor) -> Tensor:
 def validate(
     model: Callable[[Tensor], Fusion], samples: Dataset, device: torch.device, workers: int = 0
 ) -> dict[str, float]:
-    """Means over all samples of a set.
-
-    Returns:
-        ``ROW_PART`` in dB for each of ``ROWS`` and ``PARTS``; ``guidance``, see
-        :func:`guidance_accuracy`; and the shares of the pixels away from the FDB that are ``sure``,
-        the largest G being above 0.95, and ``copied``, within 1/255 of a photograph.
-    """
+    """Means over all samples of a set: ``ROW_PART`` in dB for each of ``ROWS`` and ``PARTS``;
+    ``guidance``, see :func:`guidance_accuracy`; and the shares of the pixels away from the FDB that
+    are ``sure``, the largest G being above 0.95, and ``copied``, within 1/255 of a photograph."""
     found: list[dict[str, Tensor]] = []
     for batch in in_order(samples, 1, workers):
         photographs, truth, guidance = (plane.to(device) for plane in batch)

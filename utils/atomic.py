@@ -64,9 +64,14 @@ def clear(folder: Path, name: str = "*") -> None:
 def write_json(path: str | Path, value: dict) -> None:
     """Write JSON as UTF-8, whole or not at all."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    # Names that are not UTF-8 have lone surrogates; JSON escapes them with a backslash too.
+    write_file(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_file(path: str | Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
-        # Names that are not UTF-8 have lone surrogates; JSON escapes them with a backslash too.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def append(path: Path, line: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from defocus.sources import Photographs
-from evaluation.tables import write_text
+from utils.atomic import write_file
 from utils.errors import UserError
 from utils.images import read_photo
 
@@ -114,4 +114,4 @@ def _clear(stack: Stack, photographs: Path) -> None:
     if not note.exists() or note.read_text() != text:
         for path in (stack.disparity, stack.truth, *stack.frames):
             path.unlink(missing_ok=True)
-        write_text(note, text)
+        write_file(note, text)
