@@ -6,8 +6,7 @@ two frames are kept, reduced: memory does not depend on their number. Exposure i
 median of the frames, so that a single wrong one changes nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -85,8 +84,8 @@ def register(
     scenes: list[_Scene] = []
     reasons: dict[int, str] = {}
     details: list[np.ndarray] = []
-    shown = progress(numbers, "aligning") if progress else numbers
-    for i, frame in zip(shown, _reduce_ahead(frames), strict=True):
+    for i in progress(numbers, "aligning") if progress else numbers:
+        frame = reduce(frames[i])
         details.append(frame.detail)
         if not _find_blurred(details)[-1]:
             reasons[i] = _add(scenes, i, frame, motion, exposure)
@@ -149,20 +148,6 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
         slice(int(np.ceil(first - margin)), int(np.floor(last + margin)) + 1)
         for first, last in ((top, bottom), (left, right))
     )
-
-
-def _reduce_ahead(frames: Sequence[np.ndarray]) -> Iterator[Small]:
-    """The frames reduced, each while the one before it is registered."""
-
-    def read(i: int) -> Small:
-        return reduce(frames[i])
-
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(read, 0)
-        for i in range(1, len(frames)):
-            frame, coming = coming.result(), pool.submit(read, i)
-            yield frame
-        yield coming.result()
 
 
 def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
