@@ -110,11 +110,9 @@ def memory(setting: Setting, rows: Rows) -> None:
 
 
 def memory_bars(rows: Mapping[str, Row]) -> list[Bar]:
-    limits = {name: row["memory"] / 1e6 for name, row in rows.items() if row.get("memory")}
-    return [
-        Bar(f"{name}: {(peak := rows[name]['megabytes']):.0f} MB, at most {most:.0f}", peak <= most)
-        for name, most in limits.items()
-    ]
+    text = "{}: {:.0f} MB, at most {:.0f}"
+    peaks = {n: (r["megabytes"], r["memory"] / 1e6) for n, r in rows.items() if "memory" in r}
+    return [Bar(text.format(name, *each), each[0] <= each[1]) for name, each in peaks.items()]
 
 
 class Part(NamedTuple):
