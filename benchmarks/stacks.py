@@ -23,6 +23,7 @@ from utils.errors import cli
 from utils.images import read_photo
 
 TWELVE = (3000, 4000)
+REGISTERED = "registered"  # of frames that are fused as they are
 ALIGNING = (OURS.name, OPENFOCUS_DEFAULT, "FocusWeave", "enfuse")
 
 
@@ -92,13 +93,13 @@ def ratio_bars(rows: Mapping[str, Row], slowest: float = 1.2, largest: float = 1
 
 def memory(setting: Setting, rows: Rows) -> None:
     """Five frames of several sizes, and more frames of the second size, in groups as large as the
-    machine allows; then the sizes within what groups of two may take."""
+    machine allows; then the sizes within what groups of two may take, and a large pair."""
 
-    def one(size: tuple[int, int], count: int, **limit: int) -> Row:
+    def one(size: tuple[int, int], count: int, align: bool = True, **limit: int) -> Row:
         numbers = [i % 3 for i in range(count)]
         frames = choose_frames(setting.stack(2, size, 2, 3), numbers, setting.work / "chosen")
         tool = replace(OURS, commands=partial(OURS.commands, **limit))
-        row = run(tool, frames, align=True)
+        row = run(tool, frames, align)
         return row | {"frame": row["seconds"] / count, **limit}
 
     more = product([setting.sizes[1]], setting.counts)
@@ -107,12 +108,21 @@ def memory(setting: Setting, rows: Rows) -> None:
     for size in setting.sizes:
         limit = 250_000_000 + 30 * math.prod(size)
         rows.add(f"5 of {size[1]}×{size[0]}, limited", partial(one, size, 5, memory=limit))
+    height, width = setting.sizes[-1]
+    rows.add(f"2 of {width}×{height}, {REGISTERED}", partial(one, (height, width), 2, align=False))
 
 
 def memory_bars(rows: Mapping[str, Row]) -> list[Bar]:
+    """Peaks within the limits, and time and memory of the large pair."""
     text = "{}: {:.0f} MB, at most {:.0f}"
     peaks = {n: (r["megabytes"], r["memory"] / 1e6) for n, r in rows.items() if "memory" in r}
-    return [Bar(text.format(name, *each), each[0] <= each[1]) for name, each in peaks.items()]
+    bars = [Bar(text.format(name, *each), each[0] <= each[1]) for name, each in peaks.items()]
+    for name, row in rows.items():
+        if name.endswith(REGISTERED) and "failed" not in row:
+            seconds, peak = row["seconds"], row["megabytes"]
+            text = f"{name}: {seconds:.1f} s and {peak:.0f} MB, at most 6 and 1200"
+            bars.append(Bar(text, seconds <= 6 and peak <= 1200))
+    return bars
 
 
 class Part(NamedTuple):

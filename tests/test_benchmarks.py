@@ -195,7 +195,8 @@ def test_memory_and_time_are_of_our_command_line(setting, tmp_path):
     stacks.PARTS["memory"].measure(setting, Rows(tmp_path / "memory.json", resume=False))
     memory = json.loads((tmp_path / "memory.json").read_text())
     free, limited = ["5 of 80×64", "5 of 96×96", "6 of 96×96"], ["5 of 80×64", "5 of 96×96"]
-    assert list(memory) == [*free, *(f"{name}, limited" for name in limited)]
+    more = (*(f"{name}, limited" for name in limited), "2 of 96×96, registered")
+    assert list(memory) == [*free, *more]
     row = memory["6 of 96×96"]
     assert row["frame"] == row["seconds"] / 6
     assert memory["5 of 96×96, limited"]["memory"] == 250e6 + 30 * 96 * 96
@@ -208,6 +209,15 @@ def test_memory_bars_are_on_what_is_limited():
         rows[name]["memory"] = 350e6
     bars = stacks.memory_bars(rows)
     assert [(bar.text.split(":")[0], bar.held) for bar in bars] == [("less", True), ("more", False)]
+
+
+@pytest.mark.parametrize(
+    ("cost", "held"), [((6, 1200), True), ((7, 900), False), ((5, 1300), False)]
+)
+def test_a_large_pair_has_bars_on_time_and_memory(cost, held):
+    row = dict(zip(("seconds", "megabytes"), cost, strict=True))
+    (bar,) = stacks.memory_bars({"2 of 5657×4243, registered": row})
+    assert bar.held is held and "of 5657×4243" in bar.text
 
 
 def test_an_unknown_folder_is_named(capsys, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import backends
+from benchmarks.measure import Cost
 from fusion.backends import ONNX, OnnxBackend, TorchBackend
 from fusion.onnx_graph import cut, unroll
 from models import export
@@ -167,11 +168,23 @@ def test_benchmark_of_backends(exported, capsys, monkeypatch):
     _, weights, path = exported["set"]
     arguments = ["--weights", str(weights), "--onnx", str(path), "--rounds", "2", "--threads", "1"]
     assert backends.main(arguments) == 0
-    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[-2:]]
+    *_, one, two, _, pair, more, whole = capsys.readouterr().out.splitlines()
+    rows = [line.split("|")[1:-1] for line in (one, two)]
     assert [row[0].strip() for row in rows] == ["PyTorch", "ONNX Runtime"]
     assert int(rows[1][3]) <= 1
+    assert "a pair in" in pair and "a photograph more" in more and "whole process" in whole
     found = {"PyTorch": (0.3, 0), "ONNX Runtime": (0.2, 1)}
     assert "| ONNX Runtime | 0.200 | 1.50 | 1 |" in backends.table(found)
+
+
+def test_bars_of_pairs_scale_with_the_pixels_and_count_one_photograph():
+    """Twice 520² pixels may take 0.12 s; two photographs more in twice the time are one of it."""
+    whole = {"PyTorch": Cost(4, 6, 900), "ONNX Runtime": Cost(2, 3, 200)}
+    pair, more, process = backends.bars(2 * 520**2, 0.125, 0.25, whole)
+    assert not pair.held and "at most 0.120" in pair.text
+    assert more.held and "0.50 of a pair" in more.text
+    assert process.held and "2.00 s and 200 MB, 0.50 of" in process.text
+    assert not backends.bars(520**2, 0.06, 0.15, whole)[1].held
 
 
 def test_bad_files_are_named(tmp_path, exported):
