@@ -13,7 +13,7 @@ from torch import Tensor
 
 from defocus import psf
 from defocus.color import to_linear
-from defocus.mattes import KINDS, procedural_matte
+from defocus.mattes import KINDS, procedural_matte, usual_kinds
 from defocus.matting import Foreground
 from defocus.sources import ForegroundSource, Photographs
 
@@ -42,7 +42,7 @@ class SampleConfig:
     psfs: list[str] = field(default_factory=lambda: list(PSFS))
     linear_light: float = 0.5  # probability; the paper blurs the stored sRGB values
     procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
-    mattes: list[str] | None = None  # kinds of procedural mattes, all by default
+    mattes: list[str] | None = None  # kinds of procedural mattes, by default all but wires
     zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
     fill_frame: float = 0.0  # probability that a layer fills the frame, of a scene the nearest
     sharp_everywhere: float = 0.0  # probability that one photograph has all (nearly) in focus
@@ -102,7 +102,7 @@ class Generator(ABC):
         step = int(rng.integers(1, max(2, len(self.photographs))))
         index = (behind + step) % len(self.photographs)
         color = self._patch(index, size, rng)
-        kind = str(rng.choice(self.config.mattes or list(KINDS)))
+        kind = str(rng.choice(self.config.mattes or usual_kinds()))
         matte = procedural_matte((size, size), rng, [kind])
         return Foreground(color, matte, self.photographs.photographs[index], kind)
 

@@ -15,6 +15,7 @@ holes     perforated metal, wicker, lace: background only in openings of a few p
 text      signs, lettering on glass: thin strokes and counters, where one wrong pixel is seen
 soft      fur, smoke, glass: a wide transition, both layers contribute even without any blur
 layered   two of the above, one over the other: different boundaries close together
+wires     cables, twine, stalks: alone in the frame, and not seen at all out of focus
 ========  ========================================================================================
 
 Object sizes are relative to the frame; line widths are in pixels whatever its size. The outlines
@@ -30,9 +31,11 @@ from defocus import outlines
 from defocus.outlines import Canvas, Size, filled, smooth_noise
 
 COVERAGE = (0.03, 0.90)  # mean α that procedural_matte guarantees
+SPARSE = 0.003  # the least of wires
 GRILLE_WIDTH = (1.0, 8.0)  # px
 HAIR_WIDTH = (0.4, 2.5)  # px at the root, tapering to a quarter
 GRASS_WIDTH = (0.8, 4.0)  # px at the root, tapering to a quarter
+WIRE_WIDTH = (0.5, 5.0)  # px
 SOFT_WIDTH = (2.0, 20.0)  # px from α = 0 to full opacity
 ATTEMPTS = 16  # at a matte of that coverage
 
@@ -40,19 +43,27 @@ ATTEMPTS = 16  # at a matte of that coverage
 def procedural_matte(
     size: Size, rng: np.random.Generator, kinds: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw a matte of a kind chosen uniformly: float32 (H, W) in [0, 1] of a mean in COVERAGE.
+    """Draw a matte of a kind chosen uniformly: float32 (H, W) in [0, 1] of a mean in COVERAGE, or,
+    of wires, from SPARSE on.
 
-    ``kinds`` are keys of :data:`KINDS`, all by default; raises ValueError if empty or unknown.
+    ``kinds`` are keys of :data:`KINDS`, by default :func:`usual_kinds`; raises ValueError if empty
+    or unknown.
     """
-    names = list(KINDS) if kinds is None else list(kinds)
+    names = usual_kinds() if kinds is None else list(kinds)
     if not names or not set(names) <= set(KINDS):
         raise ValueError(f"matte kinds {names}: choose one or more of {', '.join(KINDS)}")
-    draw = KINDS[names[rng.integers(len(names))]]
+    kind = names[rng.integers(len(names))]
+    least = SPARSE if kind == "wires" else COVERAGE[0]
     for _ in range(ATTEMPTS):
-        matte = draw(size, rng)
-        if COVERAGE[0] <= matte.mean() <= COVERAGE[1]:
+        matte = KINDS[kind](size, rng)
+        if least <= matte.mean() <= COVERAGE[1]:
             return matte
     return filled(size, [outlines.half_plane(size, rng, depth=rng.uniform(-0.2, 0.2))])
+
+
+def usual_kinds() -> list[str]:
+    """All but wires, which cover too little of a frame to be a pair's only foreground."""
+    return [kind for kind in KINDS if kind != "wires"]
 
 
 def blob(size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -272,14 +283,29 @@ def soft(size: Size, rng: np.random.Generator) -> np.ndarray:
 
 def layered(size: Size, rng: np.random.Generator) -> np.ndarray:
     """Two mattes of different kinds, one over the other: 1 − (1 − α₁)(1 − α₂)."""
-    first, second = rng.choice([name for name in KINDS if name != "layered"], 2, replace=False)
+    first, second = rng.choice(
+        [name for name in usual_kinds() if name != "layered"], 2, replace=False
+    )
     return 1 - (1 - KINDS[first](size, rng)) * (1 - KINDS[second](size, rng))
+
+
+def wires(size: Size, rng: np.random.Generator) -> np.ndarray:
+    """A few long lines that cross the frame, or end in it, straight or bent."""
+    count = int(rng.integers(1, 9))
+    length = rng.uniform(0.3, 1.2, count) * float(np.hypot(*size))
+    heading = rng.uniform(0, 2 * np.pi) + rng.normal(0, rng.choice((0.1, 0.5, 2.0)), count)
+    middle = rng.uniform(0, 1, (count, 2)) * size[::-1]
+    root = middle - np.stack((np.cos(heading), np.sin(heading)), -1) * length[:, None] / 2
+    lines = outlines.curves(root, heading, length, rng.normal(0, 0.4, count), points=16)
+    width = _log_uniform(rng, *WIRE_WIDTH) * rng.uniform(0.7, 1.3, (count, 1))
+    taper = rng.uniform(0.4, 1.0, (count, 1)) ** np.linspace(0, 1, 16)
+    return filled(size, outlines.ribbons(lines, width * taper))
 
 
 # name → function(size (H, W), rng) → float32 (H, W) in [0, 1], which may be empty or full.
 KINDS: dict[str, Callable[[Size, np.random.Generator], np.ndarray]] = {
     function.__name__: function
-    for function in (blob, polygon, grille, strokes, foliage, holes, text, soft, layered)
+    for function in (blob, polygon, grille, strokes, foliage, holes, text, soft, layered, wires)
 }
 
 

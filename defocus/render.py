@@ -42,7 +42,8 @@ class Rendering(NamedTuple):
 
     photographs: Tensor  # (N, 3, S, S), not clipped
     truth: Tensor  # (3, S, S), each layer as sharp as the best photograph has it
-    shares: Tensor  # (N, K, S, S), of the light that comes from each layer
+    true_shares: Tensor  # (K, S, S), of the truth's light that comes from each layer
+    shares: Tensor  # (N, K, S, S), of a photograph's
     radii: Tensor  # (N, K, S, S), by which the layers are blurred, pixels
 
 
@@ -88,7 +89,7 @@ def photograph(scene: Scene, size: int) -> Rendering:
     *images, truth = [_composite(blurs, radii, levels) for radii in (*settings, best)]
     photographs, shares = map(torch.stack, zip(*images, strict=True))
     radii = torch.stack([torch.as_tensor(r).expand(size, size) for s in settings for r in s])
-    return Rendering(photographs, truth[0], shares, radii.view_as(shares))
+    return Rendering(photographs, *truth, shares, radii.view_as(shares))
 
 
 def _composite(

@@ -69,8 +69,8 @@ class SceneGenerator(Generator):
         if count < 2:
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
         scene, linear, parameters, rng = self.draw(index, count)
-        light, truth, shares, radii = render.photograph(scene, self.config.size)
-        guidance = rightness(shares, radii)
+        light, truth, *layers = render.photograph(scene, self.config.size)
+        guidance = rightness(*layers)
         if linear:
             truth = to_srgb(truth)
         else:

@@ -135,10 +135,23 @@ def test_boundary_map_of_many():
     torch.testing.assert_close(boundary_map(guidance), torch.tensor([[[0, 0.4, 1, 1]]]))
 
 
-def decide(shares: list[list[float]], radii: list[list[float]]) -> list[float]:
-    """G* of one pixel: for each photograph the shares and the radii of its layers."""
-    pixels = [torch.tensor(values)[..., None, None] for values in (shares, radii)]
+def decide(
+    shares: list[list[float]], radii: list[list[float]], true: list[float] | None = None
+) -> list[float]:
+    """G* of one pixel: for each photograph the shares and the radii of its layers; of the truth
+    their shares, by default those that all photographs have at least."""
+    true = true or [min(layer) for layer in zip(*shares, strict=True)]
+    pixels = [torch.tensor(values)[..., None, None] for values in (true, shares, radii)]
     return rightness(*pixels).flatten().tolist()
+
+
+def test_a_wire_that_a_photograph_does_not_show_makes_it_wrong():
+    """A wire over 60 % of a pixel: out of focus it spreads over 20 pixels and leaves no veil. The
+    photograph that shows it, and the background behind it blurred, is the least wrong."""
+    shares = [[0.6, 0.4], [0.05, 0.95], [0.04, 0.96], [0.03, 0.97]]
+    radii = [[0.0, 10.0], [10.0, 0.0], [9.7, 0.3], [10.3, 0.4]]
+    assert decide(shares, radii, [0.6, 0.4]) == [0.5, 0.5, 0, 0]
+    assert decide(shares, radii, [0.0, 1.0])[0] == 0  # beside the wire it is the veil that counts
 
 
 def test_the_sharpest_of_those_that_are_right_wins():

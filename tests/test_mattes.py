@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defocus import outlines
-from defocus.mattes import KINDS, procedural_matte
+from defocus.mattes import KINDS, procedural_matte, usual_kinds
 
 SIZES = [(16, 16), (16, 40), (53, 37), (128, 128), (96, 160)]
 
@@ -49,12 +49,19 @@ def test_every_kind_gives_a_matte_of_the_size_asked_for(kind, size):
     kind=st.sampled_from([None, *KINDS]),
 )
 @settings(max_examples=150, deadline=None)
-def test_coverage_is_between_3_and_90_percent(seed, height, width, kind):
+def test_coverage_is_between_3_and_90_percent_or_less_of_wires(seed, height, width, kind):
     kinds = None if kind is None else [kind]
     matte = procedural_matte((height, width), np.random.default_rng(seed), kinds)
     assert matte.dtype == np.float32
     assert 0 <= matte.min() and matte.max() <= 1
-    assert 0.03 <= matte.mean() <= 0.90
+    assert (0.003 if kind == "wires" else 0.03) <= matte.mean() <= 0.90
+
+
+def test_wires_are_thin_and_few():
+    """Nowhere wider than the widest wire, and most of the frame is free; pairs draw none."""
+    for matte in draw("wires", 20):
+        assert thin_fraction(matte, 11) > 0.95 and matte.mean() < 0.2
+    assert "wires" in KINDS and "wires" not in usual_kinds()
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0])
@@ -79,7 +86,7 @@ def test_a_seed_fixes_the_matte_whatever_the_global_generator(kind):
     assert not np.array_equal(first, other)
 
 
-def test_all_kinds_are_drawn_about_equally_often(monkeypatch):
+def test_all_usual_kinds_are_drawn_about_equally_often(monkeypatch):
     drawn = []
     for name in list(KINDS):
 
@@ -89,9 +96,9 @@ def test_all_kinds_are_drawn_about_equally_often(monkeypatch):
 
         monkeypatch.setitem(KINDS, name, record)
     rng = np.random.default_rng(0)
-    for _ in range(100 * len(KINDS)):
+    for _ in range(100 * len(usual_kinds())):
         procedural_matte((16, 16), rng)
-    counts = [drawn.count(name) for name in KINDS]
+    counts = [drawn.count(name) for name in usual_kinds()]
     assert min(counts) > 60 and max(counts) < 140  # 100 ± 4 standard deviations
 
 

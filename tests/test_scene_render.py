@@ -45,7 +45,7 @@ def test_two_flat_layers_are_the_papers_pair():
         expected, _ = two_layers(near, far, matte, psfs)
         torch.testing.assert_close(photograph, inside(expected), atol=2e-6, rtol=0)
     torch.testing.assert_close(rendering.truth, inside(all_in_focus(near, far, matte)))
-    guidance = rightness(rendering.shares, rendering.radii)
+    guidance = rightness(*rendering[2:])
     shares = [defocused_share([matte], psfs) for psfs in ((None, h), (h, None))]
     first, second = (inside(share)[0] <= VEIL for share in shares)
     expected = torch.where(first == second, 0.5, first.float())
@@ -68,6 +68,7 @@ def test_flat_layers_are_the_model_of_flat_layers(lens):
     truth = layers_in_focus(colors, mattes, best)
     torch.testing.assert_close(rendering.truth, inside(truth), atol=3e-6, rtol=0)
     torch.testing.assert_close(rendering.shares.sum(1), torch.ones(4, SIZE, SIZE))
+    torch.testing.assert_close(rendering.true_shares.sum(0), torch.ones(SIZE, SIZE))
 
 
 @given(st.permutations(range(4)), st.integers(0, 100))
@@ -81,7 +82,7 @@ def test_photographs_in_another_order_are_the_same(order, seed):
     other = render.photograph(render.Scene(layers, depths, [focus[i] for i in order], disk), SIZE)
     assert torch.equal(one.photographs[order], other.photographs)
     assert torch.equal(one.truth, other.truth)
-    guidance, exchanged = (rightness(r.shares, r.radii) for r in (one, other))
+    guidance, exchanged = (rightness(*r[2:]) for r in (one, other))
     assert torch.equal(guidance[order], exchanged)
 
 
@@ -108,7 +109,7 @@ def test_a_slant_is_right_up_to_the_middle_between_two_focus_positions():
     depth = torch.linspace(0, 6, SIZE).expand(SIZE, SIZE)
     focus = [0.5, 2.0, 4.1, 5.3]
     rendering = render.photograph(render.Scene(layers, [depth], focus, disk), SIZE)
-    guidance = rightness(rendering.shares, rendering.radii)
+    guidance = rightness(*rendering[2:])
     middles = [(a + b) / 2 for a, b in zip(focus, focus[1:], strict=False)]
     expected = np.searchsorted(middles, depth[0].numpy())
     assert (guidance.amax(0) == 1).all()
