@@ -39,7 +39,6 @@ COLUMNS = {
     "edges": ("beside edges, dB ↑", "{:.2f}"),
     "away": ("away, dB ↑", "{:.2f}"),
     "wrong": ("wrong beside edges ↓", "{:.2%}"),
-    "seconds": ("time, s", "{:.1f}"),
     "scenes": ("scenes", "{}"),
     "failed": ("failed", "{}"),
 }
@@ -50,7 +49,7 @@ SIDE = 1 / 9  # of a crop, of the width
 GAIN = 4  # of errors, around grey
 ERROR = f"(ours - truth) x {GAIN}"
 DECIBELS = ("whole", "edges", "away")
-MEANS = (*DECIBELS, "wrong", "seconds")
+MEANS = (*DECIBELS, "wrong")
 OVER_ORACLE = {"edges": ("beside depth edges", 0.5), "away": ("away from them", -0.7)}  # dB
 EDGES_OVER_PEER = 2.0  # dB
 
@@ -82,8 +81,8 @@ def run(tool: Peer, stack: Stack, name: str, align: bool) -> Row:
     with tempfile.TemporaryDirectory(prefix="raytraced-") as folder:
         numbers = frames_of(stack.kind, name)
         frames = choose_frames(stack.home, numbers, Path(folder) / "frames")
-        fused, cost = fuse_with(tool, frames, align)
-    return {**compare(stack, name, tool.name, fused), "seconds": cost.seconds}
+        fused, _ = fuse_with(tool, frames, align)
+    return compare(stack, name, tool.name, fused)
 
 
 def select(stack: Stack, name: str) -> Row:

@@ -1,4 +1,4 @@
-"""Scenes in light: one to four layers at depths of their own, in two to eight photographs.
+"""Scenes in light: one or more layers at depths of their own, in two to eight photographs.
 
 A layer is a surface, flat, slanted or curved, and each photograph is focused at a depth of its own
 (:mod:`defocus.surfaces`). Light is added and blurred where it may be far brighter than white, and
