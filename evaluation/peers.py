@@ -29,9 +29,11 @@ Commands = list[list[str]]
 
 
 def find_program(name: str) -> str | None:
-    """A program in this Python environment or on the PATH; None if it is not installed."""
+    """The absolute path of a program in this Python environment or on the PATH, whose folders may
+    be relative; None if it is not installed."""
     own = sysconfig.get_path("scripts")
-    return shutil.which(name, path=os.pathsep.join([own, os.environ.get("PATH", "")]))
+    found = shutil.which(name, path=os.pathsep.join([own, os.environ.get("PATH", "")]))
+    return found and os.path.abspath(found)
 
 
 @dataclass(frozen=True)

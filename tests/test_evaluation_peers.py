@@ -146,3 +146,13 @@ def test_from_the_command_line(programs, sources, tmp_path, capsys):
         if line.startswith("| FocusWeave | 2.0.0 |")
     )
     assert float(row[4]) == pytest.approx(runs["FocusWeave"]["cpu_seconds_per_pair"], abs=0.006)
+
+
+def test_a_program_in_a_relative_folder_of_the_path_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "tools").mkdir()
+    program = tmp_path / "tools/weaver"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "tools")
+    assert peers.find_program("weaver") == str(program)
