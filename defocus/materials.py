@@ -106,6 +106,16 @@ class Generator(ABC):
         matte = procedural_matte((size, size), rng, [kind])
         return Foreground(color, matte, self.photographs.photographs[index], kind)
 
+    def _paint(self, color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The colours (size, size, 3) uint8 of a layer with a mark on it: a plain colour or a patch
+        of a photograph in the outline of a matte."""
+        size = len(color)
+        matte = procedural_matte((size, size), rng)[..., None]
+        mark = rng.integers(0, 256, 3)
+        if rng.random() < 0.5:
+            mark = self._patch(int(rng.integers(len(self.photographs))), size, rng)
+        return (color + matte * (mark.astype(np.float32) - color) + 0.5).astype(np.uint8)
+
     def _patch(self, index: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """A random square of a photograph, zoomed, flipped, (size, size, 3) uint8."""
         photo = self.photographs[index]

@@ -38,6 +38,9 @@ class SceneConfig(SampleConfig):
     beyond: Effect = field(default_factory=Effect)  # the scene is deeper than the focus reaches
     slant: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
     curve: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
+    # Marks painted on a layer, their number. They have the outlines of mattes, so that a sharp
+    # outline alone does not tell a depth edge.
+    painted: Effect = field(default_factory=Effect)
     linear_light: float = 1.0
     highlights: Effect = field(default_factory=Effect)  # of white, stops
     speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
@@ -152,8 +155,14 @@ class SceneGenerator(Generator):
         stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
         residual = config.residual_blur.draw(rng)
         points = rng.multinomial(round(speculars or 0), np.full(number, 1 / number))
+        colors, marks = [*(layer.color for layer in near), background], []
+        if config.painted.probability:  # drawn only if asked for: other scenes stay as they were
+            marks = [round(config.painted.draw(rng) or 0) for _ in colors]
+            for k, count in enumerate(marks):
+                for _ in range(count):
+                    colors[k] = self._paint(colors[k], rng)
         layers = []
-        for k, color in enumerate([*(layer.color for layer in near), background]):
+        for k, color in enumerate(colors):
             light = to_tensor(color, linear)
             matte = torch.from_numpy(near[k].alpha)[None] if k < len(near) else None
             if fills and k == 0:
@@ -169,6 +178,7 @@ class SceneGenerator(Generator):
             "foregrounds": [layer.photograph for layer in near],
             "mattes": [layer.kind for layer in near],
             "fills_frame": fills,
+            "painted": marks or None,
             "highlights": stops if linear else None,
             "speculars": [int(n) for n in points] if linear and speculars else None,
             "residual_blur": residual,

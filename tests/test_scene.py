@@ -18,6 +18,7 @@ EFFECTS = {
     "beyond": Effect(1.0, 0.5, 2.0),
     "slant": Effect(1.0, 0.2, 1.0),
     "curve": Effect(1.0, 0.1, 0.3),
+    "painted": Effect(1.0, 1, 2),
     "highlights": Effect(1.0, 2.0, 4.9),
     "speculars": Effect(1.0, 5.0, 10.0),
     "residual_blur": Effect(1.0, 0.3, 0.7),
@@ -154,6 +155,17 @@ def test_a_ground_passes_through_the_focus_of_photographs_in_turn(make):
         sample = make(ground).sample(index, 5)
         assert float((boundary_map(sample.guidance) > 0).float().mean()) < 0.01
         assert ((sample.guidance == 1).float().mean((1, 2, 3)) > 0.05).sum() >= 3
+
+
+def test_what_is_painted_on_a_layer_is_no_depth_edge(make):
+    """Marks change the colours, not which photograph is right."""
+    bare, painted = make(PLAIN), make(replace(PLAIN, painted=EFFECTS["painted"]))
+    for index in range(4):
+        one, other = bare.sample(index, 3), painted.sample(index, 3)
+        assert torch.equal(one.guidance, other.guidance)
+        marks = other.parameters["painted"]
+        assert len(marks) == other.parameters["layers"] and all(1 <= n <= 2 for n in marks)
+        assert ((one.truth - other.truth).abs().amax(0) > 0.05).float().mean() > 0.02
 
 
 def test_one_photograph_has_nearly_all_in_focus(make):
