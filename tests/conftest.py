@@ -20,6 +20,9 @@ from defocus.sample import DefocusConfig, SampleGenerator
 from defocus.sources import Photographs
 from models.build import build, save_weights
 
+# A shell's background jobs (`pytest &`) begin with Ctrl-C ignored, and so would what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parents[1]
 NETS = {
     "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6]}},
