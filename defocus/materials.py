@@ -110,11 +110,11 @@ class Generator(ABC):
         """The colours (size, size, 3) uint8 of a layer with a mark on it: a plain colour or a patch
         of a photograph in the outline of a matte."""
         size = len(color)
-        matte = procedural_matte((size, size), rng)[..., None]
-        mark = rng.integers(0, 256, 3)
+        matte = procedural_matte((size, size), rng)
+        mark = np.full_like(color, rng.integers(0, 256, 3))
         if rng.random() < 0.5:
             mark = self._patch(int(rng.integers(len(self.photographs))), size, rng)
-        return (color + matte * (mark.astype(np.float32) - color) + 0.5).astype(np.uint8)
+        return cv2.blendLinear(color, mark, 1 - matte, matte)
 
     def _patch(self, index: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """A random square of a photograph, zoomed, flipped, (size, size, 3) uint8."""
