@@ -106,15 +106,17 @@ class Generator(ABC):
         matte = procedural_matte((size, size), rng, [kind])
         return Foreground(color, matte, self.photographs.photographs[index], kind)
 
-    def _paint(self, color: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The colours (size, size, 3) uint8 of a layer with a mark on it: a plain colour or a patch
-        of a photograph in the outline of a matte."""
+    def _paint(self, color: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """The colours (size, size, 3) uint8 of a layer with ``count`` marks on it: plain colours or
+        patches of photographs in the outlines of mattes."""
         size = len(color)
-        matte = procedural_matte((size, size), rng)
-        mark = np.full_like(color, rng.integers(0, 256, 3))
-        if rng.random() < 0.5:
-            mark = self._patch(int(rng.integers(len(self.photographs))), size, rng)
-        return cv2.blendLinear(color, mark, 1 - matte, matte)
+        for _ in range(count):
+            matte = procedural_matte((size, size), rng)
+            mark = np.full_like(color, rng.integers(0, 256, 3))
+            if rng.random() < 0.5:
+                mark = self._patch(int(rng.integers(len(self.photographs))), size, rng)
+            color = cv2.blendLinear(color, mark, 1 - matte, matte)
+        return color
 
     def _patch(self, index: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """A random square of a photograph, zoomed, flipped, (size, size, 3) uint8."""

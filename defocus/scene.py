@@ -158,9 +158,7 @@ class SceneGenerator(Generator):
         colors, marks = [*(layer.color for layer in near), background], []
         if config.painted.probability:  # drawn only if asked for: other scenes stay as they were
             marks = [round(config.painted.draw(rng) or 0) for _ in colors]
-            for k, count in enumerate(marks):
-                for _ in range(count):
-                    colors[k] = self._paint(colors[k], rng)
+            colors = [self._paint(*each, rng) for each in zip(colors, marks, strict=True)]
         layers = []
         for k, color in enumerate(colors):
             light = to_tensor(color, linear)

@@ -42,9 +42,9 @@ def test_slow_samples_are_waited_for(tmp_path, monkeypatch):
     """2 samples of 0.25 s are half a second a step, all of it waiting: computing takes no time."""
     monkeypatch.setattr(Trainer, "learn", lambda *_: None)
     found, said = run(tmp_path, Slow(0.25), train__batch=2)
-    assert 0.5 <= found.making < 2  # of a step, not of all four; a busy machine adds to it
+    assert 0.5 <= found.making < 1
     assert found.waiting >= 0.5
-    assert found.together >= found.waiting
+    assert 0.5 <= found.together < 3  # other work of the machine counts too
     assert f"A worker makes {2 / found.making:.1f} samples/s" in said
     assert "Samples are the bottleneck" in said
 
