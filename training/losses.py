@@ -45,8 +45,8 @@ class LogLoss:
     photograph drawn at each pixel by its score, much on thin structure, nothing on a plain wall.
     """
 
-    guidance: float = 8.0  # weight of the cross-entropy
-    selection: float = 3.0  # weight of the selection term
+    guidance: float = 1.0  # weight of the cross-entropy; with 8, thin things in front were missed
+    selection: float = 10.0  # weight of the selection term
 
     def __call__(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
         """The terms; raises ``ValueError`` if the network gives no logits."""
