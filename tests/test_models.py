@@ -191,6 +191,14 @@ def test_the_boundary_sub_net_is_told_which_of_two_wrong_photographs_is_the_bett
     assert torch.equal(leads(equal).flatten(), torch.tensor([1.0, 1, 0]))
 
 
+def test_rounding_does_not_decide_whether_a_third_counts_among_the_least_wrong():
+    behind = torch.linspace(0, 0.03, 3001, dtype=torch.float64).float()  # steps of 1e-5
+    scores = torch.stack([torch.zeros(3001), torch.zeros(3001), -behind])[None, :, None, None]
+    guidance = decide(scores, torch.full((1, 1, 1, 3001), 50.0))[0, :, 0, 0]
+    assert guidance[2, 0] == pytest.approx(1 / 3) and guidance[2, -1] < 0.01
+    assert guidance.diff(dim=1).abs().max() < 1e-3
+
+
 @pytest.mark.parametrize("neither", [-50.0, 50.0])
 def test_initial_fusion_is_a_selection_on_the_boundary_too(neither):
     """Of each pixel the photograph with the largest score alone; equals share it."""
