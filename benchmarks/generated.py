@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -41,12 +42,13 @@ def wrong(fused: np.ndarray, truth: np.ndarray, mask: np.ndarray, most: int) -> 
     return float((error > most).mean())
 
 
-def oracle(truth: np.ndarray, frames: Iterable[np.ndarray]) -> np.ndarray:
-    """Oracle selection (H, W, 3) uint8: each pixel from the frame that is nearest to the truth.
-    No selection can beat it."""
-    best, least = np.empty_like(truth), np.full(truth.shape[:2], 2**31 - 1, np.int32)
+def oracle(truth: np.ndarray, frames: Iterable[np.ndarray], side: int = 1) -> np.ndarray:
+    """Oracle selection (H, W, 3) uint8: each pixel from the frame that is nearest to the truth, as
+    in :func:`training.validation.oracle_selection`."""
+    best, least = np.empty_like(truth), np.full(truth.shape[:2], np.inf, np.float32)
     for frame in frames:
-        error = np.square(frame.astype(np.int32) - truth).sum(axis=2)
+        error = np.square(frame.astype(np.float32) - truth).sum(axis=2)
+        error = cv2.blur(error, (side, side))
         nearer = error < least
         best[nearer], least[nearer] = frame[nearer], error[nearer]
     return best

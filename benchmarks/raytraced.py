@@ -32,7 +32,7 @@ from evaluation.peers import Peer, choose_peers
 from utils.errors import cli
 from utils.images import read_photo, write_png
 
-ORACLE = "oracle selection"
+ORACLES = {"oracle selection": 1, "oracle selection of 3×3 pixels": 3}  # side of the square
 SETS = {"stack": "All frames", "ends": "First and last frame", "neighbours": "Two neighbours"}
 COLUMNS = {
     "whole": ("whole, dB ↑", "{:.2f}"),
@@ -85,10 +85,11 @@ def run(tool: Peer, stack: Stack, name: str, align: bool) -> Row:
     return compare(stack, name, tool.name, fused)
 
 
-def select(stack: Stack, name: str) -> Row:
-    """Oracle selection among a set of frames."""
+def select(stack: Stack, name: str, method: str) -> Row:
+    """One of :data:`ORACLES` among a set of frames."""
     frames = (read_photo(stack.frames[i]).rgb for i in frames_of(stack.kind, name))
-    return compare(stack, name, ORACLE, oracle(read_photo(stack.truth).rgb, frames))
+    chosen = oracle(read_photo(stack.truth).rgb, frames, ORACLES[method])
+    return compare(stack, name, method, chosen)
 
 
 def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
@@ -146,7 +147,7 @@ def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
         return {key: ours[key] - other[key] for key in DECIBELS} | {"scenes": ours["scenes"]}
 
     held = []
-    if over := ahead(ORACLE, sizes):
+    if over := ahead(next(iter(ORACLES)), sizes):
         for key, (where, least) in OVER_ORACLE.items():
             text = f"{where} {over[key]:+.2f} dB of oracle selection, at least {least:+.1f}"
             held.append(Bar(f"{text} ({over['scenes']} scenes)", over[key] >= least))
@@ -177,8 +178,8 @@ def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | Non
     truth, of ours, oracle selection and the best peer beside edges by the means ``found``, and the
     error of ours; None without any."""
     edges, rows = {k: row["edges"] for k, row in found.items() if "edges" in row}, []
-    best = max(edges.keys() - {OURS.name, ORACLE}, key=edges.get, default=None)
-    methods = [name for name in (OURS.name, ORACLE, best) if name]
+    best = max(edges.keys() - {OURS.name, *ORACLES}, key=edges.get, default=None)
+    methods = [name for name in (OURS.name, next(iter(ORACLES)), best) if name]
     for stack in wanted:
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
@@ -241,7 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for tool in tools:
             fuse = partial(run, tool, stack, name, motion != Motion())
             rows.add(f"{stack.home.name} {name} {tool.name}", fuse)
-        rows.add(f"{stack.home.name} {name} {ORACLE}", partial(select, stack, name))
+        for method in ORACLES:
+            rows.add(f"{stack.home.name} {name} {method}", partial(select, stack, name, method))
     for kind in kinds:
         found = means(rows.rows, [kind.name], "stack")
         if sheet := draw([stack for stack in wanted if stack.kind == kind], found):

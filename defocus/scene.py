@@ -35,6 +35,9 @@ class SceneConfig(SampleConfig):
     pair_step: list[float] = field(default_factory=lambda: [0.7, 24.0])  # of focus, in pairs
     radius: float = 24.0  # largest of any blur
     ends: float = 0.5  # probability that the outermost layers are in focus in the outermost frames
+    # Probability that layers are close in depth, as twine before what it is tied to: there the
+    # choice between neighbouring photographs is hard.
+    close: float = 0.0
     beyond: Effect = field(default_factory=Effect)  # the scene is deeper than the focus reaches
     slant: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
     curve: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
@@ -114,7 +117,8 @@ class SceneGenerator(Generator):
         odds = np.divide(config.layers, sum(config.layers))
         number = 1 + int(rng.choice(len(odds), p=odds))
         ends, beyond = bool(rng.random() < config.ends), config.beyond.draw(rng)
-        means = surfaces.mean_depths(number, focus, ends, beyond or 0, rng)
+        close = bool(config.close and rng.random() < config.close)  # drawn only if asked for
+        means = surfaces.mean_depths(number, focus, ends, beyond or 0, rng, close)
         span = max(focus) - min(focus)
         drawn = [(config.slant.draw(rng), config.curve.draw(rng)) for _ in means]
         if number == 1 and config.slant.probability:  # nothing but a ground through all of it

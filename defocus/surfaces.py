@@ -29,16 +29,27 @@ def focus_positions(
 
 
 def mean_depths(
-    count: int, focus: list[float], ends: bool, beyond: float, rng: np.random.Generator
+    count: int,
+    focus: list[float],
+    ends: bool,
+    beyond: float,
+    rng: np.random.Generator,
+    close: bool = False,
 ) -> list[float]:
     """Depths of ``count`` layers spread over the depths of focus, the nearest first. With ``ends``
     the outermost photographs are focused on the outermost layers; the scene is deeper by ``beyond``
-    pixels, at one end or both."""
+    pixels, at one end or both. ``close`` layers are half a step of focus apart, or anything up to
+    an even spread."""
     high, low = max(focus), min(focus)
     side = int(rng.integers(3))
     high, low = high + beyond * (side != 0), low - beyond * (side != 1)
     if count == 1:
         return [float(rng.uniform(low, high))]
+    if close:
+        least = min(1, 0.5 * (count - 1) / (len(focus) - 1))
+        gaps = np.exp(rng.uniform(math.log(least), 0, count - 1)) * (high - low) / (count - 1)
+        nearest = high - rng.uniform(0, max(0, high - low - gaps.sum()))
+        return [float(nearest - gap) for gap in np.cumsum([0, *gaps])]
     places = np.linspace(high, low, count)
     inward = rng.uniform(-0.35, 0.35, count) * (high - low) / (count - 1)
     inward[0], inward[-1] = (0, 0) if ends else (-abs(inward[0]), abs(inward[-1]))

@@ -249,6 +249,15 @@ def test_the_oracle_takes_the_nearest_photograph():
     np.testing.assert_array_equal(oracle(truth, frames), truth)
 
 
+def test_the_oracle_of_squares_knows_no_luck_of_single_pixels():
+    """A frame that is wrong but for one pixel: taken there, and nowhere with squares."""
+    truth = np.full((9, 11, 3), 100, np.uint8)
+    near, lucky = truth + 2, truth + 40
+    lucky[4, 5] = 100
+    assert (oracle(truth, [near, lucky])[4, 5] == 100).all()
+    np.testing.assert_array_equal(oracle(truth, [near, lucky], side=3), near)
+
+
 def test_the_command_scores_stacks_and_pairs_and_goes_on(
     work, photographs, tmp_path, monkeypatch, capsys
 ):
@@ -259,7 +268,7 @@ def test_the_command_scores_stacks_and_pairs_and_goes_on(
     command = ["--photographs", str(photographs), "--work", str(work), "--out", str(tmp_path)]
     assert raytraced.main(command) == 0
     rows = json.loads((tmp_path / "scores.json").read_text())
-    assert len(rows) == 3 * 3  # stack, ends, neighbours: ours, peer, oracle
+    assert len(rows) == 3 * 4  # stack, ends, neighbours: ours, peer, two oracles
     assert rows["0.01-01 stack ours"]["whole"] < rows["0.01-01 stack oracle selection"]["whole"]
     text = (tmp_path / "README.md").read_text()
     assert "**missed**: beside depth edges" in text and "## 0.01 megapixels" in text

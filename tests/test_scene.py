@@ -110,6 +110,7 @@ def test_every_range_is_of_something(make):
         "step": [3.0, 3.0],
         "radius": 3.0,
         "ends": 1.0,
+        "close": 1.0,
         "linear_light": 0.0,
         "procedural": 1.0,
         "mattes": ["text"],

@@ -165,6 +165,18 @@ def test_surfaces_do_not_interpenetrate_and_blur_is_bounded(count, seed):
     assert render.largest_radius(depths, focus) <= 24 + 1e-4
 
 
+@given(st.integers(2, 8), st.integers(2, 5), st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_close_layers_are_half_a_step_apart_or_more(count, number, seed):
+    rng = np.random.default_rng(seed)
+    focus = surfaces.focus_positions(count, (0.7, 24.0), 24.0, rng)
+    means = surfaces.mean_depths(number, focus, False, 0.0, rng, close=True)
+    span, gaps = focus[0] - focus[-1], -np.diff(means)
+    assert focus[0] + 1e-6 >= means[0] and means[-1] >= focus[-1] - 1e-6
+    assert gaps.max() <= span / (number - 1) + 1e-6
+    assert gaps.min() >= min(0.5 * span / (count - 1), span / (number - 1)) - 1e-6
+
+
 def test_relief_spans_the_slant():
     for seed in range(5):
         depth = surfaces.relief(33, 4.0, 0.0, np.random.default_rng(seed))

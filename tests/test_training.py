@@ -371,6 +371,15 @@ def test_no_selection_beats_the_oracle(image1, image2, truth, mask):
     assert taken.all()  # it is a selection itself
 
 
+def test_oracle_selection_of_squares_knows_no_luck_of_single_pixels():
+    truth = torch.full((1, 3, 9, 11), 0.5)
+    near, lucky = truth + 0.01, truth + 0.2
+    lucky[..., 4, 5] = 0.5
+    photographs = torch.stack([near, lucky], 1)
+    torch.testing.assert_close(oracle_selection(photographs, truth)[..., 4, 5], truth[..., 4, 5])
+    torch.testing.assert_close(oracle_selection(photographs, truth, side=3), near)
+
+
 def test_psnr_is_scikit_image_s():
     rng = np.random.default_rng(0)
     image, truth = (rng.integers(0, 256, (2, 3, 20, 24)).astype(np.uint8) for _ in "12")
