@@ -140,11 +140,19 @@ def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
     """Ours against oracle selection over all sizes, and against StackMFF V3 at each."""
 
     def ahead(of: str, sizes: Sequence[str]) -> Row:
-        """Decibels of ours above another method's, and the number of our scenes; none without."""
-        ours, other = (means(rows, sizes, "stack").get(name, {}) for name in (OURS.name, of))
-        if "edges" not in ours or "edges" not in other:
+        """Decibels of ours above another method's, a mean over the scenes that both fused, and the
+        number of these; none without."""
+        both = []
+        for key, other in rows.items():
+            scene = key.removesuffix(f" stack {of}")
+            ours = rows.get(f"{scene} stack {OURS.name}", {})
+            if scene != key and key.split("-")[0] in sizes and "edges" in ours and "edges" in other:
+                both.append({part: ours[part] - other[part] for part in DECIBELS})
+        if not both:
             return {}
-        return {key: ours[key] - other[key] for key in DECIBELS} | {"scenes": ours["scenes"]}
+        return {key: float(np.mean([one[key] for one in both])) for key in DECIBELS} | {
+            "scenes": len(both)
+        }
 
     held = []
     if over := ahead(next(iter(ORACLES)), sizes):

@@ -258,6 +258,17 @@ def test_the_oracle_of_squares_knows_no_luck_of_single_pixels():
     np.testing.assert_array_equal(oracle(truth, [near, lucky], side=3), near)
 
 
+def test_bars_compare_scenes_that_both_fused():
+    row = {"whole": 30.0, "edges": 30.0, "away": 30.0, "wrong": 0.0}
+    better = {key: value + 1 for key, value in row.items()}
+    rows = {f"0.4-0{i} stack oracle selection": row for i in (1, 2)}
+    rows |= {"0.4-01 stack ours": better, "0.4-02 stack ours": {"failed": "…"}}
+    rows["0.4-02 ends ours"] = row  # of another set
+    edges, away = raytraced.bars(rows, ["0.4"])
+    assert edges.held and away.held and "+1.00 dB" in edges.text and "(1 scenes)" in edges.text
+    assert raytraced.bars(rows, ["1.2"]) == []
+
+
 def test_the_command_scores_stacks_and_pairs_and_goes_on(
     work, photographs, tmp_path, monkeypatch, capsys
 ):
