@@ -32,7 +32,8 @@ from evaluation.peers import Peer, choose_peers
 from utils.errors import cli
 from utils.images import read_photo, write_png
 
-ORACLES = {"oracle selection": 1, "oracle selection of 3×3 pixels": 3}  # side of the square
+ORACLE = "oracle selection"
+ORACLES = {ORACLE: 1, f"{ORACLE} of 3×3 pixels": 3}  # side of the square
 SETS = {"stack": "All frames", "ends": "First and last frame", "neighbours": "Two neighbours"}
 COLUMNS = {
     "whole": ("whole, dB ↑", "{:.2f}"),
@@ -139,23 +140,25 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
 def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
     """Ours against oracle selection over all sizes, and against StackMFF V3 at each."""
 
-    def ahead(of: str, sizes: Sequence[str]) -> Row:
-        """Decibels of ours above another method's, a mean over the scenes that both fused, and the
-        number of these; none without."""
-        both = []
-        for key, other in rows.items():
-            scene = key.removesuffix(f" stack {of}")
-            ours = rows.get(f"{scene} stack {OURS.name}", {})
-            if scene != key and key.split("-")[0] in sizes and "edges" in ours and "edges" in other:
-                both.append({part: ours[part] - other[part] for part in DECIBELS})
-        if not both:
-            return {}
-        return {key: float(np.mean([one[key] for one in both])) for key in DECIBELS} | {
-            "scenes": len(both)
+    def fused(method: str) -> set[str]:
+        """The scenes of which a method fused all frames."""
+        end = f" stack {method}"
+        return {
+            k.removesuffix(end) for k, row in rows.items() if k.endswith(end) and "edges" in row
         }
 
+    def ahead(of: str, sizes: Sequence[str]) -> Row:
+        """Decibels of ours above another method's over the scenes that both fused, and the number
+        of these; none without."""
+        both = fused(OURS.name) & fused(of)
+        some = {key: row for key, row in rows.items() if key.split()[0] in both}
+        ours, other = (means(some, sizes, "stack").get(name, {}) for name in (OURS.name, of))
+        if not ours:
+            return {}
+        return {key: ours[key] - other[key] for key in DECIBELS} | {"scenes": ours["scenes"]}
+
     held = []
-    if over := ahead(next(iter(ORACLES)), sizes):
+    if over := ahead(ORACLE, sizes):
         for key, (where, least) in OVER_ORACLE.items():
             text = f"{where} {over[key]:+.2f} dB of oracle selection, at least {least:+.1f}"
             held.append(Bar(f"{text} ({over['scenes']} scenes)", over[key] >= least))
@@ -187,7 +190,7 @@ def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | Non
     error of ours; None without any."""
     edges, rows = {k: row["edges"] for k, row in found.items() if "edges" in row}, []
     best = max(edges.keys() - {OURS.name, *ORACLES}, key=edges.get, default=None)
-    methods = [name for name in (OURS.name, next(iter(ORACLES)), best) if name]
+    methods = [name for name in (OURS.name, ORACLE, best) if name]
     for stack in wanted:
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
