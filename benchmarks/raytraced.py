@@ -121,8 +121,8 @@ def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, 
 
 
 def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str, Row]:
-    """For each method the mean over a set of frames of all scenes of some sizes, leaving out those
-    that failed, and how many did."""
+    """For each method, the best first, the mean over a set of frames of all scenes of some sizes,
+    leaving out those that failed, and how many did."""
     found = defaultdict(list)
     for key, row in rows.items():
         stack, of, method = key.split(" ", 2)
@@ -134,7 +134,8 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
         measured = {key: [row[key] for row in good if key in row] for key in MEANS}
         averages[method] = {key: float(np.mean(each)) for key, each in measured.items() if each}
         averages[method] |= {"scenes": len(good), "failed": len(some) - len(good) or None}
-    return averages
+    best_first = sorted(averages, key=lambda method: -averages[method].get("whole", 0))
+    return {method: averages[method] for method in best_first}
 
 
 def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:

@@ -267,6 +267,7 @@ def test_bars_compare_scenes_that_both_fused():
     edges, away = raytraced.bars(rows, ["0.4"])
     assert edges.held and away.held and "+1.00 dB" in edges.text and "(1 scenes)" in edges.text
     assert raytraced.bars(rows, ["1.2"]) == []
+    assert list(raytraced.means(rows, ["0.4"], "stack")) == ["ours", "oracle selection"]
 
 
 def test_the_command_scores_stacks_and_pairs_and_goes_on(
