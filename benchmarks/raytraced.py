@@ -161,12 +161,13 @@ def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
     held = []
     if over := ahead(ORACLE, sizes):
         for key, (where, least) in OVER_ORACLE.items():
-            text = f"{where} {over[key]:+.2f} dB of oracle selection, at least {least:+.1f}"
+            text = f"{where} {over[key]:+.2f} dB relative to {ORACLE}, at least {least:+.1f}"
             held.append(Bar(f"{text} ({over['scenes']} scenes)", over[key] >= least))
     for size in sizes:
         if over := ahead(OPENFOCUS_DEFAULT, [size]):
-            text = f"{size} megapixels: {over['whole']:+.2f} dB of {OPENFOCUS_DEFAULT}, above 0"
-            text += f"; beside edges {over['edges']:+.2f} dB, at least {EDGES_OVER_PEER:+.1f}"
+            text = f"{size} megapixels: relative to {OPENFOCUS_DEFAULT} {over['whole']:+.2f} dB"
+            text += f", above 0; beside edges {over['edges']:+.2f} dB"
+            text += f", at least {EDGES_OVER_PEER:+.1f}"
             held.append(Bar(text, over["whole"] > 0 and over["edges"] >= EDGES_OVER_PEER))
     return held
 

@@ -1,9 +1,6 @@
 """Registration accuracy: corner errors on generated stacks with known motion.
 
     python -m benchmarks.registration --out docs/results/registration
-
-Each frame is shifted by up to 20 px, rotated by up to 1° and scaled by up to 3 % against the
-reference. The corner error is the distance of a corner from its true place.
 """
 
 import time
@@ -32,8 +29,8 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "0.8 MP, blur up to 24 px, three frames": (6, {**THREE, "spread": 12.0}),
     "0.8 MP, two frames, blur 24 px": (6, {**TWO, "spread": 24.0}),
     "0.8 MP, blur up to 32 px": (6, {**SMALL, "spread": 8.0}),
-    "0.8 MP, before white": (6, {**SMALL, "background": 255}),
-    "0.8 MP, before black": (6, {**SMALL, "background": 0}),
+    "0.8 MP, in front of white": (6, {**SMALL, "background": 255}),
+    "0.8 MP, in front of black": (6, {**SMALL, "background": 0}),
     "0.8 MP, round field that stays": (6, {**SMALL, "field": "round"}),
     "0.8 MP, one frame overexposed": (6, {**SMALL, "field": "overexposed"}),
     "3 MP": (3, {"size": (1536, 2048)}),
@@ -47,6 +44,12 @@ COLUMNS = {
     "seconds": ("s a frame", "{:.2f}"),
 }
 LIMIT = 0.2  # px, of the mean
+NOTE = """# Registration
+
+Written by `python -m benchmarks.registration`. Each frame is shifted by up to 20 px, rotated by up
+to 1° and scaled by up to 3 % against the reference. The corner error is the distance of a corner
+from its true place.
+"""
 
 
 def in_field(frames: list[np.ndarray], field: str | None) -> list[np.ndarray]:
@@ -111,10 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.only:
         count, case = CASES[name]
         rows.add(name, partial(measure, count, photographs, **case))
-    text = "# Registration\n\nWritten by `python -m benchmarks.registration`.\n\n"
-    text += table(rows.rows, COLUMNS, "generated stacks, of 5 frames unless said")
-    text += f"\n{verdicts(bars(rows.rows))}"
-    write_report(options.out, text)
+    body = table(rows.rows, COLUMNS, "generated stacks, of 5 frames unless said")
+    write_report(options.out, f"{NOTE}\n{body}\n{verdicts(bars(rows.rows))}")
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ def table(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, str]], first
 
 
 def verdicts(bars: Sequence[Bar]) -> str:
-    """A line for each bar."""
-    return "".join(f"- {'held' if bar.held else '**missed**'}: {bar.text}\n" for bar in bars)
+    """A line for each bar, under a heading; nothing without any."""
+    lines = (f"- {'held' if bar.held else '**missed**'}: {bar.text}\n" for bar in bars)
+    return "Targets:\n\n" + "".join(lines) if bars else ""
 
 
 def write_report(out: Path, text: str, **about: object) -> None:

@@ -141,7 +141,7 @@ def test_a_table_has_a_line_for_each_row_and_dashes_for_what_lacks():
         "| a | 0.50 | 3 |",
         "| b | – | – |",
     ]
-    assert verdicts([Bar("x", True), Bar("y", False)]) == "- held: x\n- **missed**: y\n"
+    assert verdicts([Bar("x", True), Bar("y", False)]) == "Targets:\n\n- held: x\n- **missed**: y\n"
 
 
 @pytest.mark.parametrize(
