@@ -22,7 +22,7 @@ from evaluation.cache import default_cache
 from evaluation.matching import Case, collect
 from fusion.pairs import find_pairs
 from utils.atomic import write_file
-from utils.errors import UserError, cli, option_parser
+from utils.errors import UserError, cli, option_parser, os_errors
 from utils.process import cores
 
 About = dict[str, dict[str, object]]  # what was run, by method
@@ -87,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
 def check(args: argparse.Namespace) -> None:
     """Check options against each other and fill in defaults."""
     args.work = args.work or args.out / "work"
+    with os_errors(f"write to folder {args.out}"):
+        args.out.mkdir(parents=True, exist_ok=True)
     if args.synthetic == (args.sources is not None):
         raise UserError("give either --sources DIR, or --synthetic to generate pairs")
     if not (args.fused or args.weights or args.synthetic or args.run_peers is not None):

@@ -37,9 +37,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     text = "time data generation and computation; write a trace to RUN/profile, no weights"
     what.add_argument("--profile", action="store_true", help=text)
     parser.add_argument("--weights", help="weights to evaluate; default: RUN/best.safetensors")
-    parser.add_argument("--steps", type=int, default=20, help="steps to profile; default: 20")
+    parser.add_argument("--steps", type=int, help="steps to profile; default: 20")
     parser.add_argument("--json", metavar="FILE", help="also write the evaluation to FILE")
-    return parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    if args.weights and not args.evaluate:
+        parser.error("--weights is for --evaluate; train.init=FILE starts training from weights")
+    if args.json and not args.evaluate:
+        parser.error("--json is for --evaluate")
+    if args.steps is not None and not args.profile:
+        parser.error("--steps is for --profile; train.steps=N is the length of training")
+    return args
 
 
 @cli
@@ -54,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     keep_freed_memory()
     if args.profile:
-        measure(config, device, args.steps)
+        measure(config, device, 20 if args.steps is None else args.steps)
     else:
         train(config, device)
     if distributed:  # not after an error: it would wait for processes that wait for this one

@@ -128,18 +128,18 @@ def main(argv: list[str] | None = None) -> int:
         options = Options(**{k: v for k, v in given if k in OPTIONS and v is not None})
         say = partial(say_on, sys.stderr if args.json == "-" else sys.stdout)
         backend = load_backend(weights, args.device)
-        if args.dry_run:
-            problems += outline_batch(backend, sources, args.output, options, say)
-            report = {}
-        else:
+        first, report = ranks.rank == 0, {}
+        todo = backend, weights, sources, args.output, options
+        if not args.dry_run:
             check_folders(args)
-            todo = sources, args.output, options, ranks, say, args.resume
-            done, failed = fuse_batch(backend, weights, *todo)
+            done, failed = fuse_batch(*todo, ranks, say, args.resume)
             problems += failed
             report = {"stacks": done}
-            if args.input:
+            if args.input and first:
                 report = pairs_report(done, args.output, backend.device, say)
-        if ranks.rank == 0:
+        elif first:
+            problems += outline_batch(*todo, say, args.resume)
+        if first:
             conclude(args, report, problems, weights)
     return 2 if problems else 0
 
@@ -196,6 +196,8 @@ def check_folders(args: argparse.Namespace) -> None:
     if is_read(report):
         what = "has the name of a photograph; give one that ends in .json"
         raise UserError(f"--json {report} {what}")
+    if report.name.endswith("-Record.json"):
+        raise UserError(f"--json {report} has the name of a stack's record; give another name")
     if is_stream(report) or not replaceable(report).exists():
         return
     with os_errors(f"read {report}"), report.open("rb") as file:

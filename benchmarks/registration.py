@@ -1,6 +1,6 @@
 """Registration accuracy: corner errors on generated stacks with known motion.
 
-    python -m benchmarks.registration --out docs/results/registration
+python -m benchmarks.registration --out docs/results/registration
 """
 
 import time

@@ -41,6 +41,7 @@ from utils.process import cores
 from utils.provenance import provenance
 
 MANIFEST = "manifest.jsonl"
+LARGEST = 8192  # pixels, the side of a sample; as in configs/schema.py
 
 # Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]
@@ -59,9 +60,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=cores(), help="default: one per core")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides")
     args = parser.parse_intermixed_args(argv)
-    for option, low in (("count", 1), ("size", 16), ("workers", 1)):
-        if getattr(args, option) < low:
-            raise UserError(f"--{option} must be {low} or more, got {getattr(args, option)}")
+    for option, low in (("count", 1), ("size", 16), ("workers", 1), ("seed", 0)):
+        if (value := getattr(args, option)) is not None and value < low:
+            raise UserError(f"--{option} must be {low} or more, got {value}")
+    if args.size > LARGEST:
+        raise UserError(f"--size must be {LARGEST} or less, got {args.size}")
     return args
 
 

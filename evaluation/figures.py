@@ -17,6 +17,7 @@ from evaluation.matching import Case
 from utils.errors import UserError, nearest
 from utils.images import read_photo
 from utils.metrics import luma
+from utils.metrics.core import eight_bit
 
 COLORS = (AMBER, BLUE, "#2a8f5b", "#b5306e")
 CELL, GAP, LABEL, COLUMNS = 260, 14, 24, 6  # units of the sheet, which are its pixels
@@ -42,20 +43,25 @@ def write(
             near = nearest(name, by_name)
             raise UserError(f"--figures: there is no pair {name!r}; did you mean {near}?")
         case = by_name[name]
-        sources = [read_photo(path).rgb for path in case.sources]
+        sources = [_read(path) for path in case.sources]
         right = given = dict(zip(("source A", "source B"), sources, strict=True))
         if case.truth is not None:
-            right = {"truth": read_photo(case.truth).rgb}
+            right = {"truth": _read(case.truth)}
         fused = {}
         for method, path in case.fused.items():
             with contextlib.suppress(UserError):  # reported when measured
-                if (image := read_photo(path).rgb).shape == sources[0].shape:
+                if (image := _read(path)).shape == sources[0].shape:
                     fused[method] = image
         insets = [read_inset(text, sources[0].shape) for text in places or ()]
         insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
             save(differences(right, fused), out / f"{name}-differences.jpg")
+
+
+def _read(path: Path) -> np.ndarray:
+    """An image (H, W, 3) uint8, as it is drawn."""
+    return np.rint(eight_bit(read_photo(path).rgb)).astype(np.uint8)
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:

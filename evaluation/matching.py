@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusion.pairs import find_pairs, list_folder
+from fusion.pairs import MAPS, find_pairs, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS
 
 TOKEN = re.compile(r"[0-9]+|[^\W\d_]+")
-MAP = re.compile(r".*-(guidance|boundary)", re.IGNORECASE | re.DOTALL)  # of run_inference.py --maps
+MAP = re.compile(rf".*-({MAPS})", re.IGNORECASE | re.DOTALL)  # beside results of run_inference.py
 
 
 class Case(NamedTuple):

@@ -25,7 +25,7 @@ class Ranks(AbstractContextManager):
     """Process number ``rank`` of the ``count`` that share the work: one without torchrun."""
 
     def __init__(self) -> None:
-        self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE") or 1)
         self._store = None
         if self.count > 1:
             import torch.distributed as dist
@@ -118,15 +118,22 @@ def fuse_batch(
 
 def outline_batch(
     backend: Backend,
+    weights: Path,
     sources: Sequence[Source],
     output: Path,
     options: Options,
     say: Callable[[str], None],
+    resume: bool = False,
 ) -> list[Problem]:
     """Say what :func:`fuse_batch` would do, and return what it could not fuse; write nothing."""
     problems = []
     for source in sources:
         try:
+            if resume and load_finished(
+                output, source.name, describe_origin(source, options, weights)
+            ):
+                say(f"{source.name} was finished before, is passed over")
+                continue
             stack, result, memory = plan(backend, source, output, options, frames_bar())
         except UserError as error:
             problems.append(Problem((source.origin,), str(error)))
@@ -137,6 +144,7 @@ def outline_batch(
             say(f"  {number} {frame}")
         for problem in stack.problems:
             say(f"  left out: {problem.error}")
+        problems += stack.problems
     return problems
 
 

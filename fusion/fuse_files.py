@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
-from fusion.fuse import Fusion, Progress, Step, fuse
+from fusion.fuse import FrameReport, Fusion, Progress, Step, fuse
 from fusion.order import sort_by_focus
 from fusion.outputs import FORMATS, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
@@ -85,6 +85,7 @@ def fuse_stack(
             for frame, about in zip(images.stack.frames, fusion.frames, strict=True):
                 if options.strict and not about.used:
                     raise UserError(f"{frame}: {about.reason}")
+            fusion = replace(fusion, frames=_compare_profiles(images, fusion.frames))
             if options.order == "focus":
                 fusion = replace(fusion, shuffled=False)
             alpha = _common_alpha(images, fusion)
@@ -142,6 +143,18 @@ def _without_broken(
                 raise UserError(f"{source.origin}: {what}") from error
             broken = Problem((stack.frames[error.number].path,), str(error))
             stack = Stack(frames, [*stack.problems, broken])
+
+
+def _compare_profiles(images: Frames, reports: Sequence[FrameReport]) -> list[FrameReport]:
+    """The reports of frames, with a warning for each that has another colour profile than the
+    result."""
+    what = "its colour profile is not that of the first frame, which the result has"
+    return [
+        report
+        if images.profiles.get(i) == images.profiles.get(0)
+        else replace(report, warning=f"{report.warning}; {what}" if report.warning else what)
+        for i, report in enumerate(reports)
+    ]
 
 
 def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Pairs of photographs in a folder, found by their names."""
 
+import itertools
 import mimetypes
 import os
 import re
@@ -15,7 +16,8 @@ MARKS = (
     re.compile(r"(?P<name>.*?)[-_ .]?(?P<mark>[ab])", re.IGNORECASE | re.DOTALL),
     re.compile(r"(?P<name>|.*?(?=[-_ .]))[-_ .]?(?P<mark>[12])", re.DOTALL),
 )
-KINDS = "Fusion|Index|Depth|Confidence|Guidance|Boundary|Preview"  # of results
+MAPS = "Index|Depth|Confidence|Guidance|Boundary|Preview"  # what goes with a result
+KINDS = f"Fusion|{MAPS}"
 SKIPPED = re.compile(rf"(.*-)?({KINDS}|Truth)", re.IGNORECASE | re.DOTALL)
 FORMS = "NAME-A/NAME-B, NAME_A/NAME_B, NAMEA/NAMEB, NAME-1/NAME-2 or NAME_1/NAME_2"
 
@@ -59,6 +61,9 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
             problems.append(Problem((path,), f"{path} belongs to no pair; pairs are named {FORMS}"))
     pairs = []
     for members in groups.values():
+        # A file of an unknown type beside a photograph is no photograph: x-A.xmp, x-A.aae.
+        known = {mark for path, _, mark in members if is_read(path)}
+        members = [m for m in members if is_read(m[0]) or m[2] not in known]
         members.sort(key=lambda member: member[2])
         paths, names, marks = zip(*members, strict=True)
         if "".join(marks) in ("ab", "12"):
@@ -121,8 +126,9 @@ def list_folder(folder: Path) -> list[Path]:
 
 def _name_after_folder(folder: Path, names: Collection[str] = ()) -> str:
     """Name of the pair A.png and B.png: that of their folder, unless another pair has it."""
-    name = folder.resolve().name
-    return name if name and name.casefold() not in names else "pair"
+    numbered = (f"pair-{number}" for number in itertools.count(2))
+    wanted = itertools.chain([folder.resolve().name or "pair", "pair"], numbered)
+    return next(name for name in wanted if name.casefold() not in names)
 
 
 def _split(path: Path) -> tuple[str, str]:

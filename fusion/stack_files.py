@@ -29,6 +29,7 @@ class Source(NamedTuple):
     origin: Path  # the folder or file given for it
     files: tuple[Path, ...]  # in natural order; one multi-page TIFF, or a file for each frame
     pair: bool = False  # both files are required, and no record is written
+    listed: bool = False  # file by file, so that two types of one frame are meant
 
 
 class Frame(NamedTuple):
@@ -92,7 +93,7 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
     if len(paths) > 1:
         common = os.path.commonprefix([path.stem for path in paths])
         name = re.sub(r"[-_ .]*[0-9]*$", "", common) or paths[0].resolve().parent.name or "stack"
-    return Source(name, paths[0], tuple(paths))
+    return Source(name, paths[0], tuple(paths), listed=True)
 
 
 def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
@@ -140,9 +141,9 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
 
     Raises :class:`UserError` if fewer than two frames can be read, or with ``strict`` one cannot;
     they differ in size or are smaller than 16×16, floating-point frames are mixed with others, a
-    folder has a frame in two types, or a frame has no time to sort by.
+    frame is there in two types (unless the files were listed), or a frame has no time to sort by.
     """
-    if source.origin.is_dir():  # which may hold the RAW and the JPEG file of a camera
+    if not source.listed:  # it may hold the RAW and the JPEG file of a camera
         for stem, count in Counter(path.stem for path in filter(is_read, source.files)).items():
             if count > 1:
                 names = " and ".join(p.name for p in source.files if p.stem == stem and is_read(p))
@@ -153,16 +154,17 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
     frames: list[Frame] = []
     problems: list[Problem] = []
     for path in source.files:
-        try:
-            found = probe(path)
-        except UserError as error:
-            if strict:
-                raise
-            problems.append(Problem((path,), str(error)))
-            continue
-        # Of several files only the first page is taken: others may be thumbnails.
-        pages = found.pages if len(source.files) == 1 else 1
-        frames += [Frame(path, page, found) for page in range(pages)]
+        page, pages = 0, 1
+        while page < pages:
+            try:
+                frames.append(Frame(path, page, probe(path, page)))
+                if len(source.files) == 1:  # of several, other pages may be thumbnails
+                    pages = frames[-1].probe.pages
+            except UserError as error:
+                if strict:
+                    raise
+                problems.append(Problem((path,), str(error)))
+            page += 1
     if len(frames) < 2:
         count = f"{len(frames)} frame{'s' * (not frames)} can be read, a stack has at least 2"
         raise UserError("; ".join([f"{source.origin}: {count}", *(p.error for p in problems)]))
@@ -193,6 +195,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         self.stack = stack
         self.metadata: Metadata | None = None  # of the first frame, once it is read
         self.transparent = False  # whether any frame read so far has an alpha plane
+        self.profiles: dict[int, bytes | None] = {}  # ICC, of the frames read so far
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
@@ -218,6 +221,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         following = range(number + 1, len(self))[:1]
         self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
         self.transparent |= photo.alpha is not None
+        self.profiles[number] = photo.metadata.icc
         if number == 0:
             self.metadata = photo.metadata
         return photo
@@ -261,6 +265,10 @@ def _frames_in(folder: Path) -> tuple[Path, ...]:
 
 
 def _natural_key(path: Path) -> tuple:
-    """Sort key that orders numbers by value: frame 2 before frame 10."""
-    parts = re.split(r"([0-9]+)", path.name.casefold())
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts], str(path)
+    """Sort key that orders numbers by value: frame 2 before frame 10, in any folder."""
+
+    def key(text: str) -> list[tuple[int, str]]:
+        parts = re.split(r"([0-9]+)", text.casefold())
+        return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
+
+    return key(path.name), key(str(path)), str(path)

@@ -24,6 +24,7 @@ from utils.errors import UserError, cli, nearest, os_errors
 
 INITIAL = {net.__name__: net for net in (InitialFusion, SetInitialFusion)}
 BOUNDARY = {net.__name__: net for net in (BoundaryFusion, SetBoundaryFusion)}
+REWRITE = "write it by save_weights of models/build.py, which adds that"
 
 
 def build(model: dict[str, Any]) -> MMFNet:
@@ -55,12 +56,11 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
         way = "fetch it again, and never load weights that come as a pickle"
         raise UserError(f"{path} is not a whole safetensors file ({error}); {way}") from error
     if model is None and "model" not in about:
-        raise UserError(f"{path} does not say which model it is for; name it with --config")
+        raise UserError(f"{path} does not say which model it is for; {REWRITE}")
     try:
         net = build(model or json.loads(about["model"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        how = "says unreadably which model it is for; name it with --config"
-        raise UserError(f"{path} {how}") from error
+        raise UserError(f"{path} says unreadably which model it is for; {REWRITE}") from error
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:

@@ -63,7 +63,7 @@ def serve(
         page.queue(max_size=limits.waiting)
         page.launch(
             server_name=host,
-            server_port=port,
+            server_port=port or None,
             prevent_thread_lock=True,
             quiet=True,
             share=False,

@@ -40,6 +40,7 @@ class Sessions:
         """Record the uploads of a session; files outside the root (samples) are not its own."""
         with self._lock:
             session = self._open.setdefault(name, _Session())
+            session.used = time.time()
             for path in uploads:
                 if self.root in path.parents and path.exists():
                     session.uploads[path] = path.stat().st_mtime_ns

@@ -305,6 +305,19 @@ def test_what_nobody_removes_is_swept(tmp_path):
     assert (SAMPLES / "cat-A.png").exists()
 
 
+def test_who_uploads_again_is_still_there(tmp_path):
+    sessions = Sessions(tmp_path, seconds=0.5)
+    sessions.begin("one")
+    time.sleep(0.3)
+    path = tmp_path / "hash" / "a.png"
+    path.parent.mkdir()
+    path.write_bytes(b"a")
+    sessions.note("one", [path])
+    time.sleep(0.3)
+    sessions.sweep()
+    assert path.exists()
+
+
 def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(backend, monkeypatch):
     started, go_on = threading.Event(), threading.Event()
     fuse_uploads = actions.fuse_uploads

@@ -79,6 +79,19 @@ def test_comparison_enlarges_the_insets(scene):
         assert _pixel(picture, left + x * figures.CELL, top + y * figures.CELL) == (255, 0, 0)
 
 
+def test_deep_and_shallow_images_of_equal_pixels_are_drawn_alike(scene, tmp_path):
+    truth, sources = scene
+    deep = truth.astype(np.uint16) * 257
+    paths = [tmp_path / f"{name}.png" for name in "abf"]
+    drawn = []
+    for images in ([*sources, truth], [sources[0].astype(np.uint16) * 257, sources[1], deep]):
+        for path, image in zip(paths, images, strict=True):
+            write_png(path, image)
+        figures.write([Case("x", tuple(paths[:2]), {"m": paths[2]})], [], ["80,72"], tmp_path)
+        drawn.append([(tmp_path / f"x-{n}.jpg").read_bytes() for n in ("insets", "differences")])
+    assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_the_truth_stands_beside_the_sources(scene, tmp_path, known):
     truth, sources = scene

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.matching import collect, match, tokens
+from fusion.pairs import KINDS
 from utils.errors import UserError
 from utils.images import write_png
 
@@ -102,8 +103,9 @@ def test_collect(tmp_path):
     image = np.zeros((16, 16, 3), np.uint8)
     for name in ("a-1-A", "a-1-B", "a-2-A", "a-2-B", "a-3-A"):
         write_png(tmp_path / "sources" / f"{name}.png", image)
-    for name in ("a-1-Fusion", "a-1-Guidance", "a-1-Boundary", "a-2-Fusion"):
-        write_png(tmp_path / "net" / f"{name}.png", image)
+    for kind in KINDS.split("|"):  # all that run_inference.py writes
+        write_png(tmp_path / "net" / f"a-1-{kind}.png", image)
+    write_png(tmp_path / "net" / "a-2-Fusion.png", image)
     write_png(tmp_path / "other" / "a_1_other.png", image)
     write_png(tmp_path / "truth" / "a-2.png", image)
     methods = {"net": tmp_path / "net", "other": tmp_path / "other"}

@@ -80,6 +80,23 @@ def test_results_and_other_files_are_passed_over(tmp_path):
     assert len(pairs) == 1 and not problems
 
 
+@pytest.mark.parametrize("kinds", [("png", "png"), ("dng", "jpg")])
+def test_files_beside_the_photographs_are_passed_over(tmp_path, kinds):
+    """Lightroom writes .xmp, iPhones .aae, RawTherapee .pp3."""
+    photographs = [f"x-{mark}.{kind}" for mark, kind in zip("AB", kinds, strict=True)]
+    beside = [f"x-{mark}.{kind}" for mark in "AB" for kind in ("xmp", "aae", "pp3")]
+    pairs, problems = find_pairs(folder_of(tmp_path, *photographs, *beside))
+    assert not problems
+    assert [(pair.image1.name, pair.image2.name) for pair in pairs] == [tuple(photographs)]
+
+
+def test_no_two_pairs_have_one_name(tmp_path):
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    pairs, _ = find_pairs(folder_of(folder, "A.png", "B.png", "pair-A.png", "pair-B.png"))
+    assert sorted(pair.name for pair in pairs) == ["pair", "pair-2"]
+
+
 def test_series_of_three_names_the_third(tmp_path):
     pairs, problems = find_pairs(folder_of(tmp_path, "s-A.png", "s-B.png", "s-C.png"))
     assert [pair.name for pair in pairs] == ["s"]

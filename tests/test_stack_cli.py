@@ -211,6 +211,25 @@ def test_dry_run_writes_nothing(tmp_path, run, capsys):
     assert files(tmp_path) == before
 
 
+def test_dry_run_foretells_the_run(tmp_path, run, capsys):
+    paths = save_stack(tmp_path / "in", FRAMES)
+    assert run() == 0
+    assert run("--resume", "--dry-run") == 0
+    assert "in was finished before" in capsys.readouterr().out
+    paths[0].write_bytes(b"no image")
+    assert run("--dry-run") == run() == 2
+
+
+def test_other_colour_profiles_are_named(tmp_path, run, capsys):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, icc in enumerate((profile, profile, None)):
+        photo = Photo(FRAMES[number], metadata=Metadata(icc))
+        write_photo(tmp_path / f"in/f{number}.tif", photo)
+    assert run("--no-align") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "colour profile" in line]
+    assert len(said) == 1 and "f2.tif" in said[0]
+
+
 # Frames that cannot be used
 
 
@@ -339,6 +358,17 @@ def test_options_that_do_not_fit(capsys, args, part):
     with pytest.raises(SystemExit) as end:
         main([*args, "--output", "out"])
     assert end.value.code == 2 and part in capsys.readouterr().err
+
+
+def test_a_report_does_not_replace_a_record(tmp_path, run, said):
+    save_stack(tmp_path / "in", FRAMES)
+    assert run("--json", str(tmp_path / "out/in-Record.json")) == 2
+    assert "in-Record.json has the name of a stack's record" in said()
+
+
+def test_a_name_that_is_too_long(run, said):
+    assert run(input=("a" * 300,)) == 2
+    assert "File name too long" in said()
 
 
 def test_memory_that_does_not_do(tmp_path, run, said):

@@ -68,6 +68,17 @@ def test_pages_of_a_tiff(tmp_path):
         )
 
 
+def test_each_page_of_a_tiff_is_looked_at(tmp_path):
+    grey, deep = FRAMES[0][..., 0], FRAMES[1].astype(np.uint16) * 257
+    with tifffile.TiffWriter(tmp_path / "scan.tif") as file:
+        for page in (grey, FRAMES[1], deep):
+            file.write(page, photometric="rgb" if page.ndim == 3 else "minisblack")
+    stack = look_into(find_stack([tmp_path / "scan.tif"]))
+    assert not stack.grey and stack.dtype == np.uint16
+    with Frames(stack) as images:
+        assert np.array_equal(images[1], deep)
+
+
 def test_order_by_time(tmp_path):
     paths = save_stack(tmp_path / "s", FRAMES, "{}.jpg")
     for path, minute in zip(paths, (5, 3, 3, 1), strict=True):
@@ -124,6 +135,19 @@ def test_a_frame_that_is_there_twice(tmp_path):
     with pytest.raises(UserError, match=r"f1\.jpg and f1\.png look like one frame in two types"):
         look_into(find_stack([tmp_path / "s"]))
     assert len(look_into(find_stack([*paths, paths[0].with_suffix(".jpg")])).frames) == 3
+
+
+def test_loose_frames_in_two_types(tmp_path):
+    for path in save_stack(tmp_path, FRAMES[:2], "x-{}.png"):
+        Image.fromarray(FRAMES[0]).save(path.with_suffix(".jpg"))
+    (source,), _ = find_stacks(tmp_path)
+    with pytest.raises(UserError, match="look like one frame in two types"):
+        look_into(source)
+
+
+def test_files_of_one_name_go_by_the_number_of_their_folders(tmp_path):
+    paths = [save_stack(tmp_path / f"f{i}", FRAMES[:1], "img.png")[0] for i in (10, 2, 1)]
+    assert list(find_stack(paths).files) == paths[::-1]
 
 
 def test_reading_ahead_gives_any_frame_and_names_a_broken_one(tmp_path):

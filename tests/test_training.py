@@ -52,6 +52,13 @@ def run(tmp_path, photographs):
     return call
 
 
+@pytest.mark.parametrize("option", ["--weights=x", "--json=x", "--steps=3"])
+def test_options_of_other_tasks_are_refused(run, capsys, option):
+    with pytest.raises(SystemExit) as end:
+        run("refused", option)
+    assert end.value.code == 2 and f"{option.split('=')[0]} is for" in capsys.readouterr().err
+
+
 def checkpoint(folder: Path) -> dict:
     return torch.load(folder / "latest.pt", weights_only=True)
 

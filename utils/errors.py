@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space for a file
+CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)  # a path that cannot even be looked at
 
 
 class UserError(Exception):
@@ -64,9 +65,10 @@ def cli(main: Callable[..., int | None]) -> Callable[..., int]:
             except MemoryError:
                 code = _say("there is not enough memory; give smaller images, or fewer at once")
             except OSError as error:
-                if not is_full(error):
+                if not (is_full(error) or error.errno in CLOSED and error.filename):
                     raise
-                code = _say(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+                do = "write" if is_full(error) else "use"
+                code = _say(f"cannot {do} {error.filename or 'a file'}: {error.strerror}")
         if unwritten:
             code = _say(f"cannot write to standard output: {unwritten[0].strerror}")
         return code

@@ -66,9 +66,10 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
         return make_photo(file.decode(), file.tags.metadata)
 
 
-def probe(path: str | Path) -> Probe:
-    """Read the header of an image file; errors as :func:`read_photo`, as far as it shows them."""
-    with _opened(Path(path)) as file:
+def probe(path: str | Path, page: int = 0) -> Probe:
+    """Read the header of an image file, or of a page of it; errors as :func:`read_photo`, as far as
+    it shows them."""
+    with _opened(Path(path), page) as file:
         return Probe(*file.size, file.dtype, file.grey, file.pages, file.tags.taken)
 
 
