@@ -21,7 +21,7 @@ from data.build import training_set, validation_sets
 from models.build import load_model
 from training import profile as profiling
 from training.trainer import Trainer, train
-from training.validation import table, validate
+from training.validation import plain, table, takes, validate
 from utils.atomic import write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
@@ -86,15 +86,14 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     sets = validation_sets(config, config.validation.samples, config.validation.scene_samples)
     figures = {}
     for name, samples in sets.items():
-        most = getattr(samples.generator.config, "photographs", (2, 2))[1]
-        if model.initial.largest and most > model.initial.largest:
+        if not takes(model, samples):
             print(f"{path} takes {model.initial.largest} photographs at once: no set {name}\n")
             continue
         figures[name] = validate(model, samples, device, config.data.workers)
         print(table(figures[name], name, len(samples)), end="\n\n", flush=True)
     if output:
         about = {"samples": {name: len(part) for name, part in sets.items()}, "weights": str(path)}
-        write_json(output, {**about, **figures})
+        write_json(output, about | {name: plain(part) for name, part in figures.items()})
 
 
 if __name__ == "__main__":

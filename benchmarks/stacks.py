@@ -71,7 +71,7 @@ def truth_bars(rows: Mapping[str, Row]) -> list[Bar]:
     bands = {name: row["band"] for name, row in rows.items() if "band" in row}
     methods = [name for name in bands if name.startswith("OpenFocus")]
     best = max(methods, key=bands.get, default=None)
-    for name in filter(bands.get, (best, "FocusWeave", "enfuse")):
+    for name in filter(bands.get, (best, "FocusWeave", "enfuse") if "band" in ours else ()):
         band, halo = bands[name], rows[name]["halo"]
         text = f"FDB PSNR {ours['band']:.2f} dB, above {name}'s {band:.2f} dB"
         bars.append(Bar(text, ours["band"] > band))

@@ -1,6 +1,8 @@
 """Datasets from a run's config: photographs and cut-outs, split, generated or stored."""
 
+import contextlib
 import hashlib
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +30,11 @@ def training_set(config: Config) -> Mixture | StoredDataset:
     except those held out (``validation.fraction``, if there are no ``validation.photographs``)."""
     data, held_out = config.data, config.validation.fraction
     if data.stored:
+        note = Path(data.stored, "dataset.json")
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # absent: of other code
+            if json.loads(note.read_text()).get("split") == "validation":
+                way = "generate others with --split train"
+                raise UserError(f"data.stored={data.stored} holds samples for validation; {way}")
         return StoredDataset(data.stored, crop=data.defocus.size, seed=config.seed)
     own = not config.validation.photographs
     keep = (lambda name: not is_held_out(name, held_out)) if own else None
@@ -42,11 +49,11 @@ def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, Ge
     raises a UserError without photographs, or with those that are trained on."""
     data = config.validation
     if data.photographs:
-        trained, held_out = (Path(p).resolve() for p in (config.data.photographs, data.photographs))
-        shared = trained == held_out or trained in held_out.parents or held_out in trained.parents
-        if config.data.photographs and shared:
-            ways = "name other ones, or none to hold out a share of data.photographs"
-            raise UserError(f"validation.photographs={data.photographs} are trained on; {ways}")
+        ways = "name other ones, or none to hold out a share of data.photographs"
+        for name in ("photographs", "cutouts"):
+            trained, held_out = (getattr(part, name) for part in (config.data, data))
+            if trained and held_out and _overlap(trained, held_out):
+                raise UserError(f"validation.{name}={held_out} are trained on; {ways}")
         key, folders, keep = "validation", (data.photographs, data.cutouts), None
     elif config.data.photographs:
         key, folders = "data", (config.data.photographs, config.data.cutouts)
@@ -57,10 +64,18 @@ def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, Ge
     sources = _sources(key, *folders, keep)
     generator = _generator(sources, f"{key}.defocus", data.defocus, data.seed)
     sets = {"pairs": GeneratedDataset(generator, pairs)}
+    if "pairs" in data.scenes:
+        raise UserError("validation.scenes.pairs: the pairs have that name; give another")
     for name, ranges in data.scenes.items() if scenes else ():
         generator = _generator(sources, f"{key}.scenes.{name}", ranges, data.seed)
         sets[name] = GeneratedDataset(generator, scenes)
     return sets
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two folders are one, or one is in the other."""
+    first, second = Path(one).resolve(), Path(other).resolve()
+    return first == second or first in second.parents or second in first.parents
 
 
 def _sources(
@@ -77,7 +92,8 @@ def _sources(
     if keep:
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:
-        raise UserError(f"{photographs} leaves {len(sources[0])} photographs; 2 layers need 2")
+        what = f"{photographs} leaves {len(sources[0])} of 2 photographs for a sample"
+        raise UserError(f"{what}; add some, or change the share held out, validation.fraction")
     return sources[0], sources[1:]
 
 

@@ -172,14 +172,19 @@ class DrawSampler:
 
 
 class _Loader(DataLoader):
-    """A worker's error arrives with its traceback as the message; a user needs the last line."""
+    """Errors of workers as a user needs them."""
 
     def __iter__(self) -> Iterator[Batch]:
         try:
             yield from super().__iter__()
-        except UserError as error:
+        except UserError as error:  # its message is a traceback
             last = str(error).strip().splitlines()[-1]
             raise UserError(last.rpartition("UserError: ")[2]) from None
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            killed = "a worker was killed, likely for want of memory"
+            raise UserError(f"{killed}; take fewer than {self.num_workers} workers") from error
 
 
 def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:

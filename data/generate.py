@@ -126,11 +126,6 @@ def generate(
                 lines[index] = line
                 append(root / MANIFEST, line)
                 bar.update()
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        killed = "a worker was killed, likely for want of memory"
-        raise UserError(f"{killed}; lower --workers ({workers})") from error
     finally:
         _write_manifest(root, lines)  # again, in order: the new ones may have filled gaps
     return len(todo), time.perf_counter() - start

@@ -77,6 +77,9 @@ class Generator(ABC):
             ends = list(getattr(self.config, key))
             if len(ends) != 2 or not least <= ends[0] <= ends[1]:
                 raise ValueError(f"{key} is a range [low, high] from {least:g} on, got {ends}")
+        for key, effect in vars(self.config).items():
+            if isinstance(effect, Effect) and effect.low > effect.high:
+                raise ValueError(f"{key}.low={effect.low:g} is above {key}.high={effect.high:g}")
         self.cutouts = [source for source in self.cutouts if len(source)]
 
     @abstractmethod

@@ -47,7 +47,7 @@ def read_bsds(path: Path, _shape: tuple[int, int] = (0, 0)) -> list[np.ndarray]:
 
 def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
     """The mask, bool (H, W), of a COCO annotation: polygons, or a run-length code; raises
-    :class:`Unusable` if that is compressed or does not fill the frame."""
+    :class:`Unusable` if that is compressed, broken or does not fill the frame."""
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         if not isinstance(counts, list):
@@ -59,8 +59,11 @@ def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), np.uint8)
     for polygon in segmentation:
         # COCO puts pixel (0, 0) on [0, 1)²; fillPoly takes pixel centres, here in 1/16 px.
-        points = (np.reshape(polygon, (-1, 2)) - 0.5) * 16
-        cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1, shift=4)
+        try:
+            points = (np.reshape(polygon, (-1, 2)) - 0.5) * 16
+            cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1, shift=4)
+        except (ValueError, cv2.error) as error:
+            raise Unusable("unreadable: a polygon is no list of corners") from error
     return mask.astype(bool)
 
 

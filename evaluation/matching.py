@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusion.pairs import MAPS, find_pairs, list_folder
+from fusion.pairs import MAPS, Pair, find_pairs, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS
 
@@ -40,10 +40,7 @@ def collect(
     for ambiguous names (with the candidates), for sources that make no pair. Raises
     :class:`UserError` if a folder is missing or holds no image, or no pair is found.
     """
-    pairs, faults = find_pairs(sources)
-    problems = [fault.error for fault in faults]
-    if not pairs:
-        raise UserError(f"{sources} holds no pair: {problems[0]}")
+    pairs, problems = some_pairs(sources)
     # A folder may hold sources and results together.
     own = {path.resolve() for pair in pairs for path in (pair.image1, pair.image2)}
 
@@ -65,6 +62,16 @@ def collect(
         results = {method: found[name] for method, found in fused.items() if name in found}
         cases.append(Case(name, tuple(images), results, truths.get(name), bands.get(name)))
     return cases, problems
+
+
+def some_pairs(sources: Path) -> tuple[list[Pair], list[str]]:
+    """:func:`fusion.pairs.find_pairs`, the problems as sentences; raises :class:`UserError` also if
+    there is no pair."""
+    pairs, faults = find_pairs(sources)
+    problems = [fault.error for fault in faults]
+    if not pairs:
+        raise UserError(f"{sources} holds no pair: {problems[0]}")
+    return pairs, problems
 
 
 def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:

@@ -187,6 +187,10 @@ def test_mistakes_end_in_one_sentence(config, tmp_path, capsys):
         ((config, tmp_path / "out", "--size", "20000"), "--size must be 8192 or less"),
         ((config, tmp_path / "out", "data.defocus.sigmas=1"), "did you mean data.defocus.sigma"),
         ((config, tmp_path / "out", "data.photographs=nowhere"), "nowhere"),
+        (
+            (config, tmp_path / "out", "data.defocus.noise={low: 2, high: 1}"),
+            "noise.low=2 is above",
+        ),
         ((config, tmp_path / "out", "--set", "four"), "no train set four; it has pairs, scenes"),
         ((tmp_path / "none.yaml", tmp_path / "out"), "none.yaml"),
     ):

@@ -12,6 +12,7 @@ from data.datasets import Batch
 from models.mmfnet import Fusion, boundary_map
 from training.losses import FLOOR, LogLoss, PaperLoss
 from training.validation import psnr
+from utils.errors import UserError
 
 
 def samples(truth: torch.Tensor, guidance: torch.Tensor) -> Batch:
@@ -141,7 +142,7 @@ def test_log_loss_counts_what_a_wrong_choice_costs():
 
 def test_log_loss_needs_logits():
     fusion, truth, guidance = scene()
-    with pytest.raises(ValueError, match="no logits"):
+    with pytest.raises(UserError, match="train.loss=paper"):
         LogLoss()(fusion._replace(scores=None), samples(truth, guidance))
 
 

@@ -69,6 +69,21 @@ def test_photographs_that_are_trained_on_cannot_validate(photographs):
             validation_sets(merge(values), 3)
 
 
+def test_cutouts_that_are_trained_on_cannot_validate(photographs, cutouts, tmp_path):
+    values = {
+        "data": {"photographs": str(photographs), "cutouts": str(cutouts)},
+        "validation": {"photographs": str(tmp_path), "cutouts": str(cutouts)},
+    }
+    with pytest.raises(UserError, match="validation.cutouts=.* are trained on"):
+        validation_sets(merge(values), 3)
+
+
+def test_samples_for_validation_are_not_trained_on(tmp_path):
+    (tmp_path / "dataset.json").write_text('{"split": "validation"}')
+    with pytest.raises(UserError, match="holds samples for validation"):
+        training_set(merge({"data": {"stored": str(tmp_path)}}))
+
+
 def test_missing_photographs_are_asked_for(tmp_path):
     with pytest.raises(UserError, match="data.photographs=DIR"):
         training_set(merge({}))

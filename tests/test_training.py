@@ -92,6 +92,42 @@ def test_resume_is_exact(run, tmp_path, optimizer):
     assert [json.loads(line)["step"] for line in starts] == [0, 3]
 
 
+def test_another_optimizer_cannot_take_over(run, tmp_path, capsys):
+    first = ["validation.every=0", "train.optimizer=adamw"]
+    assert run("run", *first, "train.steps=2") == 0
+    before = (tmp_path / "run" / "latest.pt").read_bytes()
+    assert run("run", "validation.every=0", "train.optimizer=muon", "train.steps=4") == 2
+    assert "train.optimizer was adamw, not muon" in capsys.readouterr().err
+    assert (tmp_path / "run" / "latest.pt").read_bytes() == before
+
+
+def test_sets_without_an_fdb_do_not_hide_the_best(run, tmp_path):
+    flat = ["validation.defocus.sharp_everywhere=1", "train.steps=2", "validation.every=2"]
+    assert run("run", *flat) == 0
+    assert (tmp_path / "run" / "best.safetensors").exists()
+    (text,) = (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    assert json.loads(text, parse_constant=pytest.fail)["fused_band"] is None
+
+
+PAIRS_ONLY = [
+    "model.initial.name=InitialFusion",
+    "model.initial.args={channels: 4, blocks: 1}",
+    "model.boundary=null",
+]
+
+
+def test_a_network_for_pairs_learns_from_pairs(run, tmp_path, capsys):
+    scenes = "{size: 32, photographs: [3, 3], radius: 4, step: [0.7, 1.5]}"
+    paper = [*PAIRS_ONLY, "train.loss=paper", "train.steps=2"]
+    assert run("a", *paper, "data.pairs=0", f"data.scenes={scenes}") == 2
+    assert "takes 2 photographs at once; give data.pairs=1" in capsys.readouterr().err
+    assert run("b", *PAIRS_ONLY, "train.steps=2") == 2
+    assert "train.loss=paper" in capsys.readouterr().err
+    assert run("c", *paper, "validation.every=2", f"validation.scenes.three={scenes}") == 0
+    looks = (tmp_path / "c" / "validation.jsonl").read_text().splitlines()
+    assert {json.loads(look)["set"] for look in looks} == {"pairs"}
+
+
 def interrupt_after(patch, steps: int) -> None:
     """Send this process a SIGINT at the end of a step of the trainer."""
     step = main.Trainer.learn

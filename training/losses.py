@@ -7,6 +7,7 @@ from torch import Tensor
 
 from data.datasets import Batch
 from models.mmfnet import Fusion, boundary_map
+from utils.errors import UserError
 
 # 50 dB. The logarithm weighs a sample by the reciprocal of its error: without a floor, scenes that
 # are hardly blurred would outweigh all others, and teach the boundary sub-net to do nothing.
@@ -49,9 +50,10 @@ class LogLoss:
     selection: float = 10.0  # weight of the selection term
 
     def __call__(self, fusion: Fusion, samples: Batch) -> dict[str, Tensor]:
-        """The terms; raises ``ValueError`` if the network gives no logits."""
+        """The terms; raises :class:`UserError` if the network gives no logits."""
         if fusion.scores is None:
-            raise ValueError("this network gives no logits; train it with the paper's loss")
+            ways = "give train.loss=paper, or model.initial.args.sigmoid=true to the paper's"
+            raise UserError(f"train.loss=log needs logits, which this network lacks; {ways}")
         photographs, truth, guidance = samples
         error = (fusion.fused.float() - truth).square().mean(1, keepdim=True)
         band = boundary_map(guidance)

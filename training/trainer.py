@@ -29,7 +29,7 @@ from models.mmfnet import Fusion
 from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
-from training.validation import line, validate
+from training.validation import line, plain, takes, validate
 from utils.atomic import append, atomic_path, clear, write_file
 from utils.errors import UserError, is_full
 from utils.provenance import provenance
@@ -86,7 +86,7 @@ class Trainer:
                 raise UserError(f"train.{key}={given}: choose one of {', '.join(known)}")
         if train.amp == "fp16" and device.type != "cuda":
             raise UserError(f"train.amp=fp16 needs CUDA, not {device}; use bf16 or off")
-        self.config, self.dataset, self.validation = config, dataset, validation
+        self.config, self.dataset = config, dataset
         self.device, self.run = device, Path(config.run)
         self.rank, self.world = 0, 1
         if dist.is_initialized():
@@ -96,6 +96,12 @@ class Trainer:
         if train.init:
             weights = load_model(train.init, to_dict(config.model))
             model.load_state_dict(weights.state_dict())
+        scenes = config.data.scenes if config.data.pairs < 1 and not config.data.stored else None
+        most = max(scenes.photographs) if scenes else 2
+        if model.initial.largest and most > model.initial.largest:
+            way = f"give data.pairs=1, or data.scenes.photographs=[2,{model.initial.largest}]"
+            raise UserError(f"the network takes {model.initial.largest} photographs at once; {way}")
+        self.validation = {name: part for name, part in validation.items() if takes(model, part)}
         self.model = model.to(device, memory_format=torch.channels_last)
         # Moving averages of the weights: steadier than the last step's, and what is shipped.
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -117,6 +123,9 @@ class Trainer:
                 if broken := archive.testzip():
                     raise ValueError(f"the checksum of {broken} is wrong")
             state = torch.load(path, map_location=self.device, weights_only=True)
+            chosen = self.config.train.optimizer
+            if (former := state.get("optimizer_name", chosen)) != chosen:
+                raise ValueError(f"train.optimizer was {former}, not {chosen}")
             for model, weights in ((self.model, state["model"]), (self.ema, state["ema"])):
                 for name, value in weights.items():
                     if not value.isfinite().all():
@@ -181,6 +190,7 @@ class Trainer:
         parts = ("model", "ema", "optimizer", "scaler")
         state = {name: getattr(self, name).state_dict() for name in parts}
         state |= {"step": self.step, "best": self.best}
+        state["optimizer_name"] = self.config.train.optimizer
         whole = io.BytesIO()
         torch.save(state, whole)  # to a file, it does not say what is wrong with that
         write_file(self.run / "latest.pt", whole.getvalue())
@@ -273,10 +283,10 @@ class Trainer:
             figures = validate(self.ema, samples, self.device)
             for key, value in figures.items():
                 writer.add_scalar(f"validation/{name}/{key}", value, self.step)
-            row = json.dumps({"step": self.step, "set": name, **figures})
+            row = json.dumps({"step": self.step, "set": name, **plain(figures)})
             append(self.run / "validation.jsonl", row)
             tqdm.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
-            score += figures["fused_whole"] + figures["fused_band"]
+            score += sum(filter(None, map(plain(figures).get, ("fused_whole", "fused_band"))))
         if self.validation and score > self.best:
             self.best = score
             self._save_weights("best.safetensors")

@@ -1,5 +1,6 @@
 """Validation on generated samples: is the fused image nearer to the truth than any selection?"""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.datasets import in_order
-from models.mmfnet import Fusion, boundary_map
+from models.mmfnet import Fusion, MMFNet, boundary_map
 from utils import markdown
 
 ROWS = {
@@ -20,6 +21,7 @@ ROWS = {
 }
 PARTS = {"whole": "whole image", "band": "FDB band", "away": "away from it"}
 SURE = 0.95  # a guidance map above it has decided
+SMALLEST = 100  # pixels: a smaller FDB band is no boundary, and its PSNR a matter of luck
 
 
 def oracle_selection(photographs: Tensor, truth: Tensor, side: int = 1) -> Tensor:
@@ -59,7 +61,8 @@ def guidance_accuracy(guidance: Tensor, truth: Tensor) -> Tensor:
 def validate(
     model: Callable[[Tensor], Fusion], samples: Dataset, device: torch.device, workers: int = 0
 ) -> dict[str, float]:
-    """Means over all samples of a set: ``ROW_PART`` in dB for each of ``ROWS`` and ``PARTS``;
+    """Means over all samples of a set: ``ROW_PART`` in dB for each of ``ROWS`` and ``PARTS``, in the
+    FDB band of those whose band has at least ``SMALLEST`` pixels;
     ``guidance``, see :func:`guidance_accuracy`; and the shares of the pixels away from the FDB that
     are ``sure``, the largest G being above 0.95, and ``copied``, within 1/255 of a photograph."""
     found: list[dict[str, Tensor]] = []
@@ -75,10 +78,11 @@ def validate(
         }
         band = boundary_map(guidance)
         away = (band == 0).float()
+        fdb = band * ((band > 0).sum((1, 2, 3), keepdim=True) >= SMALLEST)
         figures = {
             f"{row}_{part}": psnr(image, truth, mask)
             for row, image in images.items()
-            for part, mask in zip(PARTS, (None, band, away), strict=True)
+            for part, mask in zip(PARTS, (None, fdb, away), strict=True)
         }
         figures["guidance"] = guidance_accuracy(fusion.guidance, guidance)
         difference = (fusion.fused.clamp(0, 1)[:, None] - photographs).abs().amax(2, keepdim=True)
@@ -87,6 +91,18 @@ def validate(
             figures[name] = (where * away).sum((1, 2, 3)) / away.sum((1, 2, 3))
         found.append(figures)
     return {name: torch.cat([x[name] for x in found]).nanmean().item() for name in found[0]}
+
+
+def takes(model: MMFNet, samples: Dataset) -> bool:
+    """Whether the network takes as many photographs at once as the samples of a set may have."""
+    ranges = getattr(getattr(samples, "generator", None), "config", None)
+    most = getattr(ranges, "photographs", (2, 2))[1]
+    return not model.initial.largest or most <= model.initial.largest
+
+
+def plain(figures: dict[str, float]) -> dict[str, float | None]:
+    """The figures for JSON, which has no NaN: a set may have no FDB."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def line(figures: dict[str, float]) -> str:
