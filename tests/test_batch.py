@@ -95,7 +95,7 @@ def test_the_record_of_a_stack_comes_after_all_its_results(tmp_path, run, monkey
 def test_dry_run_of_a_batch(tmp_path, run, capsys):
     save_batch(tmp_path / "in", 2)
     (tmp_path / "in/s1/f3.png").write_bytes(b"broken")
-    assert run("--dry-run") == 0
+    assert run("--dry-run") == 2  # as the run itself
     plan = capsys.readouterr().out
     assert "s0: 3 frames" in plan and "s1: 2 frames" in plan
     assert "left out: " in plan and "f3.png" in plan

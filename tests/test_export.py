@@ -168,7 +168,7 @@ def test_benchmark_of_backends(exported, capsys, monkeypatch):
     _, weights, path = exported["set"]
     arguments = ["--weights", str(weights), "--onnx", str(path), "--rounds", "2", "--threads", "1"]
     assert backends.main(arguments) == 0
-    *_, one, two, _, pair, more, whole = capsys.readouterr().out.splitlines()
+    *_, one, two, _, _, _, pair, more, whole = capsys.readouterr().out.splitlines()
     rows = [line.split("|")[1:-1] for line in (one, two)]
     assert [row[0].strip() for row in rows] == ["PyTorch", "ONNX Runtime"]
     assert int(rows[1][3]) <= 1

@@ -21,7 +21,7 @@ ROWS = {
 }
 PARTS = {"whole": "whole image", "band": "FDB band", "away": "away from it"}
 SURE = 0.95  # a guidance map above it has decided
-SMALLEST = 100  # pixels: a smaller FDB band is no boundary, and its PSNR a matter of luck
+SMALLEST = 1 / 500  # of a sample: a smaller FDB band is a few pixels, and its PSNR a matter of luck
 
 
 def oracle_selection(photographs: Tensor, truth: Tensor, side: int = 1) -> Tensor:
@@ -61,10 +61,10 @@ def guidance_accuracy(guidance: Tensor, truth: Tensor) -> Tensor:
 def validate(
     model: Callable[[Tensor], Fusion], samples: Dataset, device: torch.device, workers: int = 0
 ) -> dict[str, float]:
-    """Means over all samples of a set: ``ROW_PART`` in dB for each of ``ROWS`` and ``PARTS``, in the
-    FDB band of those whose band has at least ``SMALLEST`` pixels;
-    ``guidance``, see :func:`guidance_accuracy`; and the shares of the pixels away from the FDB that
-    are ``sure``, the largest G being above 0.95, and ``copied``, within 1/255 of a photograph."""
+    """Means over all samples of a set: ``ROW_PART`` in dB for each of ``ROWS`` and ``PARTS``, of
+    the FDB band over samples in which it is at least ``SMALLEST``; ``guidance``, see
+    :func:`guidance_accuracy`; and the shares of the pixels away from the FDB that are ``sure``, the
+    largest G being above 0.95, and ``copied``, within 1/255 of a photograph."""
     found: list[dict[str, Tensor]] = []
     for batch in in_order(samples, 1, workers):
         photographs, truth, guidance = (plane.to(device) for plane in batch)
@@ -78,7 +78,7 @@ def validate(
         }
         band = boundary_map(guidance)
         away = (band == 0).float()
-        fdb = band * ((band > 0).sum((1, 2, 3), keepdim=True) >= SMALLEST)
+        fdb = band * ((band > 0).float().mean((1, 2, 3), keepdim=True) >= SMALLEST)
         figures = {
             f"{row}_{part}": psnr(image, truth, mask)
             for row, image in images.items()
