@@ -87,8 +87,6 @@ def main(argv: list[str] | None = None) -> int:
 def check(args: argparse.Namespace) -> None:
     """Check options against each other and fill in defaults."""
     args.work = args.work or args.out / "work"
-    with os_errors(f"write to folder {args.out}"):
-        args.out.mkdir(parents=True, exist_ok=True)
     if args.synthetic == (args.sources is not None):
         raise UserError("give either --sources DIR, or --synthetic to generate pairs")
     if not (args.fused or args.weights or args.synthetic or args.run_peers is not None):
@@ -110,6 +108,8 @@ def check(args: argparse.Namespace) -> None:
     if args.metrics is None:
         quality = "PSNR,PSNR_FDB,SSIM,SSIM_FDB" if args.synthetic else "all"
         args.metrics = ",".join(tables.TABLE1) if args.table1 else quality
+    with os_errors(f"write to folder {args.out}"):  # before any work
+        args.out.mkdir(parents=True, exist_ok=True)
 
 
 def named_folders(given: list[str]) -> dict[str, Path]:

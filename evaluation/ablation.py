@@ -22,15 +22,14 @@ from configs.schema import Config, load_config, to_dict
 from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
-from evaluation.matching import collect
+from evaluation.matching import collect, some_pairs
 from evaluation.runs import fuse_folder
-from fusion.pairs import find_pairs
 from models.build import load_model
 from training.trainer import train
 from training.validation import validate
 from utils.atomic import write_file
 from utils.device import choose_device
-from utils.errors import UserError, cli, option_parser
+from utils.errors import UserError, cli, nearest, option_parser
 from utils.markdown import table
 from utils.process import cores
 
@@ -55,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--workers", type=int, default=cores(), help="processes for the metrics")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     args = parser.parse_args(argv)
+    check(args)
     runs = choose(args.only, args.seeds, args.set)
     found: dict[str, list[Figures]] = {}
     for name, configs in runs.items():
@@ -124,11 +124,24 @@ def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> s
     )
 
 
+def check(args: argparse.Namespace) -> None:
+    """Refuse before any training what would fail after it."""
+    if args.workers < 1:
+        raise UserError("--workers has to be at least 1")
+    if min(args.seeds) < 0:
+        raise UserError("--seeds are 0 or more")
+    known = [pair.name for pair in some_pairs(args.sources)[0]] if args.sources else args.pairs
+    for name in args.pairs:
+        if name not in known:
+            near = nearest(name, known)
+            raise UserError(f"--pairs: there is no pair {name!r}; did you mean {near}?")
+
+
 def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> int:
     """Fuse real pairs with a network of each model; write metrics, and places enlarged."""
     if not args.sources:
         return 0
-    pairs, _ = find_pairs(args.sources)
+    pairs, _ = some_pairs(args.sources)
     fused = args.out / "fused"
     problems = []
     for name, config in configs.items():

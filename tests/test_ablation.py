@@ -9,6 +9,7 @@ import pytest
 
 from configs.schema import load_config, to_dict
 from evaluation import ablation
+from fusion.pairs import find_pairs
 from utils.errors import UserError
 
 
@@ -73,7 +74,7 @@ def test_the_alpha_matte_ablation_is_the_default_network_on_data_that_all_models
 
 
 def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys):
-    pair = ablation.find_pairs("data/samples")[0][0].name
+    pair = find_pairs("data/samples")[0][0].name
     arguments = ["--out", str(tmp_path / "out"), "--sources", "data/samples", "--workers", "1"]
     arguments += ["--only", "alpha_matte", "alpha_matte_initial", "--pairs", pair]
     arguments += ["--seeds", "1", "2", "--set", *quick_training(tmp_path / "runs", photographs)]
@@ -95,6 +96,21 @@ def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys
     capsys.readouterr()
     assert ablation.main(arguments) == 0
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--workers", "0"], "--workers has to be at least 1"),
+        (["--seeds", "-1"], "--seeds are 0 or more"),
+        (["--sources", "data/samples", "--pairs", "dog"], "did you mean"),
+        (["--sources", "nowhere"], "no folder nowhere"),
+    ],
+)
+def test_what_would_fail_after_training_is_refused(tmp_path, capsys, monkeypatch, options, said):
+    monkeypatch.setattr(ablation, "train", lambda *args: pytest.fail("it trained"))
+    assert ablation.main(["--out", str(tmp_path / "out"), *options]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_mean_and_spread_over_the_seeds():
