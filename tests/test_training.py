@@ -469,6 +469,24 @@ def test_shares_of_what_is_sure_and_of_what_is_copied_leave_the_band_out():
     assert figures["copied"] == pytest.approx(26 / 32)
 
 
+def test_bands_of_a_few_pixels_do_not_count():
+    """A band of 1 of 1024 pixels, right by luck, beside one of half of them, wrong by 10 levels."""
+    truth = torch.full((3, 32, 32), 128 / 255)
+    guidance = torch.zeros(2, 2, 1, 32, 32)  # of two samples
+    guidance[:, 0] = 1
+    guidance[0, :, :, 0, 0], guidance[1, :, :, 16:] = 0.5, 0.5
+    samples = [Batch(torch.stack([truth, truth]), truth, found) for found in guidance]
+
+    def model(photographs: torch.Tensor) -> Fusion:
+        fused = truth[None] + 10 / 255
+        fused[..., 0, 0] = 128 / 255
+        return Fusion(fused, fused, guidance[:1], boundary_map(guidance[:1]), None, None)
+
+    figures = validate(model, samples, torch.device("cpu"))
+    assert figures["fused_band"] == pytest.approx(-20 * math.log10(10 / 255), abs=0.01)
+    assert math.isnan(validate(model, samples[:1], torch.device("cpu"))["fused_band"])
+
+
 def test_no_temporary_files_are_left_beside_the_results(run, tmp_path):
     assert run("run", "train.steps=2", "validation.every=0") == 0
     expected = {"config.yaml", "run.jsonl", "latest.pt", "latest.safetensors", "tensorboard"}
