@@ -76,21 +76,23 @@ def main(arguments: list[str] | None = None) -> None:
     add("--profile", action="store_true", help="print each metric's share of time")
     add("--unsharp", action="store_true", help="print what an unsharp mask does to the metrics")
     add("--values", action="store_true", help="print all values on the bundled sample as JSON")
-    parser.add_argument("--size", type=int, default=520, help="sample size in pixels (176 to 1024)")
+    about = "of the sample in pixels, 176 to 1024; default: 520, of --unsharp 512"
+    parser.add_argument("--size", type=int, help=about)
     options = parser.parse_args(arguments)
-    if not 176 <= options.size <= 1024:
+    size = options.size or (512 if options.unsharp else 520)
+    if not 176 <= size <= 1024:
         parser.error("--size must be 176 to 1024")
     if options.profile:
-        print(profile(options.size))
+        print(profile(size))
     elif options.unsharp:
-        rows = unsharp_table()
+        rows = unsharp_table(size)
         head = ["amount", *(f"{symbol} {METRICS[symbol].arrow}" for symbol in rows[0][1])]
         body = ([f"{amount:g}", *(f"{v:.4f}" for v in values.values())] for amount, values in rows)
         print(table(head, body), end="")
     elif options.values:
-        images = sample(options.size)
+        images = sample(size)
         values = {symbol: evaluate(metric, *images) for symbol, metric in METRICS.items()}
-        print(json.dumps({"size": options.size, "values": values}, indent=1))
+        print(json.dumps({"size": size, "values": values}, indent=1))
     else:
         for m in METRICS.values():
             line = f"{m.symbol:<10} {m.arrow} {m.needs:<8} [{m.range[0]:g}, {m.range[1]:g}]"
