@@ -30,7 +30,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from configs.schema import load_config, to_dict
+from configs.schema import RANGES, load_config, to_dict
 from data.build import training_set, validation_sets
 from data.datasets import in_order
 from defocus.materials import Generator
@@ -41,7 +41,7 @@ from utils.process import cores
 from utils.provenance import provenance
 
 MANIFEST = "manifest.jsonl"
-LARGEST = 8192  # pixels, the side of a sample; as in configs/schema.py
+LARGEST = int(RANGES["*.size"].high)  # pixels, the side of a sample
 
 # Stored, not deflated: zlib would take a quarter of the time. A sample of 256×256 takes 660 kB.
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT]

@@ -283,10 +283,11 @@ class Trainer:
             figures = validate(self.ema, samples, self.device)
             for key, value in figures.items():
                 writer.add_scalar(f"validation/{name}/{key}", value, self.step)
-            row = json.dumps({"step": self.step, "set": name, **plain(figures)})
+            known = plain(figures)
+            row = json.dumps({"step": self.step, "set": name, **known})
             append(self.run / "validation.jsonl", row)
             tqdm.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
-            score += sum(filter(None, map(plain(figures).get, ("fused_whole", "fused_band"))))
+            score += (known["fused_whole"] or 0) + (known["fused_band"] or 0)
         if self.validation and score > self.best:
             self.best = score
             self._save_weights("best.safetensors")
