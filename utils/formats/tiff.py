@@ -1,6 +1,7 @@
 """TIFF of 8 and 16 bits and floating point, of one page or many, through tifffile."""
 
 import contextlib
+import functools
 import logging
 import os
 import struct
@@ -35,10 +36,11 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of non-standard tags
 
 @contextlib.contextmanager
 def opened(path: Path, number: int) -> Iterator[Opened]:
+    about = path.stat()
     with TiffFile(path) as file:
-        pages = _photographs(path, file)
-        photo.check_page(path, number, len(pages))
-        page = pages[number]
+        numbers = _photographs(path, about.st_size, about.st_mtime_ns)
+        photo.check_page(path, number, len(numbers))
+        page = file.pages[numbers[number]]
         photo.check_size(page.imagewidth, page.imagelength)
         dtype = _check(path, page)
         tags = read_tags(lambda: _exif(file, page), page.iccprofile)
@@ -47,7 +49,7 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         def decode() -> np.ndarray:
             return photo.turn_upright(_decode(path, page, dtype), tags.orientation)
 
-        yield Opened(size, dtype, page.photometric in GREY, tags, decode, len(pages))
+        yield Opened(size, dtype, page.photometric in GREY, tags, decode, len(numbers))
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
@@ -110,18 +112,21 @@ def _end(file: BinaryIO) -> int:
     return file.tell()
 
 
-def _photographs(path: Path, file: TiffFile) -> list[TiffPage]:
-    """The pages except thumbnails; a circular chain ends where it returns."""
-    pages, passed = [], set()
-    for page in file.pages:
-        if page.offset in passed:
-            break
-        passed.add(page.offset)
-        if len(passed) > PAGES:
-            raise UserError(f"{path} has more than {PAGES} pages, refused; divide it")
-        if not page.is_reduced:
-            pages.append(page)
-    return pages
+@functools.lru_cache(maxsize=8)
+def _photographs(path: Path, _size: int, _changed: int) -> list[int]:
+    """The numbers of the pages except thumbnails; a circular chain ends where it returns. Found
+    once for a file, since each page of a long one is opened by itself."""
+    numbers, passed = [], set()
+    with TiffFile(path) as file:
+        for number, page in enumerate(file.pages):
+            if page.offset in passed:
+                break
+            passed.add(page.offset)
+            if len(passed) > PAGES:
+                raise UserError(f"{path} has more than {PAGES} pages, refused; divide it")
+            if not page.is_reduced:
+                numbers.append(number)
+    return numbers
 
 
 def _exif(file: TiffFile, page: TiffPage):
