@@ -65,12 +65,12 @@ class Mixture(Dataset):
     seed: int
 
     def count(self, step: int) -> int | None:
-        """Photographs in each sample of a step, more often few than many; None for pairs."""
+        """Photographs in each sample of a step; None for pairs."""
         rng = np.random.default_rng([self.seed, step, 2])
         if rng.random() < self.share or not self.scenes:
             return None
         low, high = self.scenes.config.photographs
-        return low + int((high - low + 1) * rng.random() ** 2)
+        return int(rng.integers(low, high + 1))
 
     def __getitem__(self, draw: Draw) -> Batch:
         number, count = draw
@@ -203,6 +203,8 @@ def in_order(dataset: Dataset, batch: int | None, workers: int = 0) -> DataLoade
 def _start_worker(_number: int) -> None:
     # Ctrl-C reaches the workers too, but they are needed until what they made has been saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So does the SIGTERM of a job scheduler, but a second one is the parent's.
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)

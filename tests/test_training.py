@@ -255,7 +255,8 @@ def test_a_rate_that_explodes_is_stopped_before_anything_is_saved(run, tmp_path,
     assert not (tmp_path / "run" / "latest.pt").exists()
 
 
-def test_interrupt_saves_and_a_second_call_goes_on(tmp_path, photographs):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_a_second_call_goes_on(tmp_path, photographs, number):
     folder = tmp_path / "run"
     command = [sys.executable, str(ROOT / "main.py"), SMOKE, f"run={folder}", "device=cpu"]
     command += [f"data.photographs={photographs}", "data.workers=1", "validation.every=0"]
@@ -271,7 +272,7 @@ def test_interrupt_saves_and_a_second_call_goes_on(tmp_path, photographs):
         for line in process.stderr:
             if re.search(r"step [3-9]\d* ", line):
                 break
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+        os.killpg(process.pid, number)  # as terminals and schedulers do: to the workers as well
         rest = process.stderr.read()
         assert process.wait(timeout=60) == 0, rest
     saved = checkpoint(folder)["step"]

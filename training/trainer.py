@@ -153,13 +153,14 @@ class Trainer:
             total=train.steps, initial=self.step, unit="step", disable=self.rank > 0, mininterval=5
         )
         tick: dict[str, Tensor] = {}
-        ticked, seen, since_save = time.perf_counter(), self.step, self.step
+        ticked, seen, samples, since_save = time.perf_counter(), self.step, 0, self.step
         with _interruptible() as interrupted, _told_of_a_full_disk(self.run), closing(bar):
             for batch in self.batches(self.step, train.steps):
                 batch = self.load(batch)
                 losses, fusion = self.learn(model, batch)
                 for name, value in losses.items():
                     tick[name] = tick.get(name, 0) + value
+                samples += len(batch.truth)
                 bar.update()
                 stop = self._agreed(interrupted())
                 every, last = self.config.validation.every, self.step == train.steps
@@ -168,8 +169,9 @@ class Trainer:
                 if saves or self.step % train.log_every == 0:
                     self._check(tick, since_save)
                     if self.rank == 0:
-                        self._log(writer, tick, seen, ticked)
-                    tick, ticked, seen = {}, time.perf_counter(), self.step
+                        rate = samples * self.world / (time.perf_counter() - ticked)
+                        self._log(writer, tick, self.step - seen, rate)
+                    tick, ticked, seen, samples = {}, time.perf_counter(), self.step, 0
                 if saves:
                     if self.rank == 0:
                         if looks:
@@ -260,12 +262,10 @@ class Trainer:
                 "go on from it with a lower train.lr or train.clip"
             )
 
-    def _log(self, writer: SummaryWriter, tick: dict[str, Tensor], seen: int, since: float) -> None:
-        """Log the means of the terms since step ``seen``, which was done at ``since``."""
-        steps = self.step - seen
+    def _log(self, writer: SummaryWriter, tick: dict[str, Tensor], steps: int, rate: float) -> None:
+        """Log the means of terms summed over ``steps`` steps, and the samples a second."""
         means = {name: float(value) / steps for name, value in tick.items()}
         lr = self.optimizer.param_groups[0]["lr"]
-        rate = steps * self.config.train.batch * self.world / (time.perf_counter() - since)
         for name, value in {**means, "lr": lr, "samples per second": rate}.items():
             writer.add_scalar(f"train/{name}", value, self.step)
         text = " ".join(f"{name} {value:.4f}" for name, value in means.items())
