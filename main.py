@@ -9,7 +9,6 @@ Run the same command again to resume an interrupted run. Keys and defaults: conf
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from training.validation import plain, table, takes, validate
 from utils.atomic import write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
-from utils.process import keep_freed_memory
+from utils.process import keep_freed_memory, processes
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(args.config, args.overrides)
     if args.evaluate:
         return evaluate(config, args.weights, args.json)
-    distributed = "WORLD_SIZE" in os.environ
+    distributed = processes() > 1
     device = choose_device(config.device)
     if distributed:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.measure import ROOT, Cost, measure
+from benchmarks.measure import ROOT, Cost, Failed, measure
 from benchmarks.report import Bar, verdicts
 from fusion.backends import ONNX, WEIGHTS, Backend, OnnxBackend, TorchBackend
 from fusion.fuse import fuse
@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--threads and --rounds have to be at least 1")
     torch.set_num_threads(args.threads)
     photos = [read_photo(path).rgb for path in args.pair]
+    if photos[0].shape != photos[1].shape or photos[0].dtype != photos[1].dtype:
+        raise UserError(f"--pair {args.pair[0]} {args.pair[1]}: they differ in size or depth")
     backends: dict[str, Backend] = {
         EAGER: TorchBackend(load_model(args.weights)),
         GRAPH: OnnxBackend(args.onnx, args.threads),
@@ -85,7 +87,11 @@ def run(pair: list[Path], weights: Path) -> Cost:
     """The cost of the command line on a pair, from start to the written file."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as output:
         options = "--device", "cpu", "--weights", weights, "--output", output
-        return measure([[sys.executable, ROOT / "run_inference.py", "--input", *pair, *options]])
+        command = [sys.executable, ROOT / "run_inference.py", "--input", *pair, *options]
+        try:
+            return measure([command])
+        except Failed as reason:
+            raise UserError(str(reason)) from reason
 
 
 def bars(pixels: int, pair: float, more: float, whole: dict[str, Cost]) -> list[Bar]:

@@ -1,7 +1,6 @@
 """Fuse many pairs or stacks: failures are isolated, finished stacks are skipped, and the processes
 that torchrun starts, on one machine or several, share the work."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -17,6 +16,7 @@ from fusion.outputs import Options
 from fusion.pairs import Problem
 from fusion.stack_files import Source
 from utils.errors import UserError
+from utils.process import processes
 
 PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
@@ -25,7 +25,7 @@ class Ranks(AbstractContextManager):
     """Process number ``rank`` of the ``count`` that share the work: one without torchrun."""
 
     def __init__(self) -> None:
-        self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE") or 1)
+        self.rank, self.count = 0, processes()
         self._store = None
         if self.count > 1:
             import torch.distributed as dist

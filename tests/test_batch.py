@@ -57,6 +57,13 @@ def test_a_bad_stack_does_not_lose_the_others(tmp_path, run, capsys):
     ]
 
 
+def test_a_service_that_sets_the_world_size_alone_does_no_harm(tmp_path, run, monkeypatch):
+    save_batch(tmp_path / "in", 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run() == 0
+    assert files(tmp_path / "out") == ["s0-Fusion.png", "s0-Record.json"]
+
+
 def fused_anew(capsys) -> list[str]:
     """Names of the stacks that the last run did not pass over."""
     return re.findall(r"(\w+)-Fusion\.\w+: \d", capsys.readouterr().out)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from benchmarks import pictures, registration, stacks, tools
+from benchmarks import backends, pictures, registration, stacks, tools
 from benchmarks.generated import Truth, choose_frames, generated, oracle, read_truth
 from benchmarks.measure import Failed, measure
 from benchmarks.report import Bar, Rows, table, verdicts
@@ -19,6 +19,8 @@ from benchmarks.stacks import Setting
 from benchmarks.synthetic_stacks import SyntheticStack
 from evaluation.peers import PEERS, Peer, choose_peers
 from fusion.align import Registration
+from utils.errors import UserError
+from utils.images import write_png
 
 FIRST_FRAME = """
 import shutil, sys
@@ -223,6 +225,16 @@ def test_a_large_pair_has_bars_on_time_and_memory(cost, held):
 def test_an_unknown_folder_is_named(capsys, tmp_path):
     assert stacks.main(["--photographs", str(tmp_path / "none")]) == 2
     assert "no folder" in capsys.readouterr().err
+
+
+def test_a_pair_of_two_sizes_and_weights_that_fail_are_named(capsys, tmp_path, monkeypatch):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for side, path in zip((32, 40), paths, strict=True):
+        write_png(path, texture(0, 32, side))
+    assert backends.main(["--pair", *map(str, paths), "--rounds", "1"]) == 2
+    assert "b.png: they differ in size or depth" in capsys.readouterr().err
+    with pytest.raises(UserError, match="none.onnx"):
+        backends.run(paths, tmp_path / "none.onnx")
 
 
 def test_tools_that_are_absent_are_left_out_with_a_way_to_install(monkeypatch):

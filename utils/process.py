@@ -21,6 +21,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def processes() -> int:
+    """Those that share the work, by what torchrun or a scheduler says in the environment."""
+    known = {"RANK", "WORLD_SIZE"} <= os.environ.keys()  # some services set the second alone
+    return int(os.environ["WORLD_SIZE"]) if known else 1
+
+
 def end_with_parent() -> None:
     """Have a worker process end with its parent; it would outlive one that was killed."""
 
