@@ -117,11 +117,11 @@ class Range(NamedTuple):
 _PATTERNS = {
     Range(0, 2**63 - 1): "seed validation.seed",
     Range(0, 1): "data.pairs validation.fraction *.probability *.linear_light *.procedural "
-    "*.fill_frame *.sharp_everywhere *.defocus.swap *.scenes*.ends *.scenes*.close",
+    "*.fill_frame *.sharp_everywhere *.defocus.swap *.scenes*.ends *.scenes*.close *.scenes*.shot",
     Range(0, 1, open_high=True): "train.ema",
     Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
     "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "
-    "*.speculars.* *.painted.* model.*.args.blocks model.*.args.refine",
+    "*.speculars.* *.painted.* *.beyond.low *.beyond.high model.*.args.blocks model.*.args.refine",
     Range(-16, 16): "*.exposure.low *.exposure.high *.highlights.low *.highlights.high",
     Range(0, open_low=True): "*.zoom",
     Range(1): "train.steps train.batch train.log_every train.save_every validation.samples "

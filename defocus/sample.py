@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from defocus import camera, psf
-from defocus.color import to_srgb
+from defocus.color import to_linear, to_srgb
 from defocus.guidance import compare_shares
 from defocus.materials import Effect, Generator, SampleConfig, check_names, draw_lens, to_tensor
 from defocus.models import all_in_focus, one_parameter, two_layers, two_parameter
@@ -133,11 +133,17 @@ class SampleGenerator(Generator):
         exposure = config.exposure.draw(rng)
         noise, shot = config.noise.draw(rng), rng.uniform(0, 1)
         quality = config.jpeg.draw(rng)
-        if shift or breathing:
-            offset = ((shift or 0) * math.cos(direction), (shift or 0) * math.sin(direction))
-            images[1] = camera.misregister(images[1], offset, 1 + (breathing or 0))
+        # Half of each to either photograph, so that the truth is no photograph's own.
+        halves = -0.5, 0.5
         if exposure:
-            images[1] = images[1] * 2.0**exposure
+            lit = zip(map(to_linear, images), halves, strict=True)
+            images = [to_srgb(image * 2.0 ** (half * exposure)) for image, half in lit]
+        if shift or breathing:
+            offset = (shift or 0) * np.array((math.cos(direction), math.sin(direction)))
+            images = [
+                camera.misregister(image, tuple(half * offset), 1 + half * (breathing or 0))
+                for image, half in zip(images, halves, strict=True)
+            ]
         if noise:
             images = [camera.add_noise(image, noise, shot, rng) for image in images]
         if quality:

@@ -8,7 +8,7 @@ are made by: ``train = source.only(train_photographs)``.
 import copy
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,12 +20,12 @@ from defocus.matting import Foreground, Unusable, estimate_colors, extend_colors
 from utils.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-# Variance of the Laplacian of 8-bit luma, the picture brought to at most 1024 px. No BSDS500
+# Variance of the Laplacian of 8-bit luma, the picture brought to at most ``LONGEST``. No BSDS500
 # photograph is below 66, 99 % are above 130; blurred by σ = 2 px, 99 % of them are below 29.
 BLURRED = 40.0
 TINY_PHOTOGRAPH = 128  # px, shorter side
 TINY_OBJECT = 48  # px, shorter side of the extent of alpha > 0.5
-LONGEST = 1024  # px: larger images with mattes beside them are reduced to this longer side
+LONGEST = 1024  # px: larger images are reduced to this longer side
 
 T = TypeVar("T", np.ndarray, Foreground)
 
@@ -68,14 +68,18 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
+def _reduce(*images: np.ndarray) -> Sequence[np.ndarray]:
+    """Images of one size, the longer side at most ``LONGEST``."""
+    scale = LONGEST / max(images[0].shape[:2])
+    how = {"fx": scale, "fy": scale, "interpolation": cv2.INTER_AREA}
+    return [cv2.resize(x, None, **how) for x in images] if scale < 1 else images
+
+
 def sharpness(image: np.ndarray, where: np.ndarray | None = None) -> float:
     """Variance of the Laplacian of the luma, over ``where`` (bool, (H, W)) or everywhere."""
-    scale = 1024 / max(image.shape[:2])
-    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    if scale < 1:
-        luma = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        if where is not None:
-            where = cv2.resize(where.astype(np.uint8), luma.shape[::-1]).astype(bool)
+    (luma,) = _reduce(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    if where is not None and where.shape != luma.shape:
+        where = cv2.resize(where.astype(np.uint8), luma.shape[::-1]).astype(bool)
     laplacian = cv2.Laplacian(luma, cv2.CV_32F)[slice(None) if where is None else where]
     return float(laplacian.var()) if laplacian.size else 0.0
 
@@ -154,7 +158,7 @@ class Photographs(Source[np.ndarray]):
         super().__init__([(path.stem, (path,)) for path in images_in(Path(folder))], memory)
 
     def _load(self, photograph: str, *paths: Path) -> np.ndarray:
-        image = read_image(paths[0])
+        (image,) = _reduce(read_image(paths[0]))  # as it is judged: pixels of cameras are soft
         height, width = image.shape[:2]
         if min(height, width) < TINY_PHOTOGRAPH:
             raise Unusable(f"tiny: {width}×{height} px, at least {TINY_PHOTOGRAPH} wanted")
@@ -203,10 +207,7 @@ class AlphaFolders(Source[Foreground]):
         color, alpha = read_image(paths[0]), read_image(paths[1], cv2.IMREAD_GRAYSCALE)
         if color.shape[:2] != alpha.shape:
             raise Unusable(f"mismatched: image {color.shape[:2]}, matte {alpha.shape}")
-        scale = LONGEST / max(alpha.shape)
-        if scale < 1:
-            how = {"fx": scale, "fy": scale, "interpolation": cv2.INTER_AREA}
-            color, alpha = (cv2.resize(x, None, **how) for x in (color, alpha))
+        color, alpha = _reduce(color, alpha)
         check_object(color, alpha)
         alpha = alpha.astype(np.float32) / 255
         color = (estimate_colors if self.composited else extend_colors)(color, alpha)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from defocus.color import to_linear
 from defocus.sample import DefocusConfig, Effect, SampleGenerator
 from defocus.sources import Photographs
 
@@ -92,6 +93,30 @@ def test_swapped_order_is_the_same_scene(photographs):
         assert torch.equal(one.photographs, other.photographs.flip(0))
         assert torch.equal(one.truth, other.truth)
         assert torch.equal(one.guidance, other.guidance.flip(0))
+
+
+def test_the_truth_lies_in_the_middle_of_exposures(photographs):
+    """Half of the stops to either photograph: a network that takes them in any order can know."""
+    config = replace(PLAIN, exposure=Effect(1.0, 0.4, 0.4), zoom=[0.6, 0.6])
+    generator = SampleGenerator(config, photographs, seed=2)
+    stops = [[], []]
+    for index in range(6):
+        sample = generator[index]
+        light = to_linear(sample.photographs), to_linear(sample.truth)
+        bright = (sample.truth > 0.3).all(0) & (sample.photographs < 1).all(0).all(0)
+        for found, photograph, guidance in zip(stops, light[0], sample.guidance, strict=True):
+            found.append((photograph / light[1]).log2()[:, bright & (guidance[0] == 1)].flatten())
+    assert torch.cat(stops[0]).median() == pytest.approx(-0.2, abs=0.01)
+    assert torch.cat(stops[1]).median() == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_truth_lies_in_the_middle_of_shifts(photographs):
+    config = replace(PLAIN, shift=Effect(1.0, 2.0, 2.0), sharp_everywhere=1.0, sigma=[0.01, 0.01])
+    sample = SampleGenerator(config, photographs, seed=2)[0]
+    truth, *images = (x.mean(0).numpy() for x in (sample.truth, *sample.photographs))
+    moved = np.array([cv2.phaseCorrelate(truth, image)[0] for image in images])
+    assert np.hypot(*moved.T) == pytest.approx([1, 1], abs=0.2)
+    assert moved.sum(0) == pytest.approx([0, 0], abs=0.2)
 
 
 def test_one_image_sharp_everywhere(photographs):

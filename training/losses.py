@@ -59,8 +59,7 @@ class LogLoss:
         band = boundary_map(guidance)
         area = band.sum((1, 2, 3))
         in_band = (error * band).sum((1, 2, 3)) / area.clamp_min(1)
-        present = (area > 0).float()
-        logs = (in_band + FLOOR).log() * present
+        logs = (in_band + FLOOR).log() * (area > 0)
         odds = fusion.scores.log_softmax(1)
         entropy = -(guidance * odds).sum(1).mean()
         if fusion.neither is not None:
@@ -69,7 +68,7 @@ class LogLoss:
         expected = (odds.exp() * errors).sum(1)
         return {
             "fusion": 0.5 * (error.mean((1, 2, 3)) + FLOOR).log().mean(),
-            "boundary": 0.5 * logs.sum() / present.sum().clamp_min(1),
+            "boundary": 0.5 * logs.mean(),
             "selection": self.selection * (expected.mean((1, 2, 3)) + FLOOR).log().mean(),
             "guidance": self.guidance * entropy,
         }

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SMALLEST = 16  # outputs; what has fewer, as the last layers have, is left to AdamW
+SMALLEST = 16  # outputs; what has fewer, as most last layers have, is left to AdamW
 MOMENTUM = 0.95
 SIZE = 0.2  # root mean square of a step, as AdamW's usually is (Liu et al., 2025), so is lr
 

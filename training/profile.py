@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import islice, repeat
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -61,9 +61,9 @@ def profile(trainer: Trainer, steps: int) -> Times:
         return waited / steps, (done[-1] - done[-1 - steps]) / steps
 
     with closing(iter(loader)) as batches:
-        first = next(batches)
-        _, making = measure("making", batches, ahead, lambda batch: None)
-    _, computing = measure("computing", repeat(first), WARM_UP, compute)
+        made: list[Batch] = []  # the last ones to compute on: steps differ in their photographs
+        _, making = measure("making", batches, ahead, made.append)
+    _, computing = measure("computing", iter(made[-WARM_UP - steps :]), WARM_UP, compute)
     with closing(iter(loader)) as batches:
         waiting, together = measure("both", batches, ahead, compute)
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # having no GPU is an error to it

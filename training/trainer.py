@@ -122,7 +122,8 @@ class Trainer:
             with zipfile.ZipFile(path) as archive:  # PyTorch itself reads past damaged bytes
                 if broken := archive.testzip():
                     raise ValueError(f"the checksum of {broken} is wrong")
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            # On the CPU: there the optimizer keeps its counters, which each step reads.
+            state = torch.load(path, map_location="cpu", weights_only=True)
             chosen = self.config.train.optimizer
             if (former := state.get("optimizer_name", chosen)) != chosen:
                 raise ValueError(f"train.optimizer was {former}, not {chosen}")
