@@ -16,6 +16,7 @@ from fusion.motion import MOTIONS, Small, compare, corners_of, find_gain, find_m
 from fusion.windows import Window
 
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
+SHOULDER = 0.95  # of the full range: from there on, factors below 1 rise to 1 at white
 STILL = 0.02  # pixels: smaller motions are ignored
 SHARP = 0.1  # of the stack's best detail: a frame below it everywhere counts as blurred
 BLURRED = "it is blurred everywhere"
@@ -216,9 +217,17 @@ def _find_blurred(details: Sequence[np.ndarray]) -> list[bool]:
 
 
 def _apply_gain(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Multiply the channels of an image; what is clipped stays white."""
+
+    def multiply(values: np.ndarray, factor: float) -> np.ndarray:
+        if factor < 1:
+            near = np.clip((values - SHOULDER) / (1 - SHOULDER), 0, 1)
+            factor = factor + (1 - factor) * near
+        return np.clip(values * factor, 0, 1)
+
+    factors, channels = map(float, gain), np.moveaxis(image, 2, 0)
     if image.dtype == np.float32:
-        return np.clip(image * gain.astype(np.float32), 0, 1)
-    limit = np.iinfo(image.dtype).max
-    table = np.rint(np.arange(limit + 1.0)[:, None] * gain)
-    table = np.clip(table, 0, limit).astype(image.dtype)
-    return np.dstack([table[image[..., c], c] for c in range(3)])
+        return np.dstack([multiply(*each) for each in zip(channels, factors, strict=True)])
+    values = np.linspace(0, 1, np.iinfo(image.dtype).max + 1)
+    tables = (np.rint(multiply(values, f) * (len(values) - 1)).astype(image.dtype) for f in factors)
+    return np.dstack([table[x] for table, x in zip(tables, channels, strict=True)])

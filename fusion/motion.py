@@ -28,6 +28,7 @@ BAND = (1.4, 2.8)  # pixels, standard deviations of the difference of Gaussians
 AROUND = 21  # pixels: window of contrast equalisation and local correlation
 FAINT = 0.01  # contrast below this, times the root of the brightness, is noise
 BLACK, WHITE = 0.02, 0.98  # of the full range: values beyond are clipped
+GAMMA = 2.2  # of values as stored, about: lenses blur light
 LOST = 0.01  # weight of clipped pixels
 TRUST = 8  # power of the correlation in the weight of a pixel
 CORRELATION = 0.4  # least, between frames of one scene
@@ -61,7 +62,7 @@ class Small(NamedTuple):
 
     levels: list[Level]  # the finest first
     judged: int  # number of the level that decides whether frames match
-    color: np.ndarray  # (h, w, 3) float32
+    light: np.ndarray  # (h, w, 3) float32, linear
     size: tuple[int, int]  # of the frame
     detail: np.ndarray  # (CELLS, CELLS) mean squared Laplacian
 
@@ -71,7 +72,7 @@ def reduce(frame: np.ndarray) -> Small:
     reduced = shrink(frame, SIDE).astype(np.float32) / white(frame.dtype)
     height, width = reduced.shape[:2]
     cells = max(4, width // 8), max(4, height // 8)
-    color = cv2.resize(reduced, cells, interpolation=cv2.INTER_AREA)
+    light = cv2.pow(np.maximum(reduced, 0), GAMMA)
     grey = cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY)
     # Smoothed a little, since noise would pass for detail.
     laplacian = cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)
@@ -79,14 +80,15 @@ def reduce(frame: np.ndarray) -> Small:
     brightest = functools.reduce(cv2.max, cv2.split(reduced))
     lit = (brightest > BLACK) & (brightest < WHITE)
     usable = np.where(lit, np.float32(1), np.float32(LOST))
-    # Lenses blur linear light: in values as stored, blur would displace edges.
-    light = cv2.cvtColor(cv2.pow(np.maximum(reduced, 0), 2.2), cv2.COLOR_RGB2GRAY)
-    levels = [_make_level(light, usable)]
-    while min(light.shape) >= 2 * COARSEST:
-        light, usable = cv2.pyrDown(light), cv2.pyrDown(usable)
-        levels.append(_make_level(light, usable))
+    # In values as stored, blur would displace edges.
+    plane = cv2.cvtColor(light, cv2.COLOR_RGB2GRAY)
+    levels = [_make_level(plane, usable)]
+    while min(plane.shape) >= 2 * COARSEST:
+        plane, usable = cv2.pyrDown(plane), cv2.pyrDown(usable)
+        levels.append(_make_level(plane, usable))
     larger = sum(max(level.even.shape) > JUDGED for level in levels)
-    return Small(levels, min(larger, len(levels) - 1), color, frame.shape[:2], detail)
+    light = cv2.resize(light, cells, interpolation=cv2.INTER_AREA)
+    return Small(levels, min(larger, len(levels) - 1), light, frame.shape[:2], detail)
 
 
 def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None, str | None]:
@@ -130,20 +132,21 @@ def compare(one: Small, two: Small, matrix: np.ndarray) -> tuple[float, float]:
 def find_gain(one: Small, two: Small, matrix: np.ndarray) -> tuple[np.ndarray, float]:
     """Factors on the second frame's channels that match the first (medians of smoothed ratios), and
     their difference between dark and bright pixels in stops, which another gamma causes."""
-    height, width = one.color.shape[:2]
+    height, width = one.light.shape[:2]
     small = _rescale(matrix, width / one.size[1])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpPerspective(two.color, small, (width, height), flags=flags, borderValue=0)
-    # Defocus spreads light locally; means of larger neighbourhoods are kept.
-    smooth = [cv2.GaussianBlur(x, (0, 0), max(2, width / 40)) for x in (one.color, moved)]
-    clipped = [cv2.dilate(x.max(2), np.ones((5, 5))) > WHITE for x in (one.color, moved)]
-    usable = ~(clipped[0] | clipped[1]) & (np.minimum(*smooth).min(2) > BLACK)
+    moved = cv2.warpPerspective(two.light, small, (width, height), flags=flags, borderValue=0)
+    # Defocus spreads light locally; means of larger neighbourhoods are kept. Of values as stored
+    # they are not: blur raises them.
+    smooth = [cv2.GaussianBlur(x, (0, 0), max(2, width / 40)) for x in (one.light, moved)]
+    clipped = [cv2.dilate(x.max(2), np.ones((5, 5))) > WHITE**GAMMA for x in (one.light, moved)]
+    usable = ~(clipped[0] | clipped[1]) & (np.minimum(*smooth).min(2) > BLACK**GAMMA)
     inner = np.zeros_like(usable)
     inner[height // 8 : height - height // 8, width // 8 : width - width // 8] = True
     usable &= inner
     if usable.sum() < 16:
         return np.ones(3), 0.0
-    ratios = smooth[0][usable] / smooth[1][usable]
+    ratios = (smooth[0][usable] / smooth[1][usable]) ** (1 / GAMMA)
     brightness = smooth[0][usable].mean(1)
     dark, bright = (brightness <= np.quantile(brightness, q) for q in (0.25, 0.75))
     stops = np.log2(ratios.mean(1))

@@ -152,6 +152,13 @@ def test_exposure_stays_where_it_is_not_asked_for_or_equal():
         np.testing.assert_array_equal(found.gain, 1)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_blur_is_no_exposure(seed):
+    """A lens spreads light: the mean of values as stored rises where something is blurred."""
+    for registration in register(stack(seed, (240, 360), 3, 5).frames):
+        np.testing.assert_allclose(registration.gain, 1, atol=0.004)  # a grey level
+
+
 @pytest.mark.parametrize("wrong", [0, 2, 4])
 def test_one_dark_frame_changes_no_other_and_is_named(wrong):
     image = photograph() // 2 + 20
@@ -272,12 +279,15 @@ def test_warping_keeps_the_type_and_undoes_the_motion(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_gains_multiply_and_clip(dtype):
+def test_gains_multiply_and_clip_and_white_stays_white(dtype):
     full = 1 if dtype == np.float32 else np.iinfo(dtype).max
-    image = (texture(0, 40, 50) / 255 * full).astype(dtype)
+    image = (texture(0, 40, 50) / 255 * full).astype(dtype).clip(0, int(0.9 * full) or 0.9)
+    image[0, 0], image[0, 1] = full, np.dtype(dtype).type(0.97 * full)
     gained = warp(image, Registration(np.eye(3), np.array([1.5, 1.0, 0.5])))
     expected = np.clip(image.astype(np.float64) * (1.5, 1.0, 0.5), 0, full)
     assert gained.dtype == dtype
+    assert (gained[0, 0] == full).all() and 0.5 < gained[0, 1, 2] / full < 0.97
+    gained[0, :2], expected[0, :2] = 0, 0
     np.testing.assert_allclose(gained, expected, atol=0.5 if full > 1 else 1e-6)
 
 
