@@ -13,7 +13,9 @@ then composed block by block, in several threads:
   the guidance map was computed again.
 """
 
+import contextlib
 import functools
+import os
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -237,7 +239,7 @@ class _Group:
     def _record(self, block: Window, used: np.ndarray, guidance: np.ndarray) -> None:
         """Write index, confidence and the guidance maps to keep."""
         most = guidance.max(0)
-        sure = (np.clip(2 * most - 1, 0, 1) * np.float32(255)).astype(np.uint8)
+        sure = np.rint(np.clip(2 * most - 1, 0, 1) * np.float32(255)).astype(np.uint8)
         best = self.numbers[used][guidance.argmax(0)]
         if self.before is not None:
             old = best < 0
@@ -319,10 +321,16 @@ def group_size(
     return 1 + -(-(count - 1) // rounds)  # groups of about equal size
 
 
-def available_memory() -> int:
-    """Bytes of available memory; plenty where that is not known."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return 1 << 40
-    return int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) * 1024
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes of available memory, of the container if there is one; plenty where that is not known.
+    Processes of torchrun on one machine share it."""
+    sizes = [1 << 40]
+    with contextlib.suppress(OSError):
+        text = (root / "proc/meminfo").read_text()
+        sizes.append(int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+        group = root / "sys/fs/cgroup"
+        limit, used = (int((group / f"memory.{x}").read_text()) for x in ("max", "current"))
+        cached = re.search(r"inactive_file (\d+)", (group / "memory.stat").read_text())
+        sizes.append(max(0, limit - used + int(cached[1])))
+    return min(sizes) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -21,6 +21,7 @@ from fusion.order import is_shuffled, sharpness
 from fusion.windows import Window
 
 SMALLEST = 16  # pixels: side of a frame, and of the area that all frames show
+WIDEST = 32766  # pixels: side of what OpenCV warps
 DTYPES = (np.uint8, np.uint16, np.float32)
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def fuse(
 
     Raises:
         ValueError: fewer than two frames can be used, they differ in size or type, are smaller than
-            16×16, have less than that in common, or ``memory`` is too little.
+            16×16, have less than that in common, are too large to be aligned, have values outside
+            [0, 1], or ``memory`` is too little.
     """
     progress = progress or (lambda numbers, stage: numbers)
     if len(images) < 2:
@@ -108,6 +110,9 @@ def fuse(
         need = f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB"
         raise ValueError(f"{need}, more than the limit of {memory / 1e9:.2f} GB")
     registrations = [Registration(np.eye(3), np.ones(3))] * len(frames)
+    if align and max(size) > WIDEST:
+        what = f"frames of {size[1]}×{size[0]} pixels are too large to be aligned"
+        raise ValueError(f"{what}, {WIDEST} is the longest side; --no-align fuses them as they are")
     if align:
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
@@ -173,7 +178,7 @@ class _Arrays(Sequence):
             frame, self.first = self.first, None
             return frame
         image = self.images[i]
-        frame = image if isinstance(image, np.ndarray) else image.cpu().numpy()
+        frame = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
             what = f"(H, W, 3) uint8, uint16 or float32, not {frame.shape} {frame.dtype}"
             raise ValueError(f"frame {i + 1}: frames are {what}")
@@ -185,4 +190,6 @@ class _Arrays(Sequence):
             before = f"the frames before {self.size[1]}×{self.size[0]} {self.dtype}"
             way = "frames are equally large and of one type"
             raise ValueError(f"frame {i + 1} is {size} {frame.dtype}, {before}; {way}")
+        if frame.dtype == np.float32 and not (frame.min() >= 0 and frame.max() <= 1):  # or NaN
+            raise ValueError(f"frame {i + 1} has values outside [0, 1]; scale all frames alike")
         return frame

@@ -24,6 +24,7 @@ from utils.errors import UserError, os_errors
 from utils.images import Photo, check_writable, white
 from utils.process import peak_memory
 
+DARK = 0.25  # of white: frames that stay below are 12 bits in files of 16, or underexposed
 Found = TypeVar("Found")
 
 
@@ -76,7 +77,7 @@ def fuse_stack(
     def write(images: Frames) -> dict:
         started = time.perf_counter()
         with atomic_files(output, source.name) as folder:
-            outputs = Outputs(folder, result.name, images.stack, options, observe)
+            outputs = Outputs(folder, result.name, images, options, observe)
             watch = outputs.observe if observe or options.steps or options.preview else None
             try:
                 fusion = fuse(images, backend, **given, observe=watch, progress=progress)
@@ -85,7 +86,7 @@ def fuse_stack(
             for frame, about in zip(images.stack.frames, fusion.frames, strict=True):
                 if options.strict and not about.used:
                     raise UserError(f"{frame}: {about.reason}")
-            fusion = replace(fusion, frames=_compare_profiles(images, fusion.frames))
+            fusion = replace(fusion, frames=_warn(images, fusion.frames))
             if options.order == "focus":
                 fusion = replace(fusion, shuffled=False)
             alpha = _common_alpha(images, fusion)
@@ -111,9 +112,7 @@ def describe_origin(source: Source, options: Options, weights: Path) -> dict:
         with contextlib.suppress(OSError):  # an absent one has only a name
             stat = path.stat()
             files[-1] |= {"bytes": stat.st_size, "changed": stat.st_mtime_ns}
-    chosen = asdict(options)
-    del chosen["memory"]  # does not change the results
-    return {"files": files, "options": chosen, "weights": digest}
+    return {"files": files, "options": asdict(options), "weights": digest}
 
 
 def load_finished(output: Path, name: str, origin: dict) -> dict | None:
@@ -145,16 +144,19 @@ def _without_broken(
             stack = Stack(frames, [*stack.problems, broken])
 
 
-def _compare_profiles(images: Frames, reports: Sequence[FrameReport]) -> list[FrameReport]:
+def _warn(images: Frames, reports: Sequence[FrameReport]) -> list[FrameReport]:
     """The reports of frames, with a warning for each that has another colour profile than the
-    result."""
-    what = "its colour profile is not that of the first frame, which the result has"
-    return [
-        report
-        if images.profiles.get(i) == images.profiles.get(0)
-        else replace(report, warning=f"{report.warning}; {what}" if report.warning else what)
-        for i, report in enumerate(reports)
-    ]
+    result, and for the first if all are dark, as 12 bits in files of 16 are."""
+    warned = []
+    for i, report in enumerate(reports):
+        said = [report.warning] if report.warning else []
+        if images.profiles.get(i) != images.profiles.get(0):
+            said.append("its colour profile is not that of the first frame, which the result has")
+        if i == 0 and images.brightest < DARK:
+            what = f"no value of the frames is above {images.brightest:.1%} of white"
+            said.append(f"{what}; they fuse better brightened, all by one factor")
+        warned.append(replace(report, warning="; ".join(said) or None))
+    return warned
 
 
 def _common_alpha(images: Frames, fusion: Fusion) -> np.ndarray | None:

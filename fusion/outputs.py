@@ -1,5 +1,6 @@
 """Files of a result: the fused image, maps, steps, a preview."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from PIL import Image
 from fusion.backends import LARGEST
 from fusion.fuse import Fusion, Step
 from fusion.pairs import is_same
-from fusion.stack_files import Source, Stack
+from fusion.stack_files import Frames, Source
 from fusion.windows import shrink
 from utils.atomic import partial_folder, replaceable
 from utils.errors import UserError, os_errors
-from utils.images import Photo, white, write_photo, write_png
+from utils.images import Metadata, Photo, white, write_photo, write_png
 
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg", "webp": ".webp"}
 PREVIEW = 800  # pixels: long side at most
@@ -59,12 +60,13 @@ def file_of(folder: Path, name: str, kind: str) -> Path:
 
 def check_free(result: Path, source: Source, options: Options) -> None:
     """Raise a :class:`UserError` if a result would replace a photograph, a folder, or what is not
-    such a result: that of a pair one of a stack, that of a stack a file that no stack gave, steps
-    files that no earlier run wrote."""
+    such a result: that of a pair one of a stack, that of a stack one of other files or a file that
+    no stack gave, steps files that no earlier run wrote."""
     of = partial(file_of, result.parent, source.name)
     record, steps = of("Record.json"), of("Steps")
-    maps = [of(f"{kind}.png") for kind in MAPS if options.maps]
-    for path in [result, record, *maps, *[of("Preview.webp")] * options.preview]:
+    more = [of(f"{kind}.png") for kind in MAPS if options.maps]
+    more += [of("Preview.webp")] * options.preview
+    for path in [result, record, *more]:
         if any(is_same(path, file) for file in source.files):
             raise UserError(f"{path} is both a photograph and the result; give another --output")
         replaceable(path)
@@ -78,12 +80,27 @@ def check_free(result: Path, source: Source, options: Options) -> None:
         what = f"{record} says that {source.name}-Fusion is a stack's result"
         raise UserError(f"{what}, which the pair's would replace; give another --output")
     # A stack that was killed between two files left its partial folder.
-    if source.pair or record.exists() or partial_folder(result.parent, source.name).exists():
+    if source.pair or partial_folder(result.parent, source.name).exists():
         return
-    for path in (of(f"Fusion{suffix}") for suffix in FORMATS.values()):
+    if record.exists():
+        former = _files_of(record)
+        if former and former.isdisjoint(path.name for path in source.files):
+            what = f"{record} says that {source.name}-Fusion is of other files, {min(former)} …"
+            raise UserError(f"{what}; rename it, or give another --output")
+        return
+    for path in [*(of(f"Fusion{suffix}") for suffix in FORMATS.values()), *more]:
         if path.exists():
             what = f"{path} is there and no stack's, for {record.name} is not beside it"
             raise UserError(f"{what}; move it, or give another --output")
+
+
+def _files_of(record: Path) -> set[str]:
+    """Names of the files that a record's results were made from; none if it is damaged."""
+    try:
+        made = json.loads(record.read_text(encoding="utf-8"))["made_from"]
+        return {file["file"] for file in made["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 @dataclass
@@ -92,7 +109,7 @@ class Outputs:
 
     folder: Path
     result: str  # file name of the fused image; aligned frames have its type
-    stack: Stack
+    frames: Frames
     options: Options
     also: Callable[[Step], None] | None = None  # called with each frame
     _shown: list[Image.Image] = field(default_factory=list)
@@ -104,10 +121,11 @@ class Outputs:
         if self.options.steps:
             start = self.folder / self._name("Steps") / f"{step.frame:03}"
             aligned = f"{start}-Aligned{Path(self.result).suffix}"
-            write_photo(aligned, Photo(step.aligned, self.stack.grey))
+            photo = Photo(step.aligned, self.frames.stack.grey, metadata=Metadata(self._profile()))
+            write_photo(aligned, photo)
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
-        count = len(self.stack.frames)  # those of the preview are evenly spaced from first to last
+        count = len(self.frames)  # those of the preview are evenly spaced from first to last
         previewed = np.linspace(0, count - 1, min(count, PREVIEWED)).round()
         if self.options.preview and step.frame in previewed:
             self._shown.append(make_thumbnail(step.aligned))
@@ -117,7 +135,7 @@ class Outputs:
         files = {"fused": self.result}
         write_photo(self.folder / self.result, photo)
         if self.options.maps:
-            depth = colorize(fusion.index, len(self.stack.frames))
+            depth = colorize(fusion.index, len(self.frames))
             maps = fusion.index, depth, fusion.confidence, fusion.guidance, fusion.boundary
             for kind, image in zip(MAPS, maps, strict=True):
                 if image is not None:
@@ -128,10 +146,14 @@ class Outputs:
             first, *others = [*self._shown, make_thumbnail(fusion.image)]
             times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
             animation = {"save_all": True, "append_images": others, "duration": times, "loop": 0}
+            animation["icc_profile"] = self._profile()
             first.save(self.folder / files["preview"], quality=85, **animation)
         if self.options.steps:
             files["steps"] = self._name("Steps")
         return files
+
+    def _profile(self) -> bytes | None:
+        return self.frames.metadata and self.frames.metadata.icc
 
     def _name(self, kind: str) -> str:
         return f"{self.result.rpartition('Fusion.')[0]}{kind}"

@@ -4,7 +4,7 @@ import mimetypes
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fusion.fuse import SMALLEST
-from fusion.pairs import KINDS, Problem, is_read, is_same, list_folder
+from fusion.pairs import KINDS, Problem, is_read, list_folder
 from utils.errors import UserError
-from utils.images import Metadata, Photo, Probe, probe, read_photo
+from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo, white
 
 ORDERS = ("name", "time", "focus")
-FRAME = re.compile(r"(.+)[-_ ]([A-Za-z]|[0-9]+)")  # the name of a stack, and of a frame of it
-RESULT = re.compile(rf".*-({KINDS}|Steps)", re.DOTALL)
+# The name of a stack, and the number or letter of a frame of it.
+FRAME = re.compile(r"(.+)[-_ ](?:[A-Za-z]|[0-9]+)|(.*[^-_ 0-9])[0-9]+")
+RESULT = re.compile(rf"(.*)-({KINDS})", re.DOTALL)
 
 
 class Source(NamedTuple):
@@ -81,13 +82,16 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
         if files := _frames_in(paths[0]):
             return Source(paths[0].resolve().name or "stack", paths[0], files)
         raise UserError(f"no images in {paths[0]}; a stack has a file for each frame")
-    for i, path in enumerate(paths):
-        if any(is_same(path, other) for other in paths[:i]):
-            raise UserError(f"{path} is given twice; a stack takes each frame once")
+    seen = set()
+    for path in paths:
         if path.is_dir():
             raise UserError(f"{path} is a folder; give one folder alone, or files")
         if not path.exists():
             raise UserError(f"there is no file or folder {path}")
+        stat = path.stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            raise UserError(f"{path} is given twice; a stack takes each frame once")
+        seen.add((stat.st_dev, stat.st_ino))
     paths.sort(key=_natural_key)
     name = paths[0].stem
     if len(paths) > 1:
@@ -105,8 +109,10 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     found: list[Source] = []
     loose: dict[str, list[Path]] = defaultdict(list)
     problems = []
-    for path in sorted(list_folder(Path(folder)), key=_natural_key):
-        if RESULT.fullmatch(path.stem):
+    paths = list_folder(Path(folder))
+    names = {path.name for path in paths}
+    for path in sorted(paths, key=_natural_key):
+        if path.name.endswith("-Steps") or not path.is_dir() and _is_result(path, names):
             continue
         files: tuple[Path, ...] = ()
         try:
@@ -122,7 +128,7 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
         if files:
             found.append(Source(path.name if path.is_dir() else path.stem, path, files))
         elif is_read(path) and (name := FRAME.fullmatch(path.stem)):
-            loose[name[1]].append(path)
+            loose[name[1] or name[2]].append(path)
     found += [Source(name, files[0], tuple(files)) for name, files in loose.items() if files[1:]]
     stacks: dict[str, Source] = {}
     for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
@@ -157,9 +163,13 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
         page, pages = 0, 1
         while page < pages:
             try:
-                frames.append(Frame(path, page, probe(path, page)))
-                if len(source.files) == 1:  # of several, other pages may be thumbnails
-                    pages = frames[-1].probe.pages
+                frame = Frame(path, page, probe(path, page))
+                if len(source.files) == 1:
+                    pages = frame.probe.pages
+                elif frame.probe.pages > 1 and Frame(path, 1, probe(path, 1)).size == frame.size:
+                    what = f"{path} has {frame.probe.pages} pages of one size"  # no thumbnails
+                    raise UserError(f"{what}; a stack of pages is fused alone")
+                frames.append(frame)
             except UserError as error:
                 if strict:
                     raise
@@ -196,6 +206,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         self.metadata: Metadata | None = None  # of the first frame, once it is read
         self.transparent = False  # whether any frame read so far has an alpha plane
         self.profiles: dict[int, bytes | None] = {}  # ICC, of the frames read so far
+        self.brightest = 0.0  # value read so far, of white
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
@@ -222,6 +233,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
         self.transparent |= photo.alpha is not None
         self.profiles[number] = photo.metadata.icc
+        self.brightest = max(self.brightest, float(photo.rgb.max()) / white(photo.rgb.dtype))
         if number == 0:
             self.metadata = photo.metadata
         return photo
@@ -255,13 +267,24 @@ def _check_alike(frames: Sequence[Frame]) -> None:
 def _frames_in(folder: Path) -> tuple[Path, ...]:
     """The photographs in a folder, without results of an earlier run; with files that cannot be
     read (broken links, unknown types), for :func:`look_into` to report, unless all are such."""
+    paths = list_folder(folder)
+    names = {path.name for path in paths}
     found = [
         path
-        for path in sorted(list_folder(folder), key=_natural_key)
-        if not path.is_dir() and not RESULT.fullmatch(path.stem)
+        for path in sorted(paths, key=_natural_key)
+        if not path.is_dir() and not _is_result(path, names)
         if is_read(path) or re.match("image/(?!.*xml$)", mimetypes.guess_type(path.name)[0] or "")
     ]
     return tuple(found) if any(map(is_read, found)) else ()
+
+
+def _is_result(path: Path, beside: Collection[str]) -> bool:
+    """Whether a file is one of a run's, by its name and those beside it: maps have a result."""
+    found = RESULT.fullmatch(path.stem)
+    ends = ("Record.json", *(f"Fusion{suffix}" for suffix in EXTENSIONS))
+    return bool(found) and (
+        found[2] == "Fusion" or any(f"{found[1]}-{end}" in beside for end in ends)
+    )
 
 
 def _natural_key(path: Path) -> tuple:

@@ -83,6 +83,7 @@ def test_resume_does_what_is_left_and_what_has_changed(tmp_path, run, capsys):
     assert run("--resume") == 0 and fused_anew(capsys) == ["s2"]
     assert before.shape != (after := pixels(out / "s2-Fusion.png")).shape or (before != after).any()
     assert run("--resume", "--maps") == 0 and fused_anew(capsys) == names  # other options
+    assert run("--resume", "--maps", "--memory", "4G") == 0 and fused_anew(capsys) == names
     assert run("--resume", "--maps", "--memory", "4G") == 0 and fused_anew(capsys) == []
     assert run("--maps") == 0 and fused_anew(capsys) == names  # not asked to resume
     report = tmp_path / "r.json"

@@ -16,7 +16,7 @@ from focus_stacks import Sharpest
 from fusion import backends as backends_module
 from fusion import engine
 from fusion.backends import OnnxBackend, TorchBackend, load_backend
-from fusion.engine import fuse_group, group_size, needed_memory
+from fusion.engine import available_memory, fuse_group, group_size, needed_memory
 from fusion.fuse import fuse
 from fusion.windows import GRID, tiles
 from models.build import build, load_model
@@ -241,3 +241,21 @@ def test_bad_onnx_files_are_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match="net.onnx"):
         load_backend(path)
+
+
+def test_memory_is_that_of_the_container_shared_by_its_processes(tmp_path, monkeypatch):
+    def write(name: str, text: str) -> None:
+        (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    assert available_memory(tmp_path) > 1 << 36  # not known
+    write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")
+    assert available_memory(tmp_path) == 8_192_000
+    write("sys/fs/cgroup/memory.max", "max\n")
+    write("sys/fs/cgroup/memory.current", "3000000\n")
+    write("sys/fs/cgroup/memory.stat", "anon 5\ninactive_file 1000000\nactive_file 7\n")
+    assert available_memory(tmp_path) == 8_192_000
+    write("sys/fs/cgroup/memory.max", "6000000\n")
+    assert available_memory(tmp_path) == 4_000_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert available_memory(tmp_path) == 2_000_000

@@ -129,6 +129,9 @@ def test_of_two_there_is_a_guidance_map():
         (FRAMES, {"memory": 200_000}, "limit"),
         (FRAMES, {"motion": "warp"}, "warp"),
         ([FRAMES[0], texture(98, 96, 160)], {}, "fewer than two"),
+        ([x.astype(np.float32) for x in FRAMES], {}, r"frame 1 has values outside \[0, 1\]"),
+        ([np.float32(FRAMES[0] / 255), np.full_like(FRAMES[1], np.nan, np.float32)], {}, "frame 2"),
+        ([np.zeros((16, 40_000, 3), np.uint8)] * 2, {}, "too large to be aligned"),
     ],
 )
 def test_what_cannot_be_fused_is_said(frames, options, message):

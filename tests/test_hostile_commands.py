@@ -109,6 +109,29 @@ def test_results_of_pairs_and_of_stacks_do_not_replace_one_another(tmp_path, run
     assert code == 2 and "x-Record.json" in said
 
 
+def test_another_stack_of_the_same_name_does_not_replace_the_first(tmp_path, run):
+    first, second = save_stack(tmp_path / "s", FRAMES, "IMG_{}.png"), tmp_path / "s"
+    assert run("--stack", second)[0] == 0
+    before = (tmp_path / "out/s-Fusion.png").read_bytes()
+    first[0].unlink()
+    assert run("--stack", *save_stack(second, FRAMES, "IMG_{}.png"))[0] == 0  # to a name of its own
+    for path in first:
+        path.unlink(missing_ok=True)
+    save_stack(second, focus_stack(2, seed=1), "DSC_{}.png")
+    code, said = run("--stack", second)
+    assert code == 2 and "s-Fusion is of other files, IMG_1.png" in said
+    assert (tmp_path / "out/s-Fusion.png").read_bytes() == before
+
+
+def test_maps_do_not_replace_a_file_that_no_stack_gave(tmp_path, run):
+    save_stack(tmp_path / "s", FRAMES)
+    (mine := tmp_path / "out/s-Depth.png").parent.mkdir()
+    mine.write_bytes(b"mine")
+    code, said = run("--stack", tmp_path / "s", "--maps")
+    assert code == 2 and "s-Depth.png is there and no stack's" in said
+    assert mine.read_bytes() == b"mine" and files(tmp_path / "out") == ["s-Depth.png"]
+
+
 def test_a_stack_that_was_killed_between_two_files_is_fused_again(tmp_path, run):
     save_stack(tmp_path / "s", FRAMES)
     (tmp_path / "out/.s.partial").mkdir(parents=True)

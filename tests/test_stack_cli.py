@@ -233,6 +233,21 @@ def test_other_colour_profiles_are_named(tmp_path, run, capsys):
 # Frames that cannot be used
 
 
+def test_steps_and_preview_have_the_colour_profile(tmp_path, run):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    save_photos(tmp_path / "in", FRAMES[:2], metadata=Metadata(profile))
+    assert run("--save-steps", "--preview") == 0
+    assert read_photo(tmp_path / "out/in-Steps/000-Aligned.png").metadata.icc == profile
+    assert Image.open(tmp_path / "out/in-Preview.webp").info["icc_profile"] == profile
+
+
+def test_frames_whose_values_do_not_fill_the_range_are_named(tmp_path, run, capsys):
+    """12 bits in files of 16."""
+    save_photos(tmp_path / "in", [frame.astype(np.uint16) * 16 for frame in FRAMES[:2]])
+    assert run("--no-align") == 0
+    assert "of white; they fuse better brightened" in capsys.readouterr().out
+
+
 def test_a_corrupt_frame_is_named_and_left_out(tmp_path, run, weights, said):
     paths = save_stack(tmp_path / "in", FRAMES)
     paths[1].write_bytes(paths[1].read_bytes()[:-300])  # its head is whole

@@ -121,6 +121,46 @@ def test_a_batch(tmp_path):
         find_stacks(tmp_path)
 
 
+def test_names_of_frames_in_a_batch(tmp_path):
+    for name in ("leaf1", "leaf2", "12_1", "12_2", "moss-a", "moss-b", "2024", "2025", "alone7"):
+        Image.fromarray(FRAMES[0]).save(tmp_path / f"{name}.png")
+    save_stack(tmp_path / "Moss-Depth", FRAMES[:2])  # a folder is no map
+    found = {source.name: names(look_into(source)) for source in find_stacks(tmp_path)[0]}
+    assert found == {
+        "12": ["12_1.png", "12_2.png"],
+        "leaf": ["leaf1.png", "leaf2.png"],
+        "moss": ["moss-a.png", "moss-b.png"],
+        "Moss-Depth": ["f1.png", "f2.png"],
+    }
+
+
+def test_frames_that_are_called_like_maps_are_frames(tmp_path):
+    for name in ("near-Depth", "mid-Depth", "far-Depth"):
+        Image.fromarray(FRAMES[0]).save(tmp_path / f"{name}.png")
+    assert len(find_stack([tmp_path]).files) == 3
+    (tmp_path / "near-Record.json").write_text("{}")
+    assert [path.name for path in find_stack([tmp_path]).files] == [
+        "far-Depth.png",
+        "mid-Depth.png",
+    ]
+
+
+def test_pages_beside_other_files_are_not_dropped(tmp_path):
+    """A second page as large as the first is a frame; a smaller one is a thumbnail."""
+    for number in (1, 2):
+        tifffile.imwrite(tmp_path / f"{number}.tif", np.stack(FRAMES), photometric="rgb")
+    source = find_stack([tmp_path])
+    with pytest.raises(UserError, match=r"1\.tif has 4 pages of one size"):
+        look_into(source, strict=True)
+    with pytest.raises(UserError, match=r"2\.tif has 4 pages of one size"):
+        look_into(source)
+    for number in (1, 2):
+        with tifffile.TiffWriter(tmp_path / f"{number}.tif") as file:
+            for page in (FRAMES[0], FRAMES[0][::4, ::4]):
+                file.write(page, photometric="rgb")
+    assert len(look_into(source).frames) == 2
+
+
 def test_a_broken_tiff_of_a_batch_is_named(tmp_path):
     save_stack(tmp_path / "good", FRAMES[:2])
     (tmp_path / "scan.tif").write_bytes(b"II*\0broken")

@@ -10,13 +10,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime")
+STARTED = datetime.now(timezone.utc)  # imported at the start of a command
 
 
 def provenance() -> dict[str, str | int]:
     """Command, git revision, versions and time; torch and its device if it was used at all."""
     about = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": STARTED.isoformat(timespec="seconds"),
         "revision": "unknown",
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
