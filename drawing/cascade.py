@@ -85,7 +85,7 @@ def diagram(pictures: dict[str, Image.Image]) -> Image.Image:
     show("guidance", guide, middle, "Guidance map G", above=True)
     show("residual", residual, middle, "Residual", f"shown {GAIN} times as strong")
     show("boundary", boundary, maps, "Boundary map", "1 - 2 | G - 0.5 |")
-    show("initial", guide, bottom, "Initial fusion", "G · Image 1 + (1 - G) · Image 2")
+    show("initial", guide, bottom, "Initial fusion", "the image with the larger G")
     show("fused", fused, middle, "Fused")
     for x, name in ((initial, "Initial"), (boundary, "Boundary")):
         canvas.box((x, middle), 120, 120, "#e8eff8", BLUE, radius=12)

