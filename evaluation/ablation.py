@@ -10,8 +10,8 @@ places enlarged. Each model has the guidance map of its own definition.
 
 import argparse
 import json
-import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -142,21 +142,20 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     if not args.sources:
         return 0
     pairs, _ = some_pairs(args.sources)
-    fused = args.out / "fused"
     problems = []
-    for name, config in configs.items():
-        weights = Path(config.run, WEIGHTS)
-        problems += fuse_folder(weights, pairs, fused / name, config.device)[1]
-    methods = {name.replace("_", " "): fused / name for name in configs}
-    cases, wrong = collect(args.sources, methods)
-    figures.write(cases, args.pairs, args.insets, args.out)
-    values, more = scores.measure(cases, METRICS, args.workers, default_cache())
+    with tempfile.TemporaryDirectory(prefix="ablation-") as fused:
+        methods = {name.replace("_", " "): Path(fused, name) for name in configs}
+        for folder, config in zip(methods.values(), configs.values(), strict=True):
+            weights = Path(config.run, WEIGHTS)
+            problems += fuse_folder(weights, pairs, folder, config.device)[1]
+        cases, wrong = collect(args.sources, methods)
+        figures.write(cases, args.pairs, args.insets, args.out)
+        values, more = scores.measure(cases, METRICS, args.workers, default_cache())
     problems += [*wrong, *more]
     about = {"sources": str(args.sources), "methods": list(methods)}
     columns = tables.write(args.out, values, list(methods), METRICS, problems, about)
     write_file(args.out / "tables.md", tables.markdown(columns))
     print(tables.markdown(columns))
-    shutil.rmtree(fused)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 2 if problems else 0

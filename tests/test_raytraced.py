@@ -157,7 +157,7 @@ def test_balls_and_stems_are_as_wide_as_their_tangents_say():
 def test_equal_seeds_give_equal_pixels_on_any_number_of_threads(layers, monkeypatch):
     lens, quality = Lens(FOCAL, 0.1, 1.0), Quality(0.004, 32, 128)
     image = render(layers[0], lens, SIZE, 3, quality)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("benchmarks.raytracing.render.cores", lambda: 1)
     again = render(layers[0], lens, SIZE, 3, quality)
     other = render(layers[0], lens, SIZE, 4, quality)
     np.testing.assert_array_equal(image, again)
