@@ -22,14 +22,14 @@ from configs.schema import Config, load_config, to_dict
 from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
-from evaluation.matching import collect, some_pairs
+from evaluation.matching import check_names, collect, some_pairs
 from evaluation.runs import fuse_folder
 from models.build import load_model
 from training.trainer import train
 from training.validation import validate
 from utils.atomic import write_file
 from utils.device import choose_device
-from utils.errors import UserError, cli, nearest, option_parser
+from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
 from utils.process import cores
 
@@ -130,11 +130,8 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--workers has to be at least 1")
     if min(args.seeds) < 0:
         raise UserError("--seeds are 0 or more")
-    known = [pair.name for pair in some_pairs(args.sources)[0]] if args.sources else args.pairs
-    for name in args.pairs:
-        if name not in known:
-            near = nearest(name, known)
-            raise UserError(f"--pairs: there is no pair {name!r}; did you mean {near}?")
+    if args.sources:
+        check_names("--pairs", args.pairs, [pair.name for pair in some_pairs(args.sources)[0]])
 
 
 def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> int:
