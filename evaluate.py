@@ -19,7 +19,7 @@ from pathlib import Path
 
 from evaluation import peers, scores, tables
 from evaluation.cache import default_cache
-from evaluation.matching import Case, collect, some_pairs
+from evaluation.matching import Case, check_names, collect, some_pairs
 from utils.atomic import write_file
 from utils.errors import UserError, cli, option_parser, os_errors
 from utils.process import cores
@@ -108,6 +108,14 @@ def check(args: argparse.Namespace) -> None:
     if args.metrics is None:
         quality = "PSNR,PSNR_FDB,SSIM,SSIM_FDB" if args.synthetic else "all"
         args.metrics = ",".join(tables.TABLE1) if args.table1 else quality
+    # What would fail after hours of fusing fails now.
+    if args.metrics != "none":
+        truths = (args.synthetic or given is not None for given in (args.truth, args.band))
+        scores.choose_metrics(args.metrics, *truths)
+    if args.run_peers is not None:
+        peers.choose_peers(args.run_peers)
+    if args.sources and args.figures:
+        check_names("--figures", args.figures, [p.name for p in some_pairs(args.sources)[0]])
     with os_errors(f"write to folder {args.out}"):  # before any work
         args.out.mkdir(parents=True, exist_ok=True)
 
@@ -124,6 +132,9 @@ def named_folders(given: list[str]) -> dict[str, Path]:
         if name in methods:
             raise UserError(f"--fused names {name} twice")
         methods[name] = Path(folder)
+    for name, folder in methods.items():
+        if not folder.is_dir():
+            raise UserError(f"--fused {name}={folder}: there is no folder {folder}")
     return methods
 
 
@@ -139,7 +150,7 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
         about[peers.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, device)
     if args.run_peers is not None:
         chosen, notes = peers.choose_peers(args.run_peers)
-        print("\n".join(notes), file=sys.stderr)
+        print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
         for peer in chosen:
             folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
             run, wrong = runs.run_peer(peer, pairs, folder)

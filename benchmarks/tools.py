@@ -19,9 +19,12 @@ class Ours(Peer):
         return "this revision"
 
 
-def _ours(stacks: Sequence[Path], output: Path, align: bool, memory: int | None = None) -> Commands:
+def _ours(
+    stacks: Sequence[Path], output: Path, align: bool, memory: int | None = None, crop: bool = True
+) -> Commands:
     options = ["--output", str(output), *([] if align else ["--no-align"])]
     options += [] if memory is None else ["--memory", str(memory)]
+    options += [] if crop else ["--keep-size"]
     command = [sys.executable, str(ROOT / "run_inference.py")]
     return [[*command, "--stack", str(stack), *options] for stack in stacks]
 

@@ -10,8 +10,8 @@ places enlarged. Each model has the guidance map of its own definition.
 
 import argparse
 import json
-import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,14 +22,14 @@ from configs.schema import Config, load_config, to_dict
 from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
-from evaluation.matching import collect, some_pairs
+from evaluation.matching import check_names, collect, some_pairs
 from evaluation.runs import fuse_folder
 from models.build import load_model
 from training.trainer import train
 from training.validation import validate
 from utils.atomic import write_file
 from utils.device import choose_device
-from utils.errors import UserError, cli, nearest, option_parser
+from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
 from utils.process import cores
 
@@ -130,11 +130,8 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--workers has to be at least 1")
     if min(args.seeds) < 0:
         raise UserError("--seeds are 0 or more")
-    known = [pair.name for pair in some_pairs(args.sources)[0]] if args.sources else args.pairs
-    for name in args.pairs:
-        if name not in known:
-            near = nearest(name, known)
-            raise UserError(f"--pairs: there is no pair {name!r}; did you mean {near}?")
+    if args.sources:
+        check_names("--pairs", args.pairs, [pair.name for pair in some_pairs(args.sources)[0]])
 
 
 def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> int:
@@ -142,21 +139,20 @@ def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> in
     if not args.sources:
         return 0
     pairs, _ = some_pairs(args.sources)
-    fused = args.out / "fused"
     problems = []
-    for name, config in configs.items():
-        weights = Path(config.run, WEIGHTS)
-        problems += fuse_folder(weights, pairs, fused / name, config.device)[1]
-    methods = {name.replace("_", " "): fused / name for name in configs}
-    cases, wrong = collect(args.sources, methods)
-    figures.write(cases, args.pairs, args.insets, args.out)
-    values, more = scores.measure(cases, METRICS, args.workers, default_cache())
+    with tempfile.TemporaryDirectory(prefix="ablation-") as fused:
+        methods = {name.replace("_", " "): Path(fused, name) for name in configs}
+        for folder, config in zip(methods.values(), configs.values(), strict=True):
+            weights = Path(config.run, WEIGHTS)
+            problems += fuse_folder(weights, pairs, folder, config.device)[1]
+        cases, wrong = collect(args.sources, methods)
+        figures.write(cases, args.pairs, args.insets, args.out)
+        values, more = scores.measure(cases, METRICS, args.workers, default_cache())
     problems += [*wrong, *more]
     about = {"sources": str(args.sources), "methods": list(methods)}
     columns = tables.write(args.out, values, list(methods), METRICS, problems, about)
     write_file(args.out / "tables.md", tables.markdown(columns))
     print(tables.markdown(columns))
-    shutil.rmtree(fused)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 2 if problems else 0

@@ -29,10 +29,11 @@ def default_cache() -> Path:
 
 @functools.cache
 def version() -> bytes:
-    """Hash of the metrics' code and of the libraries' versions."""
+    """Hash of the metrics' code and table, and of the libraries' versions."""
     digest = hashlib.sha256(" ".join(library.__version__ for library in LIBRARIES).encode())
-    for path in sorted(Path(metrics.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(Path(metrics.__file__).parent.iterdir()):
+        if path.suffix in (".py", ".csv"):
+            digest.update(path.read_bytes())
     return digest.digest()
 
 

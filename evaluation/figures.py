@@ -13,8 +13,8 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
 from drawing.canvas import AMBER, BLUE, Canvas, Point, save
-from evaluation.matching import Case
-from utils.errors import UserError, nearest
+from evaluation.matching import Case, check_names
+from utils.errors import UserError
 from utils.images import read_photo
 from utils.metrics import luma
 from utils.metrics.core import eight_bit
@@ -38,10 +38,8 @@ def write(
     insets at ``places`` (see :func:`read_inset`), or on the FDB; raises :class:`UserError` for an
     unknown pair, a place outside the image, or an unreadable image."""
     by_name = {case.name: case for case in cases}
+    check_names("--figures", names, by_name)
     for name in names or list(by_name)[:1]:
-        if name not in by_name:
-            near = nearest(name, by_name)
-            raise UserError(f"--figures: there is no pair {name!r}; did you mean {near}?")
         case = by_name[name]
         sources = [_read(path) for path in case.sources]
         right = given = dict(zip(("source A", "source B"), sources, strict=True))

@@ -95,10 +95,14 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
         planned = (peer.version(), said, digest.hexdigest())
         with contextlib.suppress(OSError, ValueError, TypeError):  # absent or damaged
             former = Run(**json.loads((output / "run.json").read_text()))
-            if former[:3] == planned:
+            there = all((output / f"{pair.name}.png").exists() for pair in pairs)
+            if there and former[:3] == planned:
                 return former, []
         start, before = time.perf_counter(), os.times()
         problems = _execute(peer, stacks, results)
+        if not problems:
+            lost = [pair.name for pair in pairs if not (results / f"{pair.name}.png").exists()]
+            problems = [f"{peer.name} wrote nothing for {name}" for name in lost]
         seconds, after = time.perf_counter() - start, os.times()
         # user and system time of what ran meanwhile; always 0 under Windows
         cpu_seconds = sum(after[2:4]) - sum(before[2:4])

@@ -305,15 +305,17 @@ def test_what_nobody_removes_is_swept(tmp_path):
     assert (SAMPLES / "cat-A.png").exists()
 
 
-def test_who_uploads_again_is_still_there(tmp_path):
-    sessions = Sessions(tmp_path, seconds=0.5)
+def test_who_uploads_again_is_still_there(tmp_path, monkeypatch):
+    sessions, start = Sessions(tmp_path, seconds=60), time.time()
+    monkeypatch.setattr("page.sessions.time.time", lambda: start - 90)
     sessions.begin("one")
-    time.sleep(0.3)
     path = tmp_path / "hash" / "a.png"
     path.parent.mkdir()
     path.write_bytes(b"a")
+    os.utime(path, (start - 90, start - 90))
+    monkeypatch.setattr("page.sessions.time.time", lambda: start - 30)
     sessions.note("one", [path])
-    time.sleep(0.3)
+    monkeypatch.setattr("page.sessions.time.time", lambda: start)
     sessions.sweep()
     assert path.exists()
 

@@ -259,3 +259,11 @@ def test_memory_is_that_of_the_container_shared_by_its_processes(tmp_path, monke
     assert available_memory(tmp_path) == 4_000_000
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert available_memory(tmp_path) == 2_000_000
+
+
+@pytest.mark.parametrize("size", [(10, 14), (9, 13)])
+def test_halved_and_doubled_a_ramp_stays_where_it_is(size):
+    """Both are of pixel areas: a picture must not move between the two resolutions."""
+    ramp = np.add.outer(3 * np.arange(size[0]), 5 * np.arange(size[1])).astype(np.float32)
+    back = engine.double(engine.halve(np.dstack([ramp] * 3)))[: size[0], : size[1], 0]
+    np.testing.assert_allclose(back[2:-3, 2:-3], ramp[2:-3, 2:-3], atol=1e-4)

@@ -128,6 +128,35 @@ def test_a_failure_is_told(programs, sources, tmp_path):
     assert {path.name for path in output.iterdir()} == {"x-1.png", "x-2.png"}
 
 
+def test_a_peer_that_writes_nothing_is_told_and_run_again(programs, sources, tmp_path):
+    pairs, output = find_pairs(sources)[0], tmp_path / "enfuse"
+    assert not runs.run_peer(peer("enfuse"), pairs, output)[1]
+    (output / "x-1.png").unlink()
+    assert not runs.run_peer(peer("enfuse"), pairs, output)[1] and (output / "x-1.png").exists()
+    (programs / "enfuse").write_text(f"#!{sys.executable}\n")
+    write_png(sources / "x-1-A.png", texture(9, 32, 40))
+    problems = runs.run_peer(peer("enfuse"), pairs, output)[1]
+    assert problems == ["enfuse wrote nothing for x-1", "enfuse wrote nothing for x-2"]
+
+
+def test_command_lines_are_those_of_the_programs_manuals():
+    """Of two registered frames, and of frames that each program aligns."""
+    stack, output = Path("in/s"), Path("out")
+
+    def said(name: str, align: bool) -> list[str]:
+        (line,) = peer(name).commands([stack], output, align)
+        return line
+
+    common = ["openfocus", "--input", "in/s", "--output", "out/s.png", "--method"]
+    as_they_are = ["--align", "none", "--no-exposure-match"]
+    assert said("OpenFocus StackMFF V3", False) == [*common, "stackmffv3", *as_they_are]
+    assert said("OpenFocus guided filter", False) == [*common, "guided_filter", *as_they_are]
+    assert said("OpenFocus DCT", True) == [*common, "dct", "--align", "openfocus"]
+    common = ["focusweave", "in/s", "--output", "out/s.png"]
+    assert said("FocusWeave", True) == common
+    assert said("FocusWeave", False) == [*common, "--no-align"]
+
+
 def test_from_the_command_line(programs, sources, tmp_path, capsys):
     options = ["--sources", sources, "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
     options += ["--metrics", "AG", "--workers", 1, "--run-peers"]

@@ -48,6 +48,7 @@ def test_means_wins_and_ranks(columns):
     assert lif.rank == pytest.approx({"good": 4.5 / 3, "fair": 4.5 / 3, "poor": 3.0})
     assert (ag.first, ag.second) == ("good", "fair")
     assert mean_ranks(columns)["poor"] == pytest.approx((8 / 3 + 3) / 2)
+    assert mean_ranks([*columns, lif])["poor"] == pytest.approx((8 / 3 + 6) / 3)  # no median
 
 
 def test_wilcoxon_is_between_the_best_two():

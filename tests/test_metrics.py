@@ -15,6 +15,7 @@ from tests.octave import TOLERANCE
 from utils.errors import UserError
 from utils.metrics import METRICS, luma
 from utils.metrics.__main__ import evaluate, main, sample, unsharp_table
+from utils.metrics.core import paper_luma
 from utils.metrics.information import _windows, window_information
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +166,8 @@ def test_more_than_two_sources(symbol):
 def test_luma_is_the_references():
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [77, 77, 77]]], np.uint8)
     np.testing.assert_array_equal(luma(colours), [[76, 150, 29, 77]])
+    between = np.array([[[0, 18, 245]]], np.uint8)  # 38.50 by Matlab's weights, 38.496 by 0.299 …
+    assert (luma(between), paper_luma(between)) == (39, 38)
 
 
 def loop_differences(grey: np.ndarray) -> list[tuple[float, float]]:

@@ -28,6 +28,7 @@ from benchmarks.raytracing.scene import Scene  # noqa: E402
 from defocus.models import background_in_focus, foreground_in_focus  # noqa: E402
 from defocus.psf import disk  # noqa: E402
 from evaluation.peers import Peer  # noqa: E402
+from training.validation import oracle_selection  # noqa: E402
 
 FOCAL, SIZE = 60.0, (40, 48)
 FINE = Quality(0.0, 1024, 1024)
@@ -157,7 +158,7 @@ def test_balls_and_stems_are_as_wide_as_their_tangents_say():
 def test_equal_seeds_give_equal_pixels_on_any_number_of_threads(layers, monkeypatch):
     lens, quality = Lens(FOCAL, 0.1, 1.0), Quality(0.004, 32, 128)
     image = render(layers[0], lens, SIZE, 3, quality)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("benchmarks.raytracing.render.cores", lambda: 1)
     again = render(layers[0], lens, SIZE, 3, quality)
     other = render(layers[0], lens, SIZE, 4, quality)
     np.testing.assert_array_equal(image, again)
@@ -242,11 +243,27 @@ def test_scores_are_of_the_errors_that_were_put_in():
     assert found["wrong"] == 0.25
 
 
-def test_the_oracle_takes_the_nearest_photograph():
-    truth = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    frames = [truth.copy(), truth.copy(), np.zeros_like(truth)]
-    frames[0][:, :6], frames[1][:, 6:] = 0, 0
-    np.testing.assert_array_equal(oracle(truth, frames), truth)
+def test_sets_of_frames():
+    frames = [list(raytraced.frames_of(cache.CLASSES[0], name)) for name in raytraced.SETS]
+    assert frames == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 7], [3, 4]]
+
+
+def test_the_worst_place_is_where_the_error_is():
+    truth = np.full((90, 180, 3), 100, np.uint8)
+    fused = truth.copy()
+    fused[10:20, 20:30] += 5
+    fused[50:70, 120:140] += 50
+    error, (top, left, side) = raytraced.worst_place(fused, truth)
+    assert (top, left, side) == (50, 120, 20) and error == pytest.approx(2500)
+
+
+def test_the_oracle_of_squares_is_that_of_the_validation():
+    """Two programs for one rule; at the borders they count differently."""
+    truth, *frames = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
+    planes = [torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1) for x in (truth, *frames)]
+    expected = oracle_selection(torch.stack(planes[1:])[None], planes[0][None], side=3)[0]
+    chosen = oracle(truth, frames, side=3)[1:-1, 1:-1]
+    np.testing.assert_array_equal(chosen, expected.permute(1, 2, 0).numpy()[1:-1, 1:-1])
 
 
 def test_the_oracle_of_squares_knows_no_luck_of_single_pixels():

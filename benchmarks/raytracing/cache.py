@@ -41,6 +41,11 @@ class Motion(NamedTuple):
     breathing: float = 0.0  # relative change of magnification from the first to the last
     shake: float = 0.0  # px, at a width of 720, by rotation; half of it by parallax at mid-depth
 
+    @property
+    def name(self) -> str:
+        """Such as breathing0.02-shake1; empty without motion."""
+        return "-".join(f"{name}{value:g}" for name, value in self._asdict().items() if value)
+
 
 class Stack(NamedTuple):
     """A stack on disk."""
@@ -77,7 +82,7 @@ def stacks(
     folder: Path, classes: Sequence[Class], motion: Motion, scenes: int | None = None
 ) -> Iterator[Stack]:
     """The stacks of some sizes, rendered or not; at most ``scenes`` of each size."""
-    moved = "".join(f"-{name}{value:g}" for name, value in motion._asdict().items() if value)
+    moved = f"-{motion.name}" if motion.name else ""
     for kind in classes:
         for seed in range(1, 1 + min(kind.scenes, scenes or kind.scenes)):
             yield Stack(folder / f"{kind.name}-{seed:02d}{moved}", kind, seed, motion)
