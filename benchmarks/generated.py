@@ -48,7 +48,8 @@ def oracle(truth: np.ndarray, frames: Iterable[np.ndarray], side: int = 1) -> np
     best, least = np.empty_like(truth), np.full(truth.shape[:2], np.inf, np.float32)
     for frame in frames:
         error = np.square(frame.astype(np.float32) - truth).sum(axis=2)
-        error = cv2.blur(error, (side, side))
+        # Sums, which leave out what is outside.
+        error = cv2.boxFilter(error, -1, (side, side), None, (-1, -1), False, cv2.BORDER_CONSTANT)
         nearer = error < least
         best[nearer], least[nearer] = frame[nearer], error[nearer]
     return best
