@@ -110,10 +110,11 @@ def fuse(
         need = f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB"
         raise ValueError(f"{need}, more than the limit of {memory / 1e9:.2f} GB")
     registrations = [Registration(np.eye(3), np.ones(3))] * len(frames)
-    if align and max(size) > WIDEST:
-        what = f"frames of {size[1]}×{size[0]} pixels are too large to be aligned"
-        raise ValueError(f"{what}, {WIDEST} is the longest side; --no-align fuses them as they are")
     if align:
+        if max(size) > WIDEST:
+            what = f"frames of {size[1]}×{size[0]} pixels are too large to be aligned"
+            way = "--no-align fuses them as they are"
+            raise ValueError(f"{what}, {WIDEST} is the longest side; {way}")
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -61,9 +62,10 @@ def profile(trainer: Trainer, steps: int) -> Times:
         return waited / steps, (done[-1] - done[-1 - steps]) / steps
 
     with closing(iter(loader)) as batches:
-        made: list[Batch] = []  # the last ones to compute on: steps differ in their photographs
+        # The last ones, to compute on: steps differ in their photographs.
+        made: deque[Batch] = deque(maxlen=WARM_UP + steps)
         _, making = measure("making", batches, ahead, made.append)
-    _, computing = measure("computing", iter(made[-WARM_UP - steps :]), WARM_UP, compute)
+    _, computing = measure("computing", iter(made), WARM_UP, compute)
     with closing(iter(loader)) as batches:
         waiting, together = measure("both", batches, ahead, compute)
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # having no GPU is an error to it
