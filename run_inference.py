@@ -93,6 +93,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--{'order' if args.order else 'resume'} is for --stack or --batch")
     if args.motion and not args.align:
         parser.error("--motion is for --align")
+    if args.input and args.strict:
+        parser.error("--strict is for --stack or --batch; both photographs of a pair are needed")
+    if args.input and not args.align and not (args.exposure and args.crop):
+        parser.error(f"--{'keep-size' if args.exposure else 'no-exposure'} is for --align")
     return args
 
 

@@ -17,7 +17,8 @@ from fusion.windows import Window
 
 SAME_EXPOSURE = 0.003  # gains within this of 1 are noise
 SHOULDER = 0.95  # of the full range: from there on, factors below 1 rise to 1 at white
-STILL = 0.02  # pixels: smaller motions are ignored
+# Pixels: smaller motions are ignored. Registration is about as accurate, and resampling softens.
+STILL = 0.2
 SHARP = 0.1  # of the stack's best detail: a frame below it everywhere counts as blurred
 BLURRED = "it is blurred everywhere"
 SCENES = 3  # at most: groups of frames that match one another but not the other groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from benchmarks.synthetic_stacks import Motion, sharp_photographs, stack
 from fusion.align import Registration, common_area, register, warp
 from fusion.motion import reduce
+from utils.images import read_photo
 
+ROOT = Path(__file__).parents[1]
 SIZE = HEIGHT, WIDTH = 240, 320
 STILL = Registration(np.eye(3), np.ones(3))
 TURN = np.radians(0.8)
@@ -65,6 +68,13 @@ def test_a_similarity_has_no_shear_though_the_motion_has():
     assert found[0, 0] == pytest.approx(found[1, 1], abs=1e-9)
     assert found[0, 1] == pytest.approx(-found[1, 0], abs=1e-9)
     assert corner_error(found, MOTIONS["affine"]) < 6  # the nearest that there is
+
+
+@pytest.mark.parametrize("name", ["cat", "coffee", "rocket"])
+def test_photographs_from_a_tripod_are_not_moved(name):
+    """Made without motion; what registration finds is its error, and must not soften them."""
+    pair = [read_photo(ROOT / "data/samples" / f"{name}-{mark}.png").rgb for mark in "AB"]
+    assert all(np.array_equal(found.matrix, np.eye(3)) for found in register(pair))
 
 
 def test_motions_are_chained_to_the_middle_frame():
