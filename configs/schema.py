@@ -117,7 +117,8 @@ class Range(NamedTuple):
 _PATTERNS = {
     Range(0, 2**63 - 1): "seed validation.seed",
     Range(0, 1): "data.pairs validation.fraction *.probability *.linear_light *.procedural "
-    "*.fill_frame *.sharp_everywhere *.defocus.swap *.scenes*.ends *.scenes*.close *.scenes*.shot",
+    "*.fill_frame *.sharp_everywhere *.defocus.swap *.scenes*.ends *.scenes*.close *.scenes*.shot "
+    "*.scenes*.floating",
     Range(0, 1, open_high=True): "train.ema",
     Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
     "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "

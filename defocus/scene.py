@@ -49,6 +49,7 @@ class SceneConfig(SampleConfig):
     speculars: Effect = field(default_factory=Effect)  # points brighter than white, their number
     specular_stops: list[float] = field(default_factory=lambda: [1.0, 4.9])  # above white
     specular_radius: list[float] = field(default_factory=lambda: [0.5, 2.0])
+    floating: float = 0.0  # share of the speculars that are lights or drops of their own
     shot: list[float] = field(default_factory=lambda: [0.9, 1.0])  # share of shot noise
 
 
@@ -159,6 +160,9 @@ class SceneGenerator(Generator):
         stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
         residual = config.residual_blur.draw(rng)
         points = rng.multinomial(round(speculars or 0), np.full(number, 1 / number))
+        floating = [0] * number
+        if config.floating:  # drawn only if asked for; none floats in the background
+            floating = [*rng.binomial(points[:-1], config.floating), 0]
         colors, marks = [*(layer.color for layer in near), background], []
         if config.painted.probability:  # drawn only if asked for: other scenes stay as they were
             marks = [round(config.painted.draw(rng) or 0) for _ in colors]
@@ -166,13 +170,13 @@ class SceneGenerator(Generator):
         layers = []
         for k, color in enumerate(colors):
             light = to_tensor(color, linear)
-            matte = torch.from_numpy(near[k].alpha)[None] if k < len(near) else None
+            matte = torch.tensor(near[k].alpha)[None] if k < len(near) else None
             if fills and k == 0:
                 matte = torch.ones_like(matte)
             if linear and stops:
                 light = expand(light, stops)
             if linear and points[k]:
-                glitter(light, matte, int(points[k]), config, rng)
+                glitter(light, matte, int(points[k]), config, rng, int(floating[k]))
             planes = light if matte is None else torch.cat([matte * light, matte])
             layers.append(psf.blur(planes, psf.gaussian(residual or 0)))
         origin = {
@@ -183,6 +187,7 @@ class SceneGenerator(Generator):
             "painted": marks or None,
             "highlights": stops if linear else None,
             "speculars": [int(n) for n in points] if linear and speculars else None,
+            "floating": [int(n) for n in floating] if linear and speculars else None,
             "residual_blur": residual,
         }
         return layers, origin
@@ -226,26 +231,41 @@ def expand(light: Tensor, stops: float) -> Tensor:
 
 
 def glitter(
-    light: Tensor, matte: Tensor | None, count: int, config: SceneConfig, rng: np.random.Generator
+    light: Tensor,
+    matte: Tensor | None,
+    count: int,
+    config: SceneConfig,
+    rng: np.random.Generator,
+    floating: int = 0,
 ) -> None:
     """Add ``count`` speculars to the visible part of a layer, in place: linear light (3, H, W) with
-    its matte (1, H, W), or None for an opaque layer."""
+    its matte (1, H, W), or None for an opaque layer. The first ``floating`` are anywhere, and part
+    of the matte."""
     height, width = light.shape[-2:]
     if matte is None:
         places = rng.integers(0, height * width, count)
     else:
         visible = np.flatnonzero(matte.numpy() > 0.5)
         places = rng.choice(visible, count) if len(visible) else []
+    if floating:
+        places = [*rng.integers(0, height * width, floating), *places[floating:]]
     canvas = light.numpy()
-    for place in places:
+    for number, place in enumerate(places):
         y, x = np.add(divmod(int(place), width), rng.uniform(-0.5, 0.5, 2))
         r = rng.uniform(*config.specular_radius)
         color = 2 ** rng.uniform(*config.specular_stops) * (1 - rng.uniform(0, 0.5) * rng.random(3))
         top, left = (int(max(0, np.floor(c - r))) for c in (y, x))
-        spot = canvas[:, top : int(y + r) + 2, left : int(x + r) + 2]
+        area = slice(None), slice(top, int(y + r) + 2), slice(left, int(x + r) + 2)
+        spot = canvas[area]
         rows, columns = np.ogrid[: spot.shape[1], : spot.shape[2]]
         cover = np.clip(0.5 + r - np.hypot(rows + top - y, columns + left - x), 0, 1)
-        spot += (color[:, None, None] * cover).astype(np.float32)
+        color = color[:, None, None]
+        if number < floating:
+            spot[:] = np.where(cover > 0, color, spot)
+            opaque = matte.numpy()[area]
+            np.maximum(opaque, cover, out=opaque)
+        else:
+            spot += (color * cover).astype(np.float32)
 
 
 def _shared(draws: np.ndarray) -> np.ndarray:

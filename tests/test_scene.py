@@ -121,7 +121,7 @@ def test_every_range_is_of_something(make):
     for key, value in changes.items():
         plain, other = make(PLAIN), make(replace(PLAIN, **{key: value}))
         assert not all(same(plain.sample(i, 3), other.sample(i, 3)) for i in range(8)), key
-    others = {"photographs", "pair_step", "specular_stops", "specular_radius", "shot"}
+    others = {"photographs", "pair_step", "specular_stops", "specular_radius", "floating", "shot"}
     assert {f.name for f in fields(SceneConfig)} == {*changes, *EFFECTS, *others}
 
 

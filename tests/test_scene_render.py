@@ -140,6 +140,18 @@ def test_speculars_clip_after_the_blur():
     assert (sharp > 1e-3).sum() < math.pi * 3.5**2
 
 
+def test_floating_lights_belong_to_their_layer_and_hide_what_is_behind():
+    """A light beside a layer is opaque where its disk is, of its own colour, and nothing else is
+    changed."""
+    light, matte = torch.full((3, 60, 60), 0.2), torch.zeros(1, 60, 60)
+    config = SceneConfig(specular_stops=[2.0, 2.0], specular_radius=[3.0, 3.0])
+    glitter(light, matte, 1, config, np.random.default_rng(1), floating=1)
+    assert float(matte.sum()) == pytest.approx(math.pi * 3**2, rel=0.02)
+    lit = matte[0] > 0
+    assert float(light[:, ~lit].min()) == float(light[:, ~lit].max()) == pytest.approx(0.2)
+    assert float(light[:, lit].min()) >= 2.0 and light[0, lit].unique().numel() == 1
+
+
 def test_highlights_leave_what_is_not_white():
     light = torch.tensor([[0.2, 0.84, 0.925, 1.0]]).expand(3, 1, 4)
     expanded = expand(light, 3.0)[0, 0].tolist()
