@@ -80,6 +80,12 @@ def test_a_failure_is_told_by_its_last_line():
         measure(failing([], Path(), True))
 
 
+def test_a_program_that_writes_nothing_has_failed(tmp_path):
+    silent = tool("silent", lambda stacks, output, align: [[sys.executable, "-c", "pass"]])
+    with pytest.raises(Failed, match="silent wrote no image"):
+        tools.fuse_with(silent, tmp_path, align=False)
+
+
 def test_quality_by_its_formulas():
     truth = np.full((10, 20, 3), 100, np.uint8)
     band, edges = np.zeros((2, 10, 20), bool)
