@@ -251,16 +251,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     render_all(wanted, options.photographs)
     if options.render:
         return
-    tools, notes = choose_peers(options.tools, TOOLS)
-    print(*notes, sep="\n", end="\n" if notes else "")
+    moving = motion != Motion()
+    tools, notes = choose_peers(options.tools, TOOLS, align=moving)
+    for note in notes:
+        print(note)
     sets = dict(SETS)
-    if motion != Motion():  # in tables of their own; the truth is that of the middle frame
+    if moving:  # in tables of their own; the truth is that of the middle frame
         options.out /= motion.name
         del sets["ends"]
     rows = Rows(options.out / "scores.json", options.resume)
     for stack, name in tqdm(list(product(wanted, sets)), unit="set", disable=None):
         for tool in tools:
-            fuse = partial(run, tool, stack, name, motion != Motion())
+            fuse = partial(run, tool, stack, name, moving)
             rows.add(f"{stack.home.name} {name} {tool.name}", fuse)
         for method in ORACLES:
             rows.add(f"{stack.home.name} {name} {method}", partial(select, stack, name, method))

@@ -286,13 +286,26 @@ def test_bars_compare_scenes_that_both_fused():
     assert list(raytraced.means(rows, ["0.4"], "stack")) == ["ours", "oracle selection"]
 
 
+@pytest.mark.parametrize(("options", "moving"), [([], False), (["--shake", "1"], True)])
+def test_programs_that_cannot_align_are_left_out_where_the_camera_moves(
+    photographs, tmp_path, monkeypatch, options, moving
+):
+    asked = []
+    monkeypatch.setattr(raytraced, "CLASSES", ())
+    monkeypatch.setattr(
+        raytraced, "choose_peers", lambda *peers, align=False: asked.append(align) or ([], [])
+    )
+    assert raytraced.main(["--photographs", str(photographs), "--out", str(tmp_path), *options]) == 0
+    assert asked == [moving]
+
+
 def test_the_command_scores_stacks_and_pairs_and_goes_on(
     work, photographs, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(raytraced, "CLASSES", (TINY,))
     names = ("ours", "OpenFocus StackMFF V3")
     tools = [Peer(name, sys.executable, "", first_frame) for name in names]
-    monkeypatch.setattr(raytraced, "choose_peers", lambda names, peers: (tools, []))
+    monkeypatch.setattr(raytraced, "choose_peers", lambda names, peers, align: (tools, []))
     command = ["--photographs", str(photographs), "--work", str(work), "--out", str(tmp_path)]
     assert raytraced.main(command) == 0
     rows = json.loads((tmp_path / "scores.json").read_text())
