@@ -37,6 +37,7 @@ def fuse_folder(
     backend = load_backend(weights, device)
     problems, times = [], []
     for pair in tqdm(pairs, unit="pair", desc=OURS, disable=None):
+        file = output / f"{pair.name}-Fusion.png"
         try:
             images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
             start, cpu_start = time.perf_counter(), time.process_time()
@@ -44,8 +45,9 @@ def fuse_folder(
             times.append((time.perf_counter() - start, time.process_time() - cpu_start))
         except (UserError, ValueError) as error:
             problems.append(f"{OURS}: {pair.name}: {error}")
+            file.unlink(missing_ok=True)  # that of an earlier run
         else:
-            write_png(output / f"{pair.name}-Fusion.png", fused)
+            write_png(file, fused)
     seconds, cpu_seconds = np.mean(times or [(0.0, 0.0)], axis=0).tolist()
     about = {"weights": str(weights), "device": backend.device}
     return about | {"seconds_per_pair": seconds, "cpu_seconds_per_pair": cpu_seconds}, problems
