@@ -51,9 +51,10 @@ def run(tool: Peer, frames: Path, align: bool, truth: Truth | None = None) -> Ro
 
 
 def pcb(setting: Setting, rows: Rows) -> None:
+    frames = folder(setting.pcb)
     for tool in setting.tools:
         if tool.name in ALIGNING:
-            rows.add(tool.name, partial(run, tool, setting.pcb, align=True))
+            rows.add(tool.name, partial(run, tool, frames, align=True))
 
 
 def truth(setting: Setting, rows: Rows) -> None:
@@ -196,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = shared_options(__doc__, PARTS, "stacks")
     add = parser.add_argument
     add("--tools", nargs="+", choices=NAMES, default=[], metavar="NAME", help="; ".join(NAMES))
-    add("--pcb", type=folder, default="datasets/stacks/pcb", help="the real stack")
+    add("--pcb", type=Path, default=Path("datasets/stacks/pcb"), help="the real stack")
     add("--work", type=Path, default=Path("datasets/stacks"), help="made stacks")
     options = parser.parse_args(arguments)
     tools, notes = choose_peers(options.tools, TOOLS, align=True)

@@ -233,6 +233,17 @@ def test_an_unknown_folder_is_named(capsys, tmp_path):
     assert "no folder" in capsys.readouterr().err
 
 
+def test_the_real_stack_is_needed_for_its_own_table_alone(
+    photographs, tmp_path, monkeypatch, capsys
+):
+    truth = stacks.PARTS["truth"]._replace(measure=lambda setting, rows: None)
+    monkeypatch.setattr(stacks, "PARTS", stacks.PARTS | {"truth": truth})
+    command = ["--photographs", str(photographs), "--pcb", "nowhere", "--out", str(tmp_path)]
+    assert stacks.main([*command, "--only", "truth"]) == 0
+    assert stacks.main([*command, "--only", "pcb"]) == 2
+    assert "no folder nowhere" in capsys.readouterr().err
+
+
 def test_a_pair_of_two_sizes_and_weights_that_fail_are_named(capsys, tmp_path, monkeypatch):
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for side, path in zip((32, 40), paths, strict=True):
