@@ -1,6 +1,6 @@
 """One picture of many fused results, with their guidance and boundary maps where present.
 
-python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
+    python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
 """
 
 import sys
@@ -21,7 +21,7 @@ def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
     names = sorted(path.name.removesuffix("-Fusion.png") for path in folder.glob("*-Fusion.png"))
     if not names:
         raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")
-    shown = [s for s in SUFFIXES if (folder / f"{names[0]}-{s}.png").exists()]
+    shown = [suffix for suffix in SUFFIXES if any(folder.glob(f"*-{suffix}.png"))]
     label, gap, rows = 18, 10, -(-len(names) // columns)
     width, height = len(shown) * side + gap, side + label + gap
     sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", required=True, type=Path, help="picture to write")
     parser.add_argument("--columns", type=int, default=2, help="results in a row")
     args = parser.parse_args(argv)
+    if args.columns < 1:
+        raise UserError("--columns has to be at least 1")
     save(contact_sheet(args.input, args.columns), args.output, quality=88)
 
 
