@@ -150,7 +150,8 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
         about[peers.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, device)
     if args.run_peers is not None:
         chosen, notes = peers.choose_peers(args.run_peers)
-        print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
+        for note in notes:
+            print(note, file=sys.stderr)
         for peer in chosen:
             folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
             run, wrong = runs.run_peer(peer, pairs, folder)

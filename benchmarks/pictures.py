@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures/stacks"))
     options = parser.parse_args(arguments)
     peers, notes = choose_peers(PEERS)
-    print(*notes, sep="\n", end="\n" if notes else "")
+    for note in notes:
+        print(note)
     stacks = {k: v for home in options.stacks for k, v in series(home).items()}
     for name, paths in tqdm(stacks.items(), unit="stack", disable=None):
         images = results([read_photo(path).rgb for path in paths], peers)

@@ -134,8 +134,8 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
     averages = {}
     for method, some in found.items():
         good = [row for row in some if "failed" not in row]
-        measured = {key: [row[key] for row in good if key in row] for key in MEANS}
-        averages[method] = {key: float(np.mean(each)) for key, each in measured.items() if each}
+        columns = {key: [row[key] for row in good] for key in MEANS if good}
+        averages[method] = {key: float(np.mean(column)) for key, column in columns.items()}
         averages[method] |= {"scenes": len(good), "failed": len(some) - len(good) or None}
     best_first = sorted(averages, key=lambda method: -averages[method].get("whole", 0))
     return {method: averages[method] for method in best_first}

@@ -295,7 +295,8 @@ def test_programs_that_cannot_align_are_left_out_where_the_camera_moves(
     monkeypatch.setattr(
         raytraced, "choose_peers", lambda *peers, align=False: asked.append(align) or ([], [])
     )
-    assert raytraced.main(["--photographs", str(photographs), "--out", str(tmp_path), *options]) == 0
+    command = ["--photographs", str(photographs), "--out", str(tmp_path), *options]
+    assert raytraced.main(command) == 0
     assert asked == [moving]
 
 
