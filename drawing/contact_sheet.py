@@ -1,6 +1,6 @@
 """One picture of many fused results, with their guidance and boundary maps where present.
 
-    python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
+python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
 """
 
 import sys
