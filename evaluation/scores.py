@@ -43,10 +43,9 @@ def metric_of(symbol: str) -> Metric:
 
 
 def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[str]:
-    """Symbols of a ``--metrics`` option: "all" that the given images allow, with ground truth and
-    FDB masks or without; or symbols with commas between, ``PSNR_FDB`` for PSNR inside the band.
-    Raises :class:`UserError` for an unknown symbol (the nearest is named), or one that needs what
-    is not given."""
+    """Symbols of a ``--metrics`` option: "all" means all that the given images allow; otherwise
+    they are separated by commas, ``PSNR_FDB`` for PSNR inside the band. Raises :class:`UserError`
+    for an unknown symbol (the nearest is named), or one that needs what is not given."""
     no_truth = "" if truth else "ground truth; give it with --truth DIR"
     no_band = no_truth or ("" if band else "masks of the FDB; give them with --band DIR")
     with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
