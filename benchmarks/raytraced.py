@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.generated import choose_frames, decibels, oracle, wrong
 from benchmarks.measure import Failed
-from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_all, stacks
+from benchmarks.raytracing.cache import CLASSES, Motion, SizeClass, Stack, render_all, stacks
 from benchmarks.report import Bar, Row, Rows, shared_options, table, verdicts, write_report
 from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
 from drawing.canvas import Canvas, save
@@ -67,7 +67,7 @@ is nearest to the truth, and with many frames is flattered by what noise the ray
 """
 
 
-def frames_of(kind: Class, name: str) -> Sequence[int]:
+def frames_of(kind: SizeClass, name: str) -> Sequence[int]:
     """The frames of a set, counted from 0."""
     last, middle = kind.frames - 1, kind.frames // 2
     return {"ends": [0, last], "neighbours": [middle - 1, middle]}.get(name, range(kind.frames))
@@ -124,8 +124,8 @@ def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, 
 
 
 def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str, Row]:
-    """For each method, the best first, the mean over a set of frames of all scenes of some sizes,
-    leaving out those that failed, and how many did."""
+    """The mean scores of each method, the best first, on a set of frames over all scenes of some
+    sizes; scenes on which it failed are left out and counted."""
     found = defaultdict(list)
     for key, row in rows.items():
         stack, of, method = key.split(" ", 2)
@@ -190,12 +190,13 @@ def report(rows: Mapping[str, Row], out: Path) -> str:
 
 
 def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | None:
-    """The squares where ours is farthest from the truth, one of each stack in a row: crops of the
-    truth, of ours, oracle selection and the best peer beside edges by the means ``found``, and the
-    error of ours; None without any."""
-    edges, rows = {k: row["edges"] for k, row in found.items() if "edges" in row}, []
+    """A sheet of the places where ours is worst, a stack a row: crops of the truth, ours, oracle
+    selection, and the best peer (beside edges, by the means ``found``); then the error of ours.
+    None if ours fused no stack."""
+    edges = {method: row["edges"] for method, row in found.items() if "edges" in row}
     best = max(edges.keys() - {OURS.name, *ORACLES}, key=edges.get, default=None)
     methods = [name for name in (OURS.name, ORACLE, best) if name]
+    rows = []
     for stack in wanted:
         files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
         shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
@@ -224,7 +225,7 @@ def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | Non
 
 
 def worst_place(fused: np.ndarray, truth: np.ndarray) -> tuple[float, tuple[int, int, int]]:
-    """The greatest mean squared error of a square; its top, left and side in pixels."""
+    """The mean squared error of the worst square, and its top, left and side in pixels."""
     side = max(4, round(SIDE * truth.shape[1]))
     half = side // 2
     inside = slice(half, half - side + 1)

@@ -21,7 +21,7 @@ from benchmarks import raytraced  # noqa: E402
 from benchmarks.generated import oracle  # noqa: E402
 from benchmarks.raytraced import beside_edges, score  # noqa: E402
 from benchmarks.raytracing import cache  # noqa: E402
-from benchmarks.raytracing.cache import Class, Motion  # noqa: E402
+from benchmarks.raytracing.cache import Motion, SizeClass  # noqa: E402
 from benchmarks.raytracing.rays import Lens  # noqa: E402
 from benchmarks.raytracing.render import SEEN, Quality, depths, render  # noqa: E402
 from benchmarks.raytracing.scene import Scene  # noqa: E402
@@ -165,7 +165,7 @@ def test_equal_seeds_give_equal_pixels_on_any_number_of_threads(layers, monkeypa
     assert (image != other).any()
 
 
-TINY = Class("0.01", (60, 84), 1, 3, (1.0, 1.0))
+TINY = SizeClass("0.01", (60, 84), 1, 3, (1.0, 1.0))
 FIRST_FRAME = """
 import shutil, sys
 from pathlib import Path
