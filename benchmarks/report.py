@@ -62,8 +62,8 @@ class Rows:
 
 
 def table(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, str]], first: str) -> str:
-    """Markdown: a line for each row, a dash for each missing value; ``first`` heads the names,
-    ``columns`` are head and format by the key of a value."""
+    """Markdown: a line for each row, a dash for each missing value. ``columns`` gives the heading
+    and format of each value by its key; ``first`` is the heading of the rows' names."""
     lines = []
     for name, row in rows.items():
         values = [(row.get(key), form) for key, (_, form) in columns.items()]

@@ -207,10 +207,12 @@ def _mosaic(photographs: Photographs, size: Size, rng: np.random.Generator) -> n
 
 
 def _matte(size: Size, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) uint8 of at most :data:`COVERAGE` if :data:`ATTEMPTS` draws suffice."""
+    """(H, W) uint8: the first of at most :data:`COVERAGE`, or the least of :data:`ATTEMPTS`."""
     drawn: list[np.ndarray] = []
-    while len(drawn) < ATTEMPTS and (not drawn or drawn[-1].mean() > COVERAGE):
+    for _ in range(ATTEMPTS):
         drawn.append(procedural_matte(size, rng))
+        if drawn[-1].mean() <= COVERAGE:
+            break
     return np.rint(min(drawn, key=np.mean) * 255).astype(np.uint8)
 
 

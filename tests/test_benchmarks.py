@@ -305,9 +305,9 @@ def test_all_programs_of_a_picture_get_the_aligned_frames():
     image = cv2.GaussianBlur(texture(1, 160, 200), (0, 0), 1)
     shift = np.float32([[1, 0, 7], [0, 1, -4]])
     moved = cv2.warpAffine(image, shift, (200, 160), borderMode=cv2.BORDER_REFLECT)
-    images = pictures.results([image, moved], [tool("first", first_frame)])
-    assert list(images) == ["frame 1", "frame 2", "ours", "first"]
-    np.testing.assert_array_equal(images["first"], images["frame 1"])
+    frames, fused = pictures.results([image, moved], [tool("first", first_frame)])
+    assert [*frames, *fused] == ["frame 1", "frame 2", "ours", "first"]
+    np.testing.assert_array_equal(fused["first"], frames["frame 1"])
     inner = (slice(10, -10), slice(10, -10))
-    error = np.abs(images["frame 1"][inner].astype(int) - images["frame 2"][inner])
-    assert images["ours"].shape == images["first"].shape and np.median(error) <= 2
+    error = np.abs(frames["frame 1"][inner].astype(int) - frames["frame 2"][inner])
+    assert fused["ours"].shape == fused["first"].shape and np.median(error) <= 2
