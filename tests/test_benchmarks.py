@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import texture
+import torch
+from conftest import first_frame, texture
 
 from benchmarks import backends, pictures, registration, stacks, tools
 from benchmarks.generated import Truth, choose_frames, generated, oracle, read_truth
@@ -19,19 +20,9 @@ from benchmarks.stacks import Setting
 from benchmarks.synthetic_stacks import SyntheticStack
 from evaluation.peers import PEERS, Peer, choose_peers
 from fusion.align import Registration
+from training.validation import oracle_selection
 from utils.errors import UserError
 from utils.images import write_png
-
-FIRST_FRAME = """
-import shutil, sys
-from pathlib import Path
-frames, output = map(Path, sys.argv[1:])
-shutil.copyfile(sorted(frames.iterdir())[0], output / "fused.png")
-"""
-
-
-def first_frame(stacks: list[Path], output: Path, align: bool) -> list[list[str]]:
-    return [[sys.executable, "-c", FIRST_FRAME, str(stack), str(output)] for stack in stacks]
 
 
 def failing(stacks: list[Path], output: Path, align: bool) -> list[list[str]]:
@@ -110,6 +101,23 @@ def test_oracle_takes_the_nearest_frame_pixel_by_pixel():
         candidates = [frame[y, x] for frame in frames]
         nearest = min(candidates, key=lambda c: ((c.astype(int) - truth[y, x]) ** 2).sum())
         np.testing.assert_array_equal(chosen[y, x], nearest)
+
+
+def test_the_oracle_of_squares_is_that_of_the_validation():
+    """Two programs for one rule."""
+    truth, *frames = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
+    planes = [torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1) for x in (truth, *frames)]
+    expected = oracle_selection(torch.stack(planes[1:])[None], planes[0][None], side=3)[0]
+    np.testing.assert_array_equal(oracle(truth, frames, side=3), expected.permute(1, 2, 0).numpy())
+
+
+def test_the_oracle_of_squares_knows_no_luck_of_single_pixels():
+    """A frame that is wrong but for one pixel: taken there, and nowhere with squares."""
+    truth = np.full((9, 11, 3), 100, np.uint8)
+    near, lucky = truth + 2, truth + 40
+    lucky[4, 5] = 100
+    assert (oracle(truth, [near, lucky])[4, 5] == 100).all()
+    np.testing.assert_array_equal(oracle(truth, [near, lucky], side=3), near)
 
 
 def test_generated_stacks_come_back_from_disk_and_are_made_once(photographs, tmp_path):
