@@ -144,22 +144,18 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
 def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
     """Ours against oracle selection over all sizes, and against StackMFF V3 at each."""
 
-    def fused(method: str) -> set[str]:
-        """The scenes of which a method fused all frames."""
-        end = f" stack {method}"
-        return {
-            k.removesuffix(end) for k, row in rows.items() if k.endswith(end) and "edges" in row
-        }
-
-    def ahead(of: str, sizes: Sequence[str]) -> Row:
-        """Decibels of ours above another method's over the scenes that both fused, and the number
-        of these; none without."""
-        both = fused(OURS.name) & fused(of)
-        some = {key: row for key, row in rows.items() if key.split()[0] in both}
-        ours, other = (means(some, sizes, "stack").get(name, {}) for name in (OURS.name, of))
-        if not ours:
+    def ahead(method: str, sizes: Sequence[str]) -> Row:
+        """Decibels of ours above another method's, mean over the scenes of some sizes of which both
+        fused all frames, and the number of these; empty without any."""
+        gains = []
+        for scene in dict.fromkeys(key.split()[0] for key in rows):
+            ours, other = (rows.get(f"{scene} stack {m}", {}) for m in (OURS.name, method))
+            if scene.split("-")[0] in sizes and "edges" in ours and "edges" in other:
+                gains.append([ours[part] - other[part] for part in DECIBELS])
+        if not gains:
             return {}
-        return {key: ours[key] - other[key] for key in DECIBELS} | {"scenes": ours["scenes"]}
+        mean = np.mean(gains, axis=0).tolist()
+        return dict(zip(DECIBELS, mean, strict=True)) | {"scenes": len(gains)}
 
     held = []
     if over := ahead(ORACLE, sizes):
