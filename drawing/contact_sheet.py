@@ -3,6 +3,7 @@
 python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def contact_sheet(folder: Path, columns: int) -> Image.Image:
     if not names:
         raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")
     shown = [suffix for suffix in SUFFIXES if any(folder.glob(f"*-{suffix}.png"))]
-    label, gap, rows = 18, 10, -(-len(names) // columns)
+    label, gap, rows = 18, 10, math.ceil(len(names) / columns)
     width, height = len(shown) * SIDE + gap, SIDE + label + gap
     sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
