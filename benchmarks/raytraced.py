@@ -192,17 +192,7 @@ def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | Non
     edges = {method: row["edges"] for method, row in found.items() if "edges" in row}
     best = max(edges.keys() - {OURS.name, *ORACLES}, key=edges.get, default=None)
     methods = [name for name in (OURS.name, ORACLE, best) if name]
-    rows = []
-    for stack in wanted:
-        files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
-        shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
-        if OURS.name in shown:
-            error, (top, left, side) = worst_place(shown[OURS.name], shown["truth"])
-            here = (slice(top, top + side), slice(left, left + side))
-            crops = {label: image[here] for label, image in shown.items()}
-            difference = crops[OURS.name].astype(np.float32) - crops["truth"]
-            crops[ERROR] = np.clip(127.5 + GAIN * difference, 0, 255).astype(np.uint8)
-            rows.append((error, f"{stack.home.name}, {left},{top}", crops))
+    rows = [row for stack in wanted if (row := worst(stack, methods))]
     if not rows:
         return None
     labels = ["truth", *(m for m in methods if any(m in crops for *_, crops in rows)), ERROR]
@@ -218,6 +208,22 @@ def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | Non
             enlarged = Image.fromarray(crop).resize((CELL, CELL), Image.Resampling.BOX)
             canvas.picture(enlarged, lefts[label], top + LABEL, CELL, CELL)
     return canvas.finish()
+
+
+def worst(stack: Stack, methods: Sequence[str]) -> tuple[float, str, dict[str, np.ndarray]] | None:
+    """The mean squared error of ours where it is worst, the name of that place, and crops of it
+    from the truth, from what each method made of all frames, and of the error of ours, by label;
+    None without a picture of ours."""
+    files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
+    shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
+    if OURS.name not in shown:
+        return None
+    error, (top, left, side) = worst_place(shown[OURS.name], shown["truth"])
+    here = (slice(top, top + side), slice(left, left + side))
+    crops = {label: image[here] for label, image in shown.items()}
+    difference = crops[OURS.name].astype(np.float32) - crops["truth"]
+    crops[ERROR] = np.clip(127.5 + GAIN * difference, 0, 255).astype(np.uint8)
+    return error, f"{stack.home.name}, {left},{top}", crops
 
 
 def worst_place(fused: np.ndarray, truth: np.ndarray) -> tuple[float, tuple[int, int, int]]:
