@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check options against each other and fill in defaults."""
+    """Check options against each other, fill in defaults, choose metrics and peers."""
     args.work = args.work or args.out / "work"
     if args.synthetic == (args.sources is not None):
         raise UserError("give either --sources DIR, or --synthetic to generate pairs")
@@ -110,10 +110,13 @@ def check(args: argparse.Namespace) -> None:
         args.metrics = ",".join(tables.TABLE1) if args.table1 else quality
     # What would fail after hours of fusing fails now.
     if args.metrics != "none":
-        truths = (args.synthetic or given is not None for given in (args.truth, args.band))
-        scores.choose_metrics(args.metrics, *truths)
+        truth, band = args.synthetic or bool(args.truth), args.synthetic or bool(args.band)
+        args.symbols = scores.choose_metrics(args.metrics, truth, band)
+    args.peers = []
     if args.run_peers is not None:
-        peers.choose_peers(args.run_peers)
+        args.peers, notes = peers.choose_peers(args.run_peers)
+        for note in notes:
+            print(note, file=sys.stderr)
     if args.sources and args.figures:
         check_names("--figures", args.figures, [p.name for p in some_pairs(args.sources)[0]])
     with os_errors(f"write to folder {args.out}"):  # before any work
@@ -143,21 +146,18 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
     from evaluation import runs  # imports torch, which the workers do without
 
     methods, about, problems = {}, {}, []
-    pairs = some_pairs(args.sources)[0] if args.weights or args.run_peers is not None else []
+    pairs = some_pairs(args.sources)[0] if args.weights or args.peers else []
     if args.weights:
         folder = methods[peers.OURS] = args.work / "fused" / "mmfnet"
         device = args.device or "auto"
         about[peers.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, device)
-    if args.run_peers is not None:
-        chosen, notes = peers.choose_peers(args.run_peers)
-        print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
-        for peer in chosen:
-            folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
-            run, wrong = runs.run_peer(peer, pairs, folder)
-            problems += wrong
-            if any(folder.glob("*.png")):
-                methods[peer.name] = folder
-            about[peer.name] = run.about()
+    for peer in args.peers:
+        folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
+        run, wrong = runs.run_peer(peer, pairs, folder)
+        problems += wrong
+        if any(folder.glob("*.png")):
+            methods[peer.name] = folder
+        about[peer.name] = run.about()
     return methods, about, problems
 
 
@@ -165,13 +165,12 @@ def report(
     args: argparse.Namespace, cases: list[Case], methods: list[str], about: About, problems: list
 ) -> None:
     """Measure, write tables and charts, print a table; add to ``problems`` what went wrong."""
-    chosen = scores.choose_metrics(args.metrics, args.truth is not None, args.band is not None)
-    values, wrong = scores.measure(cases, chosen, args.workers, args.cache)
+    values, wrong = scores.measure(cases, args.symbols, args.workers, args.cache)
     problems += wrong
     if not any(values.values()):
         raise UserError("; ".join(["nothing could be measured", *problems]))
     origin = {"sources": str(args.sources), "methods": methods, "runs": about}
-    columns = tables.write(args.out, values, methods, chosen, problems, origin)
+    columns = tables.write(args.out, values, methods, args.symbols, problems, origin)
     text = tables.markdown(columns)
     write_file(args.out / "tables.md", text + tables.runs(about))
     write_file(args.out / "tables.tex", tables.latex(columns))

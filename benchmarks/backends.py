@@ -65,9 +65,10 @@ def main(argv: list[str] | None = None) -> None:
 def compare(
     backends: dict[str, Backend], photos: list[np.ndarray], rounds: int
 ) -> tuple[dict[str, tuple[float, int]], float]:
-    """For each back end the least seconds to fuse two photographs (H, W, 3), and the greatest
-    difference from PyTorch's result, in steps of their type; and the least seconds that ONNX
-    Runtime takes for ``MORE`` photographs more, out of focus everywhere."""
+    """Fuse two photographs (H, W, 3) with each back end, and ``MORE`` photographs more, out of
+    focus everywhere, with ONNX Runtime. Returns, for each back end, the seconds of its fastest
+    round and the greatest difference from PyTorch's result in steps of their type; and the seconds
+    with the photographs more."""
     images = {name: fuse(photos, backend, align=False).image for name, backend in backends.items()}
     first = images[EAGER].astype(np.float64)
     blurred = [cv2.GaussianBlur(photos[i % 2], None, 3 + i) for i in range(MORE)]
@@ -95,8 +96,8 @@ def run(pair: list[Path], weights: Path) -> Cost:
 
 
 def bars(pixels: int, pair: float, more: float, whole: dict[str, Cost]) -> list[Bar]:
-    """Of seconds for a pair of so many pixels each, with ``MORE`` photographs more, and of whole
-    processes: those of PyTorch are what a pair took before ONNX Runtime was the default."""
+    """Targets for the seconds of a ``pair`` of so many pixels each, for those with ``MORE``
+    photographs more, and for whole processes, of which PyTorch's was the default before."""
     most = 0.06 * pixels / 520**2
     another = (more - pair) / MORE / pair
     half = whole[GRAPH].seconds / whole[EAGER].seconds

@@ -26,6 +26,7 @@ from utils.errors import UserError, cli, option_parser
 from utils.images import EXTENSIONS, read_photo, write_png
 
 PEERS = ("FocusWeave", "enfuse")
+Images = dict[str, np.ndarray]  # (H, W, 3) uint8 by label
 
 
 def series(home: Path) -> dict[str, list[Path]]:
@@ -41,8 +42,8 @@ def series(home: Path) -> dict[str, list[Path]]:
     return stacks
 
 
-def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> dict[str, np.ndarray]:
-    """First, middle and last frame, aligned, and what each program makes of all of them."""
+def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> tuple[Images, Images]:
+    """First, middle and last frame, aligned; and what each program makes of all of them."""
     with tempfile.TemporaryDirectory(prefix="pictures-") as work:
         aligned: list[Path] = []
 
@@ -50,15 +51,15 @@ def results(frames: Sequence[np.ndarray], peers: Sequence[Peer]) -> dict[str, np
             aligned.append(Path(work) / f"{step.frame:03d}.png")
             write_png(aligned[-1], step.aligned)
 
-        ours = fuse(frames, observe=keep).image
+        fused = {"ours": fuse(frames, observe=keep).image}
         places = sorted({0, len(aligned) // 2, len(aligned) - 1})
-        images = {f"frame {i + 1}": read_photo(aligned[i]).rgb for i in places} | {"ours": ours}
+        shown = {f"frame {i + 1}": read_photo(aligned[i]).rgb for i in places}
         for tool in peers:
             try:
-                images[tool.name], _ = fuse_with(tool, Path(work), align=False)
+                fused[tool.name], _ = fuse_with(tool, Path(work), align=False)
             except Failed as reason:
                 raise UserError(str(reason)) from reason
-    return images
+    return shown, fused
 
 
 @cli
@@ -69,13 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures/stacks"))
     options = parser.parse_args(arguments)
     peers, notes = choose_peers(PEERS)
-    print(*notes, sep="\n", end="\n" if notes else "")
+    for note in notes:
+        print(note)
     stacks = {k: v for home in options.stacks for k, v in series(home).items()}
     for name, paths in tqdm(stacks.items(), unit="stack", disable=None):
-        images = results([read_photo(path).rgb for path in paths], peers)
-        frames = [image for label, image in images.items() if label.startswith("frame")]
-        insets = choose_insets(frames[:: len(frames) - 1], list(images.values())[len(frames) :])
-        save(comparison(images, insets), options.out / f"{name}.jpg")
+        frames, fused = results([read_photo(path).rgb for path in paths], peers)
+        first, *_, last = frames.values()
+        insets = choose_insets([first, last], list(fused.values()))
+        save(comparison(frames | fused, insets), options.out / f"{name}.jpg")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.generated import choose_frames, decibels, oracle, wrong
 from benchmarks.measure import Failed
-from benchmarks.raytracing.cache import CLASSES, Class, Motion, Stack, render_all, stacks
+from benchmarks.raytracing.cache import CLASSES, Motion, SizeClass, Stack, render_all, stacks
 from benchmarks.report import Bar, Row, Rows, shared_options, table, verdicts, write_report
 from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
 from drawing.canvas import Canvas, save
@@ -67,7 +67,7 @@ is nearest to the truth, and with many frames is flattered by what noise the ray
 """
 
 
-def frames_of(kind: Class, name: str) -> Sequence[int]:
+def frames_of(kind: SizeClass, name: str) -> Sequence[int]:
     """The frames of a set, counted from 0."""
     last, middle = kind.frames - 1, kind.frames // 2
     return {"ends": [0, last], "neighbours": [middle - 1, middle]}.get(name, range(kind.frames))
@@ -124,8 +124,8 @@ def score(fused: np.ndarray, truth: np.ndarray, edges: np.ndarray) -> dict[str, 
 
 
 def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str, Row]:
-    """For each method, the best first, the mean over a set of frames of all scenes of some sizes,
-    leaving out those that failed, and how many did."""
+    """The mean scores of each method, the best first, on a set of frames over all scenes of some
+    sizes; scenes on which it failed are left out and counted."""
     found = defaultdict(list)
     for key, row in rows.items():
         stack, of, method = key.split(" ", 2)
@@ -134,8 +134,8 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
     averages = {}
     for method, some in found.items():
         good = [row for row in some if "failed" not in row]
-        measured = {key: [row[key] for row in good if key in row] for key in MEANS}
-        averages[method] = {key: float(np.mean(each)) for key, each in measured.items() if each}
+        columns = {key: [row[key] for row in good] for key in MEANS if good}
+        averages[method] = {key: float(np.mean(column)) for key, column in columns.items()}
         averages[method] |= {"scenes": len(good), "failed": len(some) - len(good) or None}
     best_first = sorted(averages, key=lambda method: -averages[method].get("whole", 0))
     return {method: averages[method] for method in best_first}
@@ -144,22 +144,18 @@ def means(rows: Mapping[str, Row], sizes: Sequence[str], name: str) -> dict[str,
 def bars(rows: Mapping[str, Row], sizes: Sequence[str]) -> list[Bar]:
     """Ours against oracle selection over all sizes, and against StackMFF V3 at each."""
 
-    def fused(method: str) -> set[str]:
-        """The scenes of which a method fused all frames."""
-        end = f" stack {method}"
-        return {
-            k.removesuffix(end) for k, row in rows.items() if k.endswith(end) and "edges" in row
-        }
-
-    def ahead(of: str, sizes: Sequence[str]) -> Row:
-        """Decibels of ours above another method's over the scenes that both fused, and the number
-        of these; none without."""
-        both = fused(OURS.name) & fused(of)
-        some = {key: row for key, row in rows.items() if key.split()[0] in both}
-        ours, other = (means(some, sizes, "stack").get(name, {}) for name in (OURS.name, of))
-        if not ours:
+    def ahead(method: str, sizes: Sequence[str]) -> Row:
+        """Decibels of ours above another method's, mean over the scenes of some sizes of which both
+        fused all frames, and the number of these; empty without any."""
+        gains = []
+        for scene in dict.fromkeys(key.split()[0] for key in rows):
+            ours, other = (rows.get(f"{scene} stack {m}", {}) for m in (OURS.name, method))
+            if scene.split("-")[0] in sizes and "edges" in ours and "edges" in other:
+                gains.append([ours[part] - other[part] for part in DECIBELS])
+        if not gains:
             return {}
-        return {key: ours[key] - other[key] for key in DECIBELS} | {"scenes": ours["scenes"]}
+        mean = np.mean(gains, axis=0).tolist()
+        return dict(zip(DECIBELS, mean, strict=True)) | {"scenes": len(gains)}
 
     held = []
     if over := ahead(ORACLE, sizes):
@@ -190,22 +186,13 @@ def report(rows: Mapping[str, Row], out: Path) -> str:
 
 
 def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | None:
-    """The squares where ours is farthest from the truth, one of each stack in a row: crops of the
-    truth, of ours, oracle selection and the best peer beside edges by the means ``found``, and the
-    error of ours; None without any."""
-    edges, rows = {k: row["edges"] for k, row in found.items() if "edges" in row}, []
+    """A sheet of the places where ours is worst, a stack a row: crops of the truth, ours, oracle
+    selection, and the best peer (beside edges, by the means ``found``); then the error of ours.
+    None if ours fused no stack."""
+    edges = {method: row["edges"] for method, row in found.items() if "edges" in row}
     best = max(edges.keys() - {OURS.name, *ORACLES}, key=edges.get, default=None)
     methods = [name for name in (OURS.name, ORACLE, best) if name]
-    for stack in wanted:
-        files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
-        shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
-        if OURS.name in shown:
-            error, (top, left, side) = worst_place(shown[OURS.name], shown["truth"])
-            here = (slice(top, top + side), slice(left, left + side))
-            crops = {label: image[here] for label, image in shown.items()}
-            difference = crops[OURS.name].astype(np.float32) - crops["truth"]
-            crops[ERROR] = np.clip(127.5 + GAIN * difference, 0, 255).astype(np.uint8)
-            rows.append((error, f"{stack.home.name}, {left},{top}", crops))
+    rows = [row for stack in wanted if (row := worst(stack, methods))]
     if not rows:
         return None
     labels = ["truth", *(m for m in methods if any(m in crops for *_, crops in rows)), ERROR]
@@ -223,8 +210,24 @@ def draw(wanted: Sequence[Stack], found: Mapping[str, Row]) -> Image.Image | Non
     return canvas.finish()
 
 
+def worst(stack: Stack, methods: Sequence[str]) -> tuple[float, str, dict[str, np.ndarray]] | None:
+    """The mean squared error of ours where it is worst, the name of that place, and crops of it
+    from the truth, from what each method made of all frames, and of the error of ours, by label;
+    None without a picture of ours."""
+    files = {"truth": stack.truth} | {m: picture(stack, "stack", m) for m in methods}
+    shown = {label: read_photo(path).rgb for label, path in files.items() if path.exists()}
+    if OURS.name not in shown:
+        return None
+    error, (top, left, side) = worst_place(shown[OURS.name], shown["truth"])
+    here = (slice(top, top + side), slice(left, left + side))
+    crops = {label: image[here] for label, image in shown.items()}
+    difference = crops[OURS.name].astype(np.float32) - crops["truth"]
+    crops[ERROR] = np.clip(127.5 + GAIN * difference, 0, 255).astype(np.uint8)
+    return error, f"{stack.home.name}, {left},{top}", crops
+
+
 def worst_place(fused: np.ndarray, truth: np.ndarray) -> tuple[float, tuple[int, int, int]]:
-    """The greatest mean squared error of a square; its top, left and side in pixels."""
+    """The mean squared error of the worst square, and its top, left and side in pixels."""
     side = max(4, round(SIDE * truth.shape[1]))
     half = side // 2
     inside = slice(half, half - side + 1)
@@ -251,16 +254,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     render_all(wanted, options.photographs)
     if options.render:
         return
-    tools, notes = choose_peers(options.tools, TOOLS)
-    print(*notes, sep="\n", end="\n" if notes else "")
+    moving = motion != Motion()
+    tools, notes = choose_peers(options.tools, TOOLS, align=moving)
+    for note in notes:
+        print(note)
     sets = dict(SETS)
-    if motion != Motion():  # in tables of their own; the truth is that of the middle frame
+    if moving:  # in tables of their own; the truth is that of the middle frame
         options.out /= motion.name
         del sets["ends"]
     rows = Rows(options.out / "scores.json", options.resume)
     for stack, name in tqdm(list(product(wanted, sets)), unit="set", disable=None):
         for tool in tools:
-            fuse = partial(run, tool, stack, name, motion != Motion())
+            fuse = partial(run, tool, stack, name, moving)
             rows.add(f"{stack.home.name} {name} {tool.name}", fuse)
         for method in ORACLES:
             rows.add(f"{stack.home.name} {name} {method}", partial(select, stack, name, method))

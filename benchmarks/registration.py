@@ -55,8 +55,8 @@ from its true place.
 
 
 def in_field(frames: list[np.ndarray], field: str | None) -> list[np.ndarray]:
-    """The frames; of "round" black outside a circle that does not move with the scene, as in a
-    microscope; of "overexposed" the first one 1.8 times as bright."""
+    """The frames in a field that is "round", black outside a circle that does not move with the
+    scene, as in a microscope; or "overexposed", the first frame 1.8 times as bright."""
     if field == "overexposed":
         return [cv2.convertScaleAbs(frames[0], alpha=1.8), *frames[1:]]
     if field == "round":

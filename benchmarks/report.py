@@ -49,21 +49,21 @@ class Rows:
         self.path, self.resume = path, resume
         self.rows: dict[str, Row] = json.loads(path.read_text()) if path.exists() else {}
 
-    def add(self, name: str, measure: Callable[[], Row]) -> Row:
+    def add(self, name: str, measure: Callable[[], Row]) -> None:
         """Measure and write a row, unless it is resumed; of a program that fails, why."""
-        if not (self.resume and name in self.rows):
-            try:
-                self.rows[name] = measure()
-            except Failed as reason:
-                self.rows[name] = {"failed": str(reason)}
-            write_file(self.path, json.dumps(self.rows, indent=1, ensure_ascii=False) + "\n")
-            print(f"{self.path.stem}: {name}: {self.rows[name]}", flush=True)
-        return self.rows[name]
+        if self.resume and name in self.rows:
+            return
+        try:
+            self.rows[name] = measure()
+        except Failed as reason:
+            self.rows[name] = {"failed": str(reason)}
+        write_file(self.path, json.dumps(self.rows, indent=1, ensure_ascii=False) + "\n")
+        print(f"{self.path.stem}: {name}: {self.rows[name]}", flush=True)
 
 
 def table(rows: Mapping[str, Row], columns: Mapping[str, tuple[str, str]], first: str) -> str:
-    """Markdown: a line for each row, a dash for each missing value; ``first`` heads the names,
-    ``columns`` are head and format by the key of a value."""
+    """Markdown: a line for each row, a dash for each missing value. ``columns`` gives the heading
+    and format of each value by its key; ``first`` is the heading of the rows' names."""
     lines = []
     for name, row in rows.items():
         values = [(row.get(key), form) for key, (_, form) in columns.items()]

@@ -51,9 +51,10 @@ def run(tool: Peer, frames: Path, align: bool, truth: Truth | None = None) -> Ro
 
 
 def pcb(setting: Setting, rows: Rows) -> None:
+    frames = folder(setting.pcb)
     for tool in setting.tools:
         if tool.name in ALIGNING:
-            rows.add(tool.name, partial(run, tool, setting.pcb, align=True))
+            rows.add(tool.name, partial(run, tool, frames, align=True))
 
 
 def truth(setting: Setting, rows: Rows) -> None:
@@ -67,16 +68,17 @@ def truth(setting: Setting, rows: Rows) -> None:
 
 def truth_bars(rows: Mapping[str, Row]) -> list[Bar]:
     """Nearer to the truth than FocusWeave, enfuse and the best method of OpenFocus."""
-    ours, bars = rows.get(OURS.name, {}), []
-    bands = {name: row["band"] for name, row in rows.items() if "band" in row}
-    methods = [name for name in bands if name.startswith("OpenFocus")]
-    best = max(methods, key=bands.get, default=None)
-    for name in filter(bands.get, (best, "FocusWeave", "enfuse") if "band" in ours else ()):
-        band, halo = bands[name], rows[name]["halo"]
-        text = f"FDB PSNR {ours['band']:.2f} dB, above {name}'s {band:.2f} dB"
-        bars.append(Bar(text, ours["band"] > band))
-        text = f"halo pixels {ours['halo']:.2%}, fewer than {name}'s {halo:.2%}"
-        bars.append(Bar(text, ours["halo"] < halo))
+    bars, scored = [], {name: row for name, row in rows.items() if "band" in row}
+    ours = scored.pop(OURS.name, None)
+    methods = [name for name in scored if name.startswith("OpenFocus")]
+    best = max(methods, key=lambda name: scored[name]["band"], default=None)
+    for name in (best, "FocusWeave", "enfuse"):
+        if ours and name in scored:
+            band, halo = scored[name]["band"], scored[name]["halo"]
+            text = f"FDB PSNR {ours['band']:.2f} dB, above {name}'s {band:.2f} dB"
+            bars.append(Bar(text, ours["band"] > band))
+            text = f"halo pixels {ours['halo']:.2%}, fewer than {name}'s {halo:.2%}"
+            bars.append(Bar(text, ours["halo"] < halo))
     return bars + ratio_bars(rows, slowest=1.5, largest=0.3)
 
 
@@ -196,11 +198,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = shared_options(__doc__, PARTS, "stacks")
     add = parser.add_argument
     add("--tools", nargs="+", choices=NAMES, default=[], metavar="NAME", help="; ".join(NAMES))
-    add("--pcb", type=folder, default="datasets/stacks/pcb", help="the real stack")
+    add("--pcb", type=Path, default=Path("datasets/stacks/pcb"), help="the real stack")
     add("--work", type=Path, default=Path("datasets/stacks"), help="made stacks")
     options = parser.parse_args(arguments)
     tools, notes = choose_peers(options.tools, TOOLS, align=True)
-    print(*notes, sep="\n", end="\n" if notes else "")
+    for note in notes:
+        print(note)
     setting = Setting(options.photographs, options.pcb, options.work, tools)
     for name in options.only:
         PARTS[name].measure(setting, Rows(options.out / f"{name}.json", options.resume))

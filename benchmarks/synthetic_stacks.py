@@ -100,9 +100,8 @@ def stack(
     Raises :class:`ValueError` for fewer than two layers, or fewer frames than layers.
     """
     if not 2 <= layers <= frames:
-        raise ValueError(
-            f"{layers} layers, {frames} frames: a stack has 2 layers, a frame for each"
-        )
+        text = "a stack has at least 2 layers, and a frame for each"
+        raise ValueError(f"{layers} layers, {frames} frames: {text}")
     rng = np.random.default_rng(seed)
     matrices = [_matrix(motion or Motion(0, 0, 0), size, rng) for _ in range(frames)]
     gains = np.float32(2.0 ** rng.uniform(-exposure, exposure, (frames, 3)))
@@ -111,7 +110,7 @@ def stack(
     border, reach = _border(matrices, size), math.ceil(spread * (layers - 1))
     canvas = (size[0] + 2 * (border + reach), size[1] + 2 * (border + reach))
     photographs = sharp_photographs() if photographs is None else photographs
-    scene = Scene(
+    scene = Layers(
         [_mosaic(photographs, canvas, rng) for _ in range(layers)],
         [_matte(canvas, rng) for _ in range(layers - 1)],
         reach,
@@ -136,7 +135,7 @@ def stack(
     return SyntheticStack(rendered, *(plane[inside] for plane in planes), matrices)
 
 
-class Scene(NamedTuple):
+class Layers(NamedTuple):
     """K layers on a canvas that exceeds the rendered area by ``reach`` pixels on each side."""
 
     colors: list[np.ndarray]  # K images (H, W, 3) uint8 sRGB, nearest first
@@ -207,10 +206,12 @@ def _mosaic(photographs: Photographs, size: Size, rng: np.random.Generator) -> n
 
 
 def _matte(size: Size, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) uint8 of at most :data:`COVERAGE` if :data:`ATTEMPTS` draws suffice."""
+    """(H, W) uint8: the first of at most :data:`COVERAGE`, or the least of :data:`ATTEMPTS`."""
     drawn: list[np.ndarray] = []
-    while len(drawn) < ATTEMPTS and (not drawn or drawn[-1].mean() > COVERAGE):
+    for _ in range(ATTEMPTS):
         drawn.append(procedural_matte(size, rng))
+        if drawn[-1].mean() <= COVERAGE:
+            break
     return np.rint(min(drawn, key=np.mean) * 255).astype(np.uint8)
 
 

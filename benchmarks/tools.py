@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import ROOT, Cost, measure
+from benchmarks.measure import ROOT, Cost, Failed, measure
 from evaluation.peers import PEERS, Commands, Peer
 from utils.images import read_photo
 
@@ -37,9 +37,11 @@ OPENFOCUS_DEFAULT = "OpenFocus StackMFF V3"
 
 def fuse_with(tool: Peer, frames: Path, align: bool) -> tuple[np.ndarray, Cost]:
     """Let a program fuse a folder of frames: the fused image (H, W, 3) and its cost; raises
-    :class:`~benchmarks.measure.Failed` if it ends with an error."""
+    :class:`~benchmarks.measure.Failed` if it ends with an error or writes no image."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         output = Path(folder)
         cost = measure(tool.command_lines([frames], output, align))
-        fused, *_ = *output.glob("*-Fusion.*"), *output.glob("*.png")
-        return read_photo(fused).rgb, cost
+        images = [*output.glob("*-Fusion.*"), *output.glob("*.png")]
+        if not images:
+            raise Failed(f"{tool.name} wrote no image")
+        return read_photo(images[0]).rgb, cost

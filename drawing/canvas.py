@@ -48,7 +48,9 @@ class Canvas:
         box = (*corner, corner[0] + image.width - 1, corner[1] + image.height - 1)
         self.draw.rectangle(box, outline=INK, width=2)
 
-    def text(self, at: Point, text: str, size: float = 14, fill: str = INK, anchor: str = "mm"):
+    def text(
+        self, at: Point, text: str, size: float = 14, fill: str = INK, anchor: str = "mm"
+    ) -> None:
         """Write around a point; the anchor is Pillow's: "mm" centred, "lm" to the right of it."""
         font, (at,) = ImageFont.load_default(size * self.unit), self._pixels([at])
         self.draw.text(at, text, fill, font, anchor, size / 2, "center")

@@ -3,6 +3,7 @@
 python -m drawing.contact_sheet --input ResultsLytro --output ResultsLytro/contact-sheet.jpg
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -11,19 +12,20 @@ from PIL import Image, ImageDraw, ImageFont
 from drawing.canvas import save
 from utils.errors import UserError, cli, option_parser
 
+SIDE = 200  # of a picture, pixels
 SUFFIXES = ("Fusion", "Guidance", "Boundary")
 
 
-def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
+def contact_sheet(folder: Path, columns: int) -> Image.Image:
     """Arrange ``NAME-Fusion.png`` (and its maps, from ``run_inference.py --maps``) in rows of some
-    columns, each under its name, in squares of ``side`` pixels; raises :class:`UserError` if the
+    columns, each under its name, in squares of 200 pixels; raises :class:`UserError` if the
     folder holds no fused image."""
     names = sorted(path.name.removesuffix("-Fusion.png") for path in folder.glob("*-Fusion.png"))
     if not names:
         raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")
-    shown = [s for s in SUFFIXES if (folder / f"{names[0]}-{s}.png").exists()]
-    label, gap, rows = 18, 10, -(-len(names) // columns)
-    width, height = len(shown) * side + gap, side + label + gap
+    shown = [suffix for suffix in SUFFIXES if any(folder.glob(f"*-{suffix}.png"))]
+    label, gap, rows = 18, 10, math.ceil(len(names) / columns)
+    width, height = len(shown) * SIDE + gap, SIDE + label + gap
     sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for index, name in enumerate(names):
@@ -32,8 +34,8 @@ def contact_sheet(folder: Path, columns: int, side: int = 200) -> Image.Image:
         for position, suffix in enumerate(shown):
             if (path := folder / f"{name}-{suffix}.png").exists():
                 thumbnail = Image.open(path).convert("RGB")
-                thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
-                sheet.paste(thumbnail, (x + position * side, y + label))
+                thumbnail.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+                sheet.paste(thumbnail, (x + position * SIDE, y + label))
     return sheet
 
 
@@ -44,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", required=True, type=Path, help="picture to write")
     parser.add_argument("--columns", type=int, default=2, help="results in a row")
     args = parser.parse_args(argv)
+    if args.columns < 1:
+        raise UserError("--columns has to be at least 1")
     save(contact_sheet(args.input, args.columns), args.output, quality=88)
 
 

@@ -37,7 +37,7 @@ CONFIGS = Path(__file__).parents[1] / "configs/ablation"
 METRICS = ("AG", "LIF", "MSD", "GLD", "Q_G", "Q_MI", "Q_Y", "Q_CB")
 WEIGHTS = "latest.safetensors"
 Runs = dict[str, list[Config]]  # of each model, by seed
-Figures = dict[str, float]
+Means = dict[str, float]  # over the samples, see :func:`training.validation.validate`
 
 
 @cli
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     check(args)
     runs = choose(args.only, args.seeds, args.set)
-    found: dict[str, list[Figures]] = {}
+    found: dict[str, list[Means]] = {}
     for name, configs in runs.items():
         for config in configs:
             checkpoint, steps = Path(config.run) / "latest.pt", 0
@@ -89,7 +89,7 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
     return runs
 
 
-def measure(config: Config) -> Figures:
+def measure(config: Config) -> Means:
     """:func:`training.validation.validate` on the validation set, which all configs share."""
     print(f"validating {config.run}", file=sys.stderr)
     device = choose_device(config.device)
@@ -99,10 +99,10 @@ def measure(config: Config) -> Figures:
     return validate(model, samples, device, config.data.workers)
 
 
-def synthetic_table(found: Mapping[str, Sequence[Figures]], config: Config) -> str:
+def synthetic_table(found: Mapping[str, Sequence[Means]], config: Config) -> str:
     """Markdown: a row for each model, of the figures of its seeds, and oracle selection."""
 
-    def cell(rows: Sequence[Figures], key: str, scale: float = 1) -> str:
+    def cell(rows: Sequence[Means], key: str, scale: float = 1) -> str:
         values = np.array([row[key] for row in rows]) * scale
         spread = f" ± {values.std(ddof=1):.2f}" if len(rows) > 1 else ""
         return f"{values.mean():.2f}{spread}"

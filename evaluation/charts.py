@@ -1,5 +1,6 @@
 """Rank heat map and box plots over metrics and methods."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def box_plots(columns: Sequence[Column]) -> Image.Image:
     """
     methods = list(dict.fromkeys(method for column in columns for method in column.values))
     height = 70 + BOX_ROW * len(methods)
-    rows = -(-len(columns) // ACROSS)
+    rows = math.ceil(len(columns) / ACROSS)
     width = min(ACROSS, len(columns)) * (NAMES + PANEL) + 20
     canvas = Canvas(width, rows * height + 34)
     for i, column in enumerate(columns):

@@ -4,6 +4,7 @@ Where the ground truth is known it stands beside the sources, and the difference
 """
 
 import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -159,8 +160,8 @@ def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray])
 
 def _grid(count: int, height: float) -> tuple[Canvas, list[Point]]:
     """A sheet with room for cells, and the cells' corners."""
-    rows = -(-count // COLUMNS)
-    columns = -(-count // rows)
+    rows = math.ceil(count / COLUMNS)
+    columns = math.ceil(count / rows)
     width, height = CELL + GAP, height + GAP
     canvas = Canvas(columns * width + GAP, round(rows * height + GAP))
     places = [divmod(i, columns) for i in range(count)]

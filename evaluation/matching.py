@@ -85,7 +85,8 @@ def some_pairs(sources: Path) -> tuple[list[Pair], list[str]]:
 def match(names: Sequence[str], files: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
     """The file of each pair, and a sentence for each without a file or with several candidates."""
     claims = _by_words(names, files) or _by_numbers(names, files)
-    stray = [path.name for path in files if path not in {path for _, path in claims}]
+    claimed = {path for _, path in claims}
+    stray = [path.name for path in files if path not in claimed]
     hint = f" (files that belong to no pair: {_listed(stray)})" if stray else ""
     found, problems = {}, []
     for name in names:

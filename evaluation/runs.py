@@ -37,6 +37,7 @@ def fuse_folder(
     backend = load_backend(weights, device)
     problems, times = [], []
     for pair in tqdm(pairs, unit="pair", desc=OURS, disable=None):
+        file = output / f"{pair.name}-Fusion.png"
         try:
             images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
             start, cpu_start = time.perf_counter(), time.process_time()
@@ -44,8 +45,9 @@ def fuse_folder(
             times.append((time.perf_counter() - start, time.process_time() - cpu_start))
         except (UserError, ValueError) as error:
             problems.append(f"{OURS}: {pair.name}: {error}")
+            file.unlink(missing_ok=True)  # that of an earlier run
         else:
-            write_png(output / f"{pair.name}-Fusion.png", fused)
+            write_png(file, fused)
     seconds, cpu_seconds = np.mean(times or [(0.0, 0.0)], axis=0).tolist()
     about = {"weights": str(weights), "device": backend.device}
     return about | {"seconds_per_pair": seconds, "cpu_seconds_per_pair": cpu_seconds}, problems
@@ -77,22 +79,13 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
     output folder gets the images and, when all is done, ``run.json``. Returns the run, and a
     sentence for each failure; raises :class:`UserError` if a file cannot be read or written."""
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
-        stacks, results = Path(folder) / "stacks", Path(folder) / "results"
+        home, results = Path(folder) / "stacks", Path(folder) / "results"
         results.mkdir()
-        digest = hashlib.sha256()
-        for pair in pairs:
-            digest.update(pair.name.encode())
-            stack = stacks / pair.name
-            stack.mkdir(parents=True)
-            for number, path in enumerate((pair.image1, pair.image2), 1):
-                with os_errors(f"read {path}"):
-                    content = path.read_bytes()
-                digest.update(hashlib.sha256(content).digest())
-                (stack / f"{number}{path.suffix.lower()}").write_bytes(content)
-        stacks = sorted(stacks.iterdir())
+        sources = _copy_as_stacks(pairs, home)
+        stacks = sorted(home.iterdir())
         lines = peer.commands(stacks, results, False)
         said = [[word.replace(folder, TEMPORARY) for word in line] for line in lines]
-        planned = (peer.version(), said, digest.hexdigest())
+        planned = (peer.version(), said, sources)
         with contextlib.suppress(OSError, ValueError, TypeError):  # absent or damaged
             former = Run(**json.loads((output / "run.json").read_text()))
             there = all((output / f"{pair.name}.png").exists() for pair in pairs)
@@ -113,6 +106,21 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
     if not problems:
         write_file(output / "run.json", json.dumps(run._asdict(), indent=1))
     return run, problems
+
+
+def _copy_as_stacks(pairs: Sequence[Pair], home: Path) -> str:
+    """Copy each pair into a folder of its own; the hash of all names and contents."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(pair.name.encode())
+        stack = home / pair.name
+        stack.mkdir(parents=True)
+        for number, path in enumerate((pair.image1, pair.image2), 1):
+            with os_errors(f"read {path}"):
+                content = path.read_bytes()
+            digest.update(hashlib.sha256(content).digest())
+            (stack / f"{number}{path.suffix.lower()}").write_bytes(content)
+    return digest.hexdigest()
 
 
 def _execute(peer: Peer, stacks: Sequence[Path], results: Path) -> list[str]:

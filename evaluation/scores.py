@@ -1,6 +1,7 @@
 """Metrics of many fused images, on all cores and through the cache."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from evaluation import cache
@@ -41,10 +43,9 @@ def metric_of(symbol: str) -> Metric:
 
 
 def choose_metrics(text: str, truth: bool = False, band: bool = False) -> list[str]:
-    """Symbols of a ``--metrics`` option: "all" that the given images allow, with ground truth and
-    FDB masks or without; or symbols with commas between, ``PSNR_FDB`` for PSNR inside the band.
-    Raises :class:`UserError` for an unknown symbol (the nearest is named), or one that needs what
-    is not given."""
+    """Symbols of a ``--metrics`` option: "all" means all that the given images allow; otherwise
+    they are separated by commas, ``PSNR_FDB`` for PSNR inside the band. Raises :class:`UserError`
+    for an unknown symbol (the nearest is named), or one that needs what is not given."""
     no_truth = "" if truth else "ground truth; give it with --truth DIR"
     no_band = no_truth or ("" if band else "masks of the FDB; give them with --band DIR")
     with_truth = [symbol for symbol, metric in METRICS.items() if metric.needs == "truth"]
@@ -97,32 +98,38 @@ def measure(
 
 
 def measure_image(job: Job) -> Result:
-    """The values of one image, and its problems."""
+    """The values of one image, and its problems. A truth or mask of the FDB that is missing or
+    unreadable costs only the values that need it."""
     case, path = job.case, job.case.fused[job.method]
-    wanted = {"source A": case.sources[0], "source B": case.sources[1]}
-    if any(metric_of(symbol).needs == "truth" for symbol in job.symbols):
-        wanted["ground truth"] = case.truth
-    if any(symbol.endswith(FDB) for symbol in job.symbols):
-        wanted["FDB mask"] = case.band
+
+    @functools.cache
+    def read(other: Path) -> np.ndarray:
+        image = read_photo(other).rgb
+        if image.shape != fused.shape:
+            sizes = ["{1}×{0}".format(*shape) for shape in (fused.shape, image.shape)]
+            raise UserError(f"{path} is {sizes[0]}, {other} is {sizes[1]}")
+        return image
+
     try:
-        fused, images = read_photo(path).rgb, {}
-        for what, other in wanted.items():
-            if other is None:
-                raise UserError(f"there is no {what} for the pair {case.name}")
-            image = images[what] = read_photo(other).rgb
-            if image.shape != fused.shape:
-                sizes = ["{1}×{0}".format(*shape) for shape in (fused.shape, image.shape)]
-                raise UserError(f"{path} is {sizes[0]}, {other} is {sizes[1]}")
+        fused = read_photo(path).rgb
+        sources = [read(source) for source in case.sources]
     except UserError as error:
         return {}, [str(error)]
-    sources, truth = [images["source A"], images["source B"]], images.get("ground truth")
     values, problems = {}, []
     for symbol in job.symbols:
-        mask = images["FDB mask"].any(axis=2) if symbol.endswith(FDB) else None
-        if mask is not None and not mask.any():
+        metric, in_band = metric_of(symbol), symbol.endswith(FDB)
+        if (metric.needs == "truth" and case.truth is None) or (in_band and case.band is None):
+            continue  # which the search for images has told
+        try:
+            truth = read(case.truth) if metric.needs == "truth" else None
+            mask = read(case.band).any(axis=2) if in_band else None
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if in_band and not mask.any():
             continue  # a pair without FDB has no value there, which is no error
         try:
-            values[symbol] = evaluate(metric_of(symbol), sources, fused, truth, mask)
+            values[symbol] = evaluate(metric, sources, fused, truth, mask)
         except UserError as error:
             problems.append(f"{case.name}, {job.method}: {error}")
     return values, problems

@@ -109,7 +109,7 @@ def runs(about: Mapping[str, Mapping[str, object]]) -> str:
     return f"\n{table(['method', 'version', 'options', 'CPU seconds a pair'], rows)}\n{note}\n"
 
 
-def table1(columns: Sequence[Column], methods: Sequence[str], ours: str | None = None) -> str:
+def table1(columns: Sequence[Column], methods: Sequence[str], ours: str) -> str:
     """Markdown: the published rows in the paper's order, then what else was measured, ``ours``
     first. A method whose name is that of a published row (``MMF-Net``, ``mmfnet``) stands there."""
     measured = {column.symbol: column for column in columns if column.symbol in TABLE1}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: threads would queue
@@ -33,6 +34,17 @@ NETS = {
 }
 # By their hashes, fraction 0.3 holds out 2, 3, 4 and 7 of these names.
 PHOTOGRAPHS = [f"photo-{i}" for i in range(8)]
+FIRST_FRAME = """
+import shutil, sys
+from pathlib import Path
+frames, output = map(Path, sys.argv[1:])
+shutil.copyfile(sorted(frames.iterdir())[0], output / "fused.png")
+"""
+
+
+def first_frame(stacks: Sequence[Path], output: Path, align: bool) -> list[list[str]]:
+    """Command lines of a program whose result is the first frame of a stack."""
+    return [[sys.executable, "-c", FIRST_FRAME, str(stack), str(output)] for stack in stacks]
 
 
 def texture(seed: int, height: int = 144, width: int = 160) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import texture
+import torch
+from conftest import first_frame, texture
 
 from benchmarks import backends, pictures, registration, stacks, tools
 from benchmarks.generated import Truth, choose_frames, generated, oracle, read_truth
@@ -19,19 +20,9 @@ from benchmarks.stacks import Setting
 from benchmarks.synthetic_stacks import SyntheticStack
 from evaluation.peers import PEERS, Peer, choose_peers
 from fusion.align import Registration
+from training.validation import oracle_selection
 from utils.errors import UserError
 from utils.images import write_png
-
-FIRST_FRAME = """
-import shutil, sys
-from pathlib import Path
-frames, output = map(Path, sys.argv[1:])
-shutil.copyfile(sorted(frames.iterdir())[0], output / "fused.png")
-"""
-
-
-def first_frame(stacks: list[Path], output: Path, align: bool) -> list[list[str]]:
-    return [[sys.executable, "-c", FIRST_FRAME, str(stack), str(output)] for stack in stacks]
 
 
 def failing(stacks: list[Path], output: Path, align: bool) -> list[list[str]]:
@@ -80,6 +71,12 @@ def test_a_failure_is_told_by_its_last_line():
         measure(failing([], Path(), True))
 
 
+def test_a_program_that_writes_nothing_has_failed(tmp_path):
+    silent = tool("silent", lambda stacks, output, align: [[sys.executable, "-c", "pass"]])
+    with pytest.raises(Failed, match="silent wrote no image"):
+        tools.fuse_with(silent, tmp_path, align=False)
+
+
 def test_quality_by_its_formulas():
     truth = np.full((10, 20, 3), 100, np.uint8)
     band, edges = np.zeros((2, 10, 20), bool)
@@ -106,6 +103,23 @@ def test_oracle_takes_the_nearest_frame_pixel_by_pixel():
         np.testing.assert_array_equal(chosen[y, x], nearest)
 
 
+def test_the_oracle_of_squares_is_that_of_the_validation():
+    """Two programs for one rule."""
+    truth, *frames = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
+    planes = [torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1) for x in (truth, *frames)]
+    expected = oracle_selection(torch.stack(planes[1:])[None], planes[0][None], side=3)[0]
+    np.testing.assert_array_equal(oracle(truth, frames, side=3), expected.permute(1, 2, 0).numpy())
+
+
+def test_the_oracle_of_squares_knows_no_luck_of_single_pixels():
+    """A frame that is wrong but for one pixel: taken there, and nowhere with squares."""
+    truth = np.full((9, 11, 3), 100, np.uint8)
+    near, lucky = truth + 2, truth + 40
+    lucky[4, 5] = 100
+    assert (oracle(truth, [near, lucky])[4, 5] == 100).all()
+    np.testing.assert_array_equal(oracle(truth, [near, lucky], side=3), near)
+
+
 def test_generated_stacks_come_back_from_disk_and_are_made_once(photographs, tmp_path):
     home = generated(tmp_path, 4, (64, 80), 2, 3, photographs)
     truth, made = read_truth(home), sorted((home / "frames").iterdir())
@@ -128,7 +142,9 @@ def test_chosen_frames_are_those_in_that_order(photographs, tmp_path):
 def test_rows_are_kept_and_measured_again_unless_resumed(tmp_path):
     rows = Rows(tmp_path / "part.json", resume=False)
     rows.add("a", lambda: {"seconds": 1})
-    assert Rows(tmp_path / "part.json", resume=True).add("a", dict) == {"seconds": 1}
+    rows = Rows(tmp_path / "part.json", resume=True)
+    rows.add("a", dict)
+    assert rows.rows == {"a": {"seconds": 1}}
     again = Rows(tmp_path / "part.json", resume=False)
     again.add("a", lambda: {"seconds": 2})
     assert json.loads((tmp_path / "part.json").read_text()) == {"a": {"seconds": 2}}
@@ -168,12 +184,6 @@ def test_truth_bars_hold_against_the_best_method_of_openfocus():
     bars = stacks.truth_bars(rows)
     assert ["OpenFocus DCT" in bar.text for bar in bars] == [True, True]
     assert [bar.held for bar in bars] == [False, True]
-
-
-def test_parts_of_real_size_are_those_of_the_issue():
-    setting = Setting(Path(), Path(), Path(), [])
-    assert np.prod(setting.large) == 12_000_000 and setting.large_frames == 10
-    assert 40 in setting.counts
 
 
 @pytest.mark.parametrize("part", ["pcb", "truth"])
@@ -225,6 +235,17 @@ def test_a_large_pair_has_bars_on_time_and_memory(cost, held):
 def test_an_unknown_folder_is_named(capsys, tmp_path):
     assert stacks.main(["--photographs", str(tmp_path / "none")]) == 2
     assert "no folder" in capsys.readouterr().err
+
+
+def test_the_real_stack_is_needed_for_its_own_table_alone(
+    photographs, tmp_path, monkeypatch, capsys
+):
+    truth = stacks.PARTS["truth"]._replace(measure=lambda setting, rows: None)
+    monkeypatch.setattr(stacks, "PARTS", stacks.PARTS | {"truth": truth})
+    command = ["--photographs", str(photographs), "--pcb", "nowhere", "--out", str(tmp_path)]
+    assert stacks.main([*command, "--only", "truth"]) == 0
+    assert stacks.main([*command, "--only", "pcb"]) == 2
+    assert "no folder nowhere" in capsys.readouterr().err
 
 
 def test_a_pair_of_two_sizes_and_weights_that_fail_are_named(capsys, tmp_path, monkeypatch):
@@ -292,9 +313,9 @@ def test_all_programs_of_a_picture_get_the_aligned_frames():
     image = cv2.GaussianBlur(texture(1, 160, 200), (0, 0), 1)
     shift = np.float32([[1, 0, 7], [0, 1, -4]])
     moved = cv2.warpAffine(image, shift, (200, 160), borderMode=cv2.BORDER_REFLECT)
-    images = pictures.results([image, moved], [tool("first", first_frame)])
-    assert list(images) == ["frame 1", "frame 2", "ours", "first"]
-    np.testing.assert_array_equal(images["first"], images["frame 1"])
+    frames, fused = pictures.results([image, moved], [tool("first", first_frame)])
+    assert [*frames, *fused] == ["frame 1", "frame 2", "ours", "first"]
+    np.testing.assert_array_equal(fused["first"], frames["frame 1"])
     inner = (slice(10, -10), slice(10, -10))
-    error = np.abs(images["frame 1"][inner].astype(int) - images["frame 2"][inner])
-    assert images["ours"].shape == images["first"].shape and np.median(error) <= 2
+    error = np.abs(frames["frame 1"][inner].astype(int) - frames["frame 2"][inner])
+    assert fused["ours"].shape == fused["first"].shape and np.median(error) <= 2

@@ -26,6 +26,20 @@ def test_sheet_has_a_place_for_every_result(tmp_path):
             assert 0.95 * 200 * 133 < shown < 1.05 * 200 * 133
 
 
+def test_maps_are_shown_if_the_first_result_has_none(tmp_path):
+    for name in ("a-Fusion", "b-Fusion", "b-Guidance"):
+        save(tmp_path / f"{name}.png", (0, 200, 0))
+    green = (np.asarray(contact_sheet.contact_sheet(tmp_path, 2)) == (0, 200, 0)).all(2)
+    assert 2.9 * 200 * 133 < green.sum() < 3.1 * 200 * 133
+
+
+def test_no_columns_are_refused(tmp_path, capsys):
+    save(tmp_path / "a-Fusion.png", "green")
+    arguments = ["--input", str(tmp_path), "--output", str(tmp_path / "sheet.png")]
+    assert contact_sheet.main([*arguments, "--columns", "0"]) == 2
+    assert "--columns" in capsys.readouterr().err
+
+
 def test_empty_folder_is_named(tmp_path, capsys):
     arguments = ["--input", str(tmp_path), "--output", str(tmp_path / "sheet.png")]
     assert contact_sheet.main(arguments) == 2

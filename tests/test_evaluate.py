@@ -184,6 +184,18 @@ def test_bad_images_are_named_and_the_rest_is_reported(folders, run, capsys):
     assert len(json.loads((folders / "out" / "summary.json").read_text())["problems"]) == 3
 
 
+def test_a_pair_without_truth_has_the_metrics_that_need_none(folders, run, capsys):
+    (folders / "truth" / "scene-0.png").unlink()
+    write_png(folders / "truth" / "scene-1.png", np.zeros((20, 30, 3), np.uint8))
+    assert run("--metrics", "AG,PSNR", "--truth", str(folders / "truth"), methods=["copy"]) == 2
+    measured = [(row["pair"], row["metric"]) for row in lines(folders)]
+    pairs = ["scene-0", "scene-1", "scene-2"]
+    assert sorted(measured) == sorted([*((pair, "AG") for pair in pairs), ("scene-2", "PSNR")])
+    said = capsys.readouterr().err
+    assert "no image for the pair scene-0" in said and "scene-1.png is 30×20" in said
+    assert "2 problems" in said
+
+
 def test_a_folder_names_its_method(folders):
     options = ["--sources", folders / "sources", "--out", folders / "out", "--workers", 1]
     options += ["--cache", folders / "cache", "--metrics", "AG", "--fused", folders / "copy"]

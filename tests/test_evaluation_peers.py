@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import evaluate
 from evaluation import peers, runs
 from fusion.pairs import find_pairs
 from tests.conftest import ROOT, texture
+from utils.errors import UserError
 from utils.images import read_photo, write_png
 
 ENFUSE = """
@@ -137,6 +139,17 @@ def test_a_peer_that_writes_nothing_is_told_and_run_again(programs, sources, tmp
     write_png(sources / "x-1-A.png", texture(9, 32, 40))
     problems = runs.run_peer(peer("enfuse"), pairs, output)[1]
     assert problems == ["enfuse wrote nothing for x-1", "enfuse wrote nothing for x-2"]
+
+
+def test_what_we_cannot_fuse_leaves_no_image_of_an_earlier_run(sources, tmp_path, monkeypatch):
+    def fail(*images, **options):
+        raise UserError("no memory")
+
+    monkeypatch.setattr(runs, "load_backend", lambda *given: SimpleNamespace(device="cpu"))
+    monkeypatch.setattr(runs, "fuse", fail)
+    write_png(tmp_path / "ours" / "x-1-Fusion.png", texture(0, 32, 40))
+    _, problems = runs.fuse_folder(Path(), find_pairs(sources)[0], tmp_path / "ours")
+    assert len(problems) == 2 and not any((tmp_path / "ours").iterdir())
 
 
 def test_command_lines_are_those_of_the_programs_manuals():

@@ -13,8 +13,8 @@ from skimage.metrics import structural_similarity
 from tests import octave
 from tests.octave import TOLERANCE
 from utils.errors import UserError
-from utils.metrics import METRICS, luma
-from utils.metrics.__main__ import evaluate, main, sample, unsharp_table
+from utils.metrics import METRICS, evaluate, luma
+from utils.metrics.__main__ import main, sample, unsharp_table
 from utils.metrics.core import paper_luma
 from utils.metrics.information import _windows, window_information
 

@@ -7,28 +7,26 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import first_frame
 from scipy.ndimage import convolve1d, gaussian_filter
 
 numba = pytest.importorskip("numba", reason="scenes are rendered by numba: pip install numba")
 
 from benchmarks import raytraced  # noqa: E402
-from benchmarks.generated import oracle  # noqa: E402
 from benchmarks.raytraced import beside_edges, score  # noqa: E402
 from benchmarks.raytracing import cache  # noqa: E402
-from benchmarks.raytracing.cache import Class, Motion  # noqa: E402
+from benchmarks.raytracing.cache import Motion, SizeClass  # noqa: E402
 from benchmarks.raytracing.rays import Lens  # noqa: E402
 from benchmarks.raytracing.render import SEEN, Quality, depths, render  # noqa: E402
 from benchmarks.raytracing.scene import Scene  # noqa: E402
 from defocus.models import background_in_focus, foreground_in_focus  # noqa: E402
 from defocus.psf import disk  # noqa: E402
 from evaluation.peers import Peer  # noqa: E402
-from training.validation import oracle_selection  # noqa: E402
 
 FOCAL, SIZE = 60.0, (40, 48)
 FINE = Quality(0.0, 1024, 1024)
@@ -165,17 +163,7 @@ def test_equal_seeds_give_equal_pixels_on_any_number_of_threads(layers, monkeypa
     assert (image != other).any()
 
 
-TINY = Class("0.01", (60, 84), 1, 3, (1.0, 1.0))
-FIRST_FRAME = """
-import shutil, sys
-from pathlib import Path
-frames, output = map(Path, sys.argv[1:])
-shutil.copyfile(sorted(frames.iterdir())[0], output / "fused.png")
-"""
-
-
-def first_frame(stacks: Sequence[Path], output: Path, align: bool) -> list[list[str]]:
-    return [[sys.executable, "-c", FIRST_FRAME, str(stacks[0]), str(output)]]
+TINY = SizeClass("0.01", (60, 84), 1, 3, (1.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -257,23 +245,6 @@ def test_the_worst_place_is_where_the_error_is():
     assert (top, left, side) == (50, 120, 20) and error == pytest.approx(2500)
 
 
-def test_the_oracle_of_squares_is_that_of_the_validation():
-    """Two programs for one rule."""
-    truth, *frames = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
-    planes = [torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1) for x in (truth, *frames)]
-    expected = oracle_selection(torch.stack(planes[1:])[None], planes[0][None], side=3)[0]
-    np.testing.assert_array_equal(oracle(truth, frames, side=3), expected.permute(1, 2, 0).numpy())
-
-
-def test_the_oracle_of_squares_knows_no_luck_of_single_pixels():
-    """A frame that is wrong but for one pixel: taken there, and nowhere with squares."""
-    truth = np.full((9, 11, 3), 100, np.uint8)
-    near, lucky = truth + 2, truth + 40
-    lucky[4, 5] = 100
-    assert (oracle(truth, [near, lucky])[4, 5] == 100).all()
-    np.testing.assert_array_equal(oracle(truth, [near, lucky], side=3), near)
-
-
 def test_bars_compare_scenes_that_both_fused():
     row = {"whole": 30.0, "edges": 30.0, "away": 30.0, "wrong": 0.0}
     better = {key: value + 1 for key, value in row.items()}
@@ -286,13 +257,27 @@ def test_bars_compare_scenes_that_both_fused():
     assert list(raytraced.means(rows, ["0.4"], "stack")) == ["ours", "oracle selection"]
 
 
+@pytest.mark.parametrize(("options", "moving"), [([], False), (["--shake", "1"], True)])
+def test_programs_that_cannot_align_are_left_out_where_the_camera_moves(
+    photographs, tmp_path, monkeypatch, options, moving
+):
+    asked = []
+    monkeypatch.setattr(raytraced, "CLASSES", ())
+    monkeypatch.setattr(
+        raytraced, "choose_peers", lambda *peers, align=False: asked.append(align) or ([], [])
+    )
+    command = ["--photographs", str(photographs), "--out", str(tmp_path), *options]
+    assert raytraced.main(command) == 0
+    assert asked == [moving]
+
+
 def test_the_command_scores_stacks_and_pairs_and_goes_on(
     work, photographs, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(raytraced, "CLASSES", (TINY,))
     names = ("ours", "OpenFocus StackMFF V3")
     tools = [Peer(name, sys.executable, "", first_frame) for name in names]
-    monkeypatch.setattr(raytraced, "choose_peers", lambda names, peers: (tools, []))
+    monkeypatch.setattr(raytraced, "choose_peers", lambda names, peers, align: (tools, []))
     command = ["--photographs", str(photographs), "--work", str(work), "--out", str(tmp_path)]
     assert raytraced.main(command) == 0
     rows = json.loads((tmp_path / "scores.json").read_text())

@@ -18,10 +18,10 @@ FORMAT = 1  # of the files; those of another one are rendered again
 SCALE = 256  # of disparities in disparity.png
 
 
-class Class(NamedTuple):
+class SizeClass(NamedTuple):
     """Stacks of one size."""
 
-    name: str  # megapixels
+    name: str  # its megapixels
     size: tuple[int, int]  # (H, W) in pixels
     scenes: int
     frames: int  # photographs of a scene
@@ -29,9 +29,9 @@ class Class(NamedTuple):
 
 
 CLASSES = (
-    Class("0.4", (560, 720), 12, 8, (1.0, 2.2)),
-    Class("1.2", (952, 1264), 6, 8, (1.6, 3.4)),
-    Class("6", (2128, 2832), 2, 10, (2.4, 3.4)),
+    SizeClass("0.4", (560, 720), 12, 8, (1.0, 2.2)),
+    SizeClass("1.2", (952, 1264), 6, 8, (1.6, 3.4)),
+    SizeClass("6", (2128, 2832), 2, 10, (2.4, 3.4)),
 )
 
 
@@ -51,7 +51,7 @@ class Stack(NamedTuple):
     """A stack on disk."""
 
     home: Path  # holds the files below and about.json
-    kind: Class
+    kind: SizeClass
     seed: int  # of the scene
     motion: Motion
 
@@ -79,7 +79,7 @@ class Stack(NamedTuple):
 
 
 def stacks(
-    folder: Path, classes: Sequence[Class], motion: Motion, scenes: int | None = None
+    folder: Path, classes: Sequence[SizeClass], motion: Motion, scenes: int | None = None
 ) -> Iterator[Stack]:
     """The stacks of some sizes, rendered or not; at most ``scenes`` of each size."""
     moved = f"-{motion.name}" if motion.name else ""

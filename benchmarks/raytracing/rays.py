@@ -116,7 +116,7 @@ def _along(world, members, ox, oy, dx, dy, most, shaded, hits, out):
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _slope(light):
-    """Of the sRGB curve; 0 where light is clipped."""
+    """Slope of the sRGB curve at some linear light; 0 where that is clipped."""
     if light > 1.2:
         return 0.0
     return 12.92 if light < 0.0031308 else 0.43958 * light ** (-0.58333)
@@ -129,6 +129,12 @@ def _workspace(world):
 
 @njit(nogil=True, cache=True, fastmath=True)
 def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, least, most, image):
+    """Write the light of each pixel of a strip that begins at row ``top`` into ``image`` (h, W, 3).
+
+    A pixel is the mean of ``least`` rays, doubled until its standard error in sRGB is below
+    ``tolerance``, but of no more than ``most``. All pixels use the same ``points`` (N, 4) of pixel
+    and lens, each with its own exclusive or from ``shifts`` (h, W, 4).
+    """
     focal, radius, focus, blades, rotation = camera[:5]
     hits, out = _workspace(world), np.empty(4)
     mean, total, squares = np.empty(3), np.empty(3), np.empty(3)
@@ -174,6 +180,7 @@ def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, le
 
 @njit(nogil=True, cache=True, fastmath=True)
 def trace_depths(world, camera, starts, lists, depth):
+    """Write the depth seen at the middle of each pixel into ``depth`` (H, W)."""
     hits, out = _workspace(world), np.empty(4)
     height, width = depth.shape
     columns = (width + TILE - 1) // TILE

@@ -84,7 +84,7 @@ def render(
     lens: Lens,
     size: tuple[int, int],
     seed: int,
-    quality: Quality = PHOTOGRAPH,
+    quality: Quality,
     progress: Callable[[int], object] = lambda pixels: None,
 ) -> np.ndarray:
     """A photograph in linear light: (H, W, 3) float32 of a size in pixels, 1 is white. Equal seeds
@@ -121,8 +121,8 @@ def depths(scene: Scene, focal: float, size: tuple[int, int]) -> np.ndarray:
 
 def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
     """At least ``count`` points (N, 4) uint32 that fill four dimensions evenly: a Sobol sequence
-    with Owen scrambling. So do each 16 from a multiple of 16, and all after an exclusive or with
-    the same bits."""
+    with Owen scrambling. Each batch of 16 is itself even, and an exclusive or with the same bits
+    for all keeps them so."""
     sobol = qmc.Sobol(4, bits=32, seed=np.random.default_rng(seed))
     return (sobol.random_base2(math.ceil(math.log2(count))) / UNIT).astype(np.uint32)
 

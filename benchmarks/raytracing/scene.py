@@ -89,7 +89,7 @@ class Scene:
 
 
 class Table:
-    """The making of :attr:`scene` by a seed, for images of a size (H, W) in pixels, from
+    """Makes :attr:`scene` from a seed, for images of a size (H, W) in pixels, with textures from
     photographs (H, W, 3) uint8 sRGB. Points on the table are (x, height above it, distance)."""
 
     def __init__(self, seed: tuple[int, ...], size: Size, photographs: Sequence[np.ndarray]):

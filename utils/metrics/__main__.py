@@ -12,7 +12,7 @@ from utils.markdown import table
 from utils.metrics import METRICS, evaluate, forget
 
 
-def sample(size: int = 520) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+def sample(size: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """A multi-focus pair made from scikit-image's astronaut photograph (NASA, public domain).
 
     Args:
@@ -54,7 +54,7 @@ def profile(size: int) -> str:
     return "\n".join(lines)
 
 
-def unsharp_table(size: int = 512) -> list[tuple[float, dict[str, float]]]:
+def unsharp_table(size: int) -> list[tuple[float, dict[str, float]]]:
     """The paper's four metrics, PSNR and SSIM of the sample's truth under an unsharp mask.
 
     Returns:

@@ -175,14 +175,14 @@ class Metric:
             if len(others) < 2:
                 raise UserError(f"{self.symbol} needs a sequence of two or more source images")
         fused, *others = map(self.convert, (fused, *others))
-        for height, width, *_ in (image.shape for image in (fused, *others)):
-            if min(height, width) < self.smallest:
-                text = f"{self.symbol} needs images of at least {self.smallest}×{self.smallest}"
-                raise UserError(f"{text}, this one is {height}×{width}")
         for other in others:
             if other.shape != fused.shape:
                 sizes = f"{other.shape} against the fused {fused.shape}"
                 raise UserError(f"{self.symbol}: sizes differ, {sizes}")
+        height, width = fused.shape[:2]
+        if min(height, width) < self.smallest:
+            text = f"{self.symbol} needs images of at least {self.smallest}×{self.smallest}"
+            raise UserError(f"{text}, not {height}×{width}")
         arguments = [others, fused] if self.needs == "sources" else [*others, fused]
         if mask is not None:
             if mask.dtype != bool or mask.shape != fused.shape[:2]:

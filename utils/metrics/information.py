@@ -59,9 +59,9 @@ def q_ncie(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     return 1 - entropy(share) / 8
 
 
-def q_te(sources: Sequence[np.ndarray], fused: np.ndarray, q: float = 1.85) -> float:
-    """Q_TE = Σ_k (1 − Σ p(s,f)^q / (p(s)p(f))^(q−1)) / (1−q) (Cvejic et al., q = 1.85)."""
-    total = 0.0
+def q_te(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
+    """Q_TE = Σ_k (1 − Σ p(s,f)^q / (p(s)p(f))^(q−1)) / (1−q), q = 1.85 (Cvejic et al.)."""
+    total, q = 0.0, 1.85
     for source in sources:
         joint = joint_histogram(source, fused)
         independent = np.outer(joint.sum(axis=0), joint.sum(axis=1))
