@@ -77,7 +77,7 @@ def fuse_stack(
     def write(images: Frames) -> dict:
         started = time.perf_counter()
         with atomic_files(output, source.name) as folder:
-            outputs = Outputs(folder, result.name, images, options, observe)
+            outputs = Outputs(folder, source.name, result.suffix, images, options, observe)
             watch = outputs.observe if observe or options.steps or options.preview else None
             try:
                 fusion = fuse(images, backend, **given, observe=watch, progress=progress)
@@ -86,9 +86,8 @@ def fuse_stack(
             for frame, about in zip(images.stack.frames, fusion.frames, strict=True):
                 if options.strict and not about.used:
                     raise UserError(f"{frame}: {about.reason}")
-            fusion = replace(fusion, frames=_warn(images, fusion.frames))
-            if options.order == "focus":
-                fusion = replace(fusion, shuffled=False)
+            shuffled = fusion.shuffled and options.order != "focus"
+            fusion = replace(fusion, frames=_warn(images, fusion.frames), shuffled=shuffled)
             alpha = _common_alpha(images, fusion)
             photo = Photo(fusion.image, images.stack.grey, alpha, images.metadata)
             files = outputs.write(fusion, photo)
@@ -196,7 +195,7 @@ def _describe(
             {"file": str(frame.path), "page": frame.page, **asdict(report)}
             for frame, report in zip(stack.frames, fusion.frames, strict=True)
         ],
-        "unread": [{"file": str(files[0]), "reason": why} for files, why in stack.problems],
+        "unread": [{"file": str(x.files[0]), "reason": x.error} for x in stack.problems],
         "shuffled": fusion.shuffled,
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
