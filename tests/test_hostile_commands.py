@@ -170,12 +170,13 @@ def test_a_report_goes_through_links_and_to_devices(tmp_path, run):
 
 
 @pytest.mark.parametrize("format", ["png", "tiff", "jpg", "webp"])
-@pytest.mark.parametrize("kind", ["stack", "pair"])
-def test_a_full_disk_ends_with_a_sentence(tmp_path, run, kind, format):
+@pytest.mark.parametrize(("kind", "options"), [("--stack", ["--save-steps"]), ("--input", [])])
+def test_a_full_disk_ends_with_a_sentence(tmp_path, run, kind, options, format):
     one, two = pair(tmp_path / "in", "x-1.png", "x-2.png")
     with room(200):
-        code, said = run("--stack" if kind == "stack" else "--input", one, two, "--format", format)
-    assert code == 2 and "error: cannot write" in said
+        code, said = run(kind, one, two, *options, "--format", format)
+    assert code == 2 and f"error: cannot write {tmp_path / 'out'}" in said
+    assert ".partial" not in said
     assert not files(tmp_path / "out")
 
 
