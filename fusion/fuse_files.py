@@ -15,7 +15,7 @@ from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
 from fusion.fuse import FrameReport, Fusion, Progress, Step, fuse
-from fusion.order import sort_by_focus
+from fusion.order import sharpness, sort_by_focus
 from fusion.outputs import FORMATS, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
 from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
@@ -45,7 +45,8 @@ def plan(
         raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:.2f}G")
 
     def sort(images: Frames) -> Stack:
-        order = sort_by_focus(images, progress(range(len(images)), "ordering"))
+        maps = [sharpness(images[i]) for i in progress(range(len(images)), "ordering")]
+        order = sort_by_focus(maps)
         return Stack([images.stack.frames[i] for i in order], images.stack.problems)
 
     if options.order == "focus":
