@@ -231,6 +231,21 @@ def test_what_a_library_raises_does_not_end_a_batch(tmp_path, run, monkeypatch):
     assert {"a-Fusion.png", "c-Fusion.png"} <= set(files(tmp_path / "out"))
 
 
+def test_whatever_fails_both_photographs_of_a_pair_are_named(tmp_path, run, monkeypatch):
+    photographs = pair(tmp_path / "in", "a-1.png", "a-2.png", "b-1.png", "b-2.png")
+
+    def broken(*args, **options):
+        raise AssertionError("deep in a library")
+
+    monkeypatch.setattr(batch, "fuse_stack", broken)
+    assert run("--input", tmp_path / "in", "--json", tmp_path / "r.json")[0] == 2
+    errors = json.loads((tmp_path / "r.json").read_text())["errors"]
+    assert [error["files"] for error in errors] == [
+        [str(path) for path in photographs[:2]],
+        [str(path) for path in photographs[2:]],
+    ]
+
+
 def test_names_that_are_no_utf8(tmp_path, run, capsys):
     for name in ("a", "\udcff", "z"):
         save_stack(tmp_path / "in" / name, FRAMES)
