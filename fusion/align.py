@@ -110,7 +110,7 @@ def register(
 def warp(image: np.ndarray, registration: Registration, area: Window | None = None) -> np.ndarray:
     """Warp a frame (H, W) or (H, W, 3) uint8, uint16 or float32 in [0, 1] onto the ``area`` of the
     reference, by default all: (h, w, …) of the same type; beyond the frame its edge pixels are
-    repeated. It is the frame itself if there is nothing to do."""
+    repeated. Returns the frame itself if there is nothing to do."""
     still = np.array_equal(registration.matrix, np.eye(3))
     if still and area is not None:
         image = np.ascontiguousarray(image[area])

@@ -50,8 +50,8 @@ class Fusion(Picture):
     # (h, w) float16 if two frames were fused: 1 where the first is sharp, 0 where the second is,
     # 0.5 where neither is.
     guidance: np.ndarray | None = None
-    # Whether frames were registered that are in no order of focus, so that neighbours share less
-    # sharp detail than they could. Nothing else depends on the order.
+    # True if frames that had moved were given out of focus order, which harms their alignment:
+    # neighbours share less sharp detail than they could. Nothing else depends on the order.
     shuffled: bool = False
 
     @property

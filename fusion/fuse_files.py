@@ -128,7 +128,7 @@ def load_finished(output: Path, name: str, origin: dict) -> dict | None:
 def _without_broken(
     work: Callable[[Frames], Found], stack: Stack, source: Source, options: Options
 ) -> Found:
-    """Work on a stack, without frames that cannot be decoded if the others may and can be fused."""
+    """Do ``work`` on a stack; without a frame that cannot be decoded, if it may be left out."""
     while True:
         try:
             with Frames(stack) as images:

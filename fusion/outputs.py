@@ -59,9 +59,9 @@ def file_of(folder: Path, name: str, kind: str) -> Path:
 
 
 def check_free(result: Path, source: Source, options: Options) -> None:
-    """Raise a :class:`UserError` if a result would replace a photograph, a folder, or what is not
-    such a result: that of a pair one of a stack, that of a stack one of other files or a file that
-    no stack gave, steps files that no earlier run wrote."""
+    """Raise a :class:`UserError` if a result would replace what is not its own earlier version: a
+    photograph, a folder, steps that no run wrote; if it is a pair's, the result of a stack; if it
+    is a stack's, the result of other files, or a file that no stack wrote."""
     of = partial(file_of, result.parent, source.name)
     record, steps = of("Record.json"), of("Steps")
     more = [of(f"{kind}.png") for kind in MAPS if options.maps]
@@ -79,7 +79,7 @@ def check_free(result: Path, source: Source, options: Options) -> None:
     if source.pair and record.exists():
         what = f"{record} says that {source.name}-Fusion is a stack's result"
         raise UserError(f"{what}, which the pair's would replace; give another --output")
-    # A stack that was killed between two files left its partial folder.
+    # Killed while its files were moved, a stack has no record yet, but left its partial folder.
     if source.pair or partial_folder(result.parent, source.name).exists():
         return
     if record.exists():
