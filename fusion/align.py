@@ -95,14 +95,14 @@ def register(
     reasons |= {i: BLURRED for i, blurred in enumerate(_find_blurred(details)) if blurred}
     scenes = [scene for scene in scenes if reference is None or reference in scene.places]
     places = max((scene.places for scene in scenes), key=len, default={})
-    good = [i for i in places if reasons[i] != BLURRED]
+    good = [i for i in places if i == reference or reasons[i] != BLURRED]
     if reference is None and good:
         reference = good[len(good) // 2]
     gains = [np.log(places[i].gain) for i in good]
     middle = np.exp(np.median(gains, axis=0)) if gains else np.ones(3)
     return [
         _register_to(places[reference], places[i], middle, frame.size)
-        if i in good or i == reference
+        if i in good
         else Registration(None, np.ones(3), reasons[i])
         for i in numbers
     ]
@@ -111,7 +111,7 @@ def register(
 def warp(image: np.ndarray, registration: Registration, area: Window | None = None) -> np.ndarray:
     """Warp a frame (H, W) or (H, W, 3) uint8, uint16 or float32 in [0, 1] onto the ``area`` of the
     reference, by default all: (h, w, …) of the same type; beyond the frame its edge pixels are
-    repeated. It is the frame itself if there is nothing to do."""
+    repeated. Returns the frame itself if there is nothing to do."""
     still = np.array_equal(registration.matrix, np.eye(3))
     if still and area is not None:
         image = np.ascontiguousarray(image[area])
@@ -153,10 +153,11 @@ def common_area(registrations: Sequence[Registration], size: tuple[int, int]) ->
 
 
 def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure: bool) -> str:
-    """Add a frame to the scene whose last frames it matches, or start a new one; return why it does
-    not match the largest scene."""
+    """Add a frame to the largest scene whose last frames it matches, or start a new one; return why
+    it does not match the largest of all."""
     why = "it does not match the other frames"
-    for scene in sorted(scenes, key=lambda scene: -len(scene.places)):
+    by_size = sorted(scenes, key=lambda scene: -len(scene.places))
+    for scene in by_size:
         for before, there in reversed(scene.last):
             step, reason = find_motion(before, frame, motion)
             if step is not None:
@@ -171,12 +172,12 @@ def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure:
                 scene.places[number] = place
                 scene.last = [*scene.last[-1:], (frame, place)]
                 return why
-            if scene is scenes[0]:
+            if scene is by_size[0]:
                 why = reason
     place = _Place(np.eye(3), np.ones(3))
     scenes.append(_Scene([(frame, place)], {number: place}))
-    scenes.sort(key=lambda scene: -len(scene.places))
-    del scenes[SCENES:]
+    if len(scenes) > SCENES:  # forget the smallest, of equal ones the oldest
+        scenes.remove(min(scenes, key=lambda scene: len(scene.places)))
     return why
 
 

@@ -199,7 +199,7 @@ def _run(session: Any, *inputs: np.ndarray) -> np.ndarray:
 @functools.cache
 def _runtime() -> Any:
     """ONNX Runtime, with a memory arena that all sessions share. Boxes come in many sizes: without
-    it malloc's heap crumbles to several times of what they need."""
+    it malloc's heap fragments to several times what they need."""
     import onnxruntime as ort
 
     kinds = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT

@@ -87,6 +87,7 @@ def fuse_batch(
         for number in ranks.take(len(sources)):
             bar.update(number - bar.n)  # other processes took the numbers between
             source = sources[number]
+            files = source.files if source.pair else (source.origin,)
             try:
                 origin = None if source.pair else describe_origin(source, options, weights)
                 report = load_finished(output, source.name, origin) if resume else None
@@ -98,13 +99,12 @@ def fuse_batch(
                     say(f"{output}/{summarize(report)}")
                 reports[number] = report
             except UserError as error:
-                files = source.files if source.pair else (source.origin,)
                 problems.append(Problem(files, str(error)))
             except Exception as error:  # of a library; the other stacks go on
                 if len(sources) < 2:
                     raise
                 reason = f"{source.origin}: {type(error).__name__} {error}".strip()
-                problems.append(Problem((source.origin,), " ".join(reason.split())))
+                problems.append(Problem(files, " ".join(reason.split())))
     everything = ranks.gather((reports, problems))
     reports = dict(sorted(item for part, _ in everything for item in part.items()))
     problems = [problem for _, part in everything for problem in part]

@@ -138,7 +138,7 @@ class _Group:
             touched = boundary_map(guidance) > SETTLED
             # In a small group, boxes with their surroundings would exceed the whole image.
             parts = [inside] if self.whole and touched.any() else boxes(touched, inside, SQUARE)
-            coefficients = self._coefficients(None, x, guidance, parts)
+            coefficients = self._coefficients(x, guidance, parts)
 
         def compose(square: Window) -> None:
             here = within(square, seen)
@@ -193,21 +193,21 @@ class _Group:
         for box in again:
             touched[halved(box)] = False  # computed at full resolution below
         parts = boxes(touched, halved(inside), SQUARE)
-        coefficients = self._coefficients(None, self.backend.load(small), known, parts, size)
+        coefficients = self._coefficients(self.backend.load(small), known, parts, full=size)
         for box in again:
             view = around(box, size, self.view)
             found = at(self.backend.guide(at(x, view)), within(box, view))
             before = at(guidance, box)
             # Sure decisions stay: wide blur is recognised better at half resolution.
             before += np.minimum(1, boundary_map(before) / UNSURE) * (found - before)
-        return guidance, self._coefficients(coefficients, x, guidance, again)
+        return guidance, self._coefficients(x, guidance, again, coefficients)
 
     def _coefficients(
         self,
-        planes: np.ndarray | None,
         x: Planes,
         guidance: np.ndarray,
         parts: Sequence[Window],
+        planes: np.ndarray | None = None,
         full: tuple[int, int] | None = None,
     ) -> np.ndarray | None:
         """Coefficients of the residual: ``planes`` (C, h, w), zero by default, filled in the given

@@ -50,8 +50,8 @@ class Fusion(Picture):
     # (h, w) float16 if two frames were fused: 1 where the first is sharp, 0 where the second is,
     # 0.5 where neither is.
     guidance: np.ndarray | None = None
-    # Whether frames were registered that are in no order of focus, so that neighbours share less
-    # sharp detail than they could. Nothing else depends on the order.
+    # True if frames that had moved were given out of focus order, which harms their alignment:
+    # neighbours share less sharp detail than they could. Nothing else depends on the order.
     shuffled: bool = False
 
     @property
@@ -130,7 +130,10 @@ def fuse(
     most = group_size((height, width), dtype, backend, len(used), memory)
     keep = most if observe else int(len(used) == 2)
     moved = any(not np.array_equal(registrations[i].matrix, np.eye(3)) for i in used)
-    picture, kept, seconds, waiting, maps = None, None, {}, {}, []
+    picture = kept = None
+    waiting: dict[int, np.ndarray] = {}  # aligned frames of the next group
+    seconds: dict[int, float] = {}
+    maps = []  # of sharpness
     for i in progress(used, "fusing"):
         started = time.perf_counter()
         waiting[i] = warp(frames[i], registrations[i], area)
@@ -151,15 +154,24 @@ def fuse(
     # Row by row, since bincount widens its input.
     share = sum(np.bincount(row, minlength=len(frames)) for row in picture.index)
     share = share / picture.index.size
-    reports = []
-    for i, found in enumerate(registrations):
-        matrix, gain = found.matrix.tolist() if i in used else None, found.gain.tolist()
-        spent, part = round(seconds.get(i, 0.0), 6), float(share[i])
-        report = FrameReport(i in used, found.reason, matrix, gain, part, spent, found.warning)
-        reports.append(report)
-    guidance = kept[0] if len(used) == 2 else None
+    reports = [
+        FrameReport(
+            used=i in used,
+            reason=found.reason,
+            matrix=found.matrix.tolist() if i in used else None,
+            gain=found.gain.tolist(),
+            share=float(share[i]),
+            seconds=round(seconds.get(i, 0.0), 6),
+            warning=found.warning,
+        )
+        for i, found in enumerate(registrations)
+    ]
     return Fusion(
-        **vars(picture), area=area, frames=reports, guidance=guidance, shuffled=is_shuffled(maps)
+        **vars(picture),
+        area=area,
+        frames=reports,
+        guidance=kept[0] if len(used) == 2 else None,
+        shuffled=is_shuffled(maps),
     )
 
 

@@ -15,7 +15,7 @@ from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
 from fusion.fuse import FrameReport, Fusion, Progress, Step, fuse
-from fusion.order import sort_by_focus
+from fusion.order import sharpness, sort_by_focus
 from fusion.outputs import FORMATS, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
 from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
@@ -45,7 +45,8 @@ def plan(
         raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:.2f}G")
 
     def sort(images: Frames) -> Stack:
-        order = sort_by_focus(images, progress(range(len(images)), "ordering"))
+        maps = [sharpness(images[i]) for i in progress(range(len(images)), "ordering")]
+        order = sort_by_focus(maps)
         return Stack([images.stack.frames[i] for i in order], images.stack.problems)
 
     if options.order == "focus":
@@ -77,7 +78,7 @@ def fuse_stack(
     def write(images: Frames) -> dict:
         started = time.perf_counter()
         with atomic_files(output, source.name) as folder:
-            outputs = Outputs(folder, result.name, images, options, observe)
+            outputs = Outputs(folder, source.name, result.suffix, images, options, observe)
             watch = outputs.observe if observe or options.steps or options.preview else None
             try:
                 fusion = fuse(images, backend, **given, observe=watch, progress=progress)
@@ -86,9 +87,8 @@ def fuse_stack(
             for frame, about in zip(images.stack.frames, fusion.frames, strict=True):
                 if options.strict and not about.used:
                     raise UserError(f"{frame}: {about.reason}")
-            fusion = replace(fusion, frames=_warn(images, fusion.frames))
-            if options.order == "focus":
-                fusion = replace(fusion, shuffled=False)
+            shuffled = fusion.shuffled and options.order != "focus"
+            fusion = replace(fusion, frames=_warn(images, fusion.frames), shuffled=shuffled)
             alpha = _common_alpha(images, fusion)
             photo = Photo(fusion.image, images.stack.grey, alpha, images.metadata)
             files = outputs.write(fusion, photo)
@@ -128,7 +128,7 @@ def load_finished(output: Path, name: str, origin: dict) -> dict | None:
 def _without_broken(
     work: Callable[[Frames], Found], stack: Stack, source: Source, options: Options
 ) -> Found:
-    """Work on a stack, without frames that cannot be decoded if the others may and can be fused."""
+    """Do ``work`` on a stack; without a frame that cannot be decoded, if it may be left out."""
     while True:
         try:
             with Frames(stack) as images:
@@ -196,7 +196,7 @@ def _describe(
             {"file": str(frame.path), "page": frame.page, **asdict(report)}
             for frame, report in zip(stack.frames, fusion.frames, strict=True)
         ],
-        "unread": [{"file": str(files[0]), "reason": why} for files, why in stack.problems],
+        "unread": [{"file": str(x.files[0]), "reason": x.error} for x in stack.problems],
         "shuffled": fusion.shuffled,
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),

@@ -49,12 +49,14 @@ def unroll(graph: bytes, count: int) -> bytes:
     W); outputs stay as they are.
     """
     model = onnx.load_from_string(graph)
-    unrolling = _Unrolling(model, count)
-    return unrolling.model.SerializeToString() if unrolling.pieces else graph
+    if any(x.type.tensor_type.shape.dim[0].dim_param != SETS for x in model.graph.input):
+        return graph
+    _Unrolling(model, count).rewrite()
+    return model.SerializeToString()
 
 
 class _Unrolling:
-    """Rewrites the nodes in order."""
+    """Rewrites the nodes of a model in order."""
 
     def __init__(self, model: onnx.ModelProto, count: int):
         self.model, self.count = model, count
@@ -68,34 +70,38 @@ class _Unrolling:
         self.known: set[str] = set()  # means and differences computed already
         self.nodes: list[NodeProto] = []
         self.arrays = {x.name: x for x in model.graph.initializer}
+
+    def rewrite(self) -> None:
+        """Rewrite the model in place."""
+        graph = self.model.graph
         aliases = {  # equal weights are stored once
             node.output[0]: node.input[0]
-            for node in model.graph.node
+            for node in graph.node
             if node.op_type == "Identity" and node.input[0] in self.arrays
         }
-        nodes = [node for node in model.graph.node if node.output[0] not in aliases]
+        nodes = [node for node in graph.node if node.output[0] not in aliases]
         for node in nodes:
             node.input[:] = [aliases.get(name, name) for name in node.input]
-        self.array = lambda name: numpy_helper.to_array(self.arrays[name])
-        given = list(model.graph.input)
-        if any(entry.type.tensor_type.shape.dim[0].dim_param != SETS for entry in given):
-            return
-        del model.graph.input[:]
+        given = list(graph.input)
+        del graph.input[:]
         for entry in given:
             for piece in self._split(entry.name):
                 entry.name, entry.type.tensor_type.shape.dim[0].dim_value = piece, 1
-                model.graph.input.append(entry)
-        if count == 2:
+                graph.input.append(entry)
+        if self.count == 2:
             self._find_layers(nodes)
         for node in nodes:
-            self._rewrite(node)
-        for entry in model.graph.output:
+            self._rewrite_node(node)
+        for entry in graph.output:
             if entry.name in self.pieces:
                 self._emit("Concat", self.pieces[entry.name], entry.name, axis=0)
         used = {name for node in self.nodes for name in node.input}
-        del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
-        model.graph.node.extend(self.nodes)
-        model.graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
+
+    def _array(self, name: str) -> np.ndarray:
+        return numpy_helper.to_array(self.arrays[name])
 
     def _find_layers(self, nodes: Sequence[NodeProto]) -> None:
         """Find layers that take two convolutions for two photographs instead of three."""
@@ -108,7 +114,7 @@ class _Unrolling:
                 mean = made.get(common.input[0])
                 if not mean or mean.op_type != "ReduceMean" or mean.input[0] != own.input[0]:
                     continue
-                shapes = {self.array(part.input[1]).shape for part in parts}
+                shapes = {self._array(part.input[1]).shape for part in parts}
                 if len(shapes) == 1 and shapes.pop()[-1] > 1:  # otherwise it saves nothing
                     self.layers |= {own.output[0]: None, common.output[0]: None}
                     self.layers[node.output[0]] = own, common
@@ -117,7 +123,7 @@ class _Unrolling:
         """Compute a layer from the sum and the difference of two photographs: the difference of
         its outputs depends on that of its inputs alone."""
         first, second = self.pieces[own.input[0]]
-        weight, other = (self.array(node.input[1]) for node in (own, common))
+        weight, other = (self._array(node.input[1]) for node in (own, common))
         changes = f"{own.input[0]}.difference"
         if changes not in self.known:
             self.known.add(changes)
@@ -151,7 +157,7 @@ class _Unrolling:
             self.arrays[name] = numpy_helper.from_array(array.astype("f4"), name)
         return name
 
-    def _rewrite(self, node: NodeProto) -> None:
+    def _rewrite_node(self, node: NodeProto) -> None:
         sets = {*node.input} & {*self.pieces}
         about = {x.name: helper.get_attribute_value(x) for x in node.attribute}
         over = about.get("axes") in ([0], [-4]) or node.op_type == "ReduceSum"
@@ -202,7 +208,7 @@ class _Unrolling:
     def _repeat_common(self, node: NodeProto) -> None:
         inputs = list(node.input)
         if node.op_type == "Conv" and inputs[0] in self.sums:  # of the sum, with smaller weights
-            weight = self.array(inputs[1]) / self.count
+            weight = self._array(inputs[1]) / self.count
             inputs[:2] = self.sums[inputs[0]], self._constant(f"{inputs[1]}/{self.count}", weight)
         self._repeat(node, inputs, node.output)
 

@@ -5,7 +5,7 @@ the seriation problem; it is solved by the eigenvector of the second smallest ei
 similarities' Laplacian matrix (Atkins, Boman and Hendrickson, SIAM J. Comput. 28, 1998).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -21,15 +21,11 @@ DETOUR = 1.5  # ratio of path lengths, given order to best order, above which it
 ALIKE = 0.01  # frames nearer than this cannot be ordered
 
 
-def sort_by_focus(frames: Sequence[np.ndarray], numbers: Iterable[int] | None = None) -> list[int]:
-    """Sort frames from one end of the focus range to the other; returns their numbers.
-
-    The images do not tell which end is near; the direction closer to the order given is taken.
-    ``frames`` are (H, W, 3) uint8, uint16 or float32, each read once; ``numbers`` is
-    ``range(len(frames))``, perhaps wrapped in a progress bar.
-    """
-    numbers = range(len(frames)) if numbers is None else numbers
-    order = _seriate(_similarity([sharpness(frames[i]) for i in numbers]))
+def sort_by_focus(maps: Sequence[np.ndarray]) -> list[int]:
+    """Sort frames, given the :func:`sharpness` of each, from one end of the focus range to the
+    other; returns their numbers. The images do not tell which end is near; the direction closer to
+    the order given is taken."""
+    order = _seriate(_similarity(maps))
     given = np.arange(len(order))
     backwards = (order * given).sum() < (order[::-1] * given).sum()
     return (order[::-1] if backwards else order).tolist()
@@ -63,7 +59,8 @@ def _seriate(similarity: np.ndarray) -> np.ndarray:
 
 
 def sharpness(frame: np.ndarray) -> np.ndarray:
-    """(CELLS²,) mean absolute Laplacian of the cells of a frame (H, W, 3)."""
+    """(CELLS²,) mean absolute Laplacian of the cells of a frame (H, W, 3) uint8, uint16 or
+    float32."""
     small = shrink(frame, SIDE).astype(np.float32) / white(frame.dtype)
     grey = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (0, 0), 0.7)
     detail = np.abs(cv2.Laplacian(grey, cv2.CV_32F))

@@ -59,9 +59,9 @@ def file_of(folder: Path, name: str, kind: str) -> Path:
 
 
 def check_free(result: Path, source: Source, options: Options) -> None:
-    """Raise a :class:`UserError` if a result would replace a photograph, a folder, or what is not
-    such a result: that of a pair one of a stack, that of a stack one of other files or a file that
-    no stack gave, steps files that no earlier run wrote."""
+    """Raise a :class:`UserError` if a result would replace what is not its own earlier version: a
+    photograph, a folder, steps that no run wrote; if it is a pair's, the result of a stack; if it
+    is a stack's, the result of other files, or a file that no stack wrote."""
     of = partial(file_of, result.parent, source.name)
     record, steps = of("Record.json"), of("Steps")
     more = [of(f"{kind}.png") for kind in MAPS if options.maps]
@@ -79,7 +79,7 @@ def check_free(result: Path, source: Source, options: Options) -> None:
     if source.pair and record.exists():
         what = f"{record} says that {source.name}-Fusion is a stack's result"
         raise UserError(f"{what}, which the pair's would replace; give another --output")
-    # A stack that was killed between two files left its partial folder.
+    # Killed while its files were moved, a stack has no record yet, but left its partial folder.
     if source.pair or partial_folder(result.parent, source.name).exists():
         return
     if record.exists():
@@ -108,7 +108,8 @@ class Outputs:
     """Writes the files of one stack: ``NAME-Fusion.png``, ``NAME-Index.png`` …"""
 
     folder: Path
-    result: str  # file name of the fused image; aligned frames have its type
+    name: str  # of the stack
+    suffix: str  # of the fused image and the aligned frames
     frames: Frames
     options: Options
     also: Callable[[Step], None] | None = None  # called with each frame
@@ -119,10 +120,10 @@ class Outputs:
         if self.also:
             self.also(step)
         if self.options.steps:
-            start = self.folder / self._name("Steps") / f"{step.frame:03}"
-            aligned = f"{start}-Aligned{Path(self.result).suffix}"
-            photo = Photo(step.aligned, self.frames.stack.grey, metadata=Metadata(self._profile()))
-            write_photo(aligned, photo)
+            start = self._path("Steps") / f"{step.frame:03}"
+            metadata = Metadata(self.frames.metadata.icc)
+            photo = Photo(step.aligned, self.frames.stack.grey, metadata=metadata)
+            write_photo(f"{start}-Aligned{self.suffix}", photo)
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
         count = len(self.frames)  # those of the preview are evenly spaced from first to last
@@ -132,31 +133,33 @@ class Outputs:
 
     def write(self, fusion: Fusion, photo: Photo) -> dict[str, str]:
         """Write the results, with ``photo`` as the fused image; returns file names by kind."""
-        files = {"fused": self.result}
-        write_photo(self.folder / self.result, photo)
+        files = {"fused": self._path(f"Fusion{self.suffix}")}
+        write_photo(files["fused"], photo)
         if self.options.maps:
             depth = colorize(fusion.index, len(self.frames))
             maps = fusion.index, depth, fusion.confidence, fusion.guidance, fusion.boundary
             for kind, image in zip(MAPS, maps, strict=True):
                 if image is not None:
-                    files[kind.lower()] = self._name(f"{kind}.png")
-                    write_png(self.folder / files[kind.lower()], image)
+                    files[kind.lower()] = self._path(f"{kind}.png")
+                    write_png(files[kind.lower()], image)
         if self.options.preview:
-            files["preview"] = self._name("Preview.webp")
+            files["preview"] = self._path("Preview.webp")
             first, *others = [*self._shown, make_thumbnail(fusion.image)]
-            times = [FRAME_TIME] * len(self._shown) + [RESULT_TIME]
-            animation = {"save_all": True, "append_images": others, "duration": times, "loop": 0}
-            animation["icc_profile"] = self._profile()
-            first.save(self.folder / files["preview"], quality=85, **animation)
+            first.save(
+                files["preview"],
+                quality=85,
+                save_all=True,
+                append_images=others,
+                duration=[FRAME_TIME] * len(others) + [RESULT_TIME],
+                loop=0,
+                icc_profile=self.frames.metadata.icc,
+            )
         if self.options.steps:
-            files["steps"] = self._name("Steps")
-        return files
+            files["steps"] = self._path("Steps")
+        return {kind: path.name for kind, path in files.items()}
 
-    def _profile(self) -> bytes | None:
-        return self.frames.metadata and self.frames.metadata.icc
-
-    def _name(self, kind: str) -> str:
-        return f"{self.result.rpartition('Fusion.')[0]}{kind}"
+    def _path(self, kind: str) -> Path:
+        return file_of(self.folder, self.name, kind)
 
 
 def colorize(index: np.ndarray, count: int) -> np.ndarray:
@@ -171,5 +174,5 @@ def colorize(index: np.ndarray, count: int) -> np.ndarray:
 
 def make_thumbnail(image: np.ndarray, side: int = PREVIEW) -> Image.Image:
     """(H, W, 3) of any type as an 8-bit picture of at most ``side`` pixels."""
-    share = np.clip(shrink(image, side) / white(image.dtype), 0, 1)
+    share = shrink(image, side) / white(image.dtype)
     return Image.fromarray(np.rint(share * 255).astype(np.uint8))

@@ -30,7 +30,7 @@ class Source(NamedTuple):
     origin: Path  # the folder or file given for it
     files: tuple[Path, ...]  # in natural order; one multi-page TIFF, or a file for each frame
     pair: bool = False  # both files are required, and no record is written
-    listed: bool = False  # file by file, so that two types of one frame are meant
+    listed: bool = False  # given file by file: two types of one frame are intended
 
 
 class Frame(NamedTuple):
@@ -42,7 +42,7 @@ class Frame(NamedTuple):
 
     @property
     def size(self) -> str:
-        """Width and height, to be said."""
+        """Width×height, for messages."""
         return f"{self.probe.width}×{self.probe.height}"
 
     def __str__(self) -> str:

@@ -105,9 +105,12 @@ def _reported(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as error:
-        if not is_full(error) and not isinstance(error, UserError):
+        if is_full(error):
+            message = FULL_DISK
+        elif isinstance(error, UserError):
+            message = str(error)
+        else:
             raise
-        message = FULL_DISK if is_full(error) else str(error)
         for path in paths:
             message = message.replace(str(path), path.name)
         if not message.startswith(tuple(path.name for path in paths)):

@@ -46,14 +46,13 @@ def fuse_uploads(
     report = fuse_stack(backend, find_stack(paths), folder, options, progress, observe)
     names = [Path(frame["file"]).name for frame in report["frames"]]
     files = {kind: folder / name for kind, name in report["files"].items()}
-    image = read_photo(files["fused"]).rgb
     origin = _show(folder / "origin.png", read_photo(files["depth"]).rgb)
     return Result(
-        files["fused"],
-        _show(folder / "shown.jpg", image),
-        [(shown[i], names[i]) for i in sorted(shown)],
-        (origin, files.get("guidance"), files.get("boundary")),
-        _summary(report, names),
+        fused=files["fused"],
+        shown=_show(folder / "shown.jpg", read_photo(files["fused"]).rgb),
+        sources=[(path, names[i]) for i, path in shown.items()],
+        maps=(origin, files.get("guidance"), files.get("boundary")),
+        summary=_summary(report, names),
     )
 
 

@@ -70,13 +70,12 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
                     boundary = _map("Boundary map", "boundary")
                 gr.Markdown(DECIDED, elem_classes="caption")
 
+        outputs = [status, empty, results, slider, sources, download]
+        outputs += [origin, decided, guidance, boundary]
         fusion = {
             "fn": actions.fuse,
             "inputs": [files, align],
-            "outputs": [
-                *(status, empty, results, slider, sources, download),
-                *(origin, decided, guidance, boundary),
-            ],
+            "outputs": outputs,
             "show_progress_on": status,
             "concurrency_limit": 1,
             "concurrency_id": "fusion",

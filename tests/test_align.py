@@ -242,6 +242,18 @@ def test_a_middle_frame_of_another_scene_is_no_reference():
     assert [registration.matrix is None for registration in found] == [False, True, False]
 
 
+def test_strange_frames_before_a_stack_do_not_keep_it_out():
+    image = photograph(0)
+    found = register([*(photograph(seed) for seed in range(1, 4)), image, image, image])
+    assert [registration.matrix is None for registration in found] == [True] * 3 + [False] * 3
+
+
+def test_without_the_reference_no_frame_has_a_place():
+    flat, image = np.full((*SIZE, 3), 128, np.uint8), photograph()
+    found = register([flat, image, image], reference=0)
+    assert all(registration.matrix is None and registration.reason for registration in found)
+
+
 def test_a_frame_that_moved_too_far_is_left_out():
     image = photograph(1)
     far = [[1.4, 0, -60], [0, 1.4, -50], [0, 0, 1]]

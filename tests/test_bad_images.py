@@ -5,24 +5,18 @@ from __future__ import annotations
 import io
 import struct
 import sys
-import zlib
 
 import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from image_files import chunk, encoded, noise, write_dng
+from image_files import encoded, noise, write_dng
 from PIL import Image
 
+from tests.hostile.fault_files import png
 from utils.errors import UserError
 from utils.images import Photo, read_photo, write_photo
-
-
-def png_head(width: int, height: int) -> bytes:
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = (b"IHDR", head), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def tiff(image: np.ndarray, **options) -> bytes:
@@ -49,6 +43,7 @@ CUT = {
     "16.png": imagecodecs.png_encode(noise(24, 24, 3, dtype="uint16")),
     "x.jpg": encoded(noise(24, 24, 3), "JPEG"),
     "x.webp": encoded(noise(24, 24, 3), "WEBP"),
+    "x.tif": encoded(noise(24, 24, 3), "TIFF"),
     "lzw.tif": tiff(noise(24, 24, 3), compression="lzw", photometric="rgb"),
     "jpeg.tif": tiff(noise(24, 24, 3), compression="jpeg", photometric="rgb"),
     "16.ppm": b"P6 24 24 65535\n" + noise(24, 24, 3, dtype="uint16").tobytes(),
@@ -64,9 +59,9 @@ BAD = {
     "text.nef": (b"not an image at all", "no RAW file"),
     "x.xyz": (b"?", r"type \.xyz are not read"),
     "script.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),
-    "bomb.png": (png_head(40000, 40000), "179 megapixels"),
+    "bomb.png": (png(40000, 40000, bytes(100)), "179 megapixels"),
     "bomb.tif": (tiff_bomb(), "179 megapixels"),
-    "lying.png": (png_head(4000, 4000), "cut short"),
+    "lying.png": (png(4000, 4000, bytes(100)), "cut short"),
     "cmyk.jpg": (encoded(Image.new("CMYK", (9, 9)), "JPEG"), "CMYK image; convert"),
     "cmyk.tif": (encoded(Image.new("CMYK", (9, 9)), "TIFF"), "CMYK image; convert"),
     "lab.tif": (encoded(Image.new("LAB", (9, 9)), "TIFF"), "CIELAB image; convert"),

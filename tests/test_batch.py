@@ -143,15 +143,16 @@ def whole(out: Path, expected: Path) -> list[str]:
     return [name.removesuffix("-Fusion.png") for name in fused]
 
 
-def test_an_end_by_the_scheduler_leaves_whole_files(tmp_path, run, weights):
-    """SIGTERM is like Ctrl-C: nothing half-written, no traceback, the rest by --resume."""
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_the_scheduler_leave_whole_files(tmp_path, run, weights, end):
+    """Nothing half-written, no traceback, the rest by --resume."""
     names = save_batch(tmp_path / "in", 6, height=300, width=400)
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "run_inference.py"), "--batch", str(tmp_path / "in")]
     command += ["--output", str(out), "--weights", weights]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
         wait_for(lambda: (out / "s0-Record.json").exists(), process)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(end)
         _, error = process.communicate()
     assert process.returncode == 130 and b"Traceback" not in error
     assert run(output=tmp_path / "expected") == 0

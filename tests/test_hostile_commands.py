@@ -170,12 +170,13 @@ def test_a_report_goes_through_links_and_to_devices(tmp_path, run):
 
 
 @pytest.mark.parametrize("format", ["png", "tiff", "jpg", "webp"])
-@pytest.mark.parametrize("kind", ["stack", "pair"])
-def test_a_full_disk_ends_with_a_sentence(tmp_path, run, kind, format):
+@pytest.mark.parametrize(("kind", "options"), [("--stack", ["--save-steps"]), ("--input", [])])
+def test_a_full_disk_ends_with_a_sentence(tmp_path, run, kind, options, format):
     one, two = pair(tmp_path / "in", "x-1.png", "x-2.png")
     with room(200):
-        code, said = run("--stack" if kind == "stack" else "--input", one, two, "--format", format)
-    assert code == 2 and "error: cannot write" in said
+        code, said = run(kind, one, two, *options, "--format", format)
+    assert code == 2 and f"error: cannot write {tmp_path / 'out'}" in said
+    assert ".partial" not in said
     assert not files(tmp_path / "out")
 
 
@@ -228,6 +229,21 @@ def test_what_a_library_raises_does_not_end_a_batch(tmp_path, run, monkeypatch):
     code, said = run("--batch", tmp_path / "in")
     assert code == 2 and "in/b: AssertionError deep in a library" in said
     assert {"a-Fusion.png", "c-Fusion.png"} <= set(files(tmp_path / "out"))
+
+
+def test_whatever_fails_both_photographs_of_a_pair_are_named(tmp_path, run, monkeypatch):
+    photographs = pair(tmp_path / "in", "a-1.png", "a-2.png", "b-1.png", "b-2.png")
+
+    def broken(*args, **options):
+        raise AssertionError("deep in a library")
+
+    monkeypatch.setattr(batch, "fuse_stack", broken)
+    assert run("--input", tmp_path / "in", "--json", tmp_path / "r.json")[0] == 2
+    errors = json.loads((tmp_path / "r.json").read_text())["errors"]
+    assert [error["files"] for error in errors] == [
+        [str(path) for path in photographs[:2]],
+        [str(path) for path in photographs[2:]],
+    ]
 
 
 def test_names_that_are_no_utf8(tmp_path, run, capsys):

@@ -108,12 +108,16 @@ def test_colours_multiplied_by_alpha_are_divided_again(tmp_path, dtype):
     assert error.max() <= (1e-6 if dtype == "float32" else 1.01)
 
 
-def test_png_palettes_and_colour_keys(tmp_path):
-    Image.fromarray(noise(9, 9, 3)).quantize(8).save(tmp_path / "p.png", transparency=3)
+@pytest.mark.parametrize("key", [None, 3])
+def test_png_palettes_and_colour_keys(tmp_path, key):
+    Image.fromarray(noise(9, 9, 3)).quantize(8).save(tmp_path / "p.png", transparency=key)
     photo = read_photo(tmp_path / "p.png")
     shown = np.asarray(Image.open(tmp_path / "p.png").convert("RGBA"))
-    np.testing.assert_array_equal(np.dstack([photo.rgb, photo.alpha]), shown)
-    assert not photo.grey and set(np.unique(photo.alpha)) == {0, 255}
+    np.testing.assert_array_equal(photo.rgb, shown[..., :3])
+    assert not photo.grey and (photo.alpha is None) == (key is None)
+    if key is not None:
+        np.testing.assert_array_equal(photo.alpha, shown[..., 3])
+        assert set(np.unique(photo.alpha)) == {0, 255}
 
 
 # HEIC

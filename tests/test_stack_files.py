@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fusion.order import sort_by_focus
+from fusion.order import sharpness, sort_by_focus
 from fusion.stack_files import (
     BrokenFrame,
     Frames,
@@ -95,16 +95,16 @@ def test_order_by_time(tmp_path):
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(range(6)))
 def test_order_by_focus_is_found_from_any_order(shuffled):
-    frames = focus_stack(6, 120, 160)
-    found = [shuffled[i] for i in sort_by_focus([frames[i] for i in shuffled])]
+    maps = [sharpness(frame) for frame in focus_stack(6, 120, 160)]
+    found = [shuffled[i] for i in sort_by_focus([maps[i] for i in shuffled])]
     assert found in (list(range(6)), list(range(5, -1, -1)))
 
 
 def test_of_both_directions_of_focus_the_given_one_is_kept():
-    frames = focus_stack(6, 120, 160)
-    assert sort_by_focus(frames) == sort_by_focus(frames[::-1]) == list(range(6))
-    assert sort_by_focus(frames[:2]) == [0, 1]
-    assert sorted(sort_by_focus([np.zeros_like(frames[0])] * 3)) == [0, 1, 2]  # nothing to go by
+    maps = [sharpness(frame) for frame in focus_stack(6, 120, 160)]
+    assert sort_by_focus(maps) == sort_by_focus(maps[::-1]) == list(range(6))
+    assert sort_by_focus(maps[:2]) == [0, 1]
+    assert sorted(sort_by_focus([np.zeros_like(maps[0])] * 3)) == [0, 1, 2]  # nothing to go by
 
 
 def test_a_batch(tmp_path):

@@ -83,7 +83,7 @@ def _say(error: object) -> int:
 
 @contextlib.contextmanager
 def _any_output() -> Iterator[list[OSError]]:
-    """Escape characters that the terminal cannot show; work without a closed output.
+    """Escape characters that the terminal cannot show; go on without an output that is closed.
 
     Yields:
         A list that holds at the end why the output could not be written, unless its reader left.

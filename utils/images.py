@@ -120,9 +120,9 @@ def check_extension(path: Path) -> None:
         raise UserError(f"{path}: files of type {kind} are not read, use {known} or RAW")
 
 
-def check_writable(path: Path, dtype: np.dtype | type = np.uint8, alpha: bool = False) -> None:
+def check_writable(path: Path, dtype: np.dtype, alpha: bool = False) -> None:
     """Raise a :class:`UserError` if :func:`write_photo` would refuse such a photograph."""
-    suffix, name = path.suffix.lower(), np.dtype(dtype).name
+    suffix, name = path.suffix.lower(), dtype.name
     if suffix not in WRITERS:
         kind, known = suffix or "(none)", " ".join(WRITERS)
         raise UserError(f"{path}: files of type {kind} are not written, use {known}")
@@ -159,7 +159,7 @@ def _load(path: str | Path, module: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, page: int = 0) -> Iterator[Opened]:
+def _opened(path: Path, page: int) -> Iterator[Opened]:
     """Open an image file; exceptions of decoders on bad files become a :class:`UserError`."""
     try:
         with warnings.catch_warnings():

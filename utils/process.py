@@ -15,20 +15,20 @@ FRAME = 8_000_000  # bytes: larger blocks are frames or their maps, smaller ones
 
 
 def cores() -> int:
-    """Those granted by the scheduler; all of the machine where that is unknown (macOS)."""
+    """How many cores this process may use; all of the machine where that is unknown (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processes() -> int:
-    """Those that share the work, by what torchrun or a scheduler says in the environment."""
+    """How many processes share the work, as torchrun or a scheduler says in the environment."""
     known = {"RANK", "WORLD_SIZE"} <= os.environ.keys()  # some services set the second alone
     return int(os.environ["WORLD_SIZE"]) if known else 1
 
 
 def end_with_parent() -> None:
-    """Have a worker process end with its parent; it would outlive one that was killed."""
+    """End this worker process when its parent ends, even if that is killed."""
 
     def watch() -> None:
         parent_process().join()

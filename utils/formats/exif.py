@@ -15,10 +15,8 @@ KEPT = [Base[x] for x in "ImageDescription Make Model DateTime Artist Copyright"
 # Tags of the photograph's directory with offsets into the source file.
 DROPPED = (Base.MakerNote, IFD.Interop)
 # Raised by Pillow on broken files and broken EXIF.
-BROKEN = (
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, struct.error),
-)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
+BROKEN += (ArithmeticError, struct.error)
 INCHES, CENTIMETRES = 2, 3  # of ResolutionUnit
 
 

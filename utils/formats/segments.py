@@ -16,17 +16,18 @@ from utils.errors import UserError
 BLOCK = 16  # pixels by which an image may exceed its segment: codecs work in blocks
 SLACK = 1024  # pixels by which a tile may exceed its page
 # Codecs of bytes: tifffile limits their output to the size of the segment.
-BYTES = (
-    *(COMPRESSION.NONE, COMPRESSION.CCITTRLE, COMPRESSION.CCITTFAX3, COMPRESSION.CCITTFAX4),
-    *(COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE, COMPRESSION.PACKBITS),
-    *(COMPRESSION.LZMA, COMPRESSION.ZSTD),
-)
+BYTES = [COMPRESSION[x] for x in "NONE CCITTRLE CCITTFAX3 CCITTFAX4 LZW ADOBE_DEFLATE".split()]
+BYTES += [COMPRESSION[x] for x in "DEFLATE PACKBITS LZMA ZSTD".split()]
 # Codecs of images, and Pillow's name of the format. Others, such as JPEG XL, have parts that exceed
 # the size in their header.
 IMAGES = {
-    **dict.fromkeys((COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY), "JPEG"),
-    **dict.fromkeys((COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY), "JPEG2000"),
-    **dict.fromkeys((COMPRESSION.APERIO_JP2000_YCBC, COMPRESSION.APERIO_JP2000_RGB), "JPEG2000"),
+    COMPRESSION.OJPEG: "JPEG",
+    COMPRESSION.JPEG: "JPEG",
+    COMPRESSION.JPEG_LOSSY: "JPEG",
+    COMPRESSION.JPEG2000: "JPEG2000",
+    COMPRESSION.JPEG_2000_LOSSY: "JPEG2000",
+    COMPRESSION.APERIO_JP2000_YCBC: "JPEG2000",
+    COMPRESSION.APERIO_JP2000_RGB: "JPEG2000",
     COMPRESSION.PNG: "PNG",
     COMPRESSION.WEBP: "WEBP",
 }

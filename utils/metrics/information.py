@@ -64,6 +64,7 @@ def q_te(sources: Sequence[np.ndarray], fused: np.ndarray) -> float:
     total, q = 0.0, 1.85
     for source in sources:
         joint = joint_histogram(source, fused)
+        # The marginals are exchanged, as in the reference and so in published values.
         independent = np.outer(joint.sum(axis=0), joint.sum(axis=1))
         occurs = (joint > 0) & (independent > 0)
         ratio = (joint[occurs] / independent[occurs]) ** (q - 1)
