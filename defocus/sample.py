@@ -15,7 +15,7 @@ from torch import Tensor
 
 from defocus import camera, psf
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import compare_shares
+from defocus.guidance import guidance_map
 from defocus.materials import Effect, Generator, SampleConfig, check_names, draw_lens, to_tensor
 from defocus.models import all_in_focus, one_parameter, two_layers, two_parameter
 
@@ -175,11 +175,11 @@ def _photograph(
         near, covered = two_layers(*layers, (best[0], behind), margin)
         far, spread = two_layers(*layers, (front, best[1]), margin)
         truth, _ = two_layers(*layers, best, margin)
-        return near, far, truth, compare_shares(1 - covered, spread)
+        return near, far, truth, guidance_map(1 - covered, spread)
     scene, mask = all_in_focus(foreground, background, matte), (matte > 0.5).float()
     render = one_parameter if model == "one_parameter" else two_parameter
     planes = render(scene, mask, behind), render(scene, 1 - mask, front), scene, matte
     near, far, truth, covered = (psf.crop(x, margin) for x in planes)
     if model == "one_parameter":  # each photograph is right on its side of the mask
         return near, far, truth, (covered > 0.5).float()
-    return near, far, truth, compare_shares(1 - covered, psf.blur(matte, front, margin))
+    return near, far, truth, guidance_map(1 - covered, psf.blur(matte, front, margin))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import guidance_map
+from defocus.guidance import defocused_share, guidance_map
 from defocus.models import (
     all_in_focus,
     background_in_focus,
@@ -214,7 +214,8 @@ def test_everything_stays_on_the_device():
         foreground = torch.empty(2, 3, 24, 24, device="cuda")
         background, matte = torch.empty_like(foreground), torch.empty(2, 1, 24, 24, device="cuda")
         psf = disk(2.5).to("cuda")
-        guidance = guidance_map([matte], [None, psf], [psf, None])
+        shares = (defocused_share([matte], psfs) for psfs in ([None, psf], [psf, None]))
+        guidance = guidance_map(*shares)
         for result in (
             to_srgb(to_linear(foreground)),
             all_in_focus(foreground, background, matte),
