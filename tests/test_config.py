@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.schema import Config, load_config, to_dict, write_yaml
+from configs.schema import Config, load_config, to_dict, to_yaml
 from models.build import build
 from utils.errors import UserError
 
@@ -142,7 +142,7 @@ def test_every_config_loads_builds_and_writes_itself(path, tmp_path):
     config = load_config(path)
     with torch.device("meta"):
         assert sum(p.numel() for p in build(to_dict(config.model)).parameters()) > 0
-    write_yaml(config, tmp_path / "resolved.yaml")
+    (tmp_path / "resolved.yaml").write_text(to_yaml(config), encoding="utf-8")
     assert load_config(tmp_path / "resolved.yaml") == config
 
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from configs.schema import Config, TrainConfig, to_dict, write_yaml
+from configs.schema import Config, TrainConfig, to_dict, to_yaml
 from data.build import training_set, validation_sets
 from data.datasets import Batch, DrawSampler, draw_loader
 from models.build import build, load_model, save_weights
@@ -30,7 +30,7 @@ from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
 from training.validation import line, plain, takes, validate
-from utils.atomic import append, atomic_path, clear, write_file
+from utils.atomic import append, clear, write_file
 from utils.errors import UserError, is_full
 from utils.provenance import provenance
 
@@ -53,8 +53,7 @@ def train(config: Config, device: torch.device) -> None:
         trainer.resume(run / "latest.pt")
     if first:
         clear(run)
-        with atomic_path(run / "config.yaml") as temporary:
-            write_yaml(config, temporary)
+        write_file(run / "config.yaml", to_yaml(config))
         # A line for each start of the run.
         append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
         parameters = sum(p.numel() for p in trainer.model.parameters())
