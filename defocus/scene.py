@@ -56,8 +56,13 @@ class SceneGenerator(Generator):
     """Draws scenes; a sample depends on seed, index and number of photographs alone."""
 
     ranges: ClassVar = {
-        **{"photographs": 2, "step": 1e-3, "pair_step": 1e-3, "zoom": 0},
-        **{"specular_radius": 0.1, "specular_stops": 0, "shot": 0},
+        "photographs": 2,
+        "step": 1e-3,
+        "pair_step": 1e-3,
+        "zoom": 0,
+        "specular_radius": 0.1,
+        "specular_stops": 0,
+        "shot": 0,
     }
 
     def __post_init__(self) -> None:
