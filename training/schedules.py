@@ -5,6 +5,7 @@ import math
 WARM_UP = 200  # steps
 DECAY = 0.3  # share of the steps in which a trapezoid falls
 
+
 def paper(step: int, steps: int) -> float:
     """× 0.2 after 40, 60 and 80 % of the training (epochs 40, 60, 80 of 100)."""
     return 0.2 ** sum(step >= share * steps for share in (0.4, 0.6, 0.8))
