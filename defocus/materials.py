@@ -148,11 +148,15 @@ def draw_lens(
     """A lens, which gives the PSF of a blur radius in px (2σ of a Gaussian), and what was drawn."""
     kind = str(rng.choice(kinds))
     blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-    if kind == "polygon":
-        drawn = {"psf": kind, "blades": blades, "rotation": rotation}
-        return lambda radius: psf.polygon(radius, blades, rotation), drawn
+    lenses = {
+        "gaussian": lambda radius: psf.gaussian(radius / 2),
+        "disk": psf.disk,
+        "polygon": lambda radius: psf.polygon(radius, blades, rotation),
+    }
     drawn = {"psf": kind, "blades": None, "rotation": None}
-    return (psf.disk if kind == "disk" else lambda radius: psf.gaussian(radius / 2)), drawn
+    if kind == "polygon":
+        drawn |= {"blades": blades, "rotation": rotation}
+    return lenses[kind], drawn
 
 
 def to_tensor(image: np.ndarray, linear: bool) -> Tensor:
