@@ -13,8 +13,8 @@ SLOPE = 1.055 / 2.4 * MIDDLE ** (1 / 2.4 - 1)  # of the sRGB curve there
 
 
 def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator) -> Tensor:
-    """Add noise of standard deviation ``sigma`` at value 0.5 to sRGB (3, H, W), of whose variance
-    the share ``shot`` grows with the signal, 0 (all read noise) to 1 (all shot noise)."""
+    """Add noise to sRGB (3, H, W): of standard deviation ``sigma`` at value 0.5, where the share
+    ``shot`` of its variance is shot noise, which grows with the signal, and the rest read noise."""
     return _add_normal(image, image.mul(2 * shot * sigma**2).add_((1 - shot) * sigma**2), rng)
 
 

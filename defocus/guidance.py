@@ -11,7 +11,7 @@ from defocus.psf import blur
 # still move the darkest sRGB values by a few steps, where the curve is steep.)
 INVISIBLE = 1 / 512
 
-VEIL = 1 / 300  # of the light: a photograph of a scene is right where at most this much is blurrier
+VEIL = 1 / 300  # share of the light that may be blurrier where a photograph of a scene is right
 BLURRIER = 0.5  # pixels: a larger difference of blur radii is noticeable
 TIE = 1e-3  # pixels: photographs whose expected blur differs less are equally right
 

@@ -44,7 +44,7 @@ class SampleConfig:
     procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
     mattes: list[str] | None = None  # kinds of procedural mattes, by default all but wires
     zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
-    fill_frame: float = 0.0  # probability that a layer fills the frame, of a scene the nearest
+    fill_frame: float = 0.0  # probability that a layer (of a scene the nearest) fills the frame
     sharp_everywhere: float = 0.0  # probability that one photograph has all (nearly) in focus
     residual_blur: Effect = field(default_factory=Effect)  # σ of the best focus, as in the truth
     noise: Effect = field(default_factory=Effect)  # σ at middle grey

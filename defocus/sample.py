@@ -30,7 +30,8 @@ class DefocusConfig(SampleConfig):
     sigma: list[float] = field(default_factory=lambda: [0.7, 4.5])  # a disk's radius is 2σ
     sigma_ratio: float = 1.4  # the other layer's σ is up to this factor larger or smaller
     swap: float = 0.5  # probability that image 1 is the one focused on the background
-    # A layer that neither photograph has in focus, as in a stack: its better σ, of its worse one.
+    # A layer that neither photograph has in focus, as in a stack: its better σ as a share of its
+    # worse one.
     unfocused: Effect = field(default_factory=Effect)
 
 
@@ -165,9 +166,9 @@ def _photograph(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Photographs with the foreground and with the background in focus, truth, guidance map.
 
-    They lack ``margin`` pixels of the layers (foreground, background, matte) at each border. The
-    PSFs are of the foreground and the background: in the photograph where that layer is blurred
-    more, and at best. The truth has each layer at its best.
+    They lack ``margin`` pixels of the layers (foreground, background, matte) at each border. Each
+    layer, foreground and background, has one of ``psfs`` where it is out of focus and one of
+    ``best`` in the other photograph and in the truth.
     """
     foreground, background, matte = layers
     front, behind = psfs
