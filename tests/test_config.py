@@ -131,12 +131,6 @@ def test_boundary_fusion_can_be_left_out_and_put_back(written):
     assert build(to_dict(load_config(without).model)).boundary is None
 
 
-def test_unknown_arguments_of_a_net_name_the_nearest(written):
-    config = load_config(written(NET), ["model.boundary.args.blok=3"])
-    with pytest.raises(UserError, match="model.boundary.args: .* 'blok'; did you mean blocks?"):
-        build(to_dict(config.model))
-
-
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_loads_builds_and_writes_itself(path, tmp_path):
     config = load_config(path)
