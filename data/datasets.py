@@ -189,9 +189,13 @@ class _Loader(DataLoader):
 
 def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:
     """Batches of draws, made by ``workers`` processes of one thread each."""
-    options = {"pin_memory": pin, "prefetch_factor": 4 if workers else None}
     return _Loader(
-        dataset, batch_sampler=sampler, num_workers=workers, worker_init_fn=_start_worker, **options
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
     )
 
 

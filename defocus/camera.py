@@ -51,8 +51,13 @@ def misregister(image: Tensor, shift: tuple[float, float], magnification: float)
     height, width = image.shape[-2:]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0, magnification)
     matrix[:, 2] += shift
-    how = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT_101}
-    warped = cv2.warpAffine(image.permute(1, 2, 0).numpy(), matrix, (width, height), **how)
+    warped = cv2.warpAffine(
+        image.permute(1, 2, 0).numpy(),
+        matrix,
+        (width, height),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
     return torch.from_numpy(warped).permute(2, 0, 1)
 
 
