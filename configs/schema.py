@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from defocus.sample import DefocusConfig, Effect
+from defocus.materials import Effect
+from defocus.sample import DefocusConfig
 from defocus.scene import SceneConfig
 from utils.atomic import check_regular
 from utils.errors import UserError, nearest, os_errors
@@ -19,8 +20,8 @@ from utils.errors import UserError, nearest, os_errors
 
 @dataclass
 class NetConfig:
-    """A sub-net: the name of its class and the arguments of its constructor, which merge with those
-    below, as all keys do, unless another ``name`` drops the arguments of the former net."""
+    """A sub-net: the name of its class and the arguments of its constructor. Arguments merge with
+    those of the defaults or the file, as all keys do; another ``name`` drops them."""
 
     name: str = ""
     args: dict[str, Any] = field(default_factory=dict)
@@ -182,9 +183,9 @@ def to_dict(config: Any) -> dict:
     return OmegaConf.to_container(OmegaConf.structured(config))
 
 
-def write_yaml(config: Any, path: Path) -> None:
-    """Write a config dataclass as YAML."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+def to_yaml(config: Any) -> str:
+    """A config dataclass as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def check_values(values: dict[str, Any], origin: str) -> None:
@@ -193,7 +194,7 @@ def check_values(values: dict[str, Any], origin: str) -> None:
     for key, value in flat(values):
         if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY.split()):
             raise UserError(f"{origin}: {key} is empty; name one at least, or leave the key out")
-        allowed = next((RANGES[p] for p in RANGES if fnmatchcase(key, p)), Range())
+        allowed = next((span for p, span in RANGES.items() if fnmatchcase(key, p)), Range())
         for number in value if isinstance(value, list) else [value]:
             if type(number) in (int, float) and not allowed.holds(number):
                 raise UserError(f"{origin}: {key}={number:g}: has to be {allowed}")

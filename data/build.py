@@ -79,7 +79,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _sources(
-    key: str, photographs: str, cutouts: str | None, keep: Callable[[str], bool] | None = None
+    key: str, photographs: str, cutouts: str | None, keep: Callable[[str], bool] | None
 ) -> tuple[Photographs, list[ForegroundSource]]:
     """Photographs and cut-outs of folders that ``key`` of the config names; reports skipped files,
     and raises a UserError if no folder is named or nothing in it usable."""

@@ -28,7 +28,7 @@ from utils.process import end_with_parent, keep_freed_memory
 
 class Batch(NamedTuple):
     """Photographs (B, N, 3, H, W) and truth (B, 3, H, W), RGB, and guidance G* (B, N, 1, H, W), see
-    :class:`models.initial_fusion.Guidance`; float32 in [0, 1]; B absent in items."""
+    :class:`models.initial_fusion.Guidance`; float32 in [0, 1]. Items of a dataset have no B."""
 
     photographs: Tensor
     truth: Tensor
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    number: int  # of the sample that a sampler asks a dataset for
+    number: int  # of the sample, counted over the whole training
     count: int | None = None  # of its photographs; None for a pair of the two-layer model
 
 
@@ -172,7 +172,7 @@ class DrawSampler:
 
 
 class _Loader(DataLoader):
-    """Errors of workers as a user needs them."""
+    """Errors of workers in one sentence, as if raised in this process."""
 
     def __iter__(self) -> Iterator[Batch]:
         try:
@@ -189,14 +189,18 @@ class _Loader(DataLoader):
 
 def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:
     """Batches of draws, made by ``workers`` processes of one thread each."""
-    options = {"pin_memory": pin, "prefetch_factor": 4 if workers else None}
     return _Loader(
-        dataset, batch_sampler=sampler, num_workers=workers, worker_init_fn=_start_worker, **options
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
     )
 
 
 def in_order(dataset: Dataset, batch: int | None, workers: int = 0) -> DataLoader:
-    """Batches of a dataset, or its items, from the first to the last, once."""
+    """Batches of a dataset, or its items if ``batch`` is None, from the first to the last, once."""
     return _Loader(dataset, batch, num_workers=workers, worker_init_fn=_start_worker)
 
 

@@ -297,8 +297,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="default: %(default)s")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--mirror", metavar="URL", help="URL of a folder that serves the archives")
-    local = {"metavar": "FILE", "type": Path, "nargs": "+", "default": []}
-    where.add_argument("--archive", **local, help="downloaded by hand")
+    where.add_argument(
+        "--archive", metavar="FILE", type=Path, nargs="+", default=[], help="downloaded by hand"
+    )
     args = parser.parse_args(argv)
     if args.name == "list":
         print(*SOURCES.values(), sep="\n")

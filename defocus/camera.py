@@ -13,8 +13,8 @@ SLOPE = 1.055 / 2.4 * MIDDLE ** (1 / 2.4 - 1)  # of the sRGB curve there
 
 
 def add_noise(image: Tensor, sigma: float, shot: float, rng: np.random.Generator) -> Tensor:
-    """Add noise of standard deviation ``sigma`` at value 0.5 to sRGB (3, H, W), of whose variance
-    the share ``shot`` grows with the signal, 0 (all read noise) to 1 (all shot noise)."""
+    """Add noise to sRGB (3, H, W): of standard deviation ``sigma`` at value 0.5, where the share
+    ``shot`` of its variance is shot noise, which grows with the signal, and the rest read noise."""
     return _add_normal(image, image.mul(2 * shot * sigma**2).add_((1 - shot) * sigma**2), rng)
 
 
@@ -51,8 +51,13 @@ def misregister(image: Tensor, shift: tuple[float, float], magnification: float)
     height, width = image.shape[-2:]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0, magnification)
     matrix[:, 2] += shift
-    how = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REFLECT_101}
-    warped = cv2.warpAffine(image.permute(1, 2, 0).numpy(), matrix, (width, height), **how)
+    warped = cv2.warpAffine(
+        image.permute(1, 2, 0).numpy(),
+        matrix,
+        (width, height),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
     return torch.from_numpy(warped).permute(2, 0, 1)
 
 

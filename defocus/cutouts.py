@@ -111,9 +111,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.workers < 1:
         raise UserError("--workers must be at least 1")
 
-    entries, unused = make_cutouts(**vars(options)).values()
+    judged = make_cutouts(**vars(options))
+    entries = judged["cutouts"]
     photographs = {entry["photograph"] for entry in entries.values()}
-    report = skip_report(unused, len(entries))
+    report = skip_report(judged["skipped_photographs"], len(entries))
     print(f"{len(entries)} segments of {len(photographs)} photographs; photographs {report}")
     skipped = [entry["skipped"] for entry in entries.values() if "skipped" in entry]
     more = f"; skipped {len(skipped)} segments: {tally(skipped)}" if skipped else ""

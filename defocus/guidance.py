@@ -11,7 +11,7 @@ from defocus.psf import blur
 # still move the darkest sRGB values by a few steps, where the curve is steep.)
 INVISIBLE = 1 / 512
 
-VEIL = 1 / 300  # of the light: a photograph of a scene is right where at most this much is blurrier
+VEIL = 1 / 300  # share of the light that may be blurrier where a photograph of a scene is right
 BLURRIER = 0.5  # pixels: a larger difference of blur radii is noticeable
 TIE = 1e-3  # pixels: photographs whose expected blur differs less are equally right
 
@@ -22,8 +22,6 @@ def defocused_share(mattes: Sequence[Tensor], psfs: Sequence[Tensor | None]) -> 
     The K−1 mattes (…, 1, H, W) are given nearest layer first, the farthest layer is opaque; the K
     PSFs are ``None`` for layers in focus. Where the share is 0 the image is the all-in-focus one.
     """
-    if len(psfs) != len(mattes) + 1:
-        raise ValueError(f"{len(mattes)} mattes over an opaque layer need {len(mattes) + 1} PSFs")
     share = torch.zeros_like(mattes[0])
     transmitted = torch.ones_like(mattes[0])
     for matte, psf in zip(mattes, psfs[:-1], strict=True):
@@ -34,22 +32,16 @@ def defocused_share(mattes: Sequence[Tensor], psfs: Sequence[Tensor | None]) -> 
     return share if psfs[-1] is None else share + transmitted
 
 
-def guidance_map(
-    mattes: Sequence[Tensor], psfs1: Sequence[Tensor | None], psfs2: Sequence[Tensor | None]
-) -> Tensor:
-    """Guidance map G* of two photographs of the same layers, focused differently.
+def guidance_map(share1: Tensor, share2: Tensor) -> Tensor:
+    """Guidance map G* of two photographs of the same layers, from the :func:`defocused_share` of
+    each.
 
-    It is (…, 1, H, W): 1 where only image 1 is right, 0 where only image 2 is, else 0.5. A
-    photograph is right where no layer contributes that it shows out of focus. With two layers, and
-    image 1 focused on the foreground: image 1 where the foreground is opaque (α = 1), image 2 where
-    its spread does not reach (h_f⊗α = 0). Elsewhere neither is: that is the focused/defocused
-    boundary, as wide as the PSF reaches. Mattes and PSFs are as in :func:`defocused_share`.
+    It is 1 where only photograph 1 is right, 0 where only photograph 2 is, else 0.5. A photograph
+    is right where no layer contributes that it shows out of focus. With two layers, and photograph
+    1 focused on the foreground, 1 is right where the foreground is opaque (α = 1), 2 where its
+    spread does not reach (h_f⊗α = 0). Elsewhere neither is: that is the focused/defocused boundary,
+    as wide as the PSF reaches.
     """
-    return compare_shares(defocused_share(mattes, psfs1), defocused_share(mattes, psfs2))
-
-
-def compare_shares(share1: Tensor, share2: Tensor) -> Tensor:
-    """Guidance map of two photographs whose :func:`defocused_share` is known."""
     first_right, second_right = ((share <= INVISIBLE).float() for share in (share1, share2))
     return (1 + first_right - second_right) / 2
 

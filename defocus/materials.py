@@ -44,7 +44,7 @@ class SampleConfig:
     procedural: float = 0.5  # probability of a procedural matte instead of a cut-out
     mattes: list[str] | None = None  # kinds of procedural mattes, by default all but wires
     zoom: list[float] = field(default_factory=lambda: [0.6, 1.0])  # of photographs
-    fill_frame: float = 0.0  # probability that a layer fills the frame, of a scene the nearest
+    fill_frame: float = 0.0  # probability that a layer (of a scene the nearest) fills the frame
     sharp_everywhere: float = 0.0  # probability that one photograph has all (nearly) in focus
     residual_blur: Effect = field(default_factory=Effect)  # σ of the best focus, as in the truth
     noise: Effect = field(default_factory=Effect)  # σ at middle grey
@@ -148,11 +148,15 @@ def draw_lens(
     """A lens, which gives the PSF of a blur radius in px (2σ of a Gaussian), and what was drawn."""
     kind = str(rng.choice(kinds))
     blades, rotation = int(rng.integers(5, 10)), rng.uniform(0, math.tau)
-    if kind == "polygon":
-        drawn = {"psf": kind, "blades": blades, "rotation": rotation}
-        return lambda radius: psf.polygon(radius, blades, rotation), drawn
+    lenses = {
+        "gaussian": lambda radius: psf.gaussian(radius / 2),
+        "disk": psf.disk,
+        "polygon": lambda radius: psf.polygon(radius, blades, rotation),
+    }
     drawn = {"psf": kind, "blades": None, "rotation": None}
-    return (psf.disk if kind == "disk" else lambda radius: psf.gaussian(radius / 2)), drawn
+    if kind == "polygon":
+        drawn |= {"blades": blades, "rotation": rotation}
+    return lenses[kind], drawn
 
 
 def to_tensor(image: np.ndarray, linear: bool) -> Tensor:

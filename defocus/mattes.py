@@ -112,7 +112,7 @@ def grille(size: Size, rng: np.random.Generator) -> np.ndarray:
         count = int(np.ceil(diagonal / spacing))
         offsets = (np.arange(-count, count + 1) + rng.uniform(-0.5, 0.5)) * spacing
         along = np.linspace(-1, end if index == 0 else 1, 24) * diagonal
-        u = np.array((np.cos(direction), np.sin(direction)))
+        u = outlines.polar(direction)
         v = np.array((-u[1], u[0]))
         lines = along[None, :, None] * u + offsets[:, None, None] * v
         canvas.fill(outlines.ribbons(bend(view(lines)), thickness), even_odd=True)
@@ -214,7 +214,7 @@ def holes(size: Size, rng: np.random.Generator) -> np.ndarray:
     centres = centres[((placed > -pitch) & (placed < np.add(size[::-1], pitch))).all(axis=1)]
     radius = rng.uniform(0.22, 0.44)
     turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    shape = np.stack((np.cos(turn), np.sin(turn)), axis=-1)
+    shape = outlines.polar(turn)
     shape = np.sign(shape) * np.abs(shape) ** rng.choice((1.0, 1.0, 0.3))  # round or squarish
     shape = shape * (radius, radius * rng.uniform(0.4, 1.0))
     rims = np.broadcast_to(shape, (len(centres), 16, 2))
@@ -295,7 +295,7 @@ def wires(size: Size, rng: np.random.Generator) -> np.ndarray:
     length = rng.uniform(0.3, 1.2, count) * float(np.hypot(*size))
     heading = rng.uniform(0, 2 * np.pi) + rng.normal(0, rng.choice((0.1, 0.5, 2.0)), count)
     middle = rng.uniform(0, 1, (count, 2)) * size[::-1]
-    root = middle - np.stack((np.cos(heading), np.sin(heading)), -1) * length[:, None] / 2
+    root = middle - outlines.polar(heading) * length[:, None] / 2
     lines = outlines.curves(root, heading, length, rng.normal(0, 0.4, count), points=16)
     width = _log_uniform(rng, *WIRE_WIDTH) * rng.uniform(0.7, 1.3, (count, 1))
     taper = rng.uniform(0.4, 1.0, (count, 1)) ** np.linspace(0, 1, 16)

@@ -34,19 +34,18 @@ def two_parameter(image: Tensor, mask: Tensor, psf: Tensor | None) -> Tensor:
 
 
 def foreground_in_focus(
-    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
+    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None
 ) -> Tensor:
     """α-matte model, camera on the foreground: αF + (1−α)(h_b⊗B). The boundary stays sharp."""
-    behind = blur(background, psf, margin)
-    return torch.lerp(behind, crop(foreground, margin), crop(matte, margin))
+    return torch.lerp(blur(background, psf), foreground, matte)
 
 
 def background_in_focus(
-    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None, margin: int = 0
+    foreground: Tensor, background: Tensor, matte: Tensor, psf: Tensor | None
 ) -> Tensor:
     """α-matte model, camera on the background: h_f⊗(αF) + (1 − h_f⊗α)B. The foreground spreads
     over the sharp background: the defocus spread effect."""
-    return two_layers(foreground, background, matte, (psf, None), margin)[0]
+    return two_layers(foreground, background, matte, (psf, None))[0]
 
 
 def two_layers(

@@ -31,7 +31,8 @@ class Canvas:
         self.pixels = np.zeros((size[0] * SCALE, size[1] * SCALE), np.uint8)
 
     def fill(self, outlines: Outlines, value: int = 255, even_odd: bool = False) -> None:
-        """Fill the union of polygons, or where an odd number of them overlap, fast for many."""
+        """Fill the union of polygons; with ``even_odd`` where an odd number of them overlap, which
+        is faster for many."""
         points = _fixed_point(outlines)
         for group in [points] if even_odd else ((outline,) for outline in points):
             cv2.fillPoly(self.pixels, group, value, cv2.LINE_8, FRACTION_BITS)
@@ -71,7 +72,8 @@ def rotation(angle: float) -> np.ndarray:
     return np.array(((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))))
 
 
-def _polar(angle: np.ndarray | float, radius: np.ndarray | float) -> np.ndarray:
+def polar(angle: np.ndarray | float, radius: np.ndarray | float = 1.0) -> np.ndarray:
+    """Points (…, 2) at ``angle`` rad and ``radius`` from the origin."""
     return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
 
 
@@ -91,7 +93,7 @@ def blob(
     amplitude = rng.normal(0, roughness * rng.uniform(0.15, 0.4), order.shape) / order**1.2
     wave = (amplitude * np.cos(order * turn + rng.uniform(0, 2 * np.pi, order.shape))).sum(0)
     r = rng.uniform(*radius) * min(size) * np.exp(wave)
-    return _place(size, rng, _polar(turn, r))
+    return _place(size, rng, polar(turn, r))
 
 
 def polygon(size: Size, rng: np.random.Generator, radius: tuple[float, float]) -> np.ndarray:
@@ -103,7 +105,7 @@ def polygon(size: Size, rng: np.random.Generator, radius: tuple[float, float]) -
         turn = 2 * np.pi * (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) / corners
         r = rng.uniform(0.55, 1.1, corners)
     r = r * rng.uniform(*radius) * min(size)
-    return _place(size, rng, _polar(turn, r))
+    return _place(size, rng, polar(turn, r))
 
 
 def half_plane(
@@ -116,7 +118,7 @@ def half_plane(
         angle = rng.integers(4) * np.pi / 2 + rng.normal(0, 0.1)
     else:
         angle = rng.uniform(0, 2 * np.pi)
-    normal = _polar(angle, 1)
+    normal = polar(angle)
     along = np.array((-normal[1], normal[0]))
     centre = np.array(size[::-1]) / 2
     far = 2.0 * np.hypot(*size)
@@ -132,7 +134,7 @@ def curves(
     by ``bend`` (N,) rad, more at the tip."""
     t = np.linspace(0, 1, points)
     theta = heading[:, None] + bend[:, None] * t**1.5
-    steps = _polar(theta, (length / (points - 1))[:, None])
+    steps = polar(theta, (length / (points - 1))[:, None])
     steps[:, 0] = root
     return np.cumsum(steps, axis=1)
 

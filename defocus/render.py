@@ -54,7 +54,7 @@ def frame(size: int, reach: int) -> int:
 
 
 def largest_radius(depths: Sequence[Surface], focus: Sequence[float]) -> float:
-    """By which any layer is blurred in any photograph, pixels."""
+    """The largest radius, in pixels, by which a photograph blurs a layer."""
     ends = [float(end) for depth in depths for end in torch.as_tensor(depth).aminmax()]
     return max(abs(end - f) for end in ends for f in focus)
 
@@ -150,7 +150,7 @@ def _middle(side: int, size: int) -> slice:
 
 
 def _levels(largest: float) -> list[float]:
-    """Radii at which layers are blurred, for all from 0 to the largest."""
+    """Radii at which layers are blurred; those between, up to the largest, are interpolated."""
     largest = max(largest, SMALLEST)
     steps = math.ceil(math.log(largest / SMALLEST) / math.log(RATIO))
     return [0.0, *np.geomspace(SMALLEST, largest, steps + 1).tolist()]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from defocus import camera, psf
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import compare_shares
+from defocus.guidance import guidance_map
 from defocus.materials import Effect, Generator, SampleConfig, check_names, draw_lens, to_tensor
 from defocus.models import all_in_focus, one_parameter, two_layers, two_parameter
 
@@ -30,7 +30,8 @@ class DefocusConfig(SampleConfig):
     sigma: list[float] = field(default_factory=lambda: [0.7, 4.5])  # a disk's radius is 2σ
     sigma_ratio: float = 1.4  # the other layer's σ is up to this factor larger or smaller
     swap: float = 0.5  # probability that image 1 is the one focused on the background
-    # A layer that neither photograph has in focus, as in a stack: its better σ, of its worse one.
+    # A layer that neither photograph has in focus, as in a stack: its better σ as a share of its
+    # worse one.
     unfocused: Effect = field(default_factory=Effect)
 
 
@@ -165,9 +166,9 @@ def _photograph(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Photographs with the foreground and with the background in focus, truth, guidance map.
 
-    They lack ``margin`` pixels of the layers (foreground, background, matte) at each border. The
-    PSFs are of the foreground and the background: in the photograph where that layer is blurred
-    more, and at best. The truth has each layer at its best.
+    They lack ``margin`` pixels of the layers (foreground, background, matte) at each border. Each
+    layer, foreground and background, has one of ``psfs`` where it is out of focus and one of
+    ``best`` in the other photograph and in the truth.
     """
     foreground, background, matte = layers
     front, behind = psfs
@@ -175,11 +176,11 @@ def _photograph(
         near, covered = two_layers(*layers, (best[0], behind), margin)
         far, spread = two_layers(*layers, (front, best[1]), margin)
         truth, _ = two_layers(*layers, best, margin)
-        return near, far, truth, compare_shares(1 - covered, spread)
+        return near, far, truth, guidance_map(1 - covered, spread)
     scene, mask = all_in_focus(foreground, background, matte), (matte > 0.5).float()
     render = one_parameter if model == "one_parameter" else two_parameter
     planes = render(scene, mask, behind), render(scene, 1 - mask, front), scene, matte
     near, far, truth, covered = (psf.crop(x, margin) for x in planes)
     if model == "one_parameter":  # each photograph is right on its side of the mask
         return near, far, truth, (covered > 0.5).float()
-    return near, far, truth, compare_shares(1 - covered, psf.blur(matte, front, margin))
+    return near, far, truth, guidance_map(1 - covered, psf.blur(matte, front, margin))

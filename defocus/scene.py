@@ -31,7 +31,7 @@ class SceneConfig(SampleConfig):
     size: int = 160
     photographs: list[int] = field(default_factory=lambda: [2, 8])
     layers: list[float] = field(default_factory=lambda: [0.15, 0.45, 0.25, 0.15])  # odds of 1, 2, …
-    step: list[float] = field(default_factory=lambda: [0.7, 6.0])  # of focus, in 3 photographs on
+    step: list[float] = field(default_factory=lambda: [0.7, 6.0])  # of focus, 3 photographs or more
     pair_step: list[float] = field(default_factory=lambda: [0.7, 24.0])  # of focus, in pairs
     radius: float = 24.0  # largest of any blur
     ends: float = 0.5  # probability that the outermost layers are in focus in the outermost frames
@@ -57,8 +57,13 @@ class SceneGenerator(Generator):
     """Draws scenes; a sample depends on seed, index and number of photographs alone."""
 
     ranges: ClassVar = {
-        **{"photographs": 2, "step": 1e-3, "pair_step": 1e-3, "zoom": 0},
-        **{"specular_radius": 0.1, "specular_stops": 0, "shot": 0},
+        "photographs": 2,
+        "step": 1e-3,
+        "pair_step": 1e-3,
+        "zoom": 0,
+        "specular_radius": 0.1,
+        "specular_stops": 0,
+        "shot": 0,
     }
 
     def __post_init__(self) -> None:

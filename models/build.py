@@ -20,7 +20,7 @@ from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.initial_fusion import InitialFusion, SetInitialFusion
 from models.mmfnet import MMFNet
 from utils.atomic import write_file
-from utils.errors import UserError, cli, nearest, os_errors
+from utils.errors import UserError, cli, nearest, option_parser, os_errors
 
 INITIAL = {net.__name__: net for net in (InitialFusion, SetInitialFusion)}
 BOUNDARY = {net.__name__: net for net in (BoundaryFusion, SetBoundaryFusion)}
@@ -73,14 +73,16 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
     return net.eval().requires_grad_(False)
 
 
-def main(argv: list[str]) -> None:
+@cli
+def main(argv: list[str] | None = None) -> None:
     """Print the number of parameters of the cascade of a config, and of each sub-net."""
-    from configs.schema import load_config, to_dict
+    from configs.schema import load_config, to_dict  # which torch.hub need not have
 
-    if len(argv) != 1:
-        raise UserError("usage: python -m models.build CONFIG")
+    parser = option_parser(__doc__)
+    parser.add_argument("config", help="YAML file, see configs/")
+    args = parser.parse_args(argv)
     with torch.device("meta"):
-        model = build(to_dict(load_config(argv[0]).model))
+        model = build(to_dict(load_config(args.config).model))
     parts = {"initial fusion": model.initial, "boundary fusion": model.boundary, "cascade": model}
     for name, net in parts.items():
         if net:
@@ -103,4 +105,4 @@ def _net(key: str, config: dict[str, Any], nets: dict[str, type[nn.Module]]) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(cli(main)(sys.argv[1:]))
+    sys.exit(main())

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
 
-# Softmax of what the scores are trained to say mixes near-equals, and a mix of many photographs
-# is blurred. Multiplied, it selects.
-# With 9, generated stacks lose 0.4 dB, and 2 dB in the FDB: between two that are equally sharp, the
-# boundary map opens where nothing is to be repaired.
+# Scores are multiplied by this before the softmax, so that it selects. As they are trained it would
+# mix photographs that are nearly as good, and a mix of many is blurred. With 9, generated stacks
+# lose 0.4 dB, and 2 dB in the FDB: between two that are equally sharp, the boundary map opens where
+# nothing is to be repaired.
 SHARPNESS = 64.0
-DECIDED = 4.0  # of "none is right": its logit says 0.1 where one is right, and that mixes two
-# Where none is right, which is the less wrong: enough for `leads` to read.
+# The same of the logit of "none is right": it says 0.1 where one is right, which would mix two.
+DECIDED = 4.0
+# How far G prefers the less wrong where none is right: enough for `leads` to read.
 PREFERENCE = 0.02
 TIE = 1e-2  # scores nearer than a tenth of this are equal; rounding does not tell equals apart
 

@@ -8,16 +8,17 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import guidance_map
+from defocus.guidance import defocused_share, guidance_map
 from defocus.models import (
     all_in_focus,
     background_in_focus,
     foreground_in_focus,
     layers_in_focus,
     one_parameter,
+    two_layers,
     two_parameter,
 )
-from defocus.psf import disk, gaussian, polygon
+from defocus.psf import crop, disk, gaussian, polygon
 from models.mmfnet import boundary_map
 
 PSF = polygon(2.7, 5, 0.3)  # without the symmetry that would hide a mirrored kernel
@@ -85,13 +86,12 @@ def test_in_focus_everywhere_is_the_truth(model):
     torch.testing.assert_close(model(foreground, background, matte, disk(0.0)), truth)
 
 
-@pytest.mark.parametrize("model", [foreground_in_focus, background_in_focus])
-@pytest.mark.parametrize("psf", [None, PSF])
+@pytest.mark.parametrize("psfs", [(None, PSF), (PSF, None), (None, None)])
 @pytest.mark.parametrize("margin", [1, 4])  # less and more than the PSF reaches
-def test_margin_is_left_out_and_blurs_in(model, psf, margin):
-    inside = (..., slice(margin, 13 - margin), slice(margin, 13 - margin))
-    expected = model(*scene(), psf)[inside]
-    torch.testing.assert_close(model(*scene(), psf, margin), expected, atol=1e-6, rtol=0)
+def test_margin_is_left_out_and_blurs_in(psfs, margin):
+    whole, inside = two_layers(*scene(), psfs), two_layers(*scene(), psfs, margin)
+    for expected, found in zip(whole, inside, strict=True):
+        torch.testing.assert_close(found, crop(expected, margin), atol=1e-6, rtol=0)
 
 
 def test_constant_images_stay_constant():
@@ -214,7 +214,8 @@ def test_everything_stays_on_the_device():
         foreground = torch.empty(2, 3, 24, 24, device="cuda")
         background, matte = torch.empty_like(foreground), torch.empty(2, 1, 24, 24, device="cuda")
         psf = disk(2.5).to("cuda")
-        guidance = guidance_map([matte], [None, psf], [psf, None])
+        shares = (defocused_share([matte], psfs) for psfs in ([None, psf], [psf, None]))
+        guidance = guidance_map(*shares)
         for result in (
             to_srgb(to_linear(foreground)),
             all_in_focus(foreground, background, matte),

@@ -18,6 +18,7 @@ from fusion.backends import ONNX, OnnxBackend, TorchBackend
 from fusion.onnx_graph import cut, unroll
 from models import export
 from models.build import build, load_model, save_weights
+from models.mmfnet import Fusion
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -131,6 +132,22 @@ def test_a_graph_that_disagrees_is_not_written(tmp_path, exported, monkeypatch, 
     assert export.main(["--onnx", str(out), "--weights", str(weights)]) == 2
     assert "from PyTorch" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_nan_is_a_disagreement(exported, monkeypatch):
+    _, weights, path = exported["set"]
+    model = load_model(weights)
+    forward, calls = model.forward, []
+
+    def spoiled(photographs: torch.Tensor) -> Fusion:
+        """In the second picture the last of the outputs is NaN."""
+        calls.append(photographs)
+        fusion = forward(photographs)
+        return fusion._replace(boundary=fusion.boundary * torch.nan) if len(calls) == 2 else fusion
+
+    monkeypatch.setattr(model, "forward", spoiled)
+    with pytest.raises(UserError, match="nan from PyTorch"):
+        export.check(onnx.load(path), model)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -7,20 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from defocus.guidance import (
-    INVISIBLE,
-    VEIL,
-    compare_shares,
-    defocused_share,
-    guidance_map,
-    rightness,
-)
+from defocus.guidance import INVISIBLE, VEIL, defocused_share, guidance_map, rightness
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, background_in_focus, foreground_in_focus, layers_in_focus
 from defocus.psf import disk, gaussian
 from models.mmfnet import boundary_map
 
 SIDE = 48
+
+
+def guide(mattes, psfs1, psfs2):
+    """Guidance map of two photographs of the same layers, whose blur is known."""
+    return guidance_map(*(defocused_share(mattes, psfs) for psfs in (psfs1, psfs2)))
 
 
 def scene(seed: int):
@@ -38,7 +36,7 @@ def test_the_source_it_names_is_right(seed, radius, lens):
     truth = all_in_focus(foreground, background, matte)
     near = foreground_in_focus(foreground, background, matte, psf)
     far = background_in_focus(foreground, background, matte, psf)
-    guidance = guidance_map([matte], [None, psf], [psf, None])
+    guidance = guide([matte], [None, psf], [psf, None])
     assert set(guidance.unique().tolist()) <= {0.0, 0.5, 1.0}
     error1, error2 = ((image - truth).abs().amax(0) for image in (near, far))
     only1, only2 = guidance[0] == 1, guidance[0] == 0
@@ -55,7 +53,7 @@ def test_no_source_is_right_on_the_boundary():
     )
     matte = (torch.arange(SIDE) < 20).float().expand(1, SIDE, SIDE)
     psf = disk(4.0)
-    guidance = guidance_map([matte], [None, psf], [psf, None])[0]
+    guidance = guide([matte], [None, psf], [psf, None])[0]
     assert guidance[0].tolist() == [1.0] * 20 + [0.5] * 4 + [0.0] * 24
     band = guidance == 0.5
     truth = all_in_focus(foreground, background, matte)
@@ -70,7 +68,7 @@ def test_definition(radius):
     spread = ndimage.convolve(matte[0].double().numpy(), psf.double().numpy(), mode="nearest")
     first, second = 1 - matte[0].numpy() <= INVISIBLE, spread <= INVISIBLE
     expected = np.where(first & ~second, 1, np.where(second & ~first, 0, 0.5))
-    guidance = guidance_map([matte], [None, psf], [psf, None])[0].numpy()
+    guidance = guide([matte], [None, psf], [psf, None])[0].numpy()
     settled = np.abs(spread - INVISIBLE) > 1e-6  # where rounding does not decide
     assert settled.mean() > 0.99
     np.testing.assert_array_equal(guidance[settled], expected[settled])
@@ -79,13 +77,13 @@ def test_definition(radius):
 def test_shares_compare_pixel_by_pixel():
     none, some = 0.9 * INVISIBLE, 1.1 * INVISIBLE
     share1, share2 = torch.tensor([[none, some, some, none], [some, none, some, none]])
-    assert compare_shares(share1, share2).tolist() == [1, 0, 0.5, 0.5]
+    assert guidance_map(share1, share2).tolist() == [1, 0, 0.5, 0.5]
 
 
 def test_exchanged_photographs_exchange_the_map():
     matte, near, far = scene(5)[2], disk(2.5), gaussian(1.5)
-    one = guidance_map([matte], [None, far], [near, None])
-    other = guidance_map([matte], [near, None], [None, far])
+    one = guide([matte], [None, far], [near, None])
+    other = guide([matte], [near, None], [None, far])
     assert torch.equal(one, 1 - other)
     pair, exchanged = (torch.stack([g, 1 - g]) for g in (one, other))
     assert torch.equal(boundary_map(pair), boundary_map(exchanged))
@@ -94,9 +92,9 @@ def test_exchanged_photographs_exchange_the_map():
 def test_layer_that_fills_the_frame():
     psf = disk(2.0)
     full = torch.ones(1, 8, 8)
-    assert guidance_map([full], [None, psf], [psf, None]).unique().tolist() == [1.0]
-    assert guidance_map([0 * full], [None, psf], [psf, None]).unique().tolist() == [0.0]
-    same = guidance_map([full], [None, psf], [None, psf])  # both right
+    assert guide([full], [None, psf], [psf, None]).unique().tolist() == [1.0]
+    assert guide([0 * full], [None, psf], [psf, None]).unique().tolist() == [0.0]
+    same = guide([full], [None, psf], [None, psf])  # both right
     assert same.unique().tolist() == [0.5]
 
 
@@ -106,7 +104,7 @@ def test_three_layers_name_a_right_source():
     mattes = [torch.from_numpy(procedural_matte((SIDE, SIDE), rng))[None] for _ in range(2)]
     lens = disk(2.0)
     settings_ = [[None, None, lens], [lens, lens, None]]
-    guidance = guidance_map(mattes, *settings_)[0]
+    guidance = guide(mattes, *settings_)[0]
     truth = layers_in_focus(colors, mattes, [None] * 3)
     for psfs, right in zip(settings_, (1, 0), strict=True):
         photograph = layers_in_focus(colors, mattes, psfs)
@@ -119,7 +117,7 @@ def test_share_is_all_or_nothing_without_boundaries():
     assert defocused_share([matte], [None, None]).max() == 0
     everything = defocused_share([matte], [disk(2.0), disk(1.0)])
     torch.testing.assert_close(everything, torch.ones_like(matte))
-    with pytest.raises(ValueError, match="need 2 PSFs"):
+    with pytest.raises(ValueError, match="shorter"):
         defocused_share([matte], [None])
 
 

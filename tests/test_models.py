@@ -15,7 +15,7 @@ from models.build import build, main
 from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide, leads
 from models.layers import LIMIT, ResBlock, SetConv, SetResBlock
 from models.mmfnet import MMFNet
-from utils.errors import UserError, cli
+from utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,7 +85,7 @@ def test_paper_configs_have_the_layers_of_the_paper(name, width, blocks, unscale
 
 
 def test_the_command_counts_parameters(capsys):
-    assert cli(main)([str(ROOT / "configs/paper.yaml")]) == 0
+    assert main([str(ROOT / "configs/paper.yaml")]) == 0
     assert "cascade: 1,043,908 parameters" in capsys.readouterr().out
 
 

@@ -1,8 +1,8 @@
 """Muon: momentum made orthogonal, for the weights of convolutions; AdamW for the rest.
 
 The step of a weight matrix has all singular values alike (Jordan et al., Muon, 2024), so that the
-rare directions of the gradient are learned as fast as the common ones. PyTorch's own takes
-matrices only; a convolution is one of outputs × (inputs · kernel).
+rare directions of the gradient are learned as fast as the common ones. PyTorch's own Muon takes
+matrices only; here the weights of a convolution are one, of outputs × (inputs · kernel).
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 
 SMALLEST = 16  # outputs; what has fewer, as most last layers have, is left to AdamW
 MOMENTUM = 0.95
-SIZE = 0.2  # root mean square of a step, as AdamW's usually is (Liu et al., 2025), so is lr
+SIZE = 0.2  # root mean square of a step: about AdamW's, so one lr suits both (Liu et al., 2025)
 
 
 class Muon(torch.optim.AdamW):

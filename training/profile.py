@@ -52,7 +52,7 @@ def profile(trainer: Trainer, steps: int) -> Times:
     def measure(
         what: str, batches: Iterator[Batch], warm_up: int, work: Callable[[Batch], None]
     ) -> tuple[float, float]:
-        """Mean seconds a step waits for its batch, and takes in all."""
+        """Mean seconds that a step waits for its batch, and that it takes in total."""
         count, arrived, done = warm_up + steps, [], []
         for batch in tqdm(islice(batches, count), what, count, leave=False, disable=quiet):
             arrived.append(time.perf_counter())

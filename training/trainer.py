@@ -21,16 +21,16 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from configs.schema import Config, TrainConfig, to_dict, write_yaml
+from configs.schema import Config, TrainConfig, to_dict, to_yaml
 from data.build import training_set, validation_sets
-from data.datasets import Batch, DrawSampler, draw_loader
+from data.datasets import Batch, DrawSampler, GeneratedDataset, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion
 from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
 from training.validation import line, plain, takes, validate
-from utils.atomic import append, atomic_path, clear, write_file
+from utils.atomic import append, clear, write_file
 from utils.errors import UserError, is_full
 from utils.provenance import provenance
 
@@ -53,8 +53,7 @@ def train(config: Config, device: torch.device) -> None:
         trainer.resume(run / "latest.pt")
     if first:
         clear(run)
-        with atomic_path(run / "config.yaml") as temporary:
-            write_yaml(config, temporary)
+        write_file(run / "config.yaml", to_yaml(config))
         # A line for each start of the run.
         append(run / "run.jsonl", json.dumps({"step": trainer.step, **provenance()}))
         parameters = sum(p.numel() for p in trainer.model.parameters())
@@ -78,7 +77,11 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, dataset: Dataset, validation: dict[str, Dataset], device: torch.device
+        self,
+        config: Config,
+        dataset: Dataset,
+        validation: dict[str, GeneratedDataset],
+        device: torch.device,
     ):
         train = config.train
         for key, known in CHOICES.items():
@@ -105,12 +108,12 @@ class Trainer:
         self.model = model.to(device, memory_format=torch.channels_last)
         # Moving averages of the weights: steadier than the last step's, and what is shipped.
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
-        weight = train.guidance_weight
-        self.loss = LOSSES[train.loss](*([] if weight is None else [weight]))
+        weight = {} if train.guidance_weight is None else {"guidance": train.guidance_weight}
+        self.loss = LOSSES[train.loss](**weight)
         self.optimizer = _optimizer(self.model, train)
         self.schedule = SCHEDULES[train.schedule]
-        # Flags and waiting go over the CPUs: a GPU need not stop for them, and hours of validation
-        # in process 0 are no fault of the others.
+        # Flags go over the CPUs, so that no GPU stops for them. The others wait at them while
+        # process 0 validates, which may take hours.
         self.control = dist.new_group(backend="gloo", timeout=WAIT) if self.world > 1 else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "fp16")
         self.step, self.best = 0, float("-inf")
@@ -322,7 +325,8 @@ def _panels(batch: Batch, fusion: Fusion) -> list[Tensor]:
 
 @contextmanager
 def _told_of_a_full_disk(run: Path) -> Iterator[None]:
-    """TensorBoard writes in a thread, whose error comes from its next call; once is enough."""
+    """Name the run where the disk is full. TensorBoard writes in a thread, whose error its next
+    call raises; the thread itself is kept from printing it too."""
     hook = threading.excepthook
     threading.excepthook = lambda told: None if is_full(told.exc_value) else hook(told)
     try:
