@@ -124,7 +124,8 @@ _PATTERNS = {
     Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
     "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "
     "*.speculars.* *.painted.* *.beyond.low *.beyond.high model.*.args.blocks model.*.args.refine",
-    Range(-16, 16): "*.exposure.low *.exposure.high *.highlights.low *.highlights.high",
+    Range(-16, 16): "*.exposure.low *.exposure.high *.highlights.low *.highlights.high "
+    "*.specular_stops",
     Range(0, open_low=True): "*.zoom",
     Range(1): "train.steps train.batch train.log_every train.save_every validation.samples "
     "validation.scene_samples validation.quick *.defocus.sigma_ratio model.*.args.widths "

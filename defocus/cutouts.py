@@ -54,7 +54,8 @@ def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
 
 def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: int) -> dict:
     """Write every cut-out that is not there yet; return the manifest. Raises :class:`UserError` if
-    there is nothing to read, no usable segment, or a damaged manifest."""
+    there is nothing to read, no usable segment, two photographs of one name, or a damaged
+    manifest."""
     manifest = output / "cutouts.json"
     done: dict[str, dict[str, dict]] = defaultdict(dict)  # by photograph, then by name
     try:
@@ -65,6 +66,10 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
         message = f"{manifest} is damaged ({error!r}); delete it to start again"
         raise UserError(message) from error
     images, segments = images_in(photographs), readers(segmentations)
+    named: dict[str, Path] = {}
+    for path in images:
+        if (other := named.setdefault(path.stem, path)) is not path:
+            raise UserError(f"{other} and {path} would give cut-outs of one name; rename one")
     entries: dict[str, dict] = {}
     skipped: dict[str, str] = {}
     clear(output)

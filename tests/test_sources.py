@@ -306,6 +306,9 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
     assert cutouts.main(arguments) == 0  # resumes: there is nothing left to do
     assert (output / "disk__0.png").stat().st_mtime_ns == written
     assert "1 cut-outs in" in capsys.readouterr().out
+    save(photographs / "again/disk.png", composite())
+    assert cutouts.main(arguments) == 2 and "cut-outs of one name" in capsys.readouterr().err
+    (photographs / "again/disk.png").unlink()
     (output / "cutouts.json").write_text("{")
     assert cutouts.main(arguments) == 2 and "cutouts.json is damaged" in capsys.readouterr().err
 
