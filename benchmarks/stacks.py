@@ -21,6 +21,7 @@ from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
 from evaluation.peers import Peer, choose_peers
 from utils.errors import cli
 from utils.images import read_photo
+from utils.provenance import STARTED
 
 TWELVE = (3000, 4000)
 REGISTERED = "registered"  # of frames that are fused as they are
@@ -46,7 +47,7 @@ class Setting(NamedTuple):
 def run(tool: Peer, frames: Path, align: bool, truth: Truth | None = None) -> Row:
     """Fuse a folder of frames with a tool: its cost, and how near it came to the truth."""
     fused, cost = fuse_with(tool, frames, align)
-    row = {"version": tool.version(), **cost._asdict()}
+    row = {"version": tool.version(), "measured": f"{STARTED:%Y-%m-%d}", **cost._asdict()}
     return row | truth.score(fused) if truth else row
 
 
@@ -143,6 +144,11 @@ COST = {
     "cpu": ("CPU time, s", "{:.1f}"),
     "megabytes": ("peak memory, MB", "{:.0f}"),
 }
+ORIGIN = {
+    "version": ("version", "{}"),
+    "measured": ("measured", "{}"),
+    "failed": ("failed", "{}"),
+}
 QUALITY = {
     "band": ("FDB PSNR, dB ↑", "{:.2f}"),
     "halo": ("halo pixels ↓", "{:.2%}"),
@@ -154,7 +160,7 @@ PARTS = {
         "Each program aligns it by itself; times are of whole processes.",
         pcb,
         "program",
-        {"version": ("version", "{}"), **COST, "failed": ("failed", "{}")},
+        {**COST, **ORIGIN},
         ratio_bars,
     ),
     "truth": Part(
@@ -163,7 +169,7 @@ PARTS = {
         "10/255. Oracle selection takes for each pixel the frame that is nearest to the truth.",
         truth,
         "program",
-        {**QUALITY, **COST, "failed": ("failed", "{}")},
+        {**QUALITY, **COST, **ORIGIN},
         truth_bars,
     ),
     "memory": Part(

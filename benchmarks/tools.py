@@ -10,13 +10,14 @@ import numpy as np
 from benchmarks.measure import ROOT, Cost, Failed, measure
 from evaluation.peers import PEERS, Commands, Peer
 from utils.images import read_photo
+from utils.provenance import provenance
 
 
 class Ours(Peer):
     """This repository's command line."""
 
     def version(self) -> str:
-        return "this revision"
+        return str(provenance()["revision"])
 
 
 def _ours(
