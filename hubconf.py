@@ -5,9 +5,8 @@
 >>> fusion.fused, fusion.guidance, fusion.boundary
 """
 
-from pathlib import Path as _Path
-
 # With an underscore, since torch.hub takes every other callable for an entry point.
+from models import WEIGHTS as _WEIGHTS
 from models.boundary_fusion import SetBoundaryFusion as _SetBoundaryFusion
 from models.build import load_model as _load_model
 from models.initial_fusion import SetInitialFusion as _SetInitialFusion
@@ -25,5 +24,5 @@ def mmfnet(pretrained: bool = True) -> _MMFNet:
     their terms are in weights/README.md. Otherwise with random ones, to be trained.
     """
     if pretrained:
-        return _load_model(_Path(__file__).parent / "weights/mmfnet.safetensors")
+        return _load_model(_WEIGHTS)
     return _MMFNet(_SetInitialFusion(), _SetBoundaryFusion())

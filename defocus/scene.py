@@ -175,6 +175,7 @@ class SceneGenerator(Generator):
         layers = []
         for k, color in enumerate(colors):
             light = to_tensor(color, linear)
+            # Copied, since floating lights are drawn into it, and sources may keep theirs.
             matte = torch.tensor(near[k].alpha)[None] if k < len(near) else None
             if fills and k == 0:
                 matte = torch.ones_like(matte)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from drawing.canvas import BLUE, INK, MUTED, PAPER, Canvas, save, to_image
 from drawing.figure6 import free_samples
+from models import WEIGHTS
 from models.build import load_model
 from models.mmfnet import MMFNet
 from utils.errors import cli, option_parser
@@ -25,7 +26,7 @@ SEED, INDEX = 6, 4  # of the sample shown
 @cli
 def main(argv: list[str] | None = None) -> None:
     parser = option_parser(__doc__)
-    parser.add_argument("--weights", default="weights/mmfnet.safetensors", metavar="FILE")
+    parser.add_argument("--weights", default=WEIGHTS, metavar="FILE", help="default: shipped")
     parser.add_argument("--output", default="docs/figures/cascade.png", metavar="FILE")
     args = parser.parse_args(argv)
     save(diagram(pictures(load_model(args.weights))), args.output)

@@ -116,18 +116,24 @@ def measure_image(job: Job) -> Result:
     except UserError as error:
         return {}, [str(error)]
     values, problems = {}, []
-    for symbol in job.symbols:
-        metric, in_band = metric_of(symbol), symbol.endswith(FDB)
-        if (metric.needs == "truth" and case.truth is None) or (in_band and case.band is None):
-            continue  # which the search for images has told
+
+    @functools.cache
+    def read_if_readable(other: Path | None) -> np.ndarray | None:
         try:
-            truth = read(case.truth) if metric.needs == "truth" else None
-            mask = read(case.band).any(axis=2) if in_band else None
+            return None if other is None else read(other)  # the search for images told the absent
         except UserError as error:
             problems.append(str(error))
+            return None
+
+    for symbol in job.symbols:
+        metric, truth, mask = metric_of(symbol), None, None
+        if metric.needs == "truth" and (truth := read_if_readable(case.truth)) is None:
             continue
-        if in_band and not mask.any():
-            continue  # a pair without FDB has no value there, which is no error
+        if symbol.endswith(FDB):
+            band = read_if_readable(case.band)
+            if band is None or not band.any():
+                continue  # a pair without FDB has no value there, which is no error
+            mask = band.any(axis=2)
         try:
             values[symbol] = evaluate(metric, sources, fused, truth, mask)
         except UserError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from models import WEIGHTS
 from utils.errors import UserError
 from utils.images import white
 from utils.process import cores
@@ -22,7 +23,6 @@ if TYPE_CHECKING:  # PyTorch is imported only where it computes
 
     from models.mmfnet import MMFNet
 
-WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 ONNX = WEIGHTS.with_suffix(".onnx")
 HAS_GPU = Path("/dev/nvidia0").exists()  # asking PyTorch would take seconds
 

@@ -14,9 +14,9 @@ import numpy as np
 from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
-from fusion.fuse import FrameReport, Fusion, Progress, Step, fuse
+from fusion.fuse import FrameReport, Fusion, Progress, fuse
 from fusion.order import sharpness, sort_by_focus
-from fusion.outputs import FORMATS, Options, Outputs, check_free, file_of, writing_memory
+from fusion.outputs import FORMATS, Observe, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
 from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
 from utils.atomic import atomic_files, write_json
@@ -60,13 +60,13 @@ def fuse_stack(
     output: Path,
     options: Options,
     progress: Progress,
-    observe: Callable[[Step], None] | None = None,
+    observe: Observe | None = None,
     origin: dict | None = None,
 ) -> dict:
     """Fuse a stack and write its results, all or none; returns its report, see :func:`_describe`.
 
     A frame that cannot be decoded is left out and named in the report, unless ``options.strict``.
-    ``observe`` is that of :func:`fusion.fuse.fuse`. With an ``origin`` the results have a record:
+    ``observe`` is called with each aligned frame. With an ``origin`` the results have a record:
     the report, and what they were made from. Raises :class:`UserError` if the stack cannot be
     fused, or the results cannot be written.
     """

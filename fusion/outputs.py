@@ -26,6 +26,7 @@ PREVIEW = 800  # pixels: long side at most
 PREVIEWED = 24  # frames at most: a preview of any stack stays small
 FRAME_TIME, RESULT_TIME = 150, 2000  # ms
 STEP = re.compile(r"\d+-(Aligned|Guidance|Boundary)\.\w+")  # a file of --save-steps
+Observe = Callable[[Step, Metadata], None]  # of an aligned frame; metadata of the result
 MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
 
 
@@ -112,13 +113,13 @@ class Outputs:
     suffix: str  # of the fused image and the aligned frames
     frames: Frames
     options: Options
-    also: Callable[[Step], None] | None = None  # called with each frame
+    also: Observe | None = None  # called with each frame
     _shown: list[Image.Image] = field(default_factory=list)
 
     def observe(self, step: Step) -> None:
         """Write the steps of a frame and keep its preview."""
         if self.also:
-            self.also(step)
+            self.also(step, self.frames.metadata)
         if self.options.steps:
             start = self._path("Steps") / f"{step.frame:03}"
             metadata = Metadata(self.frames.metadata.icc)
@@ -152,7 +153,7 @@ class Outputs:
                 append_images=others,
                 duration=[FRAME_TIME] * len(others) + [RESULT_TIME],
                 loop=0,
-                icc_profile=self.frames.metadata.icc,
+                icc_profile=self.frames.metadata.profile(),
             )
         if self.options.steps:
             files["steps"] = self._path("Steps")

@@ -103,7 +103,8 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
 def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     """All stacks of a folder: each folder in it that holds images, each multi-page TIFF, and files
     whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
-    In the natural order of their names; and as problems folders that cannot be read. Raises
+    In the natural order of their names; and as problems folders that cannot be read, and
+    photographs that belong to no stack. Raises
     :class:`UserError` if the folder is missing, unreadable or holds none, or two would have one
     name."""
     found: list[Source] = []
@@ -127,9 +128,15 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
             continue
         if files:
             found.append(Source(path.name if path.is_dir() else path.stem, path, files))
-        elif is_read(path) and (name := FRAME.fullmatch(path.stem)):
-            loose[name[1] or name[2]].append(path)
-    found += [Source(name, files[0], tuple(files)) for name, files in loose.items() if files[1:]]
+        elif is_read(path):
+            name = FRAME.fullmatch(path.stem)
+            loose[(name[1] or name[2]) if name else path.stem].append(path)
+    for name, files in loose.items():
+        if files[1:]:
+            found.append(Source(name, files[0], tuple(files)))
+        else:
+            way = "the names of its files differ by a number or letter at the end"
+            problems.append(Problem(tuple(files), f"{files[0]} belongs to no stack; {way}"))
     stacks: dict[str, Source] = {}
     for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
         other = stacks.setdefault(source.name.casefold(), source)

@@ -22,13 +22,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from models import WEIGHTS
 from models.build import load_model
 from models.mmfnet import MMFNet, boundary_map
 from utils.atomic import atomic_path
 from utils.errors import UserError, cli, option_parser
 from utils.provenance import provenance
 
-WEIGHTS = Path(__file__).parents[1] / "weights/mmfnet.safetensors"
 TERMS = "non-commercial research and education: trained on BSDS500, see weights/README.md"
 OPSET = 17  # old enough for the runtimes in use; the sub-nets need nothing newer
 SHAPES = ((2, 3, 97, 130), (3, 3, 160, 256), (5, 3, 211, 83))  # of the check: on grids and off

@@ -13,7 +13,7 @@ from fusion.fuse_files import fuse_stack
 from fusion.outputs import Options, colorize, make_thumbnail
 from fusion.stack_files import find_stack
 from utils.atomic import atomic_path
-from utils.images import read_photo
+from utils.images import Metadata, read_photo
 
 SHOWN = 2000  # pixels: long side of a picture on the page; the download has full size
 QUALITY = 92  # of JPEG
@@ -39,17 +39,19 @@ def fuse_uploads(
     :class:`UserError` if they cannot be read or do not fit each other."""
     shown = {}
 
-    def observe(step: Step) -> None:
-        shown[step.frame] = _show(folder / f"shown-{step.frame}.jpg", step.aligned)
+    def observe(step: Step, metadata: Metadata) -> None:
+        path = folder / f"shown-{step.frame}.jpg"
+        shown[step.frame] = _show(path, step.aligned, metadata.profile())
 
     options = Options(align=align, maps=True)
     report = fuse_stack(backend, find_stack(paths), folder, options, progress, observe)
     names = [Path(frame["file"]).name for frame in report["frames"]]
     files = {kind: folder / name for kind, name in report["files"].items()}
     origin = _show(folder / "origin.png", read_photo(files["depth"]).rgb)
+    fused = read_photo(files["fused"])
     return Result(
         fused=files["fused"],
-        shown=_show(folder / "shown.jpg", read_photo(files["fused"]).rgb),
+        shown=_show(folder / "shown.jpg", fused.rgb, fused.metadata.profile()),
         sources=[(path, names[i]) for i, path in shown.items()],
         maps=(origin, files.get("guidance"), files.get("boundary")),
         summary=_summary(report, names),
@@ -81,8 +83,8 @@ def _summary(report: dict, names: Sequence[str]) -> str:
     return f'{lines}<p class="legend">{"".join(legend)}</p>'
 
 
-def _show(path: Path, image: np.ndarray) -> Path:
-    """Write an image (H, W, 3) for the browser."""
+def _show(path: Path, image: np.ndarray, icc: bytes | None = None) -> Path:
+    """Write an image (H, W, 3) of a colour profile, by default sRGB, for the browser."""
     with atomic_path(path) as temporary:
-        make_thumbnail(image, SHOWN).save(temporary, quality=QUALITY)
+        make_thumbnail(image, SHOWN).save(temporary, quality=QUALITY, icc_profile=icc)
     return path

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,8 @@ import httpx
 import numpy as np
 import pytest
 from conftest import texture
+from image_files import SRGB
+from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs gradio")
 from gradio_client import Client, handle_file  # noqa: E402
@@ -23,12 +26,14 @@ from gradio_client.exceptions import AppError  # noqa: E402
 import app  # noqa: E402
 from fusion.backends import Backend, load_backend  # noqa: E402
 from page import actions  # noqa: E402
+from page.fusing import fuse_uploads  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
 from page.sessions import Sessions  # noqa: E402
 from run_inference import main as run_inference  # noqa: E402
 from tests.hostile.fault_files import png  # noqa: E402
 from tests.hostile.faults import room  # noqa: E402
+from utils.images import Metadata, read_photo, write_photo  # noqa: E402
 
 SAMPLES = Path(__file__).parents[1] / "data/samples"
 LIMITS = Limits(
@@ -146,6 +151,16 @@ def test_stack_is_the_command_lines_at_16_bits(client, stack, tmp_path, align, w
     assert fused_file(outputs).name == expected.name
     assert fused_file(outputs).read_bytes() == expected.read_bytes()
     assert cv2.imread(str(fused_file(outputs)), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+
+
+def test_pictures_have_the_colour_profile(backend, tmp_path, stack):
+    metadata = Metadata(SRGB)
+    for path in stack:
+        write_photo(path, replace(read_photo(path), metadata=metadata))
+    result = fuse_uploads(backend, stack, False, tmp_path / "out", lambda numbers, _: numbers)
+    for path in (result.shown, *(path for path, _ in result.sources)):
+        assert Image.open(path).info["icc_profile"] == SRGB
+    assert "icc_profile" not in Image.open(result.maps[0]).info
 
 
 def test_two_are_aligned_when_asked_to(client, tmp_path):
@@ -312,7 +327,6 @@ def test_who_uploads_again_is_still_there(tmp_path, monkeypatch):
 
 def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(backend, monkeypatch):
     started, go_on = threading.Event(), threading.Event()
-    fuse_uploads = actions.fuse_uploads
 
     def slow(*args):
         started.set()
@@ -371,7 +385,6 @@ def test_a_full_disk_is_said(client, address, stack, monkeypatch):
         photograph = {"files": ("new.png", bytes(5000))}
         answer = httpx.post(f"{address}gradio_api/upload", files=photograph)
     assert answer.status_code == 507 and "disk of the server is full" in answer.text
-    fuse_uploads = actions.fuse_uploads
 
     def without_room(*args):
         with room(2000):

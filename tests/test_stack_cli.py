@@ -241,6 +241,17 @@ def test_steps_and_preview_have_the_colour_profile(tmp_path, run):
     assert Image.open(tmp_path / "out/in-Preview.webp").info["icc_profile"] == profile
 
 
+def test_a_profile_of_grey_is_not_written_on_the_colours_of_a_preview(tmp_path, run):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile[:16] + b"GRAY" + profile[20:]
+    for number, frame in enumerate(FRAMES[:2]):
+        photo = Photo(np.repeat(frame[..., :1], 3, axis=2), True, metadata=Metadata(profile))
+        write_photo(tmp_path / f"in/f{number}.png", photo)
+    assert run("--preview") == 0
+    assert Image.open(tmp_path / "out/in-Fusion.png").info["icc_profile"] == profile
+    assert "icc_profile" not in Image.open(tmp_path / "out/in-Preview.webp").info
+
+
 def test_frames_whose_values_do_not_fill_the_range_are_named(tmp_path, run, capsys):
     """12 bits in files of 16."""
     save_photos(tmp_path / "in", [frame.astype(np.uint16) * 16 for frame in FRAMES[:2]])

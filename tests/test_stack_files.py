@@ -217,6 +217,7 @@ def test_loose_files_named_alike_are_stacks(tmp_path):
     for alone in ("single-1", "portrait"):
         Image.fromarray(FRAMES[0]).save(tmp_path / f"{alone}.png")
     sources, problems = find_stacks(tmp_path)
-    assert not problems
+    assert [problem.files[0].name for problem in problems] == ["portrait.png", "single-1.png"]
+    assert all("belongs to no stack" in problem.error for problem in problems)
     assert [source.name for source in sources] == ["folder", "lytro-01", "lytro-2"]
     assert [path.name for path in sources[2].files] == [f"lytro-2-{i}.png" for i in (1, 2, 3)]

@@ -92,9 +92,7 @@ def write_photo(path: str | Path, photo: Photo) -> None:
         samples = cv2.cvtColor(np.ascontiguousarray(samples), cv2.COLOR_RGB2GRAY)
     if photo.alpha is not None:
         samples = np.dstack([samples, photo.alpha])
-    metadata = photo.metadata
-    if (metadata.icc or b"")[16:20] != (b"GRAY" if grey else b"RGB "):  # ICC.1, 7.2: colour space
-        metadata = replace(metadata, icc=None)
+    metadata = replace(photo.metadata, icc=photo.metadata.profile(grey))
     with atomic_path(path) as temporary:
         writer = _load(path, WRITERS[path.suffix.lower()][0])
         try:

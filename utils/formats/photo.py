@@ -24,6 +24,10 @@ class Metadata:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None  # horizontal, vertical
 
+    def profile(self, grey: bool = False) -> bytes | None:
+        """The colour profile, if it is of such images (ICC.1, 7.2)."""
+        return self.icc if (self.icc or b"")[16:20] == (b"GRAY" if grey else b"RGB ") else None
+
 
 @dataclass(frozen=True)
 class Photo:
