@@ -4,7 +4,8 @@
 >>> fusion.image, fusion.index
 
 Frames are read one at a time, twice with alignment (to register, then to fuse them); only those of
-one group are held in memory.
+one group are held in memory. A dark stack, such as 12 bits in files of 16, is read once more before
+and brightened while it is fused: the network has learned from photographs that fill the range.
 """
 
 import time
@@ -19,10 +20,13 @@ from fusion.backends import Backend, load_backend
 from fusion.engine import Picture, boundary_map, fuse_group, group_size, needed_memory
 from fusion.order import is_shuffled, sharpness
 from fusion.windows import Window
+from utils.images import white
 
 SMALLEST = 16  # pixels: side of a frame, and of the area that all frames show
 WIDEST = 32766  # pixels: side of what OpenCV warps
 DTYPES = (np.uint8, np.uint16, np.float32)
+# Stops that a stack is brightened by: with less it is not dark, more would show only noise.
+DARK, DARKEST = 2, 8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,6 +113,7 @@ def fuse(
     if memory is not None and (needed := needed_memory(size, dtype, backend, 2)) > memory:
         need = f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB"
         raise ValueError(f"{need}, more than the limit of {memory / 1e9:.2f} GB")
+    frames.brighten(progress)
     registrations = [Registration(np.eye(3), np.ones(3))] * len(frames)
     if align:
         if max(size) > WIDEST:
@@ -149,8 +154,9 @@ def fuse(
         if observe:
             boundary, maps_kept = boundary_map(kept), kept[-len(waiting) :]
             for (number, aligned), guidance in zip(waiting.items(), maps_kept, strict=True):
-                observe(Step(number, aligned, guidance, boundary))
+                observe(Step(number, darken(aligned, frames.stops), guidance, boundary))
         waiting.clear()
+    darken(picture.image, frames.stops)
     # Row by row, since bincount widens its input.
     share = sum(np.bincount(row, minlength=len(frames)) for row in picture.index)
     share = share / picture.index.size
@@ -175,11 +181,31 @@ def fuse(
     )
 
 
+def find_stops(frame: np.ndarray) -> int:
+    """By how many stops a frame, uint8, uint16 or float32, is brightened at most without any value
+    beyond white; 0 if it is not dark."""
+    brightest = max(float(frame.max()) / white(frame.dtype), 2.0**-DARKEST)
+    stops = int(np.log2(1 / brightest))
+    return stops if stops >= DARK else 0
+
+
+def darken(image: np.ndarray, stops: int) -> np.ndarray:
+    """Divide an image by 2^stops, rounded, in place."""
+    if stops and image.dtype == np.float32:
+        image /= np.float32(2**stops)
+    elif stops:
+        image >>= stops - 1
+        image += 1
+        image >>= 1
+    return image
+
+
 class _Arrays(Sequence):
-    """Frames as arrays, checked on access; the first one, read for its size, is kept until then."""
+    """Frames as arrays, checked on access and brightened by ``stops``; the first one, read for its
+    size, is kept until then."""
 
     def __init__(self, images: "Sequence[np.ndarray | Tensor]"):
-        self.images, self.first, self.size = images, None, None
+        self.images, self.first, self.size, self.stops = images, None, None, 0
         self.first = self[0]
         self.size, self.dtype = self.first.shape[:2], self.first.dtype
 
@@ -187,6 +213,18 @@ class _Arrays(Sequence):
         return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
+        frame = self._read(i)
+        return frame * frame.dtype.type(2**self.stops) if self.stops else frame
+
+    def brighten(self, progress: Progress) -> None:
+        """Choose the stops: those that the brightest frame allows."""
+        stops = find_stops(self.first)
+        if stops:
+            for i in progress(range(1, len(self)), "measuring"):
+                stops = min(stops, find_stops(self[i]))
+        self.stops = stops
+
+    def _read(self, i: int) -> np.ndarray:
         if i == 0 and self.first is not None:
             frame, self.first = self.first, None
             return frame

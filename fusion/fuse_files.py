@@ -24,7 +24,6 @@ from utils.errors import UserError, os_errors
 from utils.images import Photo, check_writable, white
 from utils.process import peak_memory
 
-DARK = 0.25  # of white: frames that stay below are 12 bits in files of 16, or underexposed
 Found = TypeVar("Found")
 
 
@@ -146,15 +145,12 @@ def _without_broken(
 
 def _warn(images: Frames, reports: Sequence[FrameReport]) -> list[FrameReport]:
     """The reports of frames, with a warning for each that has another colour profile than the
-    result, and for the first if all are dark, as 12 bits in files of 16 are."""
+    result."""
     warned = []
     for i, report in enumerate(reports):
         said = [report.warning] if report.warning else []
         if images.profiles.get(i) != images.profiles.get(0):
             said.append("its colour profile is not that of the first frame, which the result has")
-        if i == 0 and images.brightest < DARK:
-            what = f"no value of the frames is above {images.brightest:.1%} of white"
-            said.append(f"{what}; they fuse better brightened, all by one factor")
         warned.append(replace(report, warning="; ".join(said) or None))
     return warned
 

@@ -15,7 +15,7 @@ import numpy as np
 from fusion.fuse import SMALLEST
 from fusion.pairs import KINDS, Problem, is_read, list_folder
 from utils.errors import UserError
-from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo, white
+from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo
 
 ORDERS = ("name", "time", "focus")
 # The name of a stack, and the number or letter of a frame of it.
@@ -213,7 +213,6 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         self.metadata: Metadata | None = None  # of the first frame, once it is read
         self.transparent = False  # whether any frame read so far has an alpha plane
         self.profiles: dict[int, bytes | None] = {}  # ICC, of the frames read so far
-        self.brightest = 0.0  # value read so far, of white
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
@@ -240,7 +239,6 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
         self.transparent |= photo.alpha is not None
         self.profiles[number] = photo.metadata.icc
-        self.brightest = max(self.brightest, float(photo.rgb.max()) / white(photo.rgb.dtype))
         if number == 0:
             self.metadata = photo.metadata
         return photo

@@ -14,6 +14,7 @@ from conftest import ROOT, texture
 from focus_stacks import Sharpest, focus_stack
 
 from benchmarks.synthetic_stacks import Motion, stack
+from fusion.backends import load_backend
 from fusion.fuse import fuse
 
 RULE = Sharpest()
@@ -38,6 +39,31 @@ def test_tensors_and_any_sequence_will_do():
     expected = fuse(FRAMES, RULE, align=False).image
     tensors = [torch.from_numpy(frame) for frame in FRAMES]
     assert np.array_equal(fuse(tensors, RULE, align=False).image, expected)
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize(("dtype", "stops"), [("uint16", 4), ("uint16", 7), ("uint8", 2)])
+def test_dark_frames_are_fused_as_bright_ones(weights, dtype, stops, align):
+    """12 bits in files of 16, and others: focus does not depend on brightness."""
+    frames = stack(5, (96, 160), 3, 3, motion=Motion(shift=2) if align else None).frames
+    largest = np.iinfo(dtype).max >> stops
+    dark = [np.rint(frame / 255 * largest).astype(dtype) for frame in frames]
+    given = {"backend": load_backend(weights), "align": align, "exposure": False}
+    seen, bright_seen = [], []
+    found = fuse(dark, **given, observe=seen.append)
+    bright = fuse([frame << stops for frame in dark], **given, observe=bright_seen.append)
+    assert found.image.dtype == dtype and found.area == bright.area
+    assert np.array_equal(found.image, np.floor(bright.image / 2**stops + 0.5))
+    for one, other in zip(seen, bright_seen, strict=True):
+        assert np.array_equal(one.aligned, np.floor(other.aligned / 2**stops + 0.5))
+
+
+def test_dark_frames_of_floating_point(weights):
+    frames = [frame / np.float32(255) for frame in FRAMES]
+    given = {"backend": load_backend(weights), "align": False}
+    dark = fuse([frame / np.float32(64) for frame in frames], **given).image
+    assert np.array_equal(dark * np.float32(64), fuse(frames, **given).image)
+    assert not fuse([np.zeros_like(frame) for frame in frames], **given).image.any()
 
 
 class Reader:

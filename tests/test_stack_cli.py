@@ -252,13 +252,6 @@ def test_a_profile_of_grey_is_not_written_on_the_colours_of_a_preview(tmp_path, 
     assert "icc_profile" not in Image.open(tmp_path / "out/in-Preview.webp").info
 
 
-def test_frames_whose_values_do_not_fill_the_range_are_named(tmp_path, run, capsys):
-    """12 bits in files of 16."""
-    save_photos(tmp_path / "in", [frame.astype(np.uint16) * 16 for frame in FRAMES[:2]])
-    assert run("--no-align") == 0
-    assert "of white; they fuse better brightened" in capsys.readouterr().out
-
-
 def test_a_corrupt_frame_is_named_and_left_out(tmp_path, run, weights, said):
     paths = save_stack(tmp_path / "in", FRAMES)
     paths[1].write_bytes(paths[1].read_bytes()[:-300])  # its head is whole
