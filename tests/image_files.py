@@ -17,6 +17,19 @@ from PIL.TiffImagePlugin import IFDRational
 from utils.formats.tiff import add_directories
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+# As a program writes it that develops RAW files; of the picture it says rating, keyword, rights.
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="Adobe XMP Core 7.0"><rdf:RDF
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+ xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"
+ xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"
+ xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" xmp:Rating="4" dc:format="image/x-raw"
+ tiff:Orientation="8" xmpMM:DocumentID="0815" xmp:CreatorTool="developer" crs:Exposure2012="+1.00">
+ <dc:subject><rdf:Bag><rdf:li>Käfer &amp; Blüte</rdf:li></rdf:Bag></dc:subject>
+ <dc:rights><rdf:Alt><rdf:li xml:lang="x-default">© Zoë</rdf:li></rdf:Alt></dc:rights>
+ <crs:ToneCurve><rdf:Seq><rdf:li>0, 0</rdf:li></rdf:Seq></crs:ToneCurve>
+ </rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>""".encode()
 TAKEN = datetime(2024, 5, 6, 7, 8, 9, 250000)
 # EXIF 2.32, 4.6.4: where row r, column c of a stored h×w image is seen, as (row, column).
 SEEN = {

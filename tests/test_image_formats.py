@@ -6,11 +6,12 @@ import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from image_files import SRGB, TAKEN, exif, noise, seen, tags_of, write_dng
+from image_files import SRGB, TAKEN, XMP, exif, noise, seen, tags_of, write_dng
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from utils.errors import UserError
+from utils.formats import xmp
 from utils.images import probe, read_photo, write_png
 
 
@@ -134,7 +135,7 @@ def test_heic(tmp_path, mode, channels, bits):
     field = np.broadcast_to(colour, (48, 64, channels)).astype(np.uint16 if bits > 8 else np.uint8)
     image = pillow_heif.from_bytes(mode, (64, 48), field.tobytes())
     options = {"quality": 100, "chroma": 444, "matrix_coefficients": 0}  # 0: no YCbCr
-    image.save(tmp_path / "x.heic", exif=exif(6), icc_profile=SRGB, **options)
+    image.save(tmp_path / "x.heic", exif=exif(6), icc_profile=SRGB, xmp=XMP, **options)
     photo, head = read_photo(tmp_path / "x.heic"), probe(tmp_path / "x.heic")
     assert photo.rgb.shape == (64, 48, 3) and (head.width, head.height) == (48, 64)
     assert photo.rgb.dtype == head.dtype == field.dtype
@@ -144,6 +145,7 @@ def test_heic(tmp_path, mode, channels, bits):
     if channels == 4:
         np.testing.assert_allclose(photo.alpha, colour[3], atol=1.6 * step)
     assert photo.metadata.icc == SRGB and head.taken == TAKEN
+    assert photo.metadata.xmp == xmp.keep(XMP)
     (tmp_path / "phone.jpg").write_bytes((tmp_path / "x.heic").read_bytes())  # misnamed
     np.testing.assert_array_equal(read_photo(tmp_path / "phone.jpg").rgb, photo.rgb)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import SEEN, SRGB, TAKEN, chunk, encoded, exif, noise, seen, tags_of
+from image_files import SEEN, SRGB, TAKEN, XMP, chunk, encoded, exif, noise, seen, tags_of
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from utils.formats import xmp
 from utils.images import Metadata, Photo, probe, read_photo, write_photo, write_png
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +41,8 @@ def folder(tmp_path_factory) -> Path:
 def metadata(folder) -> Metadata:
     """As read from a JPEG."""
     path = folder / "metadata.jpg"
-    path.write_bytes(encoded(noise(4, 4, 3), "JPEG", exif=exif(), icc_profile=SRGB, dpi=(300, 300)))
+    about = {"exif": exif(), "icc_profile": SRGB, "dpi": (300, 300), "xmp": XMP}
+    path.write_bytes(encoded(noise(4, 4, 3), "JPEG", **about))
     return read_photo(path).metadata
 
 
@@ -80,7 +83,7 @@ def test_round_trip(folder, metadata, kind, size, grey, transparent, described, 
     assert (photo.alpha is None) == (alpha is None)
     if transparent:
         np.testing.assert_array_equal(photo.alpha, alpha)
-    assert photo.metadata.icc == given.icc
+    assert (photo.metadata.icc, photo.metadata.xmp) == (given.icc, given.xmp)
     if described:
         assert photo.metadata.dpi == pytest.approx((300, 300), abs=0.01)
         tags = tags_of(photo.metadata.exif)
@@ -127,7 +130,7 @@ def test_other_readers_agree(tmp_path, metadata, suffix, dtype, channels):
 
     if (dtype, channels) == ("float32", 1) or dtype != "float32":  # Pillow has no float RGB
         with Image.open(path) as image:
-            assert image.info["icc_profile"] == profile
+            assert image.info["icc_profile"] == profile and image.info["xmp"] == metadata.xmp
             tags = image.getexif()
             assert tags[Base.Make] == "Pentax" and tags.get(Base.Orientation, 1) == 1
             assert tags[Base.XResolution] == 300 or "dpi" in image.info
@@ -136,6 +139,37 @@ def test_other_readers_agree(tmp_path, metadata, suffix, dtype, channels):
             assert photograph[Base.ExifImageWidth] == 41 and Base.MakerNote not in photograph
             assert photograph[Base.DateTimeOriginal] == "2024:05:06 07:08:09"
             assert tags.get_ifd(IFD.GPSInfo)[2] == (1, 2, 3)
+
+
+def test_xmp_of_the_picture_is_kept_and_that_of_the_file_is_not():
+    kept = xmp.keep(XMP)
+    description = ET.fromstring(kept)[0][0]
+    names = {
+        name.rpartition("}")[2] for name in (*description.attrib, *(x.tag for x in description))
+    }
+    assert names == {"about", "Rating", "subject", "rights"}
+    assert "".join(description.itertext()).split() == ["Käfer", "&", "Blüte", "©", "Zoë"]
+    assert xmp.keep(kept) == kept  # a result of results
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        None,
+        b"",
+        XMP[:-300],
+        b"\xff" * 100,
+        XMP.replace(b"<x:xmpmeta", b"<!DOCTYPE x [<!ENTITY a 'aaa'>]><x:xmpmeta"),
+        XMP.replace(b"dc/elements", b"another").replace(b"xap/1.0/", b"another"),
+        XMP.replace(b"K", b"K" * 70_000),
+        b"<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>" + b"<a>" * 100_000,
+        XMP.replace(b"<rdf:li>0, 0</rdf:li>", b"").replace(
+            b"</dc:rights>", b"<a>" * 5000 + b"</a>" * 5000 + b"</dc:rights>"
+        ),
+    ],
+)
+def test_xmp_that_is_broken_or_says_nothing_is_left_out(packet):
+    assert xmp.keep(packet) is None
 
 
 @pytest.mark.parametrize("width", range(3, 7))

@@ -74,7 +74,7 @@ def probe(path: str | Path, page: int = 0) -> Probe:
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
-    """Write a photograph with its profile, EXIF and resolution, whole or not at all.
+    """Write a photograph with its profile, EXIF, XMP and resolution, whole or not at all.
 
     The extension gives the type: .png (8 and 16 bits), .tif (those and float32), .jpg (8 bits,
     quality 95, no transparency), .webp (8 bits, lossless; no grey). A colour profile of another

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from utils.formats import xmp
 from utils.formats.photo import Metadata, Tags
 
 # Tags of the first directory. Its others describe the file: strips, thumbnail, software.
@@ -24,17 +25,19 @@ def read_tags(
     load: Callable[[], Image.Exif],
     icc: bytes | None = None,
     dpi: tuple[float, float] | None = None,
+    packet: bytes | None = None,
 ) -> Tags:
     """Read what ``load`` returns; broken EXIF counts as none. The rest of the metadata is given; by
     default the resolution is that of EXIF."""
+    said = xmp.keep(packet)
     try:
         exif = load()
         orientation = exif.get(Base.Orientation, 1)
     except BROKEN:
-        return Tags(metadata=Metadata(icc, None, dpi))
+        return Tags(metadata=Metadata(icc, None, dpi, said))
     taken, stored, kept = (_or_none(part, exif) for part in (_taken, _dpi, _kept))
     orientation = orientation if orientation in range(1, 9) else 1
-    return Tags(orientation, taken, Metadata(icc, kept, dpi or stored))
+    return Tags(orientation, taken, Metadata(icc, kept, dpi or stored, said))
 
 
 def load_bytes(data: bytes | None) -> Image.Exif:

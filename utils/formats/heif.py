@@ -17,7 +17,8 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     photo.check_size(*image.size)
-    tags = read_tags(lambda: load_bytes(image.info.get("exif")), image.info.get("icc_profile"))
+    icc, packet = image.info.get("icc_profile"), image.info.get("xmp")
+    tags = read_tags(lambda: load_bytes(image.info.get("exif")), icc, packet=packet)
     bits = image.info["bit_depth"]
 
     def decode() -> np.ndarray:

@@ -23,6 +23,7 @@ class Metadata:
     # For Pillow's ``exif=``, upright, without thumbnail, pixel size and maker note.
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None  # horizontal, vertical
+    xmp: bytes | None = None  # packet, see :mod:`utils.formats.xmp`
 
     def profile(self, grey: bool = False) -> bytes | None:
         """The colour profile, if it is of such images (ICC.1, 7.2)."""

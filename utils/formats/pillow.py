@@ -47,7 +47,7 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
-        about = image.info.get("icc_profile"), image.info.get("dpi")
+        about = (image.info.get(name) for name in ("icc_profile", "dpi", "xmp"))
         tags = read_tags(lambda: _exif(file, image), *about)
         size = photo.upright_size(*image.size, tags.orientation)
 
@@ -70,7 +70,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     about = {"exif": for_result(metadata, *image.size) or b"", "dpi": metadata.dpi or (0, 0)}
     # Through memory: Pillow does not notice a disk that fills up while it writes.
     data = io.BytesIO()
-    image.save(data, icc_profile=metadata.icc, **options, **about)
+    image.save(data, icc_profile=metadata.icc, xmp=metadata.xmp or b"", **options, **about)
     path.write_bytes(data.getbuffer())
 
 

@@ -48,4 +48,6 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
         exif = for_result(metadata, samples.shape[1], samples.shape[0])
         if exif is not None:
             putchunk(file, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        if metadata.xmp:  # not compressed, without language and translated keyword
+            putchunk(file, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0", metadata.xmp)
         file.write(memoryview(image)[HEAD:])

@@ -29,7 +29,8 @@ OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped, not refused: rounding, sharpe
 STRUCTURE = ("ImageJ=", "<?xml", "{")
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
 PAGES = 10_000  # of a file
-LONG = 4  # TIFF's type of unsigned 32-bit numbers
+BYTE, ASCII, LONG = 1, 2, 4  # TIFF's types of unsigned 8-bit numbers, text, 32-bit numbers
+XMP = 700  # tag
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of non-standard tags
 
@@ -43,7 +44,9 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         page = file.pages[numbers[number]]
         photo.check_size(page.imagewidth, page.imagelength)
         dtype = _check(path, page)
-        tags = read_tags(lambda: _exif(file, page), page.iccprofile)
+        packet = page.tags.valueof(XMP)
+        packet = packet if isinstance(packet, bytes) else None
+        tags = read_tags(lambda: _exif(file, page), page.iccprofile, packet=packet)
         size = photo.upright_size(page.imagewidth, page.imagelength, tags.orientation)
 
         def decode() -> np.ndarray:
@@ -57,7 +60,9 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     deflate and a predictor, which all readers based on libtiff know."""
     channels = samples.shape[2] if samples.ndim == 3 else 1
     exif = for_result(metadata, samples.shape[1], samples.shape[0])
-    texts = [tag for tag in KEPT if exif is not None and tag in exif]
+    tags = [(tag, ASCII, 0, exif[tag], True) for tag in KEPT if exif is not None and tag in exif]
+    if metadata.xmp:
+        tags.append((XMP, BYTE, len(metadata.xmp), metadata.xmp, True))
     tifffile.imwrite(
         path,
         samples,
@@ -72,7 +77,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
         resolutionunit="inch" if metadata.dpi else None,
         software=False,
         metadata=None,
-        extratags=[(tag, "s", 0, exif[tag], True) for tag in texts],
+        extratags=tags,
     )
     if exif is not None:
         directories = {tag: exif.get_ifd(tag) for tag in (IFD.Exif, IFD.GPSInfo)}
