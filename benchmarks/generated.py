@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.measure import Failed
 from benchmarks.synthetic_stacks import stack
 from defocus.sources import Photographs
 from utils.atomic import write_file
@@ -26,9 +27,17 @@ class Truth(NamedTuple):
 
     def score(self, fused: np.ndarray) -> dict[str, float]:
         """PSNR in dB of the whole image and in the FDB, and the share of halo pixels: those beside
-        a depth edge with an error above 10/255."""
+        a depth edge with an error above 10/255. Raises :class:`Failed` for another size."""
+        check_size(fused, self.image)
         halo = wrong(fused, self.image, self.edges, 10)
         return decibels(fused, self.image, psnr=None, band=self.band) | {"halo": halo}
+
+
+def check_size(fused: np.ndarray, truth: np.ndarray) -> None:
+    """Raise :class:`Failed` if a result is not of the size of the truth."""
+    if fused.shape != truth.shape:
+        sizes = [f"{image.shape[1]}×{image.shape[0]}" for image in (fused, truth)]
+        raise Failed("its picture is {}, the truth {}".format(*sizes))
 
 
 def decibels(fused: np.ndarray, truth: np.ndarray, **masks: np.ndarray | None) -> dict[str, float]:

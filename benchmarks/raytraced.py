@@ -23,8 +23,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, uniform_filter
 from tqdm import tqdm
 
-from benchmarks.generated import choose_frames, decibels, oracle, wrong
-from benchmarks.measure import Failed
+from benchmarks.generated import check_size, choose_frames, decibels, oracle, wrong
 from benchmarks.raytracing.cache import CLASSES, Motion, SizeClass, Stack, render_all, stacks
 from benchmarks.report import Bar, Row, Rows, shared_options, table, verdicts, write_report
 from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
@@ -99,8 +98,7 @@ def select(stack: Stack, name: str, method: str) -> Row:
 def compare(stack: Stack, name: str, method: str, fused: np.ndarray) -> Row:
     """Keep a result and compare it with the truth."""
     truth = read_photo(stack.truth).rgb
-    if fused.shape != truth.shape:
-        raise Failed(f"its picture is {fused.shape[1]}×{fused.shape[0]}")
+    check_size(fused, truth)
     write_png(picture(stack, name, method), fused)
     return score(fused, truth, beside_edges(stack.read_disparity()))
 

@@ -93,6 +93,13 @@ def test_quality_by_its_formulas():
     )
 
 
+def test_a_result_of_another_size_has_failed():
+    mask = np.ones((10, 20), bool)
+    truth = Truth(np.zeros((10, 20, 3), np.uint8), mask, mask)
+    with pytest.raises(Failed, match="is 18×10, the truth 20×10"):
+        truth.score(np.zeros((10, 18, 3), np.uint8))
+
+
 def test_oracle_takes_the_nearest_frame_pixel_by_pixel():
     rng = np.random.default_rng(0)
     truth, *frames = rng.integers(0, 256, (5, 6, 7, 3), np.uint8)
