@@ -115,7 +115,8 @@ def test_a_batch(tmp_path):
     (tmp_path / "empty").mkdir()
     save_stack(tmp_path / "stack2-Steps", FRAMES[:2])  # of an earlier run
     sources, problems = find_stacks(tmp_path)
-    assert [source.name for source in sources] == ["scan", "stack2", "stack10"] and not problems
+    assert [source.name for source in sources] == ["scan", "stack2", "stack10"]
+    assert [problem.files for problem in problems] == [(tmp_path / "cover.tif",)]
     save_stack(tmp_path / "Scan", FRAMES[:2])
     with pytest.raises(UserError, match=r"would both give .*-Fusion; rename one"):
         find_stacks(tmp_path)
