@@ -104,11 +104,10 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
     """All stacks of a folder: each folder in it that holds images, each multi-page TIFF, and files
     whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
     In the natural order of their names; and as problems folders that cannot be read, and
-    photographs that belong to no stack. Raises
-    :class:`UserError` if the folder is missing, unreadable or holds none, or two would have one
-    name."""
+    photographs that belong to no stack. Raises :class:`UserError` if the folder is missing,
+    unreadable or holds none, or two would have one name."""
     found: list[Source] = []
-    loose: dict[str, list[Path]] = defaultdict(list)
+    loose: dict[str | Path, list[Path]] = defaultdict(list)  # a file without number by itself
     problems = []
     paths = list_folder(Path(folder))
     names = {path.name for path in paths}
@@ -130,7 +129,7 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
             found.append(Source(path.name if path.is_dir() else path.stem, path, files))
         elif is_read(path):
             name = FRAME.fullmatch(path.stem)
-            loose[(name[1] or name[2]) if name else path.stem].append(path)
+            loose[(name[1] or name[2]) if name else path].append(path)
     for name, files in loose.items():
         if files[1:]:
             found.append(Source(name, files[0], tuple(files)))

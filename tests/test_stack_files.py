@@ -123,7 +123,7 @@ def test_a_batch(tmp_path):
 
 
 def test_names_of_frames_in_a_batch(tmp_path):
-    for name in ("leaf1", "leaf2", "12_1", "12_2", "moss-a", "moss-b", "2024", "2025", "alone7"):
+    for name in "leaf1 leaf2 12_1 12_2 moss-a moss-b 2024 2025 alone7 leaf".split():
         Image.fromarray(FRAMES[0]).save(tmp_path / f"{name}.png")
     save_stack(tmp_path / "Moss-Depth", FRAMES[:2])  # a folder is no map
     found = {source.name: names(look_into(source)) for source in find_stacks(tmp_path)[0]}
