@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from benchmarks.measure import ROOT, Cost, Failed, measure
 from benchmarks.report import Bar, verdicts
-from fusion.backends import ONNX, WEIGHTS, Backend, OnnxBackend, TorchBackend
+from fusion.backends import ONNX, Backend, OnnxBackend, TorchBackend
 from fusion.fuse import fuse
+from models import WEIGHTS
 from models.build import load_model
 from utils import markdown
 from utils.errors import UserError, cli, option_parser

@@ -102,7 +102,6 @@ def measure_image(job: Job) -> Result:
     unreadable costs only the values that need it."""
     case, path = job.case, job.case.fused[job.method]
 
-    @functools.cache
     def read(other: Path) -> np.ndarray:
         image = read_photo(other).rgb
         if image.shape != fused.shape:

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import IFDRational
 from utils.formats.tiff import add_directories
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]  # the colour space that its head declares
 # As a program writes it that develops RAW files; of the picture it says rating, keyword, rights.
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="Adobe XMP Core 7.0"><rdf:RDF

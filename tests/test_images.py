@@ -15,7 +15,19 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import SEEN, SRGB, TAKEN, XMP, chunk, encoded, exif, noise, seen, tags_of
+from image_files import (
+    GREY_PROFILE,
+    SEEN,
+    SRGB,
+    TAKEN,
+    XMP,
+    chunk,
+    encoded,
+    exif,
+    noise,
+    seen,
+    tags_of,
+)
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
@@ -23,7 +35,6 @@ from utils.formats import xmp
 from utils.images import Metadata, Photo, probe, read_photo, write_photo, write_png
 
 ROOT = Path(__file__).parents[1]
-GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]  # the colour space that its head declares
 HELD = {  # depths by extension
     ".png": ("uint8", "uint16"),
     ".tif": ("uint8", "uint16", "float32"),

@@ -12,7 +12,8 @@ import pytest
 import torch
 from conftest import NETS
 from focus_stacks import focus_stack
-from PIL import Image, ImageCms
+from image_files import SRGB
+from PIL import Image
 
 from fusion.backends import load_backend
 from fusion.fuse import fuse
@@ -176,16 +177,15 @@ def test_alpha(tmp_path, run):
 
 
 def test_exif_orientation_and_profile(tmp_path, run):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     (tmp_path / "in").mkdir()
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side: turn clockwise by 90° to see it
-    Image.fromarray(noise()).save(tmp_path / "in/x-A.png", exif=exif, icc_profile=profile)
+    Image.fromarray(noise()).save(tmp_path / "in/x-A.png", exif=exif, icc_profile=SRGB)
     Image.fromarray(np.rot90(noise(), -1)).save(tmp_path / "in/x-B.png")
     assert np.array_equal(read_photo(tmp_path / "in/x-A.png").rgb, np.rot90(noise(), -1))
     assert run() == 0
     result = Image.open(tmp_path / "out/x-Fusion.png")
-    assert result.size == (40, 56) and result.info["icc_profile"] == profile
+    assert result.size == (40, 56) and result.info["icc_profile"] == SRGB
     assert result.getexif().get(0x0112, 1) == 1
 
 

@@ -15,7 +15,8 @@ import pytest
 import tifffile
 from conftest import ROOT
 from focus_stacks import focus_stack, save_stack
-from PIL import Image, ImageCms
+from image_files import GREY_PROFILE, SRGB
+from PIL import Image
 from test_inference import files, pixels
 
 from fusion.backends import load_backend
@@ -126,16 +127,15 @@ def test_order_by_focus_on_the_command_line(tmp_path, run, capsys):
 
 
 def test_16_bits_and_what_the_files_say_beside_their_pixels(tmp_path, run, weights):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[0x010F] = "Maker"
-    metadata = Metadata(profile, exif.tobytes(), (300.0, 300.0))
+    metadata = Metadata(SRGB, exif.tobytes(), (300.0, 300.0))
     save_photos(tmp_path / "in", DEEP, ".tif", metadata=metadata)
     for format, name in ((), "in-Fusion.png"), (("--format", "tiff"), "in-Fusion.tif"):
         assert run(*format) == 0
         result = read_photo(tmp_path / "out" / name)
         assert np.array_equal(result.rgb, fuse(DEEP, load_backend(weights)).image)
-        assert result.metadata.icc == profile
+        assert result.metadata.icc == SRGB
         assert result.metadata.dpi == pytest.approx((300, 300), abs=0.1)
         read = Image.Exif()
         read.load(result.metadata.exif)
@@ -221,8 +221,7 @@ def test_dry_run_foretells_the_run(tmp_path, run, capsys):
 
 
 def test_other_colour_profiles_are_named(tmp_path, run, capsys):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for number, icc in enumerate((profile, profile, None)):
+    for number, icc in enumerate((SRGB, SRGB, None)):
         photo = Photo(FRAMES[number], metadata=Metadata(icc))
         write_photo(tmp_path / f"in/f{number}.tif", photo)
     assert run("--no-align") == 0
@@ -234,21 +233,18 @@ def test_other_colour_profiles_are_named(tmp_path, run, capsys):
 
 
 def test_steps_and_preview_have_the_colour_profile(tmp_path, run):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    save_photos(tmp_path / "in", FRAMES[:2], metadata=Metadata(profile))
+    save_photos(tmp_path / "in", FRAMES[:2], metadata=Metadata(SRGB))
     assert run("--save-steps", "--preview") == 0
-    assert read_photo(tmp_path / "out/in-Steps/000-Aligned.png").metadata.icc == profile
-    assert Image.open(tmp_path / "out/in-Preview.webp").info["icc_profile"] == profile
+    assert read_photo(tmp_path / "out/in-Steps/000-Aligned.png").metadata.icc == SRGB
+    assert Image.open(tmp_path / "out/in-Preview.webp").info["icc_profile"] == SRGB
 
 
 def test_a_profile_of_grey_is_not_written_on_the_colours_of_a_preview(tmp_path, run):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    profile = profile[:16] + b"GRAY" + profile[20:]
     for number, frame in enumerate(FRAMES[:2]):
-        photo = Photo(np.repeat(frame[..., :1], 3, axis=2), True, metadata=Metadata(profile))
+        photo = Photo(np.repeat(frame[..., :1], 3, axis=2), True, metadata=Metadata(GREY_PROFILE))
         write_photo(tmp_path / f"in/f{number}.png", photo)
     assert run("--preview") == 0
-    assert Image.open(tmp_path / "out/in-Fusion.png").info["icc_profile"] == profile
+    assert Image.open(tmp_path / "out/in-Fusion.png").info["icc_profile"] == GREY_PROFILE
     assert "icc_profile" not in Image.open(tmp_path / "out/in-Preview.webp").info
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fusion.backends import WEIGHTS
+from models import WEIGHTS
 from models.build import build, load_model, save_weights
 from utils.errors import UserError
 from utils.images import read_photo

@@ -25,10 +25,10 @@ def read_tags(
     load: Callable[[], Image.Exif],
     icc: bytes | None = None,
     dpi: tuple[float, float] | None = None,
-    packet: bytes | None = None,
+    packet: object = None,
 ) -> Tags:
-    """Read what ``load`` returns; broken EXIF counts as none. The rest of the metadata is given; by
-    default the resolution is that of EXIF."""
+    """Read what ``load`` returns; broken EXIF counts as none. The rest of the metadata is given,
+    with XMP as its ``packet``; by default the resolution is that of EXIF."""
     said = xmp.keep(packet)
     try:
         exif = load()

@@ -45,7 +45,6 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         photo.check_size(page.imagewidth, page.imagelength)
         dtype = _check(path, page)
         packet = page.tags.valueof(XMP)
-        packet = packet if isinstance(packet, bytes) else None
         tags = read_tags(lambda: _exif(file, page), page.iccprofile, packet=packet)
         size = photo.upright_size(page.imagewidth, page.imagelength, tags.orientation)
 

@@ -33,10 +33,11 @@ for _prefix, (_space, _) in (ALL_BUT | ONLY).items():
     ET.register_namespace(_prefix, _space)
 
 
-def keep(packet: bytes | None) -> bytes | None:
-    """The packet of a result, from that of a photograph; None if nothing is left. A broken one
-    counts as none, as does one with a document type, whose entities could grow without bound."""
-    if not packet or len(packet) > LARGEST or b"<!DOCTYPE" in packet:
+def keep(packet: object) -> bytes | None:
+    """The packet of a result, from what a file has for one: bytes, or nothing, or in a broken file
+    anything; None if nothing is left. A broken one counts as none, as does one with a document
+    type, whose entities could grow without bound."""
+    if not isinstance(packet, bytes) or len(packet) > LARGEST or b"<!DOCTYPE" in packet:
         return None
     kept = ET.Element(f"{{{RDF}}}Description", {f"{{{RDF}}}about": ""})
     try:
