@@ -123,6 +123,7 @@ def write_dng(path: Path, scene: np.ndarray, orientation: int = 1, neutral=(1.0,
         (274, "H", 1, orientation, True),
         (33421, "H", 2, (2, 2), True),  # CFARepeatPatternDim
         (33422, "B", 4, bytes([0, 1, 1, 2]), True),  # CFAPattern
+        (700, "B", len(XMP), XMP, True),
         (50706, "B", 4, bytes([1, 4, 0, 0]), True),  # DNGVersion
         (50708, "s", 0, "Test", True),  # UniqueCameraModel
         (50717, "I", 1, 60000, True),  # WhiteLevel

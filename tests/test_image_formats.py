@@ -169,7 +169,7 @@ def test_raw(tmp_path, orientation, neutral):
     assert (head.height, head.width) == photo.rgb.shape[:2] == expected.shape[:2]
     for spot in (slice(8, 16), slice(-16, -8)):  # off the edge between the colours
         np.testing.assert_allclose(photo.rgb[spot, spot] / 65535, expected[spot, spot], atol=1e-3)
-    assert head.taken == TAKEN
+    assert head.taken == TAKEN and photo.metadata.xmp == xmp.keep(XMP)
     kept = tags_of(photo.metadata.exif)
     assert kept[Base.Orientation] == 1 and kept.get_ifd(IFD.Exif)[Base.ISOSpeedRatings] == 200
 

@@ -15,6 +15,7 @@ from utils.formats.photo import Metadata, Tags
 KEPT = [Base[x] for x in "ImageDescription Make Model DateTime Artist Copyright".split()]
 # Tags of the photograph's directory with offsets into the source file.
 DROPPED = (Base.MakerNote, IFD.Interop)
+XMP = 700  # tag of the first directory
 # Raised by Pillow on broken files and broken EXIF.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 BROKEN += (ArithmeticError, struct.error)
@@ -28,16 +29,18 @@ def read_tags(
     packet: object = None,
 ) -> Tags:
     """Read what ``load`` returns; broken EXIF counts as none. The rest of the metadata is given,
-    with XMP as its ``packet``; by default the resolution is that of EXIF."""
-    said = xmp.keep(packet)
+    with XMP as its ``packet``; by default the resolution is that of EXIF, and the packet that of
+    its directory, where TIFF has it."""
     try:
         exif = load()
         orientation = exif.get(Base.Orientation, 1)
     except BROKEN:
-        return Tags(metadata=Metadata(icc, None, dpi, said))
+        return Tags(metadata=Metadata(icc, None, dpi, xmp.keep(packet)))
     taken, stored, kept = (_or_none(part, exif) for part in (_taken, _dpi, _kept))
+    if packet is None:
+        packet = _or_none(lambda exif: exif.get(XMP), exif)
     orientation = orientation if orientation in range(1, 9) else 1
-    return Tags(orientation, taken, Metadata(icc, kept, dpi or stored, said))
+    return Tags(orientation, taken, Metadata(icc, kept, dpi or stored, xmp.keep(packet)))
 
 
 def load_bytes(data: bytes | None) -> Image.Exif:

@@ -17,7 +17,7 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from utils.errors import UserError
 from utils.formats import photo
-from utils.formats.exif import KEPT, for_result, load_directory, read_tags
+from utils.formats.exif import KEPT, XMP, for_result, load_directory, read_tags
 from utils.formats.photo import Metadata, Opened
 from utils.formats.segments import check_segments
 
@@ -30,7 +30,6 @@ STRUCTURE = ("ImageJ=", "<?xml", "{")
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
 PAGES = 10_000  # of a file
 BYTE, ASCII, LONG = 1, 2, 4  # TIFF's types of unsigned 8-bit numbers, text, 32-bit numbers
-XMP = 700  # tag
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of non-standard tags
 
@@ -44,8 +43,7 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         page = file.pages[numbers[number]]
         photo.check_size(page.imagewidth, page.imagelength)
         dtype = _check(path, page)
-        packet = page.tags.valueof(XMP)
-        tags = read_tags(lambda: _exif(file, page), page.iccprofile, packet=packet)
+        tags = read_tags(lambda: _exif(file, page), page.iccprofile)
         size = photo.upright_size(page.imagewidth, page.imagelength, tags.orientation)
 
         def decode() -> np.ndarray:
