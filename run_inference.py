@@ -12,8 +12,9 @@ and give lytro-01-Fusion.png.
 
 A stack (--stack) is a folder, a list of files or a multi-page TIFF; its frames are registered
 first, unless --no-align is given. Frames that cannot be registered are left out and named. A batch
-(--batch) is a folder with a folder or a multi-page TIFF for each stack. Each gives NAME-Fusion.png
-and NAME-Record.json, with the result of each frame; torchrun splits a batch between processes.
+(--batch) is a folder with a folder or a multi-page TIFF for each stack; or all photographs of a
+camera's folder, whose stacks --pause tells apart. Each gives NAME-Fusion.png and NAME-Record.json,
+with the result of each frame; torchrun splits a batch between processes.
 
 Results keep the depth of the photographs, their profile and metadata; 8-bit photographs among
 16-bit ones are widened. Grey photographs give a grey result. Transparent ones are fused by their
@@ -83,6 +84,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--save-steps", dest="steps", **flag, help=about)
     add("--preview", **flag, help="…-Preview.webp: the photographs, then the result")
     add("--memory", metavar="BYTES", type=amount, help="memory limit, such as 2G")
+    about = (
+        "with --batch: tell stacks in the folder itself apart by time (EXIF) instead of name; a "
+        "pause of more seconds than this begins the next"
+    )
+    add("--pause", type=float, metavar="SECONDS", help=about)
     add("--strict", **flag, help="fail on a stack of which a frame cannot be used")
     add("--resume", **flag, help="skip finished stacks")
     add("--dry-run", **flag, help="say what would be done; write nothing")
@@ -91,6 +97,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         args.align = not args.input
     if args.input and (args.order or args.resume):
         parser.error(f"--{'order' if args.order else 'resume'} is for --stack or --batch")
+    if args.pause is not None and not (args.batch and args.pause > 0):
+        parser.error(f"--pause {'has to be above 0' if args.batch else 'is for --batch'}")
     if args.motion and not args.align:
         parser.error("--motion is for --align")
     if args.input and args.strict:
@@ -151,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
 def sources_of(args: argparse.Namespace) -> tuple[list[Source], list[Problem]]:
     """The pairs or stacks to fuse, and files that cannot be."""
     if args.batch:
-        return find_stacks(args.batch)
+        return find_stacks(args.batch, args.pause)
     if args.stack:
         return [find_stack(args.stack)], []
     if len(args.input) > 2:

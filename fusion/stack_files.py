@@ -4,9 +4,10 @@ import mimetypes
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class Source(NamedTuple):
 
     name: str  # of its results
     origin: Path  # the folder or file given for it
-    files: tuple[Path, ...]  # in natural order; one multi-page TIFF, or a file for each frame
+    files: tuple[Path, ...]  # in order; one multi-page TIFF, or a file for each frame
     pair: bool = False  # both files are required, and no record is written
     listed: bool = False  # given file by file: two types of one frame are intended
 
@@ -100,14 +101,17 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
     return Source(name, paths[0], tuple(paths), listed=True)
 
 
-def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
+def find_stacks(
+    folder: str | Path, pause: float | None = None
+) -> tuple[list[Source], list[Problem]]:
     """All stacks of a folder: each folder in it that holds images, each multi-page TIFF, and files
-    whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``).
-    In the natural order of their names; and as problems folders that cannot be read, and
-    photographs that belong to no stack. Raises :class:`UserError` if the folder is missing,
-    unreadable or holds none, or two would have one name."""
+    whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``); or,
+    with a ``pause`` in seconds, files of which none was taken longer after the one before, with the
+    name of the first. In the natural order of their names; and as problems folders that cannot be
+    read, and photographs that belong to no stack. Raises :class:`UserError` if the folder is
+    missing, unreadable or holds none, or two would have one name."""
     found: list[Source] = []
-    loose: dict[str | Path, list[Path]] = defaultdict(list)  # a file without number by itself
+    loose: list[Path] = []
     problems = []
     paths = list_folder(Path(folder))
     names = {path.name for path in paths}
@@ -128,13 +132,14 @@ def find_stacks(folder: str | Path) -> tuple[list[Source], list[Problem]]:
         if files:
             found.append(Source(path.name if path.is_dir() else path.stem, path, files))
         elif is_read(path):
-            name = FRAME.fullmatch(path.stem)
-            loose[(name[1] or name[2]) if name else path].append(path)
-    for name, files in loose.items():
+            loose.append(path)
+    way = "the names of its files differ by a number or letter at the end"
+    if pause is not None:
+        way = f"no other photograph was taken within {pause:g} s of it"
+    for name, files in _by_name(loose) if pause is None else _by_time(loose, pause, problems):
         if files[1:]:
             found.append(Source(name, files[0], tuple(files)))
         else:
-            way = "the names of its files differ by a number or letter at the end"
             problems.append(Problem(tuple(files), f"{files[0]} belongs to no stack; {way}"))
     stacks: dict[str, Source] = {}
     for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
@@ -280,6 +285,39 @@ def _frames_in(folder: Path) -> tuple[Path, ...]:
         if is_read(path) or re.match("image/(?!.*xml$)", mimetypes.guess_type(path.name)[0] or "")
     ]
     return tuple(found) if any(map(is_read, found)) else ()
+
+
+def _by_name(paths: Sequence[Path]) -> Iterable[tuple[str, list[Path]]]:
+    """Files whose names differ by a number or letter at the end, with what they begin with."""
+    groups: dict[str | Path, list[Path]] = defaultdict(list)  # a file without number by itself
+    for path in paths:
+        name = FRAME.fullmatch(path.stem)
+        groups[(name[1] or name[2]) if name else path].append(path)
+    return groups.items()
+
+
+def _by_time(
+    paths: Sequence[Path], pause: float, problems: list[Problem]
+) -> Iterable[tuple[str, list[Path]]]:
+    """Files between which no pause was longer, in the order of time, since a camera's numbers start
+    again, with the name of the first; those that cannot be read or have no time are ``problems``.
+    """
+    taken: dict[Path, datetime] = {}
+    for path in paths:
+        try:
+            if (time := probe(path).taken) is None:
+                raise UserError(f"{path} does not say when it was taken, as --pause needs")
+            taken[path] = time
+        except UserError as error:
+            problems.append(Problem((path,), str(error)))
+    groups: list[list[Path]] = []
+    before = None
+    for path in sorted(taken, key=taken.__getitem__):
+        if before is None or (taken[path] - before).total_seconds() > pause:
+            groups.append([])
+        groups[-1].append(path)
+        before = taken[path]
+    return [(files[0].stem, files) for files in groups]
 
 
 def _is_result(path: Path, beside: Collection[str]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,6 +11,7 @@ from focus_stacks import focus_stack, save_stack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.ExifTags import IFD, Base
 
 from fusion.order import sharpness, sort_by_focus
 from fusion.stack_files import (
@@ -79,12 +82,17 @@ def test_each_page_of_a_tiff_is_looked_at(tmp_path):
         assert np.array_equal(images[1], deep)
 
 
+def date(path: Path, minute: int, second: int = 0) -> None:
+    """Write when a photograph was taken."""
+    exif = Image.Exif()
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = f"2024:05:06 07:{minute:02}:{second:02}"
+    Image.open(path).save(path, exif=exif)
+
+
 def test_order_by_time(tmp_path):
     paths = save_stack(tmp_path / "s", FRAMES, "{}.jpg")
     for path, minute in zip(paths, (5, 3, 3, 1), strict=True):
-        exif = Image.Exif()
-        exif.get_ifd(0x8769)[0x9003] = f"2024:05:06 07:{minute:02}:00"  # DateTimeOriginal
-        Image.open(path).save(path, exif=exif)
+        date(path, minute)
     source = find_stack([tmp_path / "s"])
     assert names(look_into(source, "time")) == ["4.jpg", "2.jpg", "3.jpg", "1.jpg"]
     Image.fromarray(FRAMES[0]).save(paths[2])
@@ -133,6 +141,29 @@ def test_names_of_frames_in_a_batch(tmp_path):
         "moss": ["moss-a.png", "moss-b.png"],
         "Moss-Depth": ["f1.png", "f2.png"],
     }
+
+
+def test_a_folder_of_a_camera_is_divided_by_pauses(tmp_path):
+    """Its numbers start again after 9999."""
+    taken = {9998: (1, 0), 9999: (1, 4), 1: (1, 9), 2: (1, 15), 3: (1, 20), 4: (9, 0)}
+    for number, when in taken.items():
+        path = tmp_path / f"IMG_{number:04}.jpg"
+        Image.fromarray(FRAMES[0]).save(path)
+        date(path, *when)
+    Image.fromarray(FRAMES[0]).save(tmp_path / "IMG_0005.jpg")  # without a time
+    save_stack(tmp_path / "apart", FRAMES[:2])
+    sources, problems = find_stacks(tmp_path, pause=5)
+    assert {source.name: [path.stem for path in source.files] for source in sources} == {
+        "apart": ["f1", "f2"],
+        "IMG_0002": ["IMG_0002", "IMG_0003"],
+        "IMG_9998": ["IMG_9998", "IMG_9999", "IMG_0001"],
+    }
+    assert names(look_into(sources[2])) == [f"IMG_{i}.jpg" for i in ("9998", "9999", "0001")]
+    undated, alone = problems
+    assert "IMG_0005.jpg does not say when" in undated.error
+    assert "IMG_0004.jpg belongs to no stack; no other" in alone.error
+    (whole,) = find_stacks(tmp_path, pause=600)[0][1:]
+    assert len(whole.files) == len(taken)
 
 
 def test_frames_that_are_called_like_maps_are_frames(tmp_path):
