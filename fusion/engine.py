@@ -31,10 +31,11 @@ from utils.images import white
 
 TILE = 300_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE`` allows more
 TILES = 2  # at work
-SQUARE = 128  # pixels: side of the blocks composed in parallel
-# Pixels around a tile or a box that the sub-nets see: up to a megapixel, where tiles must give what
-# the whole picture gives, and above. Receptive fields are larger, but more improved nothing.
-VIEW, NEAR = 32, 16
+SQUARE = 144  # pixels: side of the blocks composed in parallel
+# Pixels around a tile or a box that the sub-nets see: where tiles must give what the whole picture
+# gives; and around the boxes of larger pictures, whose sides are then multiples of 32, which the
+# initial sub-net fills up to. Receptive fields are larger, but more improved nothing.
+VIEW, NEAR = 32, 8
 # Two-resolution thresholds.
 WHOLE = 1_000_000  # pixels: larger photographs are processed at half resolution first
 UNSURE = 0.1  # boundary map at half resolution above which full resolution decides alone
@@ -164,10 +165,10 @@ class _Group:
         guidance = np.empty((count, *size), np.float16 if self.large else np.float32)
         most = min(AT_ONCE / count, TILE)
         alone = size[0] * size[1] <= most
-        side = max(size) if alone else int((most / TILES) ** 0.5) - 2 * self.view
+        side = max(size) if alone else int((most / TILES) ** 0.5) - 2 * VIEW
 
         def guide(tile: Window) -> None:
-            seen = around(tile, size, self.view)
+            seen = around(tile, size, VIEW)
             found = self.backend.guide(self.backend.load([x[seen] for x in self.small]), alone)
             at(guidance, tile)[:] = at(found, within(tile, seen))
 
