@@ -206,7 +206,10 @@ def _step(
     the levels from ``finest`` on."""
     height, width = one.levels[0].even.shape
     middle = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, width]]) / width
-    normal, pull = np.zeros((len(motions), len(motions))), np.zeros(len(motions))
+    velocities = np.array([_velocity(motion) for motion in motions])
+    count = int(np.flatnonzero(velocities.any((0, 1)))[-1]) + 1  # only homographies have squares
+    velocities = velocities[..., :count].reshape(len(motions), -1)
+    normal, pull = np.zeros((2 * count, 2 * count)), np.zeros(2 * count)
     for i in range(finest, len(one.levels)):
         level = one.levels[i]
         even, usable = _warp_level(two.levels[i], _rescale(matrix, 0.5**i, 0))
@@ -224,19 +227,26 @@ def _step(
             mine, other, sure = level.slope[:, part], slope[:, part], weight[part]
             asked = (level.even[part] * other - even[part] * mine) * (sure * half)
             mean = (mine + other) * half
-            ways = [_velocity(motion, x, y[part]) for motion in motions]
-            pull += [float((asked[0] * u + asked[1] * v).sum()) for u, v in ways]
-            rows = np.array([(mean[0] * u + mean[1] * v).ravel() for u, v in ways])
+            terms = _terms(x, y[part])[:count]
+            pull += (asked[:, None] * terms).reshape(2 * count, -1).sum(1)
+            rows = (mean[:, None] * terms).reshape(2 * count, -1)
             normal += (rows * (sure * near[part]).ravel()) @ rows.T
+    normal, pull = velocities @ normal @ velocities.T, velocities @ pull
     normal += 1e-6 * (np.trace(normal) + 1e-6) * np.eye(len(motions))
     change = np.eye(3) + np.tensordot(np.linalg.solve(normal, pull), motions, 1)
     return np.linalg.inv(middle) @ change @ middle
 
 
-def _velocity(motion: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Velocity (u, v) of points as the matrix leaves the identity along a generator."""
-    u, v, w = (row[0] * x + row[1] * y + row[2] for row in motion.astype(np.float32))
-    return u - x * w, v - y * w
+def _velocity(motion: np.ndarray) -> np.ndarray:
+    """Velocity (u, v) of points as the matrix leaves the identity along a generator, (2, 6) factors
+    of :func:`_terms`: u − x·w and v − y·w, where (u, v, w) is the motion of (x, y, 1)."""
+    (a, b, c), (d, e, f), (g, h, i) = motion
+    return np.array([[c, a - i, b, -g, -h, 0], [f, d, e - i, 0, -g, -h]])
+
+
+def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """1, x, y, x², xy and y² at each pixel, (6, h, w), from x (1, w) and y (h, 1)."""
+    return np.stack(np.broadcast_arrays(np.float32(1), x, y, x * x, x * y, y * y))
 
 
 def _shift(one: Small, two: Small) -> tuple[float, float]:
