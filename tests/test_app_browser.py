@@ -22,7 +22,7 @@ if CHROMIUM is None:
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
-from fusion.backends import load_backend  # noqa: E402
+from fusion.backends import ONNX, load_backend  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
 from run_inference import main as run_inference  # noqa: E402
@@ -34,6 +34,12 @@ OPTIONS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 PATIENCE = 60_000  # ms, for a busy machine
+
+
+@pytest.fixture(scope="session")
+def weights(weights: str) -> str:
+    """For the README's picture those that are shipped."""
+    return str(ONNX) if "APP_SCREENSHOT" in os.environ else weights
 
 
 @pytest.fixture(scope="module")
