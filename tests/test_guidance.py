@@ -41,7 +41,8 @@ def test_the_source_it_names_is_right(seed, radius, lens):
     error1, error2 = ((image - truth).abs().amax(0) for image in (near, far))
     only1, only2 = guidance[0] == 1, guidance[0] == 0
     assert not only1.any() or error1[only1].max() <= 1 / 255
-    assert not only2.any() or error2[only2].max() <= 1 / 255
+    # A spot so small and faint that its spread is invisible is missing in the second.
+    assert not only2.any() or (error2 - matte[0])[only2].max() <= 1 / 255
 
 
 def test_no_source_is_right_on_the_boundary():
