@@ -136,10 +136,12 @@ def _match(source: Source, local: Sequence[Path]) -> list[Path | None]:
     if len(source.archives) == len(local) == 1:
         return list(local)
     names = [archive.name for archive in source.archives]
-    by_name = {path.name: path for path in local}
-    for name, path in by_name.items():
-        if name not in names:
+    by_name: dict[str, Path] = {}
+    for path in local:
+        if path.name not in names:
             raise UserError(f"--archive {path} fits no file of {source.name}: {', '.join(names)}")
+        if by_name.setdefault(path.name, path) != path:
+            raise UserError(f"--archive {path} has the name of {by_name[path.name]}; give only one")
     return [by_name.get(name) for name in names]
 
 

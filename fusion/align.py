@@ -176,8 +176,8 @@ def _add(scenes: list[_Scene], number: int, frame: Small, motion: str, exposure:
                 why = reason
     place = _Place(np.eye(3), np.ones(3))
     scenes.append(_Scene([(frame, place)], {number: place}))
-    if len(scenes) > SCENES:  # forget the smallest, of equal ones the oldest
-        scenes.remove(min(scenes, key=lambda scene: len(scene.places)))
+    if len(scenes) > SCENES:  # forget the smallest of those before, of equal ones the oldest
+        scenes.remove(min(scenes[:-1], key=lambda scene: len(scene.places)))
     return why
 
 

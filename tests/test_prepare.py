@@ -455,6 +455,8 @@ def test_archive_got_by_hand_is_checked(publish, run, server, tmp_path):
     assert code == 2 and "val2017.zip" in err
     code, err = run("coco-val2017", "--archive", misnamed)
     assert code == 2 and "images.zip" in err and "annotations_trainval2017.zip" in err
+    code, err = run("coco-val2017", "--archive", wrong, tmp_path / "again" / "val2017.zip")
+    assert code == 2 and f"{tmp_path / 'again' / 'val2017.zip'} has the name of {wrong}" in err
     code, err = run("bsds500", "--archive", tmp_path / "absent.tgz")
     assert code == 2 and "absent.tgz" in err
     assert wrong.exists() and misnamed.exists() and not server.requests
