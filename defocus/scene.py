@@ -267,9 +267,9 @@ def glitter(
         cover = np.clip(0.5 + r - np.hypot(rows + top - y, columns + left - x), 0, 1)
         color = color[:, None, None]
         if number < floating:
-            spot[:] = np.where(cover > 0, color, spot)
             opaque = matte.numpy()[area]
             np.maximum(opaque, cover, out=opaque)
+            spot += (cover / np.maximum(opaque, 1e-9) * (color - spot)).astype(np.float32)
         else:
             spot += (color * cover).astype(np.float32)
 

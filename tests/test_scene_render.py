@@ -152,6 +152,18 @@ def test_floating_lights_belong_to_their_layer_and_hide_what_is_behind():
     assert float(light[:, lit].min()) >= 2.0 and light[0, lit].unique().numel() == 1
 
 
+@pytest.mark.parametrize("radius", [0.4, 1.0, 3.0])
+def test_floating_lights_are_as_bright_before_their_layer_as_beside_it(radius):
+    config = SceneConfig(specular_stops=[2.0, 2.0], specular_radius=[radius, radius])
+
+    def total(opaque: float) -> torch.Tensor:
+        light, matte = torch.zeros(3, 60, 60), torch.full((1, 60, 60), opaque)
+        glitter(light, matte, 1, config, np.random.default_rng(1), floating=1)
+        return (light * matte).sum((1, 2))
+
+    torch.testing.assert_close(total(1.0), total(0.0), rtol=1e-5, atol=1e-5)
+
+
 def test_highlights_leave_what_is_not_white():
     light = torch.tensor([[0.2, 0.84, 0.925, 1.0]]).expand(3, 1, 4)
     expanded = expand(light, 3.0)[0, 0].tolist()
