@@ -269,7 +269,8 @@ def glitter(
         if number < floating:
             opaque = matte.numpy()[area]
             np.maximum(opaque, cover, out=opaque)
-            spot += (cover / np.maximum(opaque, 1e-9) * (color - spot)).astype(np.float32)
+            share = cover.astype(np.float32) / np.maximum(opaque, 1e-9)
+            spot[:] = share * color + (1 - share) * spot
         else:
             spot += (color * cover).astype(np.float32)
 
