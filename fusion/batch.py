@@ -105,6 +105,7 @@ def fuse_batch(
                     raise
                 reason = f"{source.origin}: {type(error).__name__} {error}".strip()
                 problems.append(Problem(files, " ".join(reason.split())))
+        bar.update(len(sources) - bar.n)
     everything = ranks.gather((reports, problems))
     reports = dict(sorted(item for part, _ in everything for item in part.items()))
     problems = [problem for _, part in everything for problem in part]
@@ -155,7 +156,11 @@ def summarize(report: dict) -> str:
     size = f"{report['width']}×{report['height']}"
     about = f"{used} of {count} frames, {size}, {report['seconds']:.2f} s"
     lines = [f"{report['files']['fused']}: {about}"]
-    named = [(Path(frame["file"]).name, frame) for frame in report["frames"]]
+    pages = len({frame["file"] for frame in report["frames"]}) < len(report["frames"])
+    named = [
+        (Path(frame["file"]).name + f", page {frame['page'] + 1}" * pages, frame)
+        for frame in report["frames"]
+    ]
     lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
     lines += [f"  {name}: {x['warning']}" for name, x in named if x["warning"]]
     if report["shuffled"]:

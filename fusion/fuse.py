@@ -214,7 +214,9 @@ class _Arrays(Sequence):
 
     def __getitem__(self, i: int) -> np.ndarray:
         frame = self._read(i)
-        return frame * frame.dtype.type(2**self.stops) if self.stops else frame
+        if self.stops and frame.dtype == np.float32:
+            return frame * np.float32(2**self.stops)
+        return frame << self.stops if self.stops else frame
 
     def brighten(self, progress: Progress) -> None:
         """Choose the stops: those that the brightest frame allows."""

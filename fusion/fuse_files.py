@@ -35,7 +35,7 @@ def plan(
     stack = look_into(source, options.order, options.strict or source.pair)
     format = options.format or ("tiff" if stack.dtype == np.float32 else "png")
     result = file_of(output, source.name, f"Fusion{FORMATS[format]}")
-    check_writable(result, stack.dtype)
+    check_writable(result, stack.dtype, size=stack.size)
     check_free(result, source, options)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
@@ -87,15 +87,18 @@ def fuse_stack(
                 if options.strict and not about.used:
                     raise UserError(f"{frame}: {about.reason}")
             shuffled = fusion.shuffled and options.order != "focus"
-            fusion = replace(fusion, frames=_warn(images, fusion.frames), shuffled=shuffled)
+            first = next(i for i, about in enumerate(fusion.frames) if about.used)
+            warned = _warn(images, fusion.frames, images.metadata[first].icc)
+            fusion = replace(fusion, frames=warned, shuffled=shuffled)
             alpha = _common_alpha(images, fusion)
-            photo = Photo(fusion.image, images.stack.grey, alpha, images.metadata)
+            photo = Photo(fusion.image, images.stack.grey, alpha, images.metadata[first])
             files = outputs.write(fusion, photo)
             seconds = time.perf_counter() - started
             report = _describe(source, images.stack, fusion, files, seconds)
-            if origin:  # written last, so moved last: no result is ever without its record
+            if origin:  # written last, so moved last; an older one must not speak for new files
                 record = file_of(folder, source.name, "Record.json")
                 write_json(record, {"report": report, "made_from": origin})
+                (output / record.name).unlink(missing_ok=True)
         return report
 
     return _without_broken(write, stack, source, options)
@@ -143,13 +146,15 @@ def _without_broken(
             stack = Stack(frames, [*stack.problems, broken])
 
 
-def _warn(images: Frames, reports: Sequence[FrameReport]) -> list[FrameReport]:
-    """The reports of frames, with a warning for each that has another colour profile than the
-    result."""
+def _warn(
+    images: Frames, reports: Sequence[FrameReport], profile: bytes | None
+) -> list[FrameReport]:
+    """The reports of frames, with a warning for each used one that has another colour profile than
+    that of the first, which the result has."""
     warned = []
     for i, report in enumerate(reports):
         said = [report.warning] if report.warning else []
-        if images.profiles.get(i) != images.profiles.get(0):
+        if report.used and images.metadata[i].icc != profile:
             said.append("its colour profile is not that of the first frame, which the result has")
         warned.append(replace(report, warning="; ".join(said) or None))
     return warned

@@ -1,9 +1,10 @@
 """Files of a result: the fused image, maps, steps, a preview."""
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ PREVIEW = 800  # pixels: long side at most
 PREVIEWED = 24  # frames at most: a preview of any stack stays small
 FRAME_TIME, RESULT_TIME = 150, 2000  # ms
 STEP = re.compile(r"\d+-(Aligned|Guidance|Boundary)\.\w+")  # a file of --save-steps
-Observe = Callable[[Step, Metadata], None]  # of an aligned frame; metadata of the result
+Observe = Callable[[Step, Metadata], None]  # of an aligned frame
 MAPS = ("Index", "Depth", "Confidence", "Guidance", "Boundary")
 
 
@@ -84,9 +85,8 @@ def check_free(result: Path, source: Source, options: Options) -> None:
     if source.pair or partial_folder(result.parent, source.name).exists():
         return
     if record.exists():
-        former = _files_of(record)
-        if former and former.isdisjoint(path.name for path in source.files):
-            what = f"{record} says that {source.name}-Fusion is of other files, {min(former)} …"
+        if other := _find_other(record, source.files):
+            what = f"{record} says that {source.name}-Fusion is of other files, {other} …"
             raise UserError(f"{what}; rename it, or give another --output")
         return
     for path in [*(of(f"Fusion{suffix}") for suffix in FORMATS.values()), *more]:
@@ -95,13 +95,22 @@ def check_free(result: Path, source: Source, options: Options) -> None:
             raise UserError(f"{what}; move it, or give another --output")
 
 
-def _files_of(record: Path) -> set[str]:
-    """Names of the files that a record's results were made from; none if it is damaged."""
+def _find_other(record: Path, files: Sequence[Path]) -> str | None:
+    """A file that a record's results were made from, if none of them is among ``files``: none has
+    the name of one, or those are in another folder and of other sizes. None of a damaged record."""
     try:
-        made = json.loads(record.read_text(encoding="utf-8"))["made_from"]
-        return {file["file"] for file in made["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        known = json.loads(record.read_text(encoding="utf-8"))
+        made = {file["file"]: file.get("bytes") for file in known["made_from"]["files"]}
+        folder = Path(known["report"]["frames"][0]["file"]).resolve().parent
+        same = [path for path in files if path.name in made]
+        if any(path.resolve().parent == folder for path in same):
+            return None
+        with contextlib.suppress(OSError):  # an absent file is named later
+            if any(path.stat().st_size == made[path.name] for path in same):
+                return None
+        return str(folder / min(made)) if same else min(made)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 @dataclass
@@ -118,12 +127,12 @@ class Outputs:
 
     def observe(self, step: Step) -> None:
         """Write the steps of a frame and keep its preview."""
+        metadata = self.frames.metadata[step.frame]
         if self.also:
-            self.also(step, self.frames.metadata)
+            self.also(step, metadata)
         if self.options.steps:
             start = self._path("Steps") / f"{step.frame:03}"
-            metadata = Metadata(self.frames.metadata.icc)
-            photo = Photo(step.aligned, self.frames.stack.grey, metadata=metadata)
+            photo = Photo(step.aligned, self.frames.stack.grey, metadata=Metadata(metadata.icc))
             write_photo(f"{start}-Aligned{self.suffix}", photo)
             write_png(f"{start}-Guidance.png", step.guidance)
             write_png(f"{start}-Boundary.png", step.boundary)
@@ -153,7 +162,7 @@ class Outputs:
                 append_images=others,
                 duration=[FRAME_TIME] * len(others) + [RESULT_TIME],
                 loop=0,
-                icc_profile=self.frames.metadata.profile(),
+                icc_profile=photo.metadata.profile(),
             )
         if self.options.steps:
             files["steps"] = self._path("Steps")

@@ -22,6 +22,7 @@ ORDERS = ("name", "time", "focus")
 # The name of a stack, and the number or letter of a frame of it.
 FRAME = re.compile(r"(.+)[-_ ](?:[A-Za-z]|[0-9]+)|(.*[^-_ 0-9])[0-9]+")
 RESULT = re.compile(rf"(.*)-({KINDS})", re.DOTALL)
+STEPS = re.compile(r"(.*)-(Steps)", re.DOTALL)
 
 
 class Source(NamedTuple):
@@ -116,7 +117,7 @@ def find_stacks(
     paths = list_folder(Path(folder))
     names = {path.name for path in paths}
     for path in sorted(paths, key=_natural_key):
-        if path.name.endswith("-Steps") or not path.is_dir() and _is_result(path, names):
+        if _is_result(path, names):
             continue
         files: tuple[Path, ...] = ()
         try:
@@ -133,7 +134,7 @@ def find_stacks(
             found.append(Source(path.name if path.is_dir() else path.stem, path, files))
         elif is_read(path):
             loose.append(path)
-    way = "the names of its files differ by a number or letter at the end"
+    way = "the names of its files begin with one word and end in a number or letter"
     if pause is not None:
         way = f"no other photograph was taken within {pause:g} s of it"
     for name, files in _by_name(loose) if pause is None else _by_time(loose, pause, problems):
@@ -214,9 +215,8 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
 
     def __init__(self, stack: Stack):
         self.stack = stack
-        self.metadata: Metadata | None = None  # of the first frame, once it is read
+        self.metadata: dict[int, Metadata] = {}  # of the frames read so far
         self.transparent = False  # whether any frame read so far has an alpha plane
-        self.profiles: dict[int, bytes | None] = {}  # ICC, of the frames read so far
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
@@ -242,9 +242,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         following = range(number + 1, len(self))[:1]
         self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
         self.transparent |= photo.alpha is not None
-        self.profiles[number] = photo.metadata.icc
-        if number == 0:
-            self.metadata = photo.metadata
+        self.metadata[number] = photo.metadata
         return photo
 
     def _read(self, number: int) -> Future[Photo]:
@@ -321,8 +319,9 @@ def _by_time(
 
 
 def _is_result(path: Path, beside: Collection[str]) -> bool:
-    """Whether a file is one of a run's, by its name and those beside it: maps have a result."""
-    found = RESULT.fullmatch(path.stem)
+    """Whether a file or folder is one of a run's, by its name and those beside it: maps and steps
+    have a result."""
+    found = STEPS.fullmatch(path.name) if path.is_dir() else RESULT.fullmatch(path.stem)
     ends = ("Record.json", *(f"Fusion{suffix}" for suffix in EXTENSIONS))
     return bool(found) and (
         found[2] == "Fusion" or any(f"{found[1]}-{end}" in beside for end in ends)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from utils.atomic import atomic_files, atomic_path, clear, replaceable
 from utils.errors import UserError
@@ -93,6 +96,20 @@ def test_files_together_never_replace_a_folder(tmp_path):
             for name in ("a.png", "b.png"):
                 (folder / name).write_text("new")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["b.png", "mine"]  # nor half of them
+
+
+def test_files_of_one_name_are_written_by_one_process_at_a_time(tmp_path):
+    write = (
+        "import sys; from utils.atomic import atomic_files\nwith atomic_files(*sys.argv[1:]): pass"
+    )
+    command = [sys.executable, "-c", write, str(tmp_path)]
+    with atomic_files(tmp_path, "s") as folder:
+        (folder / "a.png").write_text("mine")
+        other = subprocess.run([*command, "s"], cwd=ROOT, capture_output=True, text=True)
+        assert f"another process is writing s to {tmp_path}; wait" in other.stderr
+        subprocess.run([*command, "t"], cwd=ROOT, check=True)
+    assert (tmp_path / "a.png").read_text() == "mine"
+    subprocess.run([*command, "s"], cwd=ROOT, check=True)
 
 
 def test_files_together_follow_links(tmp_path):

@@ -100,6 +100,28 @@ def test_the_record_of_a_stack_comes_after_all_its_results(tmp_path, run, monkey
     assert moved[-1] == "s0-Record.json" and {"s0-Fusion.png", "s0-Steps"} <= set(moved)
 
 
+def test_results_of_an_interrupted_move_do_not_pass_for_finished_ones(
+    tmp_path, run, capsys, monkeypatch
+):
+    save_batch(tmp_path / "in", 1)
+    assert run("--maps") == 0
+    before = pixels(tmp_path / "out/s0-Fusion.png")
+    moved, move = [], atomic._move
+
+    def stop(path: Path, to: Path) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(move(path, to))
+
+    monkeypatch.setattr(atomic, "_move", stop)
+    assert run("--resume", "--maps", "--keep-size") == 130
+    monkeypatch.setattr(atomic, "_move", move)
+    capsys.readouterr()
+    assert run("--resume", "--maps") == 0 and fused_anew(capsys) == ["s0"]
+    assert np.array_equal(pixels(tmp_path / "out/s0-Fusion.png"), before)
+    assert not list(tmp_path.glob("out/.*"))
+
+
 def test_dry_run_of_a_batch(tmp_path, run, capsys):
     save_batch(tmp_path / "in", 2)
     (tmp_path / "in/s1/f3.png").write_bytes(b"broken")

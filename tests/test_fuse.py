@@ -58,6 +58,13 @@ def test_dark_frames_are_fused_as_bright_ones(weights, dtype, stops, align):
         assert np.array_equal(one.aligned, np.floor(other.aligned / 2**stops + 0.5))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_black_frames_give_black(weights, dtype):
+    black = [np.zeros((20, 24, 3), dtype)] * 2
+    image = fuse(black, load_backend(weights), align=False).image
+    assert image.dtype == dtype and not image.any()
+
+
 def test_dark_frames_of_floating_point(weights):
     frames = [frame / np.float32(255) for frame in FRAMES]
     given = {"backend": load_backend(weights), "align": False}

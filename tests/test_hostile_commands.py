@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -121,6 +122,21 @@ def test_another_stack_of_the_same_name_does_not_replace_the_first(tmp_path, run
     code, said = run("--stack", second)
     assert code == 2 and "s-Fusion is of other files, IMG_1.png" in said
     assert (tmp_path / "out/s-Fusion.png").read_bytes() == before
+
+
+def test_another_stack_whose_frames_have_the_same_names_does_not_either(tmp_path, run):
+    first, second = tmp_path / "first/s", tmp_path / "second/s"
+    save_stack(first, FRAMES)
+    assert run("--stack", first)[0] == 0
+    before = (tmp_path / "out/s-Fusion.png").read_bytes()
+    save_stack(second, focus_stack(2, seed=1))
+    code, said = run("--stack", second)
+    assert code == 2 and f"s-Fusion is of other files, {first / 'f1.png'} …" in said
+    assert (tmp_path / "out/s-Fusion.png").read_bytes() == before
+    save_stack(first, focus_stack(2, seed=2))  # taken again
+    assert run("--stack", first)[0] == 0
+    shutil.copytree(first, tmp_path / "third/s")  # or in another place
+    assert run("--stack", tmp_path / "third/s")[0] == 0
 
 
 def test_maps_do_not_replace_a_file_that_no_stack_gave(tmp_path, run):

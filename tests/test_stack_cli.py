@@ -220,6 +220,19 @@ def test_dry_run_foretells_the_run(tmp_path, run, capsys):
     assert run("--dry-run") == run() == 2
 
 
+def test_what_a_type_cannot_hold_is_refused_before_the_work(tmp_path, run, said):
+    save_photos(tmp_path / "in", [np.zeros((16, 16384, 3), np.uint8)] * 2)
+    assert run("--format", "webp", "--dry-run") == 2
+    assert "no image with a side of 16384 pixels, 16383 is the longest" in said()
+
+
+def test_pages_left_out_are_named(tmp_path, run, capsys):
+    pages = np.stack([*FRAMES, *focus_stack(1, seed=5)])
+    tifffile.imwrite(tmp_path / "scan.tif", pages, photometric="rgb")
+    assert run(input=[tmp_path / "scan.tif"]) == 0
+    assert f"scan.tif, page {len(pages)} left out" in capsys.readouterr().out
+
+
 def test_other_colour_profiles_are_named(tmp_path, run, capsys):
     for number, icc in enumerate((SRGB, SRGB, None)):
         photo = Photo(FRAMES[number], metadata=Metadata(icc))
@@ -227,6 +240,18 @@ def test_other_colour_profiles_are_named(tmp_path, run, capsys):
     assert run("--no-align") == 0
     said = [line for line in capsys.readouterr().out.splitlines() if "colour profile" in line]
     assert len(said) == 1 and "f2.tif" in said[0]
+
+
+def test_a_first_frame_left_out_leaves_nothing_of_its_metadata(tmp_path, run, capsys):
+    stray = Photo(focus_stack(1, seed=5)[0], metadata=Metadata(None, dpi=(300, 300)))
+    write_photo(tmp_path / "in/f0.png", stray)
+    save_photos(tmp_path / "in", FRAMES, metadata=Metadata(SRGB, dpi=(72, 72)))
+    assert run("--preview") == 0
+    said = capsys.readouterr().out
+    assert "f0.png left out" in said and "profile" not in said
+    metadata = read_photo(tmp_path / "out/in-Fusion.png").metadata
+    assert metadata.icc == SRGB and round(metadata.dpi[0]) == 72
+    assert Image.open(tmp_path / "out/in-Preview.webp").info["icc_profile"] == SRGB
 
 
 # Frames that cannot be used

@@ -121,9 +121,11 @@ def test_a_batch(tmp_path):
     tifffile.imwrite(tmp_path / "scan.tif", np.stack(FRAMES), photometric="rgb")
     Image.fromarray(FRAMES[0]).save(tmp_path / "cover.tif")  # one page is no stack
     (tmp_path / "empty").mkdir()
-    save_stack(tmp_path / "stack2-Steps", FRAMES[:2])  # of an earlier run
+    for name in ("stack2-Steps", "Garden-Steps"):  # of an earlier run, and a folder's name
+        save_stack(tmp_path / name, FRAMES[:2])
+    (tmp_path / "stack2-Record.json").touch()
     sources, problems = find_stacks(tmp_path)
-    assert [source.name for source in sources] == ["scan", "stack2", "stack10"]
+    assert [source.name for source in sources] == ["Garden-Steps", "scan", "stack2", "stack10"]
     assert [problem.files for problem in problems] == [(tmp_path / "cover.tif",)]
     save_stack(tmp_path / "Scan", FRAMES[:2])
     with pytest.raises(UserError, match=r"would both give .*-Fusion; rename one"):

@@ -13,6 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+
 from utils.errors import UserError, os_errors
 
 STANDARD = ("/dev/stdout", "/dev/stderr")
@@ -84,29 +89,56 @@ def append(path: Path, line: str) -> None:
 def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
     """Yield a temporary folder; on success, its content moves to ``folder``, the oldest first.
 
-    On any exception it is deleted and ``folder`` is unchanged. The next run under the same ``name``
-    removes what a killed process left. A written folder replaces one of its name, which the caller
-    has checked for files of others. A file never replaces a folder. Raises :class:`UserError` if
-    the folder cannot be made or written to.
+    On any exception before it is deleted and ``folder`` is unchanged. The next run under the same
+    ``name`` removes what one left that was killed, or stopped while files moved. A written folder
+    replaces one of its name, which the caller has checked for files of others. A file never
+    replaces a folder. Raises :class:`UserError` if the folder cannot be made or written to, or
+    another process is writing under this name.
     """
     folder = Path(folder)
     temporary = partial_folder(folder, name)
+    moving = False
     try:
-        with os_errors(f"write to folder {folder}"):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            yield temporary
-            written = sorted(temporary.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-            for path in written:
-                if not path.is_dir():
-                    replaceable(folder / path.name)
-            for path in written:
-                _move(path, folder / path.name)
+        with os_errors(f"write to folder {folder}"), _locked(temporary):
+            for path in temporary.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            try:
+                yield temporary
+                written = sorted(temporary.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+                for path in written:
+                    if not path.is_dir():
+                        replaceable(folder / path.name)
+                moving = True
+                for path in written:
+                    _move(path, folder / path.name)
+                moving = False
+            finally:
+                if not moving:
+                    shutil.rmtree(temporary, ignore_errors=True)
     except UserError as error:
         error.args = (str(error).replace(str(temporary), str(folder)),)
         raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other processes from it; raises :class:`UserError` if one is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            what = f"another process is writing {folder.name[1:].removesuffix('.partial')}"
+            raise UserError(f"{what} to {folder.parent}; wait for it") from error
+        except OSError:  # a file system without locks
+            pass
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def partial_folder(folder: Path, name: str) -> Path:

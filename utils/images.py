@@ -30,14 +30,14 @@ RAW = tuple(
 EXTENSIONS = (*PLAIN, *HEIF, *RAW)
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# By extension: module that writes it, depths that it holds, transparency.
+# By extension: module that writes it, depths that it holds, transparency, longest side.
 WRITERS = {
-    ".png": ("png", ("uint8", "uint16"), True),
-    ".tif": ("tiff", ("uint8", "uint16", "float32"), True),
-    ".tiff": ("tiff", ("uint8", "uint16", "float32"), True),
-    ".jpg": ("pillow", ("uint8",), False),
-    ".jpeg": ("pillow", ("uint8",), False),
-    ".webp": ("pillow", ("uint8",), True),
+    ".png": ("png", ("uint8", "uint16"), True, 2**31 - 1),
+    ".tif": ("tiff", ("uint8", "uint16", "float32"), True, 2**32 - 1),
+    ".tiff": ("tiff", ("uint8", "uint16", "float32"), True, 2**32 - 1),
+    ".jpg": ("pillow", ("uint8",), False, 65500),
+    ".jpeg": ("pillow", ("uint8",), False, 65500),
+    ".webp": ("pillow", ("uint8",), True, 16383),
 }
 DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "floating-point"}
 
@@ -83,7 +83,7 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     cannot be made or written to.
     """
     path = Path(path)
-    check_writable(path, photo.rgb.dtype, photo.alpha is not None)
+    check_writable(path, photo.rgb.dtype, photo.alpha is not None, photo.rgb.shape[:2])
     grey = photo.grey and path.suffix.lower() != ".webp"
     samples = photo.rgb
     if grey:
@@ -118,17 +118,22 @@ def check_extension(path: Path) -> None:
         raise UserError(f"{path}: files of type {kind} are not read, use {known} or RAW")
 
 
-def check_writable(path: Path, dtype: np.dtype, alpha: bool = False) -> None:
-    """Raise a :class:`UserError` if :func:`write_photo` would refuse such a photograph."""
+def check_writable(
+    path: Path, dtype: np.dtype, alpha: bool = False, size: tuple[int, int] = (0, 0)
+) -> None:
+    """Raise a :class:`UserError` if :func:`write_photo` would refuse such a photograph (H, W)."""
     suffix, name = path.suffix.lower(), dtype.name
     if suffix not in WRITERS:
         kind, known = suffix or "(none)", " ".join(WRITERS)
         raise UserError(f"{path}: files of type {kind} are not written, use {known}")
-    _, depths, transparent = WRITERS[suffix]
+    _, depths, transparent, longest = WRITERS[suffix]
     if name not in depths:
-        able = " or ".join(s for s, (_, held, _) in WRITERS.items() if name in held)
+        able = " or ".join(s for s, (_, held, *_) in WRITERS.items() if name in held)
         depth = DEPTHS.get(name, name)
         raise UserError(f"{path}: a {suffix} file holds no {depth} image; write {able}")
+    if max(size) > longest:
+        what = f"a side of {max(size)} pixels, {longest} is the longest"
+        raise UserError(f"{path}: a {suffix} file holds no image with {what}; write .png or .tif")
     if alpha and not transparent:
         raise UserError(f"{path}: a {suffix} file holds no transparency; write .png, .tif or .webp")
 
