@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from image_files import SRGB, TAKEN, XMP, exif, noise, seen, tags_of, write_dng
+from image_files import SRGB, TAKEN, XMP, chunk, encoded, exif, noise, seen, tags_of, write_dng
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
@@ -31,11 +34,47 @@ def test_pnm_is_stretched_to_the_full_range(tmp_path, head, largest):
     assert photo.grey == known.grey == (len(shape) == 2)
 
 
-def test_12_bit_tiff_is_stretched_to_the_full_range(tmp_path):
-    values = np.random.default_rng(0).integers(0, 4096, (6, 7, 3)).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", bitspersample=12)
-    expected = np.rint(values * (65535 / 4095))
+@pytest.mark.parametrize("bits", [*range(2, 8), 10, 12, 14])
+def test_tiff_of_odd_depths_is_stretched_to_the_full_range(tmp_path, bits):
+    dtype = np.uint8 if bits < 8 else np.uint16
+    values = np.random.default_rng(0).integers(0, 2**bits, (60, 70, 3)).astype(dtype)
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", bitspersample=bits)
+    expected = np.rint(values * (np.iinfo(dtype).max / (2**bits - 1)))
     np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").rgb, expected)
+
+
+def test_bmp_of_16_bits_a_pixel(tmp_path):
+    """5 bits of red, 6 of green, 5 of blue, from the bottom up (Windows' BITMAPINFOHEADER)."""
+    red, green, blue = (np.random.default_rng(0).integers(0, n, (6, 8)) for n in (32, 64, 32))
+    pixels = (red << 11 | green << 5 | blue).astype("<u2")[::-1].tobytes()
+    about = struct.pack("<IiiHHIIiiII", 40, 8, 6, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    about += struct.pack("<III", 0xF800, 0x7E0, 0x1F)  # masks of the colours
+    start = 14 + len(about)
+    head = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start)
+    (tmp_path / "x.bmp").write_bytes(head + about + pixels)
+    photo = read_photo(tmp_path / "x.bmp")
+    assert photo.rgb.dtype == np.uint8 and not photo.grey
+    expected = np.dstack([red / 31, green / 63, blue / 31]) * 255
+    np.testing.assert_allclose(photo.rgb, expected, atol=1)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_xmp_of_png_may_follow_the_pixels(tmp_path, late, compressed):
+    packet = zlib.compress(XMP) if compressed else XMP
+    head = b"XML:com.adobe.xmp\0" + (b"\1\0" if compressed else b"\0\0") + b"en\0title\0"
+    chunks = chunk(b"iTXt", b"Comment\0\0\0\0\0none") + chunk(b"iTXt", head + packet)
+    file = encoded(noise(6, 7, 3), "PNG")
+    place = -12 if late else 33  # before the last chunk or after the first
+    (tmp_path / "x.png").write_bytes(file[:place] + chunks + file[place:])
+    assert read_photo(tmp_path / "x.png").metadata.xmp == xmp.keep(XMP)
+
+
+def test_broken_late_xmp_does_not_lose_the_photograph(tmp_path):
+    file = encoded(noise(6, 7, 3), "PNG")
+    body = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0junk")
+    (tmp_path / "x.png").write_bytes(file[:-12] + body + file[-12:])
+    assert read_photo(tmp_path / "x.png").metadata.xmp is None
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])

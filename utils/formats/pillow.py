@@ -47,8 +47,10 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
-        about = (image.info.get(name) for name in ("icc_profile", "dpi", "xmp"))
-        tags = read_tags(lambda: _exif(file, image), *about)
+        icc, dpi, packet = (image.info.get(name) for name in ("icc_profile", "dpi", "xmp"))
+        if image.format == "PNG" and packet is None:
+            packet = png.find_xmp(file)  # it too may follow the pixels
+        tags = read_tags(lambda: _exif(file, image), icc, dpi, packet)
         size = photo.upright_size(*image.size, tags.orientation)
 
         def decode() -> np.ndarray:
@@ -79,7 +81,8 @@ def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
     to 8 bits silently."""
     codec = image.tile[0] if image.tile else None
     raw_mode = str(codec.args if codec else "")
-    if ";16" in raw_mode or _pnm_largest(image) > 255:
+    # 16 bits of a BMP are those of three colours together.
+    if image.format != "BMP" and ";16" in raw_mode or _pnm_largest(image) > 255:
         return np.dtype(np.uint16), raw_mode.strip("('")[0] in "IL"
     if image.mode not in MODES:
         raise UserError(f"{path} is a {image.mode} image; convert it to RGB or grey")

@@ -177,7 +177,7 @@ def _decode(path: Path, page: TiffPage, dtype: np.dtype) -> np.ndarray:
     if dtype == np.float32:
         samples = _checked(path, samples.astype(np.float32, copy=False))
     elif page.bitspersample < 8:
-        samples = (samples * np.uint16(255 // (2**page.bitspersample - 1))).astype(np.uint8)
+        samples = np.rint(samples * (255 / (2**page.bitspersample - 1))).astype(np.uint8)
     elif page.bitspersample > 8:
         samples = photo.full_range(samples, 2**page.bitspersample - 1)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
