@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -10,12 +11,12 @@ import pillow_heif
 import pytest
 import tifffile
 from image_files import SRGB, TAKEN, XMP, chunk, encoded, exif, noise, seen, tags_of, write_dng
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 
 from utils.errors import UserError
 from utils.formats import xmp
-from utils.images import probe, read_photo, write_png
+from utils.images import probe, read_photo, write_photo, write_png
 
 
 @pytest.mark.parametrize("largest", [1023, 4095, 65535])
@@ -187,6 +188,50 @@ def test_heic(tmp_path, mode, channels, bits):
     assert photo.metadata.xmp == xmp.keep(XMP)
     (tmp_path / "phone.jpg").write_bytes((tmp_path / "x.heic").read_bytes())  # misnamed
     np.testing.assert_array_equal(read_photo(tmp_path / "phone.jpg").rgb, photo.rgb)
+
+
+@pytest.mark.parametrize(
+    ("primaries", "published"),  # red, green, blue as columns, in D50
+    [
+        (
+            12,
+            [
+                [0.51512, 0.29198, 0.15710],
+                [0.24120, 0.69225, 0.06657],
+                [-0.00105, 0.04189, 0.78407],
+            ],
+        ),
+        (
+            9,
+            [
+                [0.67348, 0.16566, 0.12505],
+                [0.27904, 0.67535, 0.04561],
+                [-0.00193, 0.02998, 0.79686],
+            ],
+        ),
+    ],
+)
+def test_heic_colours_by_number_get_a_profile(tmp_path, primaries, published):
+    """With the columns of Apple's Display P3, and of the profiles published for BT.2020."""
+    image = pillow_heif.from_pillow(Image.fromarray(noise(32, 32, 3)))
+    image.save(tmp_path / "x.heic", color_primaries=primaries, transfer_characteristics=13)
+    icc = read_photo(tmp_path / "x.heic").metadata.icc
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    known = profile.profile
+    columns = [known.red_colorant[0], known.green_colorant[0], known.blue_colorant[0]]
+    np.testing.assert_allclose(np.transpose(columns), published, atol=1e-4)
+    greys = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3))
+    shown = ImageCms.profileToProfile(greys, profile, ImageCms.createProfile("sRGB"))
+    np.testing.assert_allclose(shown, greys, atol=1)  # their curve is that of sRGB
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_heic_of_hdr_is_refused(tmp_path, transfer, name):
+    image = pillow_heif.from_pillow(Image.fromarray(noise(32, 32, 3)))
+    image.save(tmp_path / "x.heic", color_primaries=9, transfer_characteristics=transfer)
+    for read in (read_photo, probe):
+        with pytest.raises(UserError, match=rf"x\.heic is an HDR image \({name}\); convert"):
+            read(tmp_path / "x.heic")
 
 
 # RAW
