@@ -256,6 +256,8 @@ def test_raw(tmp_path, orientation, neutral):
     assert head.taken == TAKEN and photo.metadata.xmp == xmp.keep(XMP)
     kept = tags_of(photo.metadata.exif)
     assert kept[Base.Orientation] == 1 and kept.get_ifd(IFD.Exif)[Base.ISOSpeedRatings] == 200
+    assert kept.get_ifd(IFD.Exif)[Base.ColorSpace] == 1  # what it is developed to
+    assert IFD.Interop not in kept.get_ifd(IFD.Exif)
 
 
 def test_raw_that_is_not_built_like_tiff_keeps_what_libraw_knows(tmp_path, monkeypatch):

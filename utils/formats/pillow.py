@@ -17,6 +17,7 @@ from utils.formats.photo import Metadata, Opened
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 GREY = ("1", "L", "LA", "La")
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
+DENSEST = 65535  # pixels per inch in the head of a JPEG
 PARTS, PART = 100_000, 1000  # reads allowed of a file, and bytes for each one more
 SCAN, SCANS = b"\xff\xda", 200  # marker and limit of the scans of a progressive JPEG
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
@@ -69,7 +70,9 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     """Write JPEG or WebP by extension; (H, W) or (H, W, C) uint8 samples."""
     image = Image.fromarray(samples)
     options = WEBP if path.suffix.lower() == ".webp" else JPEG
-    about = {"exif": for_result(metadata, *image.size) or b"", "dpi": metadata.dpi or (0, 0)}
+    # A denser resolution is in EXIF alone.
+    dpi = metadata.dpi if max(metadata.dpi or (0,)) <= DENSEST else None
+    about = {"exif": for_result(metadata, *image.size) or b"", "dpi": dpi or (0, 0)}
     # Through memory: Pillow does not notice a disk that fills up while it writes.
     data = io.BytesIO()
     image.save(data, icc_profile=metadata.icc, xmp=metadata.xmp or b"", **options, **about)

@@ -17,7 +17,7 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from utils.errors import UserError
 from utils.formats import photo
-from utils.formats.exif import KEPT, XMP, for_result, load_directory, read_tags
+from utils.formats.exif import KEPT, MICRONS, XMP, for_result, load_directory, read_tags
 from utils.formats.photo import Metadata, Opened
 from utils.formats.segments import check_segments
 
@@ -27,6 +27,7 @@ ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped, not refused: rounding, sharpening
 # Beginnings of descriptions that other programs use for the structure of the pages.
 STRUCTURE = ("ImageJ=", "<?xml", "{")
+MICRON = ("micron", "microns", "um", "\u00b5m", "\u03bcm", r"\u00B5m")  # as ImageJ writes it
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
 PAGES = 10_000  # of a file
 BYTE, ASCII, LONG = 1, 2, 4  # TIFF's types of unsigned 8-bit numbers, text, 32-bit numbers
@@ -57,7 +58,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     deflate and a predictor, which all readers based on libtiff know."""
     channels = samples.shape[2] if samples.ndim == 3 else 1
     exif = for_result(metadata, samples.shape[1], samples.shape[0])
-    tags = [(tag, ASCII, 0, exif[tag], True) for tag in KEPT if exif is not None and tag in exif]
+    tags = [(tag, ASCII, 0, exif[tag].encode(), True) for tag in KEPT if tag in (exif or ())]
     if metadata.xmp:
         tags.append((XMP, BYTE, len(metadata.xmp), metadata.xmp, True))
     tifffile.imwrite(
@@ -77,8 +78,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
         extratags=tags,
     )
     if exif is not None:
-        directories = {tag: exif.get_ifd(tag) for tag in (IFD.Exif, IFD.GPSInfo)}
-        add_directories(path, {tag: values for tag, values in directories.items() if values})
+        add_directories(path, {tag: exif[tag] for tag in (IFD.Exif, IFD.GPSInfo) if tag in exif})
 
 
 def add_directories(path: Path, directories: dict[int, dict]) -> None:
@@ -135,6 +135,8 @@ def _exif(file: TiffFile, page: TiffPage):
     exif = load_directory(file.filehandle, file.byteorder, page.offset, file.is_bigtiff)
     if exif.get(Base.ImageDescription, "").startswith(STRUCTURE):
         del exif[Base.ImageDescription]
+    if (file.imagej_metadata or {}).get("unit") in MICRON and exif.get(Base.ResolutionUnit) == 1:
+        exif[Base.ResolutionUnit] = MICRONS
     return exif
 
 
