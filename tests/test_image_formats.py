@@ -111,6 +111,49 @@ def test_tiff_pages(tmp_path):
         read_photo(tmp_path / "x.png", 1)
 
 
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+@pytest.mark.parametrize(("axes", "message"), [("ZCYX", "2 channels"), ("TZYX", "3 time points")])
+def test_pages_that_are_not_all_frames_are_no_stack(tmp_path, kind, axes, message):
+    pages, path = noise(3, 2, 20, 30, dtype="uint16"), tmp_path / "x.tif"
+    tifffile.imwrite(path, pages, metadata={"axes": axes}, **{kind: True})
+    with pytest.raises(UserError, match=rf"x\.tif holds {message}; save one"):
+        probe(path)
+    np.testing.assert_array_equal(read_photo(path, 5).rgb[..., 0], pages[2, 1])
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "CYX", "YXS", "ZYXS"])
+def test_pages_along_one_axis_are_a_stack(tmp_path, kind, axes):
+    shape = {"Z": 4, "T": 4, "C": 4, "Y": 20, "X": 30, "S": 3}
+    pages = noise(*(shape[axis] for axis in axes))
+    tifffile.imwrite(tmp_path / "x.tif", pages, metadata={"axes": axes}, **{kind: True})
+    assert probe(tmp_path / "x.tif").pages == (1 if axes == "YXS" else 4)
+
+
+def test_a_stack_behind_one_page_is_refused(tmp_path):
+    """As ImageJ stores what is beyond 4 GB."""
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, noise(3, 20, 30), imagej=True, truncate=True)
+    with pytest.raises(UserError, match=r"x\.tif holds 3 images behind one page.* image sequence"):
+        probe(path)
+    page = tifffile.imread(path, key=0)
+    tifffile.imwrite(path, page, description="ImageJ=1.11a\nimages=3\nslices=3\n", metadata=None)
+    assert probe(path).pages == 1  # a page of such a stack, with its description
+
+
+@pytest.mark.parametrize("unit", ["micron", "um", r"\u00B5m"])
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
+def test_scale_of_imagej_is_kept(tmp_path, unit, suffix):
+    """16 pixels in a micron, 25400 microns in an inch."""
+    about = {"resolution": (16, 16), "metadata": {"unit": unit}}
+    tifffile.imwrite(tmp_path / "x.tif", noise(20, 30), imagej=True, **about)
+    photo = read_photo(tmp_path / "x.tif")
+    assert photo.metadata.dpi == (16 * 25400, 16 * 25400)
+    write_photo(tmp_path / f"y{suffix}", photo)
+    found = read_photo(tmp_path / f"y{suffix}").metadata.dpi
+    assert found == pytest.approx(photo.metadata.dpi, rel=1e-6)
+
+
 @pytest.mark.parametrize("mode", ["1", "P", "RGBX", "RGBA", "LA", "PA"])
 def test_tiff_modes_are_as_pillow_shows_them(tmp_path, mode):
     image = Image.fromarray(noise(20, 30, 4))

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import logging
+import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +52,11 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         def decode() -> np.ndarray:
             return photo.turn_upright(_decode(path, page, dtype), tags.orientation)
 
-        yield Opened(size, dtype, page.photometric in GREY, tags, decode, len(numbers))
+        def count_pages() -> int:
+            _check_stack(path, file, len(numbers))
+            return len(numbers)
+
+        yield Opened(size, dtype, page.photometric in GREY, tags, decode, count_pages)
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
@@ -129,6 +135,24 @@ def _photographs(path: Path, _size: int, _changed: int) -> list[int]:
             if not page.is_reduced:
                 numbers.append(number)
     return numbers
+
+
+def _check_stack(path: Path, file: TiffFile, pages: int) -> None:
+    """Refuse a stack whose pages are not all frames of it, but channels or points in time as well.
+    One that has only these is accepted: programs write depth as one of them."""
+    page, about = file.pages.first, file.imagej_metadata or {}
+    images = about.get("images", 1)
+    if images > pages == 1 and page.dataoffsets[0] + images * page.nbytes <= path.stat().st_size:
+        what = f"{path} holds {images} images behind one page, as ImageJ stores them"
+        raise UserError(f"{what}; save them as an image sequence")
+    sizes = [about.get(axis, 1) for axis in ("channels", "frames", "slices")]
+    if file.is_ome:
+        found = dict(re.findall(r'\sSize([CTZ])="(\d+)"', file.ome_metadata))
+        sizes = [int(found.get(axis, 1)) for axis in "CTZ"]
+        sizes[0] //= page.samplesperpixel
+    if sum(size > 1 for size in sizes) > 1 and math.prod(sizes) == pages:
+        kind, size = ("channel", sizes[0]) if sizes[0] > 1 else ("time point", sizes[1])
+        raise UserError(f"{path} holds {size} {kind}s; save one {kind} as a stack of its own")
 
 
 def _exif(file: TiffFile, page: TiffPage):
