@@ -20,7 +20,6 @@ from pathlib import Path
 from evaluation import peers, scores, tables
 from evaluation.cache import default_cache
 from evaluation.matching import Case, check_names, collect, some_pairs
-from utils.atomic import write_file
 from utils.errors import UserError, cli, option_parser, os_errors
 from utils.process import cores
 
@@ -148,9 +147,10 @@ def run_methods(args: argparse.Namespace) -> tuple[dict[str, Path], About, list[
     methods, about, problems = {}, {}, []
     pairs = some_pairs(args.sources)[0] if args.weights or args.peers else []
     if args.weights:
-        folder = methods[peers.OURS] = args.work / "fused" / "mmfnet"
-        device = args.device or "auto"
+        folder, device = args.work / "fused" / "mmfnet", args.device or "auto"
         about[peers.OURS], problems = runs.fuse_folder(args.weights, pairs, folder, device)
+        if any(folder.glob("*-Fusion.png")):
+            methods[peers.OURS] = folder
     for peer in args.peers:
         folder = args.work / "fused" / re.sub(r"\W+", "-", peer.name.lower())
         run, wrong = runs.run_peer(peer, pairs, folder)
@@ -172,11 +172,11 @@ def report(
     origin = {"sources": str(args.sources), "methods": methods, "runs": about}
     columns = tables.write(args.out, values, methods, args.symbols, problems, origin)
     text = tables.markdown(columns)
-    write_file(args.out / "tables.md", text + tables.runs(about))
-    write_file(args.out / "tables.tex", tables.latex(columns))
+    tables.write_text(args.out / "tables.md", text + tables.runs(about))
+    tables.write_text(args.out / "tables.tex", tables.latex(columns))
     if args.table1:
         text = tables.table1(columns, methods, peers.OURS)
-        write_file(args.out / "table1.md", text)
+        tables.write_text(args.out / "table1.md", text)
     print(text)
     if args.figures is not None and columns:
         from drawing.canvas import save

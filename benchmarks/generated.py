@@ -72,7 +72,7 @@ def generated(
     height, width = size
     home = folder / f"{seed}-{width}x{height}-{layers}-{frames}"
     note, about = home / "about.json", json.dumps({"photographs": str(photographs)})
-    if note.exists() and note.read_text() == about:
+    if note.exists() and note.read_text(encoding="utf-8") == about:
         return home
     shutil.rmtree(home, ignore_errors=True)
     made = stack(seed, size, layers, frames, photographs=Photographs(photographs))

@@ -51,7 +51,7 @@ def entry(folder: Path, case: Case, fused: Path) -> Path:
 def recall(file: Path) -> dict[str, float]:
     """The values known."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

@@ -21,6 +21,7 @@ from evaluation.peers import OURS, Commands, Peer
 from fusion.backends import load_backend
 from fusion.fuse import fuse
 from fusion.pairs import Pair
+from fusion.stack_files import widen
 from utils.atomic import write_file
 from utils.errors import UserError, os_errors
 from utils.images import read_photo, write_png
@@ -31,23 +32,26 @@ TEMPORARY = "TMP"  # stands for the folder of the stacks where a command line is
 def fuse_folder(
     weights: Path, pairs: Sequence[Pair], output: Path, device: str = "auto"
 ) -> tuple[dict[str, object], list[str]]:
-    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each. Returns what was run,
-    with the seconds of fusion alone, and a sentence for each pair that failed; raises
-    :class:`UserError` if the weights cannot be loaded, or the output cannot be written."""
+    """Fuse pairs with trained weights and write ``NAME-Fusion.png`` for each; those of an earlier
+    run are removed. Returns what was run, with the seconds of fusion alone, and a sentence for each
+    pair that failed; raises :class:`UserError` if the weights cannot be loaded, or the output
+    cannot be written."""
     backend = load_backend(weights, device)
+    with os_errors(f"write to folder {output}"):
+        for former in output.glob("*-Fusion.png"):
+            former.unlink()
     problems, times = [], []
     for pair in tqdm(pairs, unit="pair", desc=OURS, disable=None):
-        file = output / f"{pair.name}-Fusion.png"
         try:
             images = [read_photo(path).rgb for path in (pair.image1, pair.image2)]
+            images = [widen(image, np.result_type(*images)) for image in images]
             start, cpu_start = time.perf_counter(), time.process_time()
             fused = fuse(images, backend, align=False).image
             times.append((time.perf_counter() - start, time.process_time() - cpu_start))
         except (UserError, ValueError) as error:
             problems.append(f"{OURS}: {pair.name}: {error}")
-            file.unlink(missing_ok=True)  # that of an earlier run
         else:
-            write_png(file, fused)
+            write_png(output / f"{pair.name}-Fusion.png", fused)
     seconds, cpu_seconds = np.mean(times or [(0.0, 0.0)], axis=0).tolist()
     about = {"weights": str(weights), "device": backend.device}
     return about | {"seconds_per_pair": seconds, "cpu_seconds_per_pair": cpu_seconds}, problems
@@ -87,7 +91,7 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
         said = [[word.replace(folder, TEMPORARY) for word in line] for line in lines]
         planned = (peer.version(), said, sources)
         with contextlib.suppress(OSError, ValueError, TypeError):  # absent or damaged
-            former = Run(**json.loads((output / "run.json").read_text()))
+            former = Run(**json.loads((output / "run.json").read_text(encoding="utf-8")))
             there = all((output / f"{pair.name}.png").exists() for pair in pairs)
             if there and former[:3] == planned:
                 return former, []
@@ -112,7 +116,7 @@ def _copy_as_stacks(pairs: Sequence[Pair], home: Path) -> str:
     """Copy each pair into a folder of its own; the hash of all names and contents."""
     digest = hashlib.sha256()
     for pair in pairs:
-        digest.update(pair.name.encode())
+        digest.update(os.fsencode(pair.name))
         stack = home / pair.name
         stack.mkdir(parents=True)
         for number, path in enumerate((pair.image1, pair.image2), 1):

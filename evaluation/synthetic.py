@@ -40,7 +40,7 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
         "generator": hashlib.sha256(code).hexdigest(),
     }
     former, text = folder / "manifest.json", json.dumps(manifest, indent=1)
-    if former.exists() and former.read_text() == text:
+    if former.exists() and former.read_text(encoding="utf-8") == text:
         return folder
     dataset = validation_sets(config, count)["pairs"]
     for name in ("sources", "truth", "band", *BASELINES.values()):

@@ -17,6 +17,7 @@ from utils.markdown import table
 from utils.provenance import provenance
 
 BOLD = "**{}**".format
+ERRORS = "backslashreplace"  # names that are not UTF-8
 TABLE1 = ("AG", "LIF", "MSD", "GLD")
 # Lytro, mean of 20 pairs, and on how many of them the method beats all others: Ma et al., IEEE TIP
 # 2020, Table I.
@@ -176,7 +177,8 @@ def write(
     about: dict[str, object],
 ) -> list[Column]:
     """Write all values to ``per_image.csv``; means, wins, ranks and tests to ``summary.json``."""
-    with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", newline="") as file:
+    table = {"newline": "", "encoding": "utf-8", "errors": ERRORS}
+    with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", **table) as file:
         lines = ((*image, s, row[s]) for image, row in scores.items() for s in symbols if s in row)
         csv.writer(file).writerows([("pair", "method", "metric", "value"), *lines])
     columns = summarise(scores, methods, symbols)
@@ -194,8 +196,13 @@ def write(
     found = {"metrics": metrics, "rank": mean_ranks(columns), "problems": problems}
     summary = provenance() | about | found
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    write_file(out / "summary.json", text + "\n")
+    write_text(out / "summary.json", f"{text}\n")
     return columns
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, of which names may not be UTF-8."""
+    write_file(path, text.encode(errors=ERRORS))
 
 
 def cell(column: Column, method: str | None, bold: Callable[[str], str] = BOLD) -> str:

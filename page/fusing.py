@@ -44,7 +44,10 @@ def fuse_uploads(
         shown[step.frame] = _show(path, step.aligned, metadata.profile())
 
     options = Options(align=align, maps=True)
-    report = fuse_stack(backend, find_stack(paths), folder, options, progress, observe)
+    source = find_stack(paths)
+    if source.name == source.origin.parent.name:  # names have no common beginning
+        source = source._replace(name="fused")  # not after the folder, which is the server's
+    report = fuse_stack(backend, source, folder, options, progress, observe)
     names = [Path(frame["file"]).name for frame in report["frames"]]
     files = {kind: folder / name for kind, name in report["files"].items()}
     origin = _show(folder / "origin.png", read_photo(files["depth"]).rgb)
@@ -70,6 +73,8 @@ def _summary(report: dict, names: Sequence[str]) -> str:
         legend.append(f"<span>{mark}{html.escape(name)}</span>")
         if frame["warning"]:
             notes.append(f"{name}: {frame['warning']}.")
+    for unread in report["unread"]:
+        notes.append(f"{Path(unread['file']).name} was left out: it cannot be read.")
     if report["shuffled"]:
         notes.append(
             "By their names, the photographs are in no order of focus, which harms alignment: "

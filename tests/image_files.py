@@ -133,4 +133,6 @@ def write_dng(path: Path, scene: np.ndarray, orientation: int = 1, neutral=(1.0,
     ]
     sensor = (bayer * 60000).round().astype(np.uint16)
     tifffile.imwrite(path, sensor, photometric="cfa", metadata=None, extratags=tags, byteorder="<")
-    add_directories(path, {IFD.Exif: tags_of(exif()).get_ifd(IFD.Exif)})
+    photograph = tags_of(exif()).get_ifd(IFD.Exif) | {Base.ColorSpace: 65535}
+    photograph[IFD.Interop] = {1: "R03"}  # Adobe RGB, for the camera's own JPEG
+    add_directories(path, {IFD.Exif: photograph})

@@ -163,6 +163,20 @@ def test_pictures_have_the_colour_profile(backend, tmp_path, stack):
     assert "icc_profile" not in Image.open(result.maps[0]).info
 
 
+def test_what_cannot_be_read_is_named(backend, tmp_path, stack):
+    stack[2].write_bytes(stack[2].read_bytes()[:3000])
+    result = fuse_uploads(backend, stack, False, tmp_path / "out", lambda numbers, _: numbers)
+    assert f"{stack[2].name} was left out" in result.summary
+    assert str(tmp_path) not in result.summary
+
+
+def test_names_that_have_nothing_in_common(backend, tmp_path, stack):
+    """The folder's name, which the server chose, is not in that of the result."""
+    files = [stack[i].rename(tmp_path / name) for i, name in enumerate(("near.tif", "far.tif"))]
+    result = fuse_uploads(backend, files, False, tmp_path / "out", lambda numbers, _: numbers)
+    assert result.fused.name == "fused-Fusion.png"
+
+
 def test_two_are_aligned_when_asked_to(client, tmp_path):
     far = texture(2, 200, 260)
     near = np.roll(far, 6, axis=1)

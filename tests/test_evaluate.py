@@ -209,6 +209,19 @@ def test_figures_without_metrics(folders, run):
     assert names == {"scene-1-insets.jpg", "scene-1-differences.jpg"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are UTF-8 here")
+def test_names_that_are_not_utf_8_are_written(folders, run):
+    name = os.fsdecode(b"caf\xe9")
+    (folders / "mean").rename(folders / name)
+    for half in "AB":
+        source = folders / f"sources/scene-0-{half}.png"
+        source.rename(source.with_name(f"{name}-0-{half}.png"))
+    assert run("--metrics", "AG", methods=[name, "copy"]) == 2  # one pair has other names
+    assert {row["method"] for row in lines(folders)} == {r"caf\udce9", "copy"}
+    summary = (folders / "out" / "summary.json").read_text(encoding="utf-8")
+    assert name in json.loads(summary)["metrics"]["AG"]["mean"]
+
+
 def test_ambiguous_names(folders, run, capsys):
     shutil.copy(folders / "mean/scene_0_mean.png", folders / "mean/scene-0-old.png")
     assert run("--metrics", "AG") == 2

@@ -152,6 +152,38 @@ def test_what_we_cannot_fuse_leaves_no_image_of_an_earlier_run(sources, tmp_path
     assert len(problems) == 2 and not any((tmp_path / "ours").iterdir())
 
 
+def test_of_an_earlier_run_nothing_counts(sources, tmp_path, monkeypatch):
+    """Another pair's result is removed; a pair of 8 and 16 bits is fused at 16."""
+    given = []
+    monkeypatch.setattr(runs, "load_backend", lambda *given: SimpleNamespace(device="cpu"))
+    monkeypatch.setattr(
+        runs,
+        "fuse",
+        lambda images, *_, **__: given.append(images) or SimpleNamespace(image=images[0]),
+    )
+    narrow = read_photo(sources / "x-1-B.png").rgb
+    write_png(sources / "x-1-B.png", narrow.astype(np.uint16) * 257)
+    write_png(tmp_path / "ours" / "x-9-Fusion.png", narrow)
+    _, problems = runs.fuse_folder(Path(), find_pairs(sources)[0], tmp_path / "ours")
+    names = {path.name for path in (tmp_path / "ours").iterdir()}
+    assert not problems and names == {"x-1-Fusion.png", "x-2-Fusion.png"}
+    a, b = given[0]
+    np.testing.assert_array_equal(a, read_photo(sources / "x-1-A.png").rgb.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(b, narrow.astype(np.uint16) * 257)
+
+
+def test_reasons_are_told_where_nothing_could_be_fused(sources, tmp_path, monkeypatch, capsys):
+    def fail(*images, **options):
+        raise UserError("no memory")
+
+    monkeypatch.setattr(runs, "load_backend", lambda *given: SimpleNamespace(device="cpu"))
+    monkeypatch.setattr(runs, "fuse", fail)
+    options = ["--sources", sources, "--weights", "w", "--out", tmp_path / "out", "--workers", 1]
+    assert evaluate.main([*map(str, options), "--cache", str(tmp_path / "cache")]) == 2
+    said = capsys.readouterr().err
+    assert "x-1: no memory" in said and "x-2: no memory" in said
+
+
 def test_command_lines_are_those_of_the_programs_manuals():
     """Of two registered frames, and of frames that each program aligns."""
     stack, output = Path("in/s"), Path("out")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
+
 import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from image_files import SRGB, TAKEN, XMP, exif, noise, seen, tags_of, write_dng
-from PIL import Image
+from image_files import SRGB, TAKEN, XMP, chunk, encoded, exif, noise, seen, tags_of, write_dng
+from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 
 from utils.errors import UserError
 from utils.formats import xmp
-from utils.images import probe, read_photo, write_png
+from utils.images import probe, read_photo, write_photo, write_png
 
 
 @pytest.mark.parametrize("largest", [1023, 4095, 65535])
@@ -31,11 +35,47 @@ def test_pnm_is_stretched_to_the_full_range(tmp_path, head, largest):
     assert photo.grey == known.grey == (len(shape) == 2)
 
 
-def test_12_bit_tiff_is_stretched_to_the_full_range(tmp_path):
-    values = np.random.default_rng(0).integers(0, 4096, (6, 7, 3)).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", bitspersample=12)
-    expected = np.rint(values * (65535 / 4095))
+@pytest.mark.parametrize("bits", [*range(2, 8), 10, 12, 14])
+def test_tiff_of_odd_depths_is_stretched_to_the_full_range(tmp_path, bits):
+    dtype = np.uint8 if bits < 8 else np.uint16
+    values = np.random.default_rng(0).integers(0, 2**bits, (60, 70, 3)).astype(dtype)
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", bitspersample=bits)
+    expected = np.rint(values * (np.iinfo(dtype).max / (2**bits - 1)))
     np.testing.assert_array_equal(read_photo(tmp_path / "x.tif").rgb, expected)
+
+
+def test_bmp_of_16_bits_a_pixel(tmp_path):
+    """5 bits of red, 6 of green, 5 of blue, from the bottom up (Windows' BITMAPINFOHEADER)."""
+    red, green, blue = (np.random.default_rng(0).integers(0, n, (6, 8)) for n in (32, 64, 32))
+    pixels = (red << 11 | green << 5 | blue).astype("<u2")[::-1].tobytes()
+    about = struct.pack("<IiiHHIIiiII", 40, 8, 6, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    about += struct.pack("<III", 0xF800, 0x7E0, 0x1F)  # masks of the colours
+    start = 14 + len(about)
+    head = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start)
+    (tmp_path / "x.bmp").write_bytes(head + about + pixels)
+    photo = read_photo(tmp_path / "x.bmp")
+    assert photo.rgb.dtype == np.uint8 and not photo.grey
+    expected = np.dstack([red / 31, green / 63, blue / 31]) * 255
+    np.testing.assert_allclose(photo.rgb, expected, atol=1)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_xmp_of_png_may_follow_the_pixels(tmp_path, late, compressed):
+    packet = zlib.compress(XMP) if compressed else XMP
+    head = b"XML:com.adobe.xmp\0" + (b"\1\0" if compressed else b"\0\0") + b"en\0title\0"
+    chunks = chunk(b"iTXt", b"Comment\0\0\0\0\0none") + chunk(b"iTXt", head + packet)
+    file = encoded(noise(6, 7, 3), "PNG")
+    place = -12 if late else 33  # before the last chunk or after the first
+    (tmp_path / "x.png").write_bytes(file[:place] + chunks + file[place:])
+    assert read_photo(tmp_path / "x.png").metadata.xmp == xmp.keep(XMP)
+
+
+def test_broken_late_xmp_does_not_lose_the_photograph(tmp_path):
+    file = encoded(noise(6, 7, 3), "PNG")
+    body = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0junk")
+    (tmp_path / "x.png").write_bytes(file[:-12] + body + file[-12:])
+    assert read_photo(tmp_path / "x.png").metadata.xmp is None
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])
@@ -69,6 +109,49 @@ def test_tiff_pages(tmp_path):
     write_png(tmp_path / "x.png", pages[0])
     with pytest.raises(UserError, match="has 1 page.* no page 1"):
         read_photo(tmp_path / "x.png", 1)
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+@pytest.mark.parametrize(("axes", "message"), [("ZCYX", "2 channels"), ("TZYX", "3 time points")])
+def test_pages_that_are_not_all_frames_are_no_stack(tmp_path, kind, axes, message):
+    pages, path = noise(3, 2, 20, 30, dtype="uint16"), tmp_path / "x.tif"
+    tifffile.imwrite(path, pages, metadata={"axes": axes}, **{kind: True})
+    with pytest.raises(UserError, match=rf"x\.tif holds {message}; save one"):
+        probe(path)
+    np.testing.assert_array_equal(read_photo(path, 5).rgb[..., 0], pages[2, 1])
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "CYX", "YXS", "ZYXS"])
+def test_pages_along_one_axis_are_a_stack(tmp_path, kind, axes):
+    shape = {"Z": 4, "T": 4, "C": 4, "Y": 20, "X": 30, "S": 3}
+    pages = noise(*(shape[axis] for axis in axes))
+    tifffile.imwrite(tmp_path / "x.tif", pages, metadata={"axes": axes}, **{kind: True})
+    assert probe(tmp_path / "x.tif").pages == (1 if axes == "YXS" else 4)
+
+
+def test_a_stack_behind_one_page_is_refused(tmp_path):
+    """As ImageJ stores what is beyond 4 GB."""
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, noise(3, 20, 30), imagej=True, truncate=True)
+    with pytest.raises(UserError, match=r"x\.tif holds 3 images behind one page.* image sequence"):
+        probe(path)
+    page = tifffile.imread(path, key=0)
+    tifffile.imwrite(path, page, description="ImageJ=1.11a\nimages=3\nslices=3\n", metadata=None)
+    assert probe(path).pages == 1  # a page of such a stack, with its description
+
+
+@pytest.mark.parametrize("unit", ["micron", "um", r"\u00B5m"])
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
+def test_scale_of_imagej_is_kept(tmp_path, unit, suffix):
+    """16 pixels in a micron, 25400 microns in an inch."""
+    about = {"resolution": (16, 16), "metadata": {"unit": unit}}
+    tifffile.imwrite(tmp_path / "x.tif", noise(20, 30), imagej=True, **about)
+    photo = read_photo(tmp_path / "x.tif")
+    assert photo.metadata.dpi == (16 * 25400, 16 * 25400)
+    write_photo(tmp_path / f"y{suffix}", photo)
+    found = read_photo(tmp_path / f"y{suffix}").metadata.dpi
+    assert found == pytest.approx(photo.metadata.dpi, rel=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGBX", "RGBA", "LA", "PA"])
@@ -150,6 +233,50 @@ def test_heic(tmp_path, mode, channels, bits):
     np.testing.assert_array_equal(read_photo(tmp_path / "phone.jpg").rgb, photo.rgb)
 
 
+@pytest.mark.parametrize(
+    ("primaries", "published"),  # red, green, blue as columns, in D50
+    [
+        (
+            12,
+            [
+                [0.51512, 0.29198, 0.15710],
+                [0.24120, 0.69225, 0.06657],
+                [-0.00105, 0.04189, 0.78407],
+            ],
+        ),
+        (
+            9,
+            [
+                [0.67348, 0.16566, 0.12505],
+                [0.27904, 0.67535, 0.04561],
+                [-0.00193, 0.02998, 0.79686],
+            ],
+        ),
+    ],
+)
+def test_heic_colours_by_number_get_a_profile(tmp_path, primaries, published):
+    """With the columns of Apple's Display P3, and of the profiles published for BT.2020."""
+    image = pillow_heif.from_pillow(Image.fromarray(noise(32, 32, 3)))
+    image.save(tmp_path / "x.heic", color_primaries=primaries, transfer_characteristics=13)
+    icc = read_photo(tmp_path / "x.heic").metadata.icc
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    known = profile.profile
+    columns = [known.red_colorant[0], known.green_colorant[0], known.blue_colorant[0]]
+    np.testing.assert_allclose(np.transpose(columns), published, atol=1e-4)
+    greys = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3))
+    shown = ImageCms.profileToProfile(greys, profile, ImageCms.createProfile("sRGB"))
+    np.testing.assert_allclose(shown, greys, atol=1)  # their curve is that of sRGB
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_heic_of_hdr_is_refused(tmp_path, transfer, name):
+    image = pillow_heif.from_pillow(Image.fromarray(noise(32, 32, 3)))
+    image.save(tmp_path / "x.heic", color_primaries=9, transfer_characteristics=transfer)
+    for read in (read_photo, probe):
+        with pytest.raises(UserError, match=rf"x\.heic is an HDR image \({name}\); convert"):
+            read(tmp_path / "x.heic")
+
+
 # RAW
 
 
@@ -172,6 +299,8 @@ def test_raw(tmp_path, orientation, neutral):
     assert head.taken == TAKEN and photo.metadata.xmp == xmp.keep(XMP)
     kept = tags_of(photo.metadata.exif)
     assert kept[Base.Orientation] == 1 and kept.get_ifd(IFD.Exif)[Base.ISOSpeedRatings] == 200
+    assert kept.get_ifd(IFD.Exif)[Base.ColorSpace] == 1  # what it is developed to
+    assert IFD.Interop not in kept.get_ifd(IFD.Exif)
 
 
 def test_raw_that_is_not_built_like_tiff_keeps_what_libraw_knows(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -30,6 +31,7 @@ from image_files import (
 )
 from PIL import Image
 from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
 
 from utils.formats import xmp
 from utils.images import Metadata, Photo, probe, read_photo, write_photo, write_png
@@ -232,6 +234,43 @@ def test_orientation(tmp_path, kind, orientation):
     assert photo.rgb.flags.c_contiguous
     assert (head.height, head.width) == photo.rgb.shape[:2] and head.taken == TAKEN
     assert tags_of(photo.metadata.exif)[Base.Orientation] == 1
+
+
+# EXIF of single tags
+
+
+def camera(tmp_path: Path, tags: dict[int, object]) -> Path:
+    """A JPEG with these tags in its photograph's directory."""
+    about = tags_of(exif())
+    about.get_ifd(IFD.Exif).update(tags)
+    path = tmp_path / "camera.jpg"
+    path.write_bytes(encoded(noise(8, 9, 3), "JPEG", exif=about))
+    return path
+
+
+@pytest.mark.parametrize("suffix", HELD)
+def test_accents_and_adobe_rgb_of_a_camera_are_kept(tmp_path, suffix):
+    """Cameras tell Adobe RGB by interoperability index R03 alone (DCF 2.0)."""
+    interop = {1: "R03", 2: b"0100", 4097: 4000}
+    given = {Base.CameraOwnerName: "Jxrgen", Base.ColorSpace: 65535, IFD.Interop: interop}
+    path = camera(tmp_path, given)
+    path.write_bytes(path.read_bytes().replace(b"Jxrgen", "Jürgen".encode("latin-1")))
+    write_photo(tmp_path / f"x{suffix}", read_photo(path))
+    with Image.open(tmp_path / f"x{suffix}") as image:
+        tags = image.getexif()
+        photograph = tags.get_ifd(IFD.Exif)
+        assert photograph[Base.CameraOwnerName] == "Jürgen"
+        assert photograph[Base.ColorSpace] == 65535
+        assert tags.get_ifd(IFD.Interop) == {1: "R03", 2: b"0100"}
+
+
+def test_a_tag_that_cannot_be_written_costs_no_other(tmp_path):
+    path = camera(tmp_path, {Base.ExposureBiasValue: IFDRational(-7, 3)})
+    fraction = struct.pack(">ii", -7, 3)
+    assert path.read_bytes().count(fraction) == 1
+    path.write_bytes(path.read_bytes().replace(fraction, struct.pack(">ii", -7, 0)))
+    photograph = tags_of(read_photo(path).metadata.exif).get_ifd(IFD.Exif)
+    assert photograph[Base.ISOSpeedRatings] == 200 and Base.ExposureBiasValue not in photograph
 
 
 # EXIF that is broken

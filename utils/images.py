@@ -70,7 +70,7 @@ def probe(path: str | Path, page: int = 0) -> Probe:
     """Read the header of an image file, or of a page of it; errors as :func:`read_photo`, as far as
     it shows them."""
     with _opened(Path(path), page) as file:
-        return Probe(*file.size, file.dtype, file.grey, file.pages, file.tags.taken)
+        return Probe(*file.size, file.dtype, file.grey, file.count_pages(), file.tags.taken)
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:

@@ -116,7 +116,7 @@ def _clear(stack: Stack, photographs: Path) -> None:
     about |= stack.kind._asdict() | stack.motion._asdict()
     del about["scenes"]  # does not change a stack
     note, text = stack.home / "about.json", json.dumps(about, indent=1) + "\n"
-    if not note.exists() or note.read_text() != text:
+    if not note.exists() or note.read_text(encoding="utf-8") != text:
         for path in (stack.disparity, stack.truth, *stack.frames):
             path.unlink(missing_ok=True)
         write_file(note, text)

@@ -1,5 +1,6 @@
 """EXIF: read it, choose what the result keeps, and write it."""
 
+import contextlib
 import struct
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -7,6 +8,7 @@ from typing import BinaryIO
 
 from PIL import Image
 from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from utils.formats import xmp
 from utils.formats.photo import Metadata, Tags
@@ -15,11 +17,21 @@ from utils.formats.photo import Metadata, Tags
 KEPT = [Base[x] for x in "ImageDescription Make Model DateTime Artist Copyright".split()]
 # Tags of the photograph's directory with offsets into the source file.
 DROPPED = (Base.MakerNote, IFD.Interop)
+INTEROP = (1, 2)  # its index and version: all that tells Adobe RGB of a camera, without a profile
 XMP = 700  # tag of the first directory
 # Raised by Pillow on broken files and broken EXIF.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 BROKEN += (ArithmeticError, struct.error)
-INCHES, CENTIMETRES = 2, 3  # of ResolutionUnit
+INCHES, CENTIMETRES, MICRONS = 2, 3, -1  # of ResolutionUnit; the last is ours, for ImageJ's files
+PER_INCH = {INCHES: 1, CENTIMETRES: 2.54, MICRONS: 25400}
+DENSEST = 1e8  # pixels per inch; PNG does not hold more
+
+
+class _Text(str):
+    """A text that Pillow writes as the bytes it read: by itself it writes accents as "?"."""
+
+    def encode(self, *_: str) -> bytes:
+        return super().encode("latin-1", "replace")
 
 
 def read_tags(
@@ -59,23 +71,49 @@ def load_directory(file: BinaryIO, endian: str, offset: int, bigtiff: bool = Fal
 
 
 def for_result(metadata: Metadata, width: int, height: int) -> Image.Exif | None:
-    """EXIF of a result of this size, None if there is none; texts are bytes."""
+    """EXIF of a result of this size, None if there is none; texts encode to the bytes read."""
     if metadata.exif is None and metadata.dpi is None:
         return None
-    exif = load_bytes(metadata.exif)
-    exif.update(_texts(exif))
+    exif = _choose(load_bytes(metadata.exif))
     if IFD.Exif in exif:
-        photograph = exif.get_ifd(IFD.Exif)
-        photograph[Base.ExifImageWidth], photograph[Base.ExifImageHeight] = width, height
+        exif[IFD.Exif] |= {Base.ExifImageWidth: width, Base.ExifImageHeight: height}
     if metadata.dpi is not None:
         exif[Base.XResolution], exif[Base.YResolution] = metadata.dpi
         exif[Base.ResolutionUnit] = INCHES
     return exif
 
 
-def _texts(exif: Image.Exif) -> dict[int, bytes]:
-    """Texts to keep, as the bytes Pillow read: it would write accents as question marks."""
-    return {tag: exif[tag].encode("latin-1") for tag in KEPT if tag in exif}
+def _choose(exif: Image.Exif) -> Image.Exif:
+    """The tags to keep, upright; empty if there are none. Directories within are dictionaries."""
+    chosen = Image.Exif()
+    chosen.update(_writable({tag: exif[tag] for tag in KEPT if tag in exif}))
+    for directory in (IFD.Exif, IFD.GPSInfo):
+        tags = {tag: v for tag, v in exif.get_ifd(directory).items() if tag not in DROPPED}
+        if directory == IFD.Exif and (interop := _or_none(_interop, exif)):
+            tags[IFD.Interop] = interop
+        if tags := _writable(tags, directory):
+            chosen[directory] = tags
+    if len(chosen):
+        chosen[Base.Orientation] = 1
+    return chosen
+
+
+def _interop(exif: Image.Exif) -> dict[int, object]:
+    interop = exif.get_ifd(IFD.Interop)
+    return {tag: interop[tag] for tag in INTEROP if tag in interop}
+
+
+def _writable(tags: dict[int, object], group: int | None = None) -> dict[int, object]:
+    """The tags that Pillow can write: it cannot write, say, a negative fraction of zero."""
+    kept = {}
+    for tag, value in tags.items():
+        directory = ImageFileDirectory_v2(group=group)
+        value = _Text(value) if isinstance(value, str) else value
+        with contextlib.suppress(*BROKEN):
+            directory[tag] = value
+            directory.tobytes()
+            kept[tag] = value
+    return kept
 
 
 def _or_none(part: Callable, exif: Image.Exif):
@@ -95,21 +133,11 @@ def _taken(exif: Image.Exif) -> datetime | None:
 
 
 def _dpi(exif: Image.Exif) -> tuple[float, float] | None:
-    unit = exif.get(Base.ResolutionUnit, INCHES)
-    x, y = float(exif[Base.XResolution]), float(exif[Base.YResolution])
-    if unit not in (INCHES, CENTIMETRES) or not (0 < x < 1e6 and 0 < y < 1e6):
-        return None
-    return (x * 2.54, y * 2.54) if unit == CENTIMETRES else (x, y)
+    factor = PER_INCH[exif.get(Base.ResolutionUnit, INCHES)]
+    x, y = (float(exif[tag]) * factor for tag in (Base.XResolution, Base.YResolution))
+    return (x, y) if 0 < x < DENSEST and 0 < y < DENSEST else None
 
 
 def _kept(exif: Image.Exif) -> bytes | None:
-    result = Image.Exif()
-    result.update(_texts(exif))
-    for directory in (IFD.Exif, IFD.GPSInfo):
-        tags = {tag: v for tag, v in exif.get_ifd(directory).items() if tag not in DROPPED}
-        if tags:
-            result[directory] = tags
-    if not len(result):
-        return None
-    result[Base.Orientation] = 1
-    return result.tobytes()
+    chosen = _choose(exif)
+    return chosen.tobytes() if len(chosen) else None

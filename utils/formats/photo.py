@@ -68,7 +68,8 @@ class Opened(NamedTuple):
     grey: bool
     tags: Tags
     decode: Callable[[], np.ndarray]  # (H, W) or (H, W, C) samples, upright
-    pages: int = 1
+    # Counted when asked for: of a file that is no stack, a page can be read all the same.
+    count_pages: Callable[[], int] = lambda: 1
 
 
 def white(dtype: np.dtype) -> float:

@@ -17,6 +17,7 @@ from utils.formats.photo import Metadata, Opened
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 GREY = ("1", "L", "LA", "La")
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
+DENSEST = 65535  # pixels per inch in the head of a JPEG
 PARTS, PART = 100_000, 1000  # reads allowed of a file, and bytes for each one more
 SCAN, SCANS = b"\xff\xda", 200  # marker and limit of the scans of a progressive JPEG
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
@@ -47,8 +48,10 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
     photo.check_page(path, page)
     with _Parts(path) as file, Image.open(file, formats=FORMATS) as image:
         dtype, grey = _layout(path, image)
-        about = (image.info.get(name) for name in ("icc_profile", "dpi", "xmp"))
-        tags = read_tags(lambda: _exif(file, image), *about)
+        icc, dpi, packet = (image.info.get(name) for name in ("icc_profile", "dpi", "xmp"))
+        if image.format == "PNG" and packet is None:
+            packet = png.find_xmp(file)  # it too may follow the pixels
+        tags = read_tags(lambda: _exif(file, image), icc, dpi, packet)
         size = photo.upright_size(*image.size, tags.orientation)
 
         def decode() -> np.ndarray:
@@ -67,7 +70,9 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     """Write JPEG or WebP by extension; (H, W) or (H, W, C) uint8 samples."""
     image = Image.fromarray(samples)
     options = WEBP if path.suffix.lower() == ".webp" else JPEG
-    about = {"exif": for_result(metadata, *image.size) or b"", "dpi": metadata.dpi or (0, 0)}
+    # A denser resolution is in EXIF alone.
+    dpi = metadata.dpi if max(metadata.dpi or (0,)) <= DENSEST else None
+    about = {"exif": for_result(metadata, *image.size) or b"", "dpi": dpi or (0, 0)}
     # Through memory: Pillow does not notice a disk that fills up while it writes.
     data = io.BytesIO()
     image.save(data, icc_profile=metadata.icc, xmp=metadata.xmp or b"", **options, **about)
@@ -79,7 +84,8 @@ def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
     to 8 bits silently."""
     codec = image.tile[0] if image.tile else None
     raw_mode = str(codec.args if codec else "")
-    if ";16" in raw_mode or _pnm_largest(image) > 255:
+    # 16 bits of a BMP are those of three colours together.
+    if image.format != "BMP" and ";16" in raw_mode or _pnm_largest(image) > 255:
         return np.dtype(np.uint16), raw_mode.strip("('")[0] in "IL"
     if image.mode not in MODES:
         raise UserError(f"{path} is a {image.mode} image; convert it to RGB or grey")

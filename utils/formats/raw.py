@@ -51,8 +51,17 @@ def _tags(path: Path, raw: rawpy.RawPy) -> Tags:
         if head[:2] in ENDIAN:
             endian = ENDIAN[head[:2]]
             offset = int.from_bytes(head[4:], "little" if endian == "<" else "big")
-            return read_tags(lambda: load_directory(file, endian, offset))
+            return read_tags(lambda: _developed(load_directory(file, endian, offset)))
     return read_tags(lambda: _exif(raw))
+
+
+def _developed(exif: Image.Exif) -> Image.Exif:
+    """EXIF of what we develop: sRGB, even if the camera was set to Adobe RGB."""
+    photograph = exif.get_ifd(IFD.Exif)
+    photograph.pop(IFD.Interop, None)
+    if Base.ColorSpace in photograph:
+        photograph[Base.ColorSpace] = 1
+    return exif
 
 
 def _exif(raw: rawpy.RawPy) -> Image.Exif:

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import logging
+import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from utils.errors import UserError
 from utils.formats import photo
-from utils.formats.exif import KEPT, XMP, for_result, load_directory, read_tags
+from utils.formats.exif import KEPT, MICRONS, XMP, for_result, load_directory, read_tags
 from utils.formats.photo import Metadata, Opened
 from utils.formats.segments import check_segments
 
@@ -27,6 +29,7 @@ ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped, not refused: rounding, sharpening
 # Beginnings of descriptions that other programs use for the structure of the pages.
 STRUCTURE = ("ImageJ=", "<?xml", "{")
+MICRON = ("micron", "microns", "um", "\u00b5m", "\u03bcm", r"\u00B5m")  # as ImageJ writes it
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
 PAGES = 10_000  # of a file
 BYTE, ASCII, LONG = 1, 2, 4  # TIFF's types of unsigned 8-bit numbers, text, 32-bit numbers
@@ -49,7 +52,11 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
         def decode() -> np.ndarray:
             return photo.turn_upright(_decode(path, page, dtype), tags.orientation)
 
-        yield Opened(size, dtype, page.photometric in GREY, tags, decode, len(numbers))
+        def count_pages() -> int:
+            _check_stack(path, file, len(numbers))
+            return len(numbers)
+
+        yield Opened(size, dtype, page.photometric in GREY, tags, decode, count_pages)
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
@@ -57,7 +64,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     deflate and a predictor, which all readers based on libtiff know."""
     channels = samples.shape[2] if samples.ndim == 3 else 1
     exif = for_result(metadata, samples.shape[1], samples.shape[0])
-    tags = [(tag, ASCII, 0, exif[tag], True) for tag in KEPT if exif is not None and tag in exif]
+    tags = [(tag, ASCII, 0, exif[tag].encode(), True) for tag in KEPT if tag in (exif or ())]
     if metadata.xmp:
         tags.append((XMP, BYTE, len(metadata.xmp), metadata.xmp, True))
     tifffile.imwrite(
@@ -77,8 +84,7 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
         extratags=tags,
     )
     if exif is not None:
-        directories = {tag: exif.get_ifd(tag) for tag in (IFD.Exif, IFD.GPSInfo)}
-        add_directories(path, {tag: values for tag, values in directories.items() if values})
+        add_directories(path, {tag: exif[tag] for tag in (IFD.Exif, IFD.GPSInfo) if tag in exif})
 
 
 def add_directories(path: Path, directories: dict[int, dict]) -> None:
@@ -131,10 +137,30 @@ def _photographs(path: Path, _size: int, _changed: int) -> list[int]:
     return numbers
 
 
+def _check_stack(path: Path, file: TiffFile, pages: int) -> None:
+    """Refuse a stack whose pages are not all frames of it, but channels or points in time as well.
+    One that has only these is accepted: programs write depth as one of them."""
+    page, about = file.pages.first, file.imagej_metadata or {}
+    images = about.get("images", 1)
+    if images > pages == 1 and page.dataoffsets[0] + images * page.nbytes <= path.stat().st_size:
+        what = f"{path} holds {images} images behind one page, as ImageJ stores them"
+        raise UserError(f"{what}; save them as an image sequence")
+    sizes = [about.get(axis, 1) for axis in ("channels", "frames", "slices")]
+    if file.is_ome:
+        found = dict(re.findall(r'\sSize([CTZ])="(\d+)"', file.ome_metadata))
+        sizes = [int(found.get(axis, 1)) for axis in "CTZ"]
+        sizes[0] //= page.samplesperpixel
+    if sum(size > 1 for size in sizes) > 1 and math.prod(sizes) == pages:
+        kind, size = ("channel", sizes[0]) if sizes[0] > 1 else ("time point", sizes[1])
+        raise UserError(f"{path} holds {size} {kind}s; save one {kind} as a stack of its own")
+
+
 def _exif(file: TiffFile, page: TiffPage):
     exif = load_directory(file.filehandle, file.byteorder, page.offset, file.is_bigtiff)
     if exif.get(Base.ImageDescription, "").startswith(STRUCTURE):
         del exif[Base.ImageDescription]
+    if (file.imagej_metadata or {}).get("unit") in MICRON and exif.get(Base.ResolutionUnit) == 1:
+        exif[Base.ResolutionUnit] = MICRONS
     return exif
 
 
@@ -177,7 +203,7 @@ def _decode(path: Path, page: TiffPage, dtype: np.dtype) -> np.ndarray:
     if dtype == np.float32:
         samples = _checked(path, samples.astype(np.float32, copy=False))
     elif page.bitspersample < 8:
-        samples = (samples * np.uint16(255 // (2**page.bitspersample - 1))).astype(np.uint8)
+        samples = np.rint(samples * (255 / (2**page.bitspersample - 1))).astype(np.uint8)
     elif page.bitspersample > 8:
         samples = photo.full_range(samples, 2**page.bitspersample - 1)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
