@@ -1,6 +1,5 @@
 """Datasets from a run's config: photographs and cut-outs, split, generated or stored."""
 
-import contextlib
 import hashlib
 import json
 import sys
@@ -30,11 +29,9 @@ def training_set(config: Config) -> Mixture | StoredDataset:
     except those held out (``validation.fraction``, if there are no ``validation.photographs``)."""
     data, held_out = config.data, config.validation.fraction
     if data.stored:
-        note = Path(data.stored, "dataset.json")
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # absent: of other code
-            if json.loads(note.read_text()).get("split") == "validation":
-                way = "generate others with --split train"
-                raise UserError(f"data.stored={data.stored} holds samples for validation; {way}")
+        if _about(data.stored).get("split") == "validation":
+            way = "generate others with --split train"
+            raise UserError(f"data.stored={data.stored} holds samples for validation; {way}")
         return StoredDataset(data.stored, crop=data.defocus.size, seed=config.seed)
     own = not config.validation.photographs
     keep = (lambda name: not is_held_out(name, held_out)) if own else None
@@ -62,6 +59,11 @@ def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, Ge
         ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"
         raise UserError(f"validation needs photographs: name held-out ones, {ways}")
     sources = _sources(key, *folders, keep)
+    if config.data.stored:
+        names = {*sources[0].photographs, *(n for part in sources[1] for n in part.photographs)}
+        if shared := names.intersection(_about(config.data.stored).get("photographs", ())):
+            what = f"data.stored={config.data.stored} has samples of {min(shared)}"
+            raise UserError(f"{what}, which validates; generate it again with this split")
     generator = _generator(sources, f"{key}.defocus", data.defocus, data.seed)
     sets = {"pairs": GeneratedDataset(generator, pairs)}
     if "pairs" in data.scenes:
@@ -70,6 +72,15 @@ def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, Ge
         generator = _generator(sources, f"{key}.scenes.{name}", ranges, data.seed)
         sets[name] = GeneratedDataset(generator, scenes)
     return sets
+
+
+def _about(stored: str) -> dict:
+    """What ``dataset.json`` says of a stored data set; nothing of one that other code wrote."""
+    try:
+        about = json.loads(Path(stored, "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _overlap(one: str, other: str) -> bool:
