@@ -6,6 +6,7 @@ are made by: ``train = source.only(train_photographs)``.
 """
 
 import copy
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -88,6 +89,11 @@ def check_sharp(image: np.ndarray, where: np.ndarray | None = None) -> None:
     """Raise :class:`Unusable` where the picture (or the part ``where``) is blurred."""
     if (value := sharpness(image, where)) < BLURRED:
         raise Unusable(f"blurred: variance of the Laplacian {value:.0f}, below {BLURRED:.0f}")
+
+
+def photograph_of(path: Path) -> str:
+    """The photograph that a file ``<photograph>__<k>.png`` or ``<photograph>.png`` is a part of."""
+    return re.sub(r"__\d+$", "", path.stem)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -179,7 +185,7 @@ class RGBACutouts(Source[Foreground]):
     """A folder of RGBA images, ``<photograph>__<k>.png`` or just ``<photograph>.png``."""
 
     def __init__(self, folder: str | Path):
-        super().__init__([(p.stem.rsplit("__", 1)[0], (p,)) for p in images_in(Path(folder))])
+        super().__init__([(photograph_of(p), (p,)) for p in images_in(Path(folder))])
 
     def _load(self, photograph: str, *paths: Path) -> Foreground:
         image = read_image(paths[0], cv2.IMREAD_UNCHANGED)

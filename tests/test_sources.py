@@ -178,15 +178,15 @@ def test_nothing_usable_is_an_error_that_names_the_folder(tmp_path):
 
 def test_cutouts_of_one_photograph_share_its_split_key(tmp_path):
     rgba = np.dstack([FRONT, np.rint(ALPHA * 255).astype(np.uint8)])
-    for name in ("lion__0", "lion__1", "my__boat__0", "plain"):
+    for name in ("lion__0", "lion__1", "my__boat", "my__boat__0", "plain"):
         save(tmp_path / f"{name}.png", rgba)
     save(tmp_path / "opaque.png", FRONT)
     source = RGBACutouts(tmp_path)
-    assert source.photographs == ["lion", "lion", "my__boat", "plain"]
+    assert source.photographs == ["lion", "lion", "my__boat", "my__boat", "plain"]
     assert np.abs(source[0].alpha - ALPHA).max() <= 0.5 / 255 + 1e-6
     assert list(source.skipped.values()) == ["opaque: the image has no alpha channel"]
     part = source.only({"lion"})
-    assert (len(part), len(source)) == (2, 4) and set(part.photographs) == {"lion"}
+    assert (len(part), len(source)) == (2, 5) and set(part.photographs) == {"lion"}
     assert {f.photograph for f in part} == {"lion"}
     assert len(source.only([])) == 0
 
@@ -284,6 +284,8 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
         "annotations": [{"image_id": 3, "segmentation": [polygon], "iscrowd": 0}],
     }
     (tmp_path / "coco.json").write_text(json.dumps(document))
+    save(tmp_path / "named/my__disk.png", np.uint8(MASK) * 255)
+    assert list(readers(tmp_path / "named")) == ["my__disk"]
     for kind in ("bsds", "masks", "coco.json"):
         read = readers(tmp_path / kind)
         assert list(read) == ["disk"]
