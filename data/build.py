@@ -53,6 +53,9 @@ def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, Ge
                 raise UserError(f"validation.{name}={held_out} are trained on; {ways}")
         key, folders, keep = "validation", (data.photographs, data.cutouts), None
     elif config.data.photographs:
+        if data.cutouts:
+            ways = "name validation.photographs=DIR as well, or give validation.cutouts=null"
+            raise UserError(f"validation.cutouts={data.cutouts} stands alone; {ways}")
         key, folders = "data", (config.data.photographs, config.data.cutouts)
         keep = partial(is_held_out, fraction=data.fraction)
     else:

@@ -78,6 +78,12 @@ def test_cutouts_that_are_trained_on_cannot_validate(photographs, cutouts, tmp_p
         validation_sets(merge(values), 3)
 
 
+def test_cutouts_do_not_validate_without_photographs(photographs, cutouts):
+    values = {"data": {"photographs": str(photographs)}, "validation": {"cutouts": str(cutouts)}}
+    with pytest.raises(UserError, match="name validation.photographs=DIR as well"):
+        validation_sets(merge(values), 3)
+
+
 def test_samples_for_validation_are_not_trained_on(tmp_path):
     (tmp_path / "dataset.json").write_text('{"split": "validation"}')
     with pytest.raises(UserError, match="holds samples for validation"):
