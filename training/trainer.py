@@ -135,7 +135,10 @@ class Trainer:
                 for name, value in weights.items():
                     if not value.isfinite().all():
                         raise ValueError(f"{name} holds values that are not finite")
-                model.load_state_dict(weights)
+                try:
+                    model.load_state_dict(weights)
+                except RuntimeError as error:  # a line for each tensor
+                    raise ValueError("its model is another one than model.* says") from error
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
             if state["scaler"]:  # empty when the run was not in fp16 so far
