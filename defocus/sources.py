@@ -52,7 +52,7 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         raise Unusable(f"unreadable: {error.strerror}") from error
     # Decoders fill the rest of a cut-off file with grey and say nothing, so look for its end.
     end = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}.get(data[:2])
-    if end is not None and end not in data[-4096:]:
+    if end is not None and end not in data[-4096:] and end not in data[_pixels(data) :]:
         raise Unusable("unreadable: the file is cut short")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
@@ -67,6 +67,15 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     if image.ndim == 2:
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+
+
+def _pixels(data: bytes) -> int:
+    """Where the pixels of a JPEG begin: before them a thumbnail may end, after them a video; 2 in
+    files of other types."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at
 
 
 def _reduce(*images: np.ndarray) -> Sequence[np.ndarray]:

@@ -158,6 +158,23 @@ def test_photographs_are_skipped_with_count_and_reason(tmp_path):
     assert skip_report(source.skipped, 2) == "skipped 6 of 8: 4 unreadable, 1 blurred, 1 tiny"
 
 
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+def test_what_follows_an_image_is_not_read_and_does_not_complete_it(tmp_path, extension):
+    """Motion photos end in a video; their thumbnail is a whole JPEG."""
+    path = save(tmp_path / f"a.{extension}", BACK)
+    whole, data = read_image(path), path.read_bytes()
+    if extension == "jpg":
+        thumbnail = cv2.imencode(".jpg", BACK[:16, :16])[1].tobytes()
+        size = (2 + len(thumbnail)).to_bytes(2, "big")
+        data = data[:2] + b"\xff\xe1" + size + thumbnail + data[2:]
+    path.write_bytes(data + b"video" * 2000)
+    assert np.array_equal(read_image(path), whole)
+    for kept in (0.2, 0.5, 0.9):
+        path.write_bytes(data[: int(kept * len(data))] + b"video" * 2000)
+        with pytest.raises(Unusable, match="cut short"):
+            read_image(path)
+
+
 def test_memory_limit_changes_nothing_but_memory(tmp_path):
     for name, image in (("a", FRONT), ("b", BACK)):
         save(tmp_path / f"{name}.png", image)
