@@ -122,8 +122,10 @@ _PATTERNS = {
     "*.scenes*.floating",
     Range(0, 1, open_high=True): "train.ema",
     Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
-    "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "
-    "*.speculars.* *.painted.* *.beyond.low *.beyond.high model.*.args.blocks model.*.args.refine",
+    "validation.every *.noise.low *.noise.high *.residual_blur.low *.residual_blur.high "
+    "*.unfocused.low *.unfocused.high *.scenes*.layers *.speculars.low *.speculars.high "
+    "*.painted.low *.painted.high *.beyond.low *.beyond.high model.*.args.blocks "
+    "model.*.args.refine",
     Range(-16, 16): "*.exposure.low *.exposure.high *.highlights.low *.highlights.high "
     "*.specular_stops",
     Range(0, open_low=True): "*.zoom",
@@ -131,8 +133,8 @@ _PATTERNS = {
     "validation.scene_samples validation.quick *.defocus.sigma_ratio model.*.args.widths "
     "model.*.args.channels",
     Range(16, 8192): "*.size",
-    Range(0, 100): "*.jpeg.*",
-    Range(-1, 1, open_low=True, open_high=True): "*.breathing.*",
+    Range(0, 100): "*.jpeg.low *.jpeg.high",
+    Range(-1, 1, open_low=True, open_high=True): "*.breathing.low *.breathing.high",
     Range(0, 64, open_low=True): "*.defocus.sigma",
     Range(2, 64): "*.scenes*.photographs",
     Range(0, 256, open_low=True): "*.scenes*.radius",
