@@ -69,8 +69,9 @@ def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, Ge
             raise UserError(f"{what}, which validates; generate it again with this split")
     generator = _generator(sources, f"{key}.defocus", data.defocus, data.seed)
     sets = {"pairs": GeneratedDataset(generator, pairs)}
-    if "pairs" in data.scenes:
-        raise UserError("validation.scenes.pairs: the pairs have that name; give another")
+    for name in ("pairs", "samples", "weights"):  # of the other set, and beside sets in --json
+        if name in data.scenes:
+            raise UserError(f"validation.scenes.{name}: that name is taken; give another")
     for name, ranges in data.scenes.items() if scenes else ():
         generator = _generator(sources, f"{key}.scenes.{name}", ranges, data.seed)
         sets[name] = GeneratedDataset(generator, scenes)

@@ -84,6 +84,14 @@ def test_cutouts_do_not_validate_without_photographs(photographs, cutouts):
         validation_sets(merge(values), 3)
 
 
+@pytest.mark.parametrize("name", ["pairs", "samples", "weights"])
+def test_names_that_mean_something_else_are_no_sets(photographs, name):
+    values = {"data": {"photographs": str(photographs)}, "validation": {"fraction": 0.3}}
+    values["validation"]["scenes"] = {name: {}}
+    with pytest.raises(UserError, match=f"scenes.{name}: that name is taken"):
+        validation_sets(merge(values), 3)
+
+
 def test_samples_for_validation_are_not_trained_on(tmp_path):
     (tmp_path / "dataset.json").write_text('{"split": "validation"}')
     with pytest.raises(UserError, match="holds samples for validation"):
