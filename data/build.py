@@ -108,7 +108,8 @@ def _sources(
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:
         what = f"{photographs} leaves {len(sources[0])} of 2 photographs for a sample"
-        raise UserError(f"{what}; add some, or change the share held out, validation.fraction")
+        other = ", or change the share held out, validation.fraction" if keep else ""
+        raise UserError(f"{what}; add some{other}")
     return sources[0], sources[1:]
 
 

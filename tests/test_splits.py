@@ -98,6 +98,15 @@ def test_samples_for_validation_are_not_trained_on(tmp_path):
         training_set(merge({"data": {"stored": str(tmp_path)}}))
 
 
+def test_too_few_photographs_blame_the_share_only_where_there_is_one(photographs, tmp_path):
+    (tmp_path / "one.png").write_bytes((photographs / "photo-0.png").read_bytes())
+    values = {"data": {"photographs": str(tmp_path)}}
+    with pytest.raises(UserError, match="1 of 2 photographs.*, validation.fraction"):
+        training_set(merge(values | {"validation": {"fraction": 0.0}}))
+    with pytest.raises(UserError, match="1 of 2 photographs for a sample; add some$"):
+        training_set(merge(values | {"validation": {"photographs": str(photographs)}}))
+
+
 def test_missing_photographs_are_asked_for(tmp_path):
     with pytest.raises(UserError, match="data.photographs=DIR"):
         training_set(merge({}))
