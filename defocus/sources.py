@@ -173,10 +173,13 @@ class Photographs(Source[np.ndarray]):
         super().__init__([(path.stem, (path,)) for path in images_in(Path(folder))], memory)
 
     def _load(self, photograph: str, *paths: Path) -> np.ndarray:
-        (image,) = _reduce(read_image(paths[0]))  # as it is judged: pixels of cameras are soft
-        height, width = image.shape[:2]
+        full = read_image(paths[0])
+        (image,) = _reduce(full)  # as it is judged: pixels of cameras are soft
+        (height, width), (rows, columns) = image.shape[:2], full.shape[:2]
         if min(height, width) < TINY_PHOTOGRAPH:
-            raise Unusable(f"tiny: {width}×{height} px, at least {TINY_PHOTOGRAPH} wanted")
+            reduced = "" if image is full else f", reduced from {columns}×{rows}"
+            size = f"{width}×{height} px{reduced}"
+            raise Unusable(f"tiny: {size}, at least {TINY_PHOTOGRAPH} wanted")
         check_sharp(image)
         return image
 

@@ -155,7 +155,15 @@ def test_photographs_are_skipped_with_count_and_reason(tmp_path):
     kinds = {Path(path).name: reason.split(":")[0] for path, reason in source.skipped.items()}
     unreadable = dict.fromkeys(["empty.png", "text.jpg", "cut.png", "cut.jpg"], "unreadable")
     assert kinds == unreadable | {"tiny.png": "tiny", "soft.png": "blurred"}
+    assert source.skipped[str(tmp_path / "tiny.png")] == "tiny: 200×100 px, at least 128 wanted"
     assert skip_report(source.skipped, 2) == "skipped 6 of 8: 4 unreadable, 1 blurred, 1 tiny"
+
+
+def test_a_panorama_is_too_narrow_once_it_is_reduced(tmp_path):
+    save(tmp_path / "good.png", BACK)
+    wide = save(tmp_path / "wide.png", texture(3, (90, 90, 90), (200, 2048)))
+    reason = "tiny: 1024×100 px, reduced from 2048×200, at least 128 wanted"
+    assert Photographs(tmp_path).skipped == {str(wide): reason}
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png"])
