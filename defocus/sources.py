@@ -204,9 +204,10 @@ class RGBACutouts(Source[Foreground]):
         if image.ndim != 3 or image.shape[2] != 4:
             raise Unusable("opaque: the image has no alpha channel")
         color, alpha = image[..., :3], image[..., 3]
+        # Colours are extended first: reduced, those of the object would mix with what is hidden.
+        color, alpha = _reduce(extend_colors(color, alpha / 255), alpha)
         check_object(color, alpha)
-        alpha = alpha.astype(np.float32) / 255
-        return Foreground(extend_colors(color, alpha), alpha, photograph)
+        return Foreground(color, alpha.astype(np.float32) / 255, photograph)
 
 
 class AlphaFolders(Source[Foreground]):
