@@ -106,10 +106,12 @@ def photograph_of(path: Path) -> str:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted; a :class:`UserError` where there are none."""
+    """The image files below a folder, sorted, without hidden ones and those in hidden folders; a
+    :class:`UserError` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
-    paths = sorted(p for p in folder.rglob("[!.]*") if p.suffix.lower() in EXTENSIONS)
+    found = (p for p in folder.rglob("[!.]*") if p.suffix.lower() in EXTENSIONS)
+    paths = sorted(p for p in found if "/." not in f"/{p.relative_to(folder).as_posix()}")
     if not paths:
         raise UserError(f"no images in {folder} (wanted: {' '.join(sorted(EXTENSIONS))})")
     return paths

@@ -11,7 +11,14 @@ import scipy.io
 from defocus import cutouts
 from defocus.matting import Unusable, extend_colors, matte_from_segment, trimap_of
 from defocus.segments import choose_objects, decode_coco, object_score, read_bsds, readers
-from defocus.sources import Photographs, RGBACutouts, foregrounds, read_image, skip_report
+from defocus.sources import (
+    Photographs,
+    RGBACutouts,
+    foregrounds,
+    images_in,
+    read_image,
+    skip_report,
+)
 from utils.errors import UserError
 
 BSDS = Path(__file__).parents[1] / "datasets/bsds500"
@@ -181,6 +188,13 @@ def test_what_follows_an_image_is_not_read_and_does_not_complete_it(tmp_path, ex
         path.write_bytes(data[: int(kept * len(data))] + b"video" * 2000)
         with pytest.raises(Unusable, match="cut short"):
             read_image(path)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    root = tmp_path / ".hidden/data"  # the folder itself may be in one
+    for name in ("a", "deep/b", ".c", ".thumbnails/a", "deep/.trash/deeper/d"):
+        save(root / f"{name}.png", BACK)
+    assert [str(p.relative_to(root)) for p in images_in(root)] == ["a.png", "deep/b.png"]
 
 
 def test_memory_limit_changes_nothing_but_memory(tmp_path):
