@@ -194,13 +194,18 @@ def to_yaml(config: Any) -> str:
 def check_values(values: dict[str, Any], origin: str) -> None:
     """Check every value of a config, plain and nested, that comes from ``origin``; raises a
     :class:`UserError` that names the key and its range."""
-    for key, value in flat(values):
+    given = dict(flat(values))
+    for key, value in given.items():
         if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY.split()):
             raise UserError(f"{origin}: {key} is empty; name one at least, or leave the key out")
         allowed = next((span for p, span in RANGES.items() if fnmatchcase(key, p)), Range())
         for number in value if isinstance(value, list) else [value]:
             if type(number) in (int, float) and not allowed.holds(number):
                 raise UserError(f"{origin}: {key}={number:g}: has to be {allowed}")
+        group, _, last = key.rpartition(".")
+        ends = [given.get(f"{group}.{end}") for end in ("low", "high")]
+        if last == "probability" and value and ends == [0, 0]:
+            raise UserError(f"{origin}: {key}={value:g} draws from 0 to 0; set {group}.high")
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -47,6 +47,7 @@ SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
         ("model.initial.args.widths", "[]", "is empty"),
         ("model.initial.args.widths", "[4, 0]", "has to be at least 1"),
         ("model.boundary.args.refine", "-4", "has to be at least 0"),
+        ("data.defocus.jpeg.probability", "1", "set data.defocus.jpeg.high"),
     ],
 )
 def test_values_out_of_range(key, value, said):
