@@ -231,11 +231,11 @@ def test_cutouts_of_one_photograph_share_its_split_key(tmp_path):
 
 
 def test_large_cutouts_are_reduced_without_the_colours_they_hide(tmp_path):
-    alpha = soft_disk((1100, 1280), 480)
-    rgba = np.dstack([np.where(alpha[..., None] > 0, texture(1, (200, 90, 50), alpha.shape), 0)])
-    save(tmp_path / "large.png", np.dstack([rgba, np.rint(alpha * 255)]).astype(np.uint8))
+    alpha = soft_disk((320, 1280), 140)
+    color = np.where(alpha[..., None] > 0, texture(1, (200, 90, 50), alpha.shape), 0)
+    save(tmp_path / "large.png", np.dstack([color, np.rint(alpha * 255)]).astype(np.uint8))
     (cutout,) = RGBACutouts(tmp_path)
-    assert cutout.color.shape == (880, 1024, 3) and cutout.alpha.shape == (880, 1024)
+    assert cutout.color.shape == (256, 1024, 3) and cutout.alpha.shape == (256, 1024)
     assert cutout.alpha.sum() == pytest.approx(alpha.sum() * 0.8**2, rel=1e-3)
     assert np.abs(cutout.color.astype(int) - (200, 90, 50)).max() < 50  # noise, but no black
 
