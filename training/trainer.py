@@ -289,9 +289,10 @@ class Trainer:
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
         score, how = 0.0, self.config.validation
         judged = [*self.validation, how.photographs, how.seed, how.quick]
-        if self.judged not in (None, judged):  # scores of other samples are no measure
-            self.best = float("-inf")
-        self.judged = judged
+        if self.validation and self.judged != judged:
+            if self.judged:  # a score of other samples is no measure
+                self.best = float("-inf")
+            self.judged = judged
         for name, samples in self.validation.items():
             figures = validate(self.ema, samples, self.device)
             for key, value in figures.items():
