@@ -29,7 +29,7 @@ from benchmarks.report import Bar, Row, Rows, shared_options, table, verdicts, w
 from benchmarks.tools import NAMES, OPENFOCUS_DEFAULT, OURS, TOOLS, fuse_with
 from drawing.canvas import Canvas, save
 from evaluation.peers import Peer, choose_peers
-from utils.errors import cli
+from utils.errors import UserError, cli
 from utils.images import read_photo, write_png
 
 ORACLE = "oracle selection"
@@ -246,6 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--shake", type=float, default=0.0, metavar="PX", help="of the hand, at a width of 720")
     add("--work", type=Path, default=Path("datasets/raytraced"), help="where stacks are kept")
     options = parser.parse_args(arguments)
+    if options.scenes is not None and options.scenes < 1:
+        raise UserError(f"--scenes {options.scenes}: has to be at least 1")
     motion = Motion(options.breathing, options.shake)
     kinds = [kind for kind in CLASSES if kind.name in options.only]
     wanted = list(stacks(options.work, kinds, motion, options.scenes))

@@ -47,7 +47,8 @@ class Rows:
 
     def __init__(self, path: Path, resume: bool):
         self.path, self.resume = path, resume
-        self.rows: dict[str, Row] = json.loads(path.read_bytes()) if path.exists() else {}
+        try:
+            self.rows: dict[str, Row] = json.loads(path.read_bytes()) if path.exists() else {}
 
     def add(self, name: str, measure: Callable[[], Row]) -> None:
         """Measure and write a row, unless it is resumed; of a program that fails, why."""

@@ -122,8 +122,10 @@ _PATTERNS = {
     "*.scenes*.floating",
     Range(0, 1, open_high=True): "train.ema",
     Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
-    "validation.every *.noise.* *.residual_blur.* *.defocus.unfocused.* *.scenes*.layers "
-    "*.speculars.* *.painted.* *.beyond.low *.beyond.high model.*.args.blocks model.*.args.refine",
+    "validation.every *.noise.low *.noise.high *.residual_blur.low *.residual_blur.high "
+    "*.unfocused.low *.unfocused.high *.scenes*.layers *.speculars.low *.speculars.high "
+    "*.painted.low *.painted.high *.beyond.low *.beyond.high model.*.args.blocks "
+    "model.*.args.refine",
     Range(-16, 16): "*.exposure.low *.exposure.high *.highlights.low *.highlights.high "
     "*.specular_stops",
     Range(0, open_low=True): "*.zoom",
@@ -131,8 +133,8 @@ _PATTERNS = {
     "validation.scene_samples validation.quick *.defocus.sigma_ratio model.*.args.widths "
     "model.*.args.channels",
     Range(16, 8192): "*.size",
-    Range(0, 100): "*.jpeg.*",
-    Range(-1, 1, open_low=True, open_high=True): "*.breathing.*",
+    Range(0, 100): "*.jpeg.low *.jpeg.high",
+    Range(-1, 1, open_low=True, open_high=True): "*.breathing.low *.breathing.high",
     Range(0, 64, open_low=True): "*.defocus.sigma",
     Range(2, 64): "*.scenes*.photographs",
     Range(0, 256, open_low=True): "*.scenes*.radius",
@@ -192,13 +194,18 @@ def to_yaml(config: Any) -> str:
 def check_values(values: dict[str, Any], origin: str) -> None:
     """Check every value of a config, plain and nested, that comes from ``origin``; raises a
     :class:`UserError` that names the key and its range."""
-    for key, value in flat(values):
+    given = dict(flat(values))
+    for key, value in given.items():
         if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY.split()):
             raise UserError(f"{origin}: {key} is empty; name one at least, or leave the key out")
         allowed = next((span for p, span in RANGES.items() if fnmatchcase(key, p)), Range())
         for number in value if isinstance(value, list) else [value]:
             if type(number) in (int, float) and not allowed.holds(number):
                 raise UserError(f"{origin}: {key}={number:g}: has to be {allowed}")
+        group, _, last = key.rpartition(".")
+        ends = [given.get(f"{group}.{end}") for end in ("low", "high")]
+        if last == "probability" and value and ends == [0, 0]:
+            raise UserError(f"{origin}: {key}={value:g} draws from 0 to 0; set {group}.high")
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

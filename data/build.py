@@ -1,6 +1,5 @@
 """Datasets from a run's config: photographs and cut-outs, split, generated or stored."""
 
-import contextlib
 import hashlib
 import json
 import sys
@@ -30,11 +29,9 @@ def training_set(config: Config) -> Mixture | StoredDataset:
     except those held out (``validation.fraction``, if there are no ``validation.photographs``)."""
     data, held_out = config.data, config.validation.fraction
     if data.stored:
-        note = Path(data.stored, "dataset.json")
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # absent: of other code
-            if json.loads(note.read_text()).get("split") == "validation":
-                way = "generate others with --split train"
-                raise UserError(f"data.stored={data.stored} holds samples for validation; {way}")
+        if _about(data.stored).get("split") == "validation":
+            way = "generate others with --split train"
+            raise UserError(f"data.stored={data.stored} holds samples for validation; {way}")
         return StoredDataset(data.stored, crop=data.defocus.size, seed=config.seed)
     own = not config.validation.photographs
     keep = (lambda name: not is_held_out(name, held_out)) if own else None
@@ -56,20 +53,38 @@ def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, Ge
                 raise UserError(f"validation.{name}={held_out} are trained on; {ways}")
         key, folders, keep = "validation", (data.photographs, data.cutouts), None
     elif config.data.photographs:
+        if data.cutouts:
+            ways = "name validation.photographs=DIR as well, or give validation.cutouts=null"
+            raise UserError(f"validation.cutouts={data.cutouts} stands alone; {ways}")
         key, folders = "data", (config.data.photographs, config.data.cutouts)
         keep = partial(is_held_out, fraction=data.fraction)
     else:
         ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"
         raise UserError(f"validation needs photographs: name held-out ones, {ways}")
     sources = _sources(key, *folders, keep)
+    if config.data.stored:
+        names = {*sources[0].photographs, *(n for part in sources[1] for n in part.photographs)}
+        if shared := names.intersection(_about(config.data.stored).get("photographs", ())):
+            what = f"data.stored={config.data.stored} has samples of {min(shared)}"
+            raise UserError(f"{what}, which validates; generate it again with this split")
     generator = _generator(sources, f"{key}.defocus", data.defocus, data.seed)
     sets = {"pairs": GeneratedDataset(generator, pairs)}
-    if "pairs" in data.scenes:
-        raise UserError("validation.scenes.pairs: the pairs have that name; give another")
+    for name in ("pairs", "samples", "weights"):  # of the other set, and beside sets in --json
+        if name in data.scenes:
+            raise UserError(f"validation.scenes.{name}: that name is taken; give another")
     for name, ranges in data.scenes.items() if scenes else ():
         generator = _generator(sources, f"{key}.scenes.{name}", ranges, data.seed)
         sets[name] = GeneratedDataset(generator, scenes)
     return sets
+
+
+def _about(stored: str) -> dict:
+    """What ``dataset.json`` says of a stored data set; nothing of one that other code wrote."""
+    try:
+        about = json.loads(Path(stored, "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -93,7 +108,8 @@ def _sources(
         sources = [source.only(filter(keep, source.photographs)) for source in sources]
     if len(sources[0]) < 2:
         what = f"{photographs} leaves {len(sources[0])} of 2 photographs for a sample"
-        raise UserError(f"{what}; add some, or change the share held out, validation.fraction")
+        other = ", or change the share held out, validation.fraction" if keep else ""
+        raise UserError(f"{what}; add some{other}")
     return sources[0], sources[1:]
 
 

@@ -176,7 +176,8 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
     else:
-        write_json(path, {**identity, "provenance": provenance()})
+        known = sorted({name for part in names for name in part})  # none of them may validate
+        write_json(path, {**identity, "provenance": provenance(), "photographs": known})
 
 
 def _finished(root: Path) -> dict[int, str]:

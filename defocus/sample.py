@@ -179,8 +179,10 @@ def _photograph(
         return near, far, truth, guidance_map(1 - covered, spread)
     scene, mask = all_in_focus(foreground, background, matte), (matte > 0.5).float()
     render = one_parameter if model == "one_parameter" else two_parameter
-    planes = render(scene, mask, behind), render(scene, 1 - mask, front), scene, matte
-    near, far, truth, covered = (psf.crop(x, margin) for x in planes)
+    planes = render(scene, mask, behind), render(scene, 1 - mask, front), scene, mask
+    near, far, truth, inside = (psf.crop(x, margin) for x in planes)
     if model == "one_parameter":  # each photograph is right on its side of the mask
-        return near, far, truth, (covered > 0.5).float()
-    return near, far, truth, guidance_map(1 - covered, psf.blur(matte, front, margin))
+        return near, far, truth, inside
+    # Each lacks what the other side keeps for itself, and has the light that it spreads.
+    lit = psf.blur(1 - mask, behind, margin), psf.blur(mask, front, margin)
+    return near, far, truth, guidance_map((1 - inside).maximum(lit[0]), inside.maximum(lit[1]))

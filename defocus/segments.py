@@ -16,7 +16,7 @@ import scipy.io
 from scipy import ndimage
 
 from defocus.matting import Unusable
-from defocus.sources import check_sharp, images_in, read_image, sharpness
+from defocus.sources import check_sharp, images_in, photograph_of, read_image, sharpness
 from utils.errors import UserError, os_errors
 
 AREA = (0.04, 0.60)  # share of the frame
@@ -153,7 +153,7 @@ def readers(source: Path) -> dict[str, Reader]:
         return {path.stem: partial(read_bsds, path) for path in mats}
     grouped: dict[str, list[Path]] = {}
     for path in images_in(source):
-        grouped.setdefault(path.stem.rsplit("__", 1)[0], []).append(path)
+        grouped.setdefault(photograph_of(path), []).append(path)
     return {stem: partial(_read_masks, paths) for stem, paths in grouped.items()}
 
 

@@ -6,6 +6,7 @@ are made by: ``train = source.only(train_photographs)``.
 """
 
 import copy
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -51,7 +52,7 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
         raise Unusable(f"unreadable: {error.strerror}") from error
     # Decoders fill the rest of a cut-off file with grey and say nothing, so look for its end.
     end = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}.get(data[:2])
-    if end is not None and end not in data[-4096:]:
+    if end is not None and end not in data[-4096:] and end not in data[_pixels(data) :]:
         raise Unusable("unreadable: the file is cut short")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
@@ -66,6 +67,15 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     if image.ndim == 2:
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+
+
+def _pixels(data: bytes) -> int:
+    """Where the pixels of a JPEG begin: before them a thumbnail may end, after them a video; 2 in
+    files of other types."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at
 
 
 def _reduce(*images: np.ndarray) -> Sequence[np.ndarray]:
@@ -90,11 +100,18 @@ def check_sharp(image: np.ndarray, where: np.ndarray | None = None) -> None:
         raise Unusable(f"blurred: variance of the Laplacian {value:.0f}, below {BLURRED:.0f}")
 
 
+def photograph_of(path: Path) -> str:
+    """The photograph that a file ``<photograph>__<k>.png`` or ``<photograph>.png`` is a part of."""
+    return re.sub(r"__\d+$", "", path.stem)
+
+
 def images_in(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted; a :class:`UserError` where there are none."""
+    """The image files below a folder, sorted, without hidden ones and those in hidden folders; a
+    :class:`UserError` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
-    paths = sorted(p for p in folder.rglob("[!.]*") if p.suffix.lower() in EXTENSIONS)
+    found = (p for p in folder.rglob("[!.]*") if p.suffix.lower() in EXTENSIONS)
+    paths = sorted(p for p in found if "/." not in f"/{p.relative_to(folder).as_posix()}")
     if not paths:
         raise UserError(f"no images in {folder} (wanted: {' '.join(sorted(EXTENSIONS))})")
     return paths
@@ -158,10 +175,13 @@ class Photographs(Source[np.ndarray]):
         super().__init__([(path.stem, (path,)) for path in images_in(Path(folder))], memory)
 
     def _load(self, photograph: str, *paths: Path) -> np.ndarray:
-        (image,) = _reduce(read_image(paths[0]))  # as it is judged: pixels of cameras are soft
-        height, width = image.shape[:2]
+        full = read_image(paths[0])
+        (image,) = _reduce(full)  # as it is judged: pixels of cameras are soft
+        (height, width), (rows, columns) = image.shape[:2], full.shape[:2]
         if min(height, width) < TINY_PHOTOGRAPH:
-            raise Unusable(f"tiny: {width}×{height} px, at least {TINY_PHOTOGRAPH} wanted")
+            reduced = "" if image is full else f", reduced from {columns}×{rows}"
+            size = f"{width}×{height} px{reduced}"
+            raise Unusable(f"tiny: {size}, at least {TINY_PHOTOGRAPH} wanted")
         check_sharp(image)
         return image
 
@@ -179,16 +199,17 @@ class RGBACutouts(Source[Foreground]):
     """A folder of RGBA images, ``<photograph>__<k>.png`` or just ``<photograph>.png``."""
 
     def __init__(self, folder: str | Path):
-        super().__init__([(p.stem.rsplit("__", 1)[0], (p,)) for p in images_in(Path(folder))])
+        super().__init__([(photograph_of(p), (p,)) for p in images_in(Path(folder))])
 
     def _load(self, photograph: str, *paths: Path) -> Foreground:
         image = read_image(paths[0], cv2.IMREAD_UNCHANGED)
         if image.ndim != 3 or image.shape[2] != 4:
             raise Unusable("opaque: the image has no alpha channel")
         color, alpha = image[..., :3], image[..., 3]
+        # Colours are extended first: reduced, those of the object would mix with what is hidden.
+        color, alpha = _reduce(extend_colors(color, alpha / 255), alpha)
         check_object(color, alpha)
-        alpha = alpha.astype(np.float32) / 255
-        return Foreground(extend_colors(color, alpha), alpha, photograph)
+        return Foreground(color, alpha.astype(np.float32) / 255, photograph)
 
 
 class AlphaFolders(Source[Foreground]):

@@ -15,7 +15,7 @@ from drawing.figure6 import free_samples
 from models import WEIGHTS
 from models.build import load_model
 from models.mmfnet import MMFNet
-from utils.errors import cli, option_parser
+from utils.errors import UserError, cli, option_parser
 
 SIDE = 132  # of a picture, units
 SCALE = 2  # pixels in a unit
@@ -29,7 +29,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--weights", default=WEIGHTS, metavar="FILE", help="default: shipped")
     parser.add_argument("--output", default="docs/figures/cascade.png", metavar="FILE")
     args = parser.parse_args(argv)
-    save(diagram(pictures(load_model(args.weights))), args.output)
+    model = load_model(args.weights)
+    if model.boundary is None:
+        raise UserError(f"{args.weights} have no boundary sub-net to draw; give others: --weights")
+    save(diagram(pictures(model)), args.output)
 
 
 def pictures(model: MMFNet) -> dict[str, Image.Image]:

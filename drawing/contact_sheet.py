@@ -19,7 +19,7 @@ SUFFIXES = ("Fusion", "Guidance", "Boundary")
 def contact_sheet(folder: Path, columns: int) -> Image.Image:
     """Arrange ``NAME-Fusion.png`` (and its maps, from ``run_inference.py --maps``) in rows of some
     columns, each under its name, in squares of 200 pixels; raises :class:`UserError` if the
-    folder holds no fused image."""
+    folder holds no fused image, or a picture that cannot be read."""
     names = sorted(path.name.removesuffix("-Fusion.png") for path in folder.glob("*-Fusion.png"))
     if not names:
         raise UserError(f"{folder} holds no NAME-Fusion.png; write some with run_inference.py")
@@ -33,7 +33,10 @@ def contact_sheet(folder: Path, columns: int) -> Image.Image:
         draw.text((x, y), name, "black", font)
         for position, suffix in enumerate(shown):
             if (path := folder / f"{name}-{suffix}.png").exists():
-                thumbnail = Image.open(path).convert("RGB")
+                try:
+                    thumbnail = Image.open(path).convert("RGB")
+                except (OSError, SyntaxError) as error:  # the latter for a broken chunk
+                    raise UserError(f"{path} is no whole PNG; make it again") from error
                 thumbnail.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
                 sheet.paste(thumbnail, (x + position * SIDE, y + label))
     return sheet

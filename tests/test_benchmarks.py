@@ -157,6 +157,12 @@ def test_rows_are_kept_and_measured_again_unless_resumed(tmp_path):
     assert json.loads((tmp_path / "part.json").read_text()) == {"a": {"seconds": 2}}
 
 
+def test_rows_that_are_cut_short_are_named(tmp_path):
+    (tmp_path / "part.json").write_text('{"a": {"sec')
+    with pytest.raises(UserError, match="part.json is damaged; delete it"):
+        Rows(tmp_path / "part.json", resume=True)
+
+
 def test_a_table_has_a_line_for_each_row_and_dashes_for_what_lacks():
     rows = {"a": {"x": 0.5, "y": 3}, "b": {"y": None}}
     text = table(rows, {"x": ("x, s", "{:.2f}"), "y": ("y", "{}")}, "tool")

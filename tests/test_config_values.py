@@ -12,7 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from configs.schema import NEVER_EMPTY, RANGES, Config, Range, flat, load_config
+from configs.schema import NEVER_EMPTY, RANGES, Config, Range, flat, load_config, merge
+from defocus.materials import Effect
 from defocus.scene import SceneConfig
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from utils.errors import UserError
@@ -46,12 +47,21 @@ SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
         ("model.initial.args.widths", "[]", "is empty"),
         ("model.initial.args.widths", "[4, 0]", "has to be at least 1"),
         ("model.boundary.args.refine", "-4", "has to be at least 0"),
+        ("data.defocus.jpeg.probability", "1", "set data.defocus.jpeg.high"),
     ],
 )
 def test_values_out_of_range(key, value, said):
     with pytest.raises(UserError) as error:
         load_config(SMOKE, [f"{key}={value}"])
     assert key in str(error.value) and said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["noise", "breathing", "jpeg", "residual_blur", "painted"])
+def test_a_validation_set_may_have_the_name_of_an_effect(name):
+    dark = {"probability": 1.0, "low": -0.1, "high": -0.1}
+    ranges = {"photographs": [3, 8], "size": 192, "exposure": dark}
+    made = merge({"validation": {"scenes": {name: ranges}}}).validation.scenes[name]
+    assert (made.photographs, made.exposure) == ([3, 8], Effect(1.0, -0.1, -0.1))
 
 
 @pytest.mark.parametrize("word", ["off", "Off", "no", "false"])

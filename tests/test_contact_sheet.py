@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from drawing import contact_sheet
+from utils.errors import UserError
 
 
 def save(path, color) -> None:
@@ -38,6 +40,15 @@ def test_no_columns_are_refused(tmp_path, capsys):
     arguments = ["--input", str(tmp_path), "--output", str(tmp_path / "sheet.png")]
     assert contact_sheet.main([*arguments, "--columns", "0"]) == 2
     assert "--columns" in capsys.readouterr().err
+
+
+def test_a_broken_picture_is_named(tmp_path):
+    Image.effect_noise((64, 64), 50).save(tmp_path / "a-Fusion.png")
+    data = (tmp_path / "a-Fusion.png").read_bytes()
+    for content in (b"", data[: len(data) // 2], data[:45] + b"\0" * 4000):
+        (tmp_path / "a-Fusion.png").write_bytes(content)
+        with pytest.raises(UserError, match="a-Fusion.png is no whole PNG"):
+            contact_sheet.contact_sheet(tmp_path, 2)
 
 
 def test_empty_folder_is_named(tmp_path, capsys):

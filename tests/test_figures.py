@@ -86,6 +86,10 @@ def test_diagram_shows_what_the_weights_make(tmp_path, capsys):
     assert_margin_is_white(Image.open(path))
     assert cascade.main(["--weights", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors" in capsys.readouterr().err
+    alone = MODEL | {"boundary": None}
+    save_weights(weights, build(alone).state_dict(), alone)
+    assert cascade.main(["--weights", str(weights)]) == 2
+    assert "tiny.safetensors have no boundary sub-net" in capsys.readouterr().err
 
 
 def test_canvas_keeps_pictures_exact():

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from configs.schema import merge
 from data import generate
+from data.build import validation_sets
 from data.datasets import StoredDataset
 from data.generate import main
 from tests.hostile.faults import room
+from utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 COUNT = 5
@@ -137,6 +140,20 @@ def test_another_dataset_is_not_mixed_in(config, dataset, capsys, change, what):
     assert run(config, dataset, *change) == 2
     assert f"another {what}" in capsys.readouterr().err
     assert contents(dataset) == before
+
+
+def test_a_dataset_of_photographs_that_validate_is_not_trained_on(config, dataset, tmp_path):
+    values = {"data": {"photographs": str(config.parent / "train"), "stored": str(dataset)}}
+    held_out = {"validation": {"photographs": str(config.parent / "test")}}
+    sets = validation_sets(merge(values | held_out), 3)
+    assert set(sets["pairs"].generator.photographs.photographs) == {"test-a", "test-b", "test-c"}
+    with pytest.raises(UserError, match="has samples of train-a, which validates"):
+        validation_sets(merge(values | {"validation": {"fraction": 1.0}}), 3)
+    about = json.loads((dataset / "dataset.json").read_text())
+    del about["photographs"]  # as former versions wrote it
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    values["data"]["stored"] = str(tmp_path)
+    assert validation_sets(merge(values | {"validation": {"fraction": 1.0}}), 3)
 
 
 def test_validation_split_uses_its_photographs(config, tmp_path):

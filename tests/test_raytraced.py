@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import first_frame
+from conftest import PHOTOGRAPHS, first_frame
 from scipy.ndimage import convolve1d, gaussian_filter
 
 numba = pytest.importorskip("numba", reason="scenes are rendered by numba: pip install numba")
@@ -188,8 +188,17 @@ def test_a_render_that_was_stopped_goes_on(work, photographs):
 def test_a_stack_of_another_scene_is_not_taken_for_this_one(work, photographs, tmp_path):
     shutil.copytree(work, tmp_path / "copy")
     (stack,) = cache.stacks(tmp_path / "copy", [TINY], Motion())
-    cache._clear(stack._replace(seed=2), photographs)
-    assert len(stack.missing()) == 2 + TINY.frames
+    note, names = stack.home / "about.json", [f"{name}.png" for name in PHOTOGRAPHS]
+    cache._clear(stack, photographs, names)
+    about = json.loads(note.read_text())
+    assert not stack.missing() and about.pop("digest")
+    note.write_text(json.dumps(about, indent=1) + "\n")  # as former versions wrote it
+    cache._clear(stack, photographs, names[1:])
+    assert not stack.missing()
+    for other, of in ((stack, names[1:]), (stack._replace(seed=2), names)):
+        shutil.copytree(work, tmp_path / "copy", dirs_exist_ok=True)
+        cache._clear(other, photographs, of)
+        assert len(stack.missing()) == 2 + TINY.frames
 
 
 def test_every_depth_is_nearly_in_focus_in_some_photograph(work):
@@ -207,6 +216,12 @@ def test_without_numba_it_is_named(photographs, tmp_path, monkeypatch, capsys):
     command = ["--only", "0.4", "--photographs", str(photographs), "--work", str(tmp_path)]
     assert raytraced.main([*command, "--out", str(tmp_path)]) == 2
     assert "pip install numba" in capsys.readouterr().err
+
+
+def test_no_scenes_are_refused(photographs, tmp_path, capsys):
+    command = ["--photographs", str(photographs), "--work", str(tmp_path), "--out", str(tmp_path)]
+    assert raytraced.main([*command, "--scenes", "0"]) == 2
+    assert "--scenes 0: has to be at least 1" in capsys.readouterr().err
 
 
 def test_edges_are_where_blur_jumps_and_reach_twelve_pixels_at_720():

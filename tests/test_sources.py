@@ -11,7 +11,14 @@ import scipy.io
 from defocus import cutouts
 from defocus.matting import Unusable, extend_colors, matte_from_segment, trimap_of
 from defocus.segments import choose_objects, decode_coco, object_score, read_bsds, readers
-from defocus.sources import Photographs, RGBACutouts, foregrounds, read_image, skip_report
+from defocus.sources import (
+    Photographs,
+    RGBACutouts,
+    foregrounds,
+    images_in,
+    read_image,
+    skip_report,
+)
 from utils.errors import UserError
 
 BSDS = Path(__file__).parents[1] / "datasets/bsds500"
@@ -155,7 +162,39 @@ def test_photographs_are_skipped_with_count_and_reason(tmp_path):
     kinds = {Path(path).name: reason.split(":")[0] for path, reason in source.skipped.items()}
     unreadable = dict.fromkeys(["empty.png", "text.jpg", "cut.png", "cut.jpg"], "unreadable")
     assert kinds == unreadable | {"tiny.png": "tiny", "soft.png": "blurred"}
+    assert source.skipped[str(tmp_path / "tiny.png")] == "tiny: 200×100 px, at least 128 wanted"
     assert skip_report(source.skipped, 2) == "skipped 6 of 8: 4 unreadable, 1 blurred, 1 tiny"
+
+
+def test_a_panorama_is_too_narrow_once_it_is_reduced(tmp_path):
+    save(tmp_path / "good.png", BACK)
+    wide = save(tmp_path / "wide.png", texture(3, (90, 90, 90), (200, 2048)))
+    reason = "tiny: 1024×100 px, reduced from 2048×200, at least 128 wanted"
+    assert Photographs(tmp_path).skipped == {str(wide): reason}
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+def test_what_follows_an_image_is_not_read_and_does_not_complete_it(tmp_path, extension):
+    """Motion photos end in a video; their thumbnail is a whole JPEG."""
+    path = save(tmp_path / f"a.{extension}", BACK)
+    whole, data = read_image(path), path.read_bytes()
+    if extension == "jpg":
+        thumbnail = cv2.imencode(".jpg", BACK[:16, :16])[1].tobytes()
+        size = (2 + len(thumbnail)).to_bytes(2, "big")
+        data = data[:2] + b"\xff\xe1" + size + thumbnail + data[2:]
+    path.write_bytes(data + b"video" * 2000)
+    assert np.array_equal(read_image(path), whole)
+    for kept in (0.2, 0.5, 0.9):
+        path.write_bytes(data[: int(kept * len(data))] + b"video" * 2000)
+        with pytest.raises(Unusable, match="cut short"):
+            read_image(path)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    root = tmp_path / ".hidden/data"  # the folder itself may be in one
+    for name in ("a", "deep/b", ".c", ".thumbnails/a", "deep/.trash/deeper/d"):
+        save(root / f"{name}.png", BACK)
+    assert [str(p.relative_to(root)) for p in images_in(root)] == ["a.png", "deep/b.png"]
 
 
 def test_memory_limit_changes_nothing_but_memory(tmp_path):
@@ -178,17 +217,27 @@ def test_nothing_usable_is_an_error_that_names_the_folder(tmp_path):
 
 def test_cutouts_of_one_photograph_share_its_split_key(tmp_path):
     rgba = np.dstack([FRONT, np.rint(ALPHA * 255).astype(np.uint8)])
-    for name in ("lion__0", "lion__1", "my__boat__0", "plain"):
+    for name in ("lion__0", "lion__1", "my__boat", "my__boat__0", "plain"):
         save(tmp_path / f"{name}.png", rgba)
     save(tmp_path / "opaque.png", FRONT)
     source = RGBACutouts(tmp_path)
-    assert source.photographs == ["lion", "lion", "my__boat", "plain"]
+    assert source.photographs == ["lion", "lion", "my__boat", "my__boat", "plain"]
     assert np.abs(source[0].alpha - ALPHA).max() <= 0.5 / 255 + 1e-6
     assert list(source.skipped.values()) == ["opaque: the image has no alpha channel"]
     part = source.only({"lion"})
-    assert (len(part), len(source)) == (2, 4) and set(part.photographs) == {"lion"}
+    assert (len(part), len(source)) == (2, 5) and set(part.photographs) == {"lion"}
     assert {f.photograph for f in part} == {"lion"}
     assert len(source.only([])) == 0
+
+
+def test_large_cutouts_are_reduced_without_the_colours_they_hide(tmp_path):
+    alpha = soft_disk((320, 1280), 140)
+    color = np.where(alpha[..., None] > 0, texture(1, (200, 90, 50), alpha.shape), 0)
+    save(tmp_path / "large.png", np.dstack([color, np.rint(alpha * 255)]).astype(np.uint8))
+    (cutout,) = RGBACutouts(tmp_path)
+    assert cutout.color.shape == (256, 1024, 3) and cutout.alpha.shape == (256, 1024)
+    assert cutout.alpha.sum() == pytest.approx(alpha.sum() * 0.8**2, rel=1e-3)
+    assert np.abs(cutout.color.astype(int) - (200, 90, 50)).max() < 50  # noise, but no black
 
 
 def test_image_and_alpha_folders(tmp_path):
@@ -284,6 +333,8 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
         "annotations": [{"image_id": 3, "segmentation": [polygon], "iscrowd": 0}],
     }
     (tmp_path / "coco.json").write_text(json.dumps(document))
+    save(tmp_path / "named/my__disk.png", np.uint8(MASK) * 255)
+    assert list(readers(tmp_path / "named")) == ["my__disk"]
     for kind in ("bsds", "masks", "coco.json"):
         read = readers(tmp_path / kind)
         assert list(read) == ["disk"]

@@ -78,10 +78,33 @@ def test_cutouts_that_are_trained_on_cannot_validate(photographs, cutouts, tmp_p
         validation_sets(merge(values), 3)
 
 
+def test_cutouts_do_not_validate_without_photographs(photographs, cutouts):
+    values = {"data": {"photographs": str(photographs)}, "validation": {"cutouts": str(cutouts)}}
+    with pytest.raises(UserError, match="name validation.photographs=DIR as well"):
+        validation_sets(merge(values), 3)
+
+
+@pytest.mark.parametrize("name", ["pairs", "samples", "weights"])
+def test_names_that_mean_something_else_are_no_sets(photographs, name):
+    values = {"data": {"photographs": str(photographs)}, "validation": {"fraction": 0.3}}
+    values["validation"]["scenes"] = {name: {}}
+    with pytest.raises(UserError, match=f"scenes.{name}: that name is taken"):
+        validation_sets(merge(values), 3)
+
+
 def test_samples_for_validation_are_not_trained_on(tmp_path):
     (tmp_path / "dataset.json").write_text('{"split": "validation"}')
     with pytest.raises(UserError, match="holds samples for validation"):
         training_set(merge({"data": {"stored": str(tmp_path)}}))
+
+
+def test_too_few_photographs_blame_the_share_only_where_there_is_one(photographs, tmp_path):
+    (tmp_path / "one.png").write_bytes((photographs / "photo-0.png").read_bytes())
+    values = {"data": {"photographs": str(tmp_path)}}
+    with pytest.raises(UserError, match="1 of 2 photographs.*, validation.fraction"):
+        training_set(merge(values | {"validation": {"fraction": 0.0}}))
+    with pytest.raises(UserError, match="1 of 2 photographs for a sample; add some$"):
+        training_set(merge(values | {"validation": {"photographs": str(photographs)}}))
 
 
 def test_missing_photographs_are_asked_for(tmp_path):

@@ -109,6 +109,22 @@ def test_sets_without_an_fdb_do_not_hide_the_best(run, tmp_path):
     assert json.loads(text, parse_constant=pytest.fail)["fused_band"] is None
 
 
+def test_the_best_of_other_validation_sets_is_no_measure(run, tmp_path):
+    """A score of two sets is out of reach for one; a checkpoint that does not say is believed."""
+    folder, still = tmp_path / "run", ["train.lr=0", "validation.every=2"]
+    assert run("run", *still, "train.steps=2") == 0
+
+    def resume_above(score: float, steps: int, *more: str, **state) -> float:
+        torch.save(checkpoint(folder) | {"best": score} | state, folder / "latest.pt")
+        assert run("run", *still, f"train.steps={steps}", *more) == 0
+        return checkpoint(folder)["best"]
+
+    assert resume_above(1000.0, 4) == 1000
+    assert resume_above(1000.0, 6, "validation.every=0") == 1000
+    assert resume_above(1000.0, 8, judged=None) == 1000
+    assert resume_above(1000.0, 10, "validation.quick=1") < 200
+
+
 PAIRS_ONLY = [
     "model.initial.name=InitialFusion",
     "model.initial.args={channels: 4, blocks: 1}",
@@ -331,7 +347,7 @@ def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(run, tmp_pa
     assert (
         run("run", "train.steps=2", "validation.every=0", "model.boundary.args.widths=[6, 6]") == 2
     )
-    assert "cannot resume from" in capsys.readouterr().err
+    assert "its model is another one than model.* says" in capsys.readouterr().err
     torch.save({"model": Path("x")}, tmp_path / "run" / "latest.pt")
     assert run("run", "train.steps=2", "validation.every=0") == 2
     assert "cannot resume from" in capsys.readouterr().err

@@ -117,6 +117,7 @@ class Trainer:
         self.control = dist.new_group(backend="gloo", timeout=WAIT) if self.world > 1 else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.amp == "fp16")
         self.step, self.best = 0, float("-inf")
+        self.judged: list | None = None  # what ``best`` is a sum over
 
     def resume(self, path: Path) -> None:
         """Go on exactly where the checkpoint was written, but with the config's settings; raises
@@ -134,12 +135,16 @@ class Trainer:
                 for name, value in weights.items():
                     if not value.isfinite().all():
                         raise ValueError(f"{name} holds values that are not finite")
-                model.load_state_dict(weights)
+                try:
+                    model.load_state_dict(weights)
+                except RuntimeError as error:  # a line for each tensor
+                    raise ValueError("its model is another one than model.* says") from error
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
             if state["scaler"]:  # empty when the run was not in fp16 so far
                 self.scaler.load_state_dict(state["scaler"])
             self.step, self.best = state["step"], state["best"]
+            self.judged = state.get("judged")
         except Exception as error:  # torch.load raises whatever the broken file provokes
             reason = (str(error) or type(error).__name__).splitlines()[0]
             hint = "delete it to start anew, or give another run="
@@ -195,7 +200,7 @@ class Trainer:
         """Write ``latest.pt`` and ``latest.safetensors``."""
         parts = ("model", "ema", "optimizer", "scaler")
         state = {name: getattr(self, name).state_dict() for name in parts}
-        state |= {"step": self.step, "best": self.best}
+        state |= {"step": self.step, "best": self.best, "judged": self.judged}
         state["optimizer_name"] = self.config.train.optimizer
         whole = io.BytesIO()
         torch.save(state, whole)  # to a file, it does not say what is wrong with that
@@ -282,7 +287,12 @@ class Trainer:
         """Validate the averaged weights; keep them if they are the best; write pictures."""
         panels = torch.cat(_panels(batch, fusion), dim=3)
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
-        score = 0.0
+        score, how = 0.0, self.config.validation
+        judged = [*self.validation, how.photographs, how.seed, how.quick]
+        if self.validation and self.judged != judged:
+            if self.judged:  # a score of other samples is no measure
+                self.best = float("-inf")
+            self.judged = judged
         for name, samples in self.validation.items():
             figures = validate(self.ema, samples, self.device)
             for key, value in figures.items():

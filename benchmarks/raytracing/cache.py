@@ -1,5 +1,6 @@
 """Rendered stacks on disk: each is rendered once; interrupted renders resume."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from defocus.sources import Photographs
+from defocus.sources import Photographs, images_in
 from utils.atomic import write_file
 from utils.errors import UserError
 from utils.images import read_photo
@@ -91,8 +92,9 @@ def stacks(
 def render_all(wanted: Sequence[Stack], photographs: Path) -> None:
     """Render the missing files of some stacks, with a progress bar; raises :class:`UserError` if
     there are no photographs, numba is not installed, or a folder cannot be written to."""
+    names = [path.name for path in images_in(photographs)]
     for stack in wanted:
-        _clear(stack, photographs)
+        _clear(stack, photographs, names)
     wanted = [stack for stack in wanted if stack.missing()]
     if not wanted:
         return
@@ -110,13 +112,15 @@ def render_all(wanted: Sequence[Stack], photographs: Path) -> None:
             photograph(stack, pictures, lambda n: bar.update(n / 1e6))
 
 
-def _clear(stack: Stack, photographs: Path) -> None:
-    """Delete files that were rendered of another scene."""
+def _clear(stack: Stack, photographs: Path, names: Sequence[str]) -> None:
+    """Delete files that were rendered of another scene, or of photographs of other ``names``."""
     about = {"format": FORMAT, "photographs": photographs.resolve().name, "seed": stack.seed}
     about |= stack.kind._asdict() | stack.motion._asdict()
     del about["scenes"]  # does not change a stack
+    former = json.dumps(about, indent=1) + "\n"  # without names: of the same folder, so believed
+    about["digest"] = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
     note, text = stack.home / "about.json", json.dumps(about, indent=1) + "\n"
-    if not note.exists() or note.read_text(encoding="utf-8") != text:
+    if not note.exists() or note.read_text(encoding="utf-8") not in (text, former):
         for path in (stack.disparity, stack.truth, *stack.frames):
             path.unlink(missing_ok=True)
         write_file(note, text)
