@@ -49,6 +49,8 @@ class Rows:
         self.path, self.resume = path, resume
         try:
             self.rows: dict[str, Row] = json.loads(path.read_bytes()) if path.exists() else {}
+        except ValueError as error:
+            raise UserError(f"{path} is damaged; delete it to measure anew") from error
 
     def add(self, name: str, measure: Callable[[], Row]) -> None:
         """Measure and write a row, unless it is resumed; of a program that fails, why."""
