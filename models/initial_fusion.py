@@ -15,7 +15,7 @@ from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
 # nothing is to be repaired.
 SHARPNESS = 64.0
 # The same of the logit of "none is right": it says 0.1 where one is right, which would mix two.
-DECIDED = 4.0
+DECIDED = 10.0
 # How far G prefers the less wrong where none is right: enough for `leads` to read.
 PREFERENCE = 0.02
 TIE = 1e-2  # scores nearer than a tenth of this are equal; rounding does not tell equals apart
