@@ -15,7 +15,8 @@ from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
 # nothing is to be repaired.
 SHARPNESS = 64.0
 # The same of the logit of "none is right": it says 0.1 where one is right, which would mix two.
-DECIDED = 10.0
+# While training less: a network that begins from nothing would diverge.
+DECIDED, DECIDED_IN_TRAINING = 10.0, 4.0
 # How far G prefers the less wrong where none is right: enough for `leads` to read.
 PREFERENCE = 0.02
 TIE = 1e-2  # scores nearer than a tenth of this are equal; rounding does not tell equals apart
@@ -90,7 +91,8 @@ class SetInitialFusion(nn.Module):
         neither = each(lambda y: F.pixel_shuffle(self.neither(y), 2), shared).select(-4, 0)
         scores = scores[..., :height, :width].float()  # in full precision: the softmax needs it
         neither = neither[..., :height, :width].float()
-        return Guidance(decide(scores, neither), scores, neither)
+        decided = DECIDED_IN_TRAINING if self.training else DECIDED
+        return Guidance(decide(scores, neither, decided), scores, neither)
 
     @staticmethod
     def select(guidance: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ class SetInitialFusion(nn.Module):
         return leading / leading.sum(-4, keepdim=True)
 
 
-def decide(scores: Tensor, neither: Tensor) -> Tensor:
+def decide(scores: Tensor, neither: Tensor, decided: float = DECIDED) -> Tensor:
     """Guidance (…, N, 1, H, W): a clear choice, or halves of the two best where none is right; from
     logits (…, N, 1, H, W) and (…, 1, H, W) as in :class:`Guidance`."""
     # The softmax, which runtimes are slow at over this axis.
@@ -110,7 +112,7 @@ def decide(scores: Tensor, neither: Tensor) -> Tensor:
     # A ramp, not a step: rounding must not decide whether a third that is hardly behind counts.
     best = (1.1 + (scores - second).detach() / TIE).clamp(0, 1)
     halves = torch.lerp(best / best.sum(-4, keepdim=True), chosen, PREFERENCE)
-    return torch.lerp(chosen, halves, (DECIDED * neither).sigmoid().unsqueeze(-4))
+    return torch.lerp(chosen, halves, (decided * neither).sigmoid().unsqueeze(-4))
 
 
 def leads(guidance: Tensor) -> Tensor:

@@ -226,6 +226,16 @@ def test_a_mix_of_one_brings_the_halves_back():
     torch.testing.assert_close(fused, (guidance * photographs).sum(1), rtol=0, atol=0.01)
 
 
+def test_a_network_that_learns_decides_less_clearly():
+    """With the gradients of 10 a network that begins from nothing diverged."""
+    net = SetInitialFusion([4, 4])
+    photographs = torch.rand(1, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    for learns, factor in ((True, 4.0), (False, 10.0)):
+        guidance, scores, neither = net.train(learns)(photographs)
+        assert torch.equal(guidance, decide(scores, neither, factor))
+        assert not torch.equal(guidance, decide(scores, neither, 14.0 - factor))
+
+
 def test_where_the_guidance_map_decides_the_output_is_a_copy_whatever_the_residual():
     photographs = images(20, 21)
     first = (torch.arange(20 * 21).reshape(1, 1, 20, 21) % 3 == 0).expand(1, 3, -1, -1)
