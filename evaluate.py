@@ -20,6 +20,7 @@ from pathlib import Path
 from evaluation import peers, scores, tables
 from evaluation.cache import default_cache
 from evaluation.matching import Case, check_names, collect, some_pairs
+from utils.atomic import write_file
 from utils.errors import UserError, cli, option_parser, os_errors
 from utils.process import cores
 
@@ -172,11 +173,11 @@ def report(
     origin = {"sources": str(args.sources), "methods": methods, "runs": about}
     columns = tables.write(args.out, values, methods, args.symbols, problems, origin)
     text = tables.markdown(columns)
-    tables.write_text(args.out / "tables.md", text + tables.runs(about))
-    tables.write_text(args.out / "tables.tex", tables.latex(columns))
+    write_file(args.out / "tables.md", text + tables.runs(about))
+    write_file(args.out / "tables.tex", tables.latex(columns))
     if args.table1:
         text = tables.table1(columns, methods, peers.OURS)
-        tables.write_text(args.out / "table1.md", text)
+        write_file(args.out / "table1.md", text)
     print(text)
     if args.figures is not None and columns:
         from drawing.canvas import save

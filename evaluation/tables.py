@@ -1,6 +1,7 @@
 """Means, wins, ranks and significance over methods and metrics; Markdown, LaTeX, CSV, JSON."""
 
 import csv
+import io
 import json
 import math
 import re
@@ -12,12 +13,11 @@ import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
 from evaluation.scores import FDB, Scores, metric_of
-from utils.atomic import atomic_path, write_file
+from utils.atomic import write_file
 from utils.markdown import table
 from utils.provenance import provenance
 
 BOLD = "**{}**".format
-ERRORS = "backslashreplace"  # names that are not UTF-8
 TABLE1 = ("AG", "LIF", "MSD", "GLD")
 # Lytro, mean of 20 pairs, and on how many of them the method beats all others: Ma et al., IEEE TIP
 # 2020, Table I.
@@ -177,10 +177,10 @@ def write(
     about: dict[str, object],
 ) -> list[Column]:
     """Write all values to ``per_image.csv``; means, wins, ranks and tests to ``summary.json``."""
-    table = {"newline": "", "encoding": "utf-8", "errors": ERRORS}
-    with atomic_path(out / "per_image.csv") as temporary, open(temporary, "w", **table) as file:
-        lines = ((*image, s, row[s]) for image, row in scores.items() for s in symbols if s in row)
-        csv.writer(file).writerows([("pair", "method", "metric", "value"), *lines])
+    lines = ((*image, s, row[s]) for image, row in scores.items() for s in symbols if s in row)
+    values = io.StringIO(newline="")
+    csv.writer(values).writerows([("pair", "method", "metric", "value"), *lines])
+    write_file(out / "per_image.csv", values.getvalue())
     columns = summarise(scores, methods, symbols)
     metrics = {
         column.symbol: {
@@ -196,13 +196,8 @@ def write(
     found = {"metrics": metrics, "rank": mean_ranks(columns), "problems": problems}
     summary = provenance() | about | found
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(out / "summary.json", f"{text}\n")
+    write_file(out / "summary.json", text + "\n")
     return columns
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text, of which names may not be UTF-8."""
-    write_file(path, text.encode(errors=ERRORS))
 
 
 def cell(column: Column, method: str | None, bold: Callable[[str], str] = BOLD) -> str:

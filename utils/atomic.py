@@ -68,15 +68,15 @@ def clear(folder: Path, name: str = "*") -> None:
 
 def write_json(path: str | Path, value: dict) -> None:
     """Write JSON as UTF-8, whole or not at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    # Names that are not UTF-8 have lone surrogates; JSON escapes them with a backslash too.
-    write_file(path, text.encode("utf-8", errors="backslashreplace"))
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_file(path: str | Path, content: str | bytes) -> None:
     """Write a file, text as UTF-8, whole or not at all."""
+    if isinstance(content, str):  # names that are not UTF-8 have lone surrogates; JSON's escapes
+        content = content.encode(errors="backslashreplace")
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content)
 
 
 def append(path: Path, line: str) -> None:
