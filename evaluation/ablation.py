@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
                 steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
             if steps < config.train.steps:
                 print(f"training {config.run}", file=sys.stderr)
-                train(config, choose_device(config.device))
+                if not train(config, choose_device(config.device)):
+                    raise KeyboardInterrupt
         found[name] = [measure(config) for config in configs]
     text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)

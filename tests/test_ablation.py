@@ -99,6 +99,16 @@ def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
 
 
+def test_an_interruption_ends_it_instead_of_going_on_with_the_next_network(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(ablation, "train", lambda config, _: trained.append(config.run))
+    out = tmp_path / "out"
+    overrides = f"run={tmp_path}/runs"
+    assert ablation.main(["--out", str(out), "--seeds", "1", "2", "--set", overrides]) == 130
+    assert len(trained) == 1
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -41,8 +41,9 @@ CHOICES = {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "amp"
 WAIT = timedelta(days=1)  # for process 0, while it validates
 
 
-def train(config: Config, device: torch.device) -> None:
-    """Train in ``config.run``, going on from its latest checkpoint if there is one."""
+def train(config: Config, device: torch.device) -> bool:
+    """Train in ``config.run``, going on from its latest checkpoint if there is one; false if it was
+    interrupted before ``train.steps``."""
     run = Path(config.run)
     first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
     looks = first and config.validation.every > 0
@@ -63,6 +64,7 @@ def train(config: Config, device: torch.device) -> None:
             file=sys.stderr,
         )
     trainer.train()
+    return trainer.step >= config.train.steps
 
 
 class Trainer:
