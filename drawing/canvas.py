@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from utils.atomic import atomic_path
+from utils.images import white
 
 INK, MUTED, RULE, PAPER = "#1f2933", "#64707d", "#c9d0d8", "#ffffff"
 BLUE, AMBER = "#3567b0", "#d98a00"
@@ -19,6 +20,11 @@ def to_image(values: Tensor) -> Image.Image:
     """(3, H, W) or (1, H, W) in [0, 1], clipped, to an RGB picture."""
     pixels = (values.detach().cpu().clamp(0, 1) * 255).round().byte()
     return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy().copy())
+
+
+def eight_bits(photograph: np.ndarray) -> np.ndarray:
+    """A photograph (H, W, 3) of any depth as it is drawn, uint8."""
+    return np.rint(photograph / white(photograph.dtype) * 255).astype(np.uint8)
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> list[Point]:

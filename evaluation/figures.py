@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
-from drawing.canvas import AMBER, BLUE, Canvas, Point, save
+from drawing.canvas import AMBER, BLUE, Canvas, Point, eight_bits, save
 from evaluation.matching import Case, check_names
+from evaluation.scores import read_alike
 from utils.errors import UserError
 from utils.images import read_photo
 from utils.metrics import luma
-from utils.metrics.core import eight_bit
 
 COLORS = (AMBER, BLUE, "#2a8f5b", "#b5306e")
 CELL, GAP, LABEL, COLUMNS = 260, 14, 24, 6  # units of the sheet, which are its pixels
@@ -37,30 +37,27 @@ def write(
 ) -> None:
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
     insets at ``places`` (see :func:`read_inset`), or on the FDB; raises :class:`UserError` for an
-    unknown pair, a place outside the image, or an unreadable image."""
+    unknown pair, a place outside the image, or a source or truth that is unreadable or of another
+    size than the first source."""
     by_name = {case.name: case for case in cases}
     check_names("--figures", names, by_name)
     for name in names or list(by_name)[:1]:
         case = by_name[name]
-        sources = [_read(path) for path in case.sources]
+        first, second = case.sources
+        image = read_photo(first).rgb
+        sources = [eight_bits(image), eight_bits(read_alike(second, first, image.shape))]
         right = given = dict(zip(("source A", "source B"), sources, strict=True))
         if case.truth is not None:
-            right = {"truth": _read(case.truth)}
+            right = {"truth": eight_bits(read_alike(case.truth, first, image.shape))}
         fused = {}
         for method, path in case.fused.items():
             with contextlib.suppress(UserError):  # reported when measured
-                if (image := _read(path)).shape == sources[0].shape:
-                    fused[method] = image
-        insets = [read_inset(text, sources[0].shape) for text in places or ()]
+                fused[method] = eight_bits(read_alike(path, first, image.shape))
+        insets = [read_inset(text, image.shape) for text in places or ()]
         insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
             save(differences(right, fused), out / f"{name}-differences.jpg")
-
-
-def _read(path: Path) -> np.ndarray:
-    """An image (H, W, 3) uint8, as it is drawn."""
-    return np.rint(eight_bit(read_photo(path).rgb)).astype(np.uint8)
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:

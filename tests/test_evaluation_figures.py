@@ -11,6 +11,7 @@ from evaluation import charts, figures
 from evaluation.matching import Case
 from evaluation.tables import summarise
 from tests.conftest import texture
+from utils.errors import UserError
 from utils.images import write_png
 
 
@@ -105,6 +106,16 @@ def test_the_truth_stands_beside_the_sources(scene, tmp_path, known):
     assert insets.width == cells * (figures.CELL + figures.GAP) + figures.GAP
     contrast = np.std(np.asarray(differences.convert("L"), float)[60:180, 60:200])
     assert contrast < 1 if known else contrast > 5  # the result is the truth, not source A
+
+
+@pytest.mark.parametrize("which", ["b", "truth"])
+def test_a_source_or_truth_of_another_size_is_named(tmp_path, which):
+    paths = {name: tmp_path / f"{name}.png" for name in ("a", "b", "truth", "fused")}
+    for name, path in paths.items():
+        write_png(path, texture(0, 40 if name == which else 48, 56))
+    case = Case("x", (paths["a"], paths["b"]), {"m": paths["fused"]}, paths["truth"])
+    with pytest.raises(UserError, match=f"a.png is 56×48, .*{which}.png is 56×40"):
+        figures.write([case], [], None, tmp_path)
 
 
 def test_charts():
