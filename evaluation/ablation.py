@@ -22,7 +22,7 @@ from configs.schema import Config, load_config, to_dict
 from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
-from evaluation.matching import check_names, collect, some_pairs
+from evaluation.matching import collect, some_pairs
 from evaluation.runs import fuse_folder
 from models.build import load_model
 from training.trainer import train
@@ -132,7 +132,7 @@ def check(args: argparse.Namespace) -> None:
     if min(args.seeds) < 0:
         raise UserError("--seeds are 0 or more")
     if args.sources:
-        check_names("--pairs", args.pairs, [pair.name for pair in some_pairs(args.sources)[0]])
+        figures.check("--pairs", args.pairs, args.insets, args.sources)
 
 
 def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> int:

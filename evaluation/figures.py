@@ -14,9 +14,9 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
 from drawing.canvas import AMBER, BLUE, Canvas, Point, eight_bits, save
-from evaluation.matching import Case, check_names
+from evaluation.matching import Case, some_pairs
 from evaluation.scores import read_alike
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.images import read_photo
 from utils.metrics import luma
 
@@ -32,15 +32,26 @@ class Inset(NamedTuple):
     size: int
 
 
+def check(option: str, names: Sequence[str], places: Sequence[str] | None, sources: Path) -> None:
+    """Refuse before any work what :func:`write` could not draw: raises :class:`UserError` for a
+    pair that is not in the folder, naming the ``option``, and for a place outside an image."""
+    pairs = {pair.name: pair for pair in some_pairs(sources)[0]}
+    for name in names or list(pairs)[:1]:
+        if name not in pairs:
+            near = nearest(name, pairs)
+            raise UserError(f"{option}: there is no pair {name!r}; did you mean {near}?")
+        for text in places or ():
+            read_inset(text, read_photo(pairs[name].image1).rgb.shape)
+
+
 def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
 ) -> None:
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
-    insets at ``places`` (see :func:`read_inset`), or on the FDB; raises :class:`UserError` for an
-    unknown pair, a place outside the image, or a source or truth that is unreadable or of another
-    size than the first source."""
+    insets at ``places`` (see :func:`read_inset`), or on the FDB. What :func:`check` refuses must
+    have been refused; raises :class:`UserError` for a source or truth that is unreadable, or of
+    another size than the first source."""
     by_name = {case.name: case for case in cases}
-    check_names("--figures", names, by_name)
     for name in names or list(by_name)[:1]:
         case = by_name[name]
         first, second = case.sources

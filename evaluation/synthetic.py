@@ -43,9 +43,9 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     if former.exists() and former.read_text(encoding="utf-8") == text:
         return folder
     dataset = validation_sets(config, count)["pairs"]
+    former.unlink(missing_ok=True)  # first: a set that is half deleted is none
     for name in ("sources", "truth", "band", *BASELINES.values()):
         shutil.rmtree(folder / name, ignore_errors=True)
-    former.unlink(missing_ok=True)
     names = (f"sample-{number:04d}" for number in range(count))
     with tqdm(total=count, unit="sample", desc="validation set", disable=None) as progress:
         for batch in in_order(dataset, 4, config.data.workers):

@@ -115,6 +115,7 @@ def test_an_interruption_ends_it_instead_of_going_on_with_the_next_network(tmp_p
         (["--workers", "0"], "--workers has to be at least 1"),
         (["--seeds", "-1"], "--seeds are 0 or more"),
         (["--sources", "data/samples", "--pairs", "dog"], "did you mean"),
+        (["--sources", "data/samples", "--pairs", "cat", "--insets", "9"], "x,y"),
         (["--sources", "nowhere"], "no folder nowhere"),
     ],
 )

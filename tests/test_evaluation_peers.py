@@ -222,6 +222,18 @@ def test_from_the_command_line(programs, sources, tmp_path, capsys):
     assert float(row[4]) == pytest.approx(runs["FocusWeave"]["cpu_seconds_per_pair"], abs=0.006)
 
 
+def test_a_folder_of_results_does_not_bear_the_name_of_what_is_run(programs, sources, capsys):
+    options = ["--sources", sources, "--out", sources / "out", "--fused", f"enfuse={sources}"]
+    assert evaluate.main([*map(str, options), "--run-peers", "enfuse"]) == 2
+    assert "--fused enfuse=…: that is run as well" in capsys.readouterr().err
+
+
+def test_a_place_that_no_picture_has_is_refused_before_anything_runs(programs, sources, capsys):
+    options = ["--sources", sources, "--out", sources / "out", "--run-peers", "enfuse"]
+    assert evaluate.main([*map(str, options), "--figures", "--insets", "900,3"]) == 2
+    assert "40×32" in capsys.readouterr().err and not (programs / "calls").exists()
+
+
 def test_a_program_in_a_relative_folder_of_the_path_is_found_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "tools").mkdir()
     program = tmp_path / "tools/weaver"
