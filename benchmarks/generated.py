@@ -52,8 +52,8 @@ def wrong(fused: np.ndarray, truth: np.ndarray, mask: np.ndarray, most: int) -> 
 
 
 def oracle(truth: np.ndarray, frames: Iterable[np.ndarray], side: int = 1) -> np.ndarray:
-    """Oracle selection (H, W, 3) uint8: each pixel from the frame that is nearest to the truth, as
-    in :func:`training.validation.oracle_selection`."""
+    """Oracle selection (H, W, 3) uint8, as :func:`training.validation.oracle_selection`, but of one
+    frame after another: those of a camera do not fit into memory together."""
     best, least = np.empty_like(truth), np.full(truth.shape[:2], np.inf, np.float32)
     for frame in frames:
         error = np.square(frame.astype(np.float32) - truth).sum(axis=2)
