@@ -274,18 +274,26 @@ def test_registration_reports_mean_and_largest_error(photographs, tmp_path, monk
     assert "tiny" in (tmp_path / "README.md").read_text()
 
 
-def test_series_are_told_by_what_their_names_share(tmp_path):
-    for name in ("lytro-01-A", "lytro-01-B", "pcb_001", "pcb_002", "pcb_003", "alone-1"):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), texture(0, 20, 20))
-    (tmp_path / "Readme.txt").write_text("no frame")
-    found = pictures.series(tmp_path)
-    assert {name: len(paths) for name, paths in found.items()} == {"lytro-01": 2, "pcb": 3}
-    assert [path.name for path in found["lytro-01"]] == ["lytro-01-A.png", "lytro-01-B.png"]
-
-
 def test_a_folder_without_stacks_is_named(tmp_path, capsys):
     assert pictures.main(["--stacks", str(tmp_path)]) == 2
-    assert "holds no two frames" in capsys.readouterr().err
+    assert f"{tmp_path} holds no stacks" in capsys.readouterr().err
+    write_png(tmp_path / "alone-1.png", texture(0, 20, 20))
+    assert pictures.main(["--stacks", str(tmp_path)]) == 2
+    assert "belongs to no stack" in capsys.readouterr().err
+
+
+def test_pictures_of_deep_frames_are_drawn_and_those_of_two_sizes_refused(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pictures, "choose_peers", lambda names: ([], []))
+    frames, out = tmp_path / "frames", tmp_path / "out"
+    for name, image in (("x-A", texture(0, 64, 80) * np.uint16(257)), ("x-B", texture(0, 64, 80))):
+        write_png(frames / f"{name}.png", image)
+    command = ["--stacks", str(frames), "--out", str(out)]
+    assert pictures.main(command) == 0 and (out / "x.jpg").exists()
+    write_png(frames / "x-B.png", texture(0, 40, 80))
+    assert pictures.main(command) == 2
+    assert "x-B.png has 80×40 pixels" in capsys.readouterr().err
 
 
 def test_all_programs_of_a_picture_get_the_aligned_frames():
