@@ -9,7 +9,6 @@ places enlarged. Each model has the guidance map of its own definition.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from evaluation.runs import fuse_folder
 from models.build import load_model
 from training.trainer import train
 from training.validation import validate
-from utils.atomic import write_file
+from utils.atomic import write_file, write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)
     write_file(args.out / "synthetic.md", text)
-    write_file(args.out / "synthetic.json", json.dumps(found, indent=1) + "\n")
+    write_json(args.out / "synthetic.json", found)
     return compare_pairs(args, {name: configs[0] for name, configs in runs.items()})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusion.pairs import MAPS, Pair, find_pairs, list_folder
+from fusion.pairs import MAPS, Pair, find_pairs, is_read, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS
 
@@ -45,8 +45,8 @@ def collect(
     own = {path.resolve() for pair in pairs for path in (pair.image1, pair.image2)}
 
     def find(what: str, folder: Path) -> dict[str, Path]:
-        files = [path for path in sorted(list_folder(folder)) if path.suffix.lower() in EXTENSIONS]
-        images = [path for path in files if path.is_file() and not MAP.fullmatch(path.stem)]
+        files = [path for path in sorted(list_folder(folder)) if path.is_file() and is_read(path)]
+        images = [path for path in files if not MAP.fullmatch(path.stem)]
         if not images:
             raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
         images = [path for path in images if path.resolve() not in own]

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from configs.schema import load_config, to_dict
 from data.build import validation_sets
 from data.datasets import in_order
+from defocus.camera import quantize
 from training.validation import oracle_selection
 from utils.atomic import write_file
 from utils.images import write_png
@@ -49,7 +50,7 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     batches = in_order(dataset, 1, config.data.workers)
     bar = {"total": count, "unit": "sample", "desc": "validation set", "disable": None}
     for number, batch in enumerate(tqdm(batches, **bar)):
-        pair, truth = ((plane * 255).round() / 255 for plane in batch[:2])  # as in a file
+        pair, truth = quantize(batch.photographs), quantize(batch.truth)  # as in a file
         (a, b), oracle = pair[0], oracle_selection(pair, truth)[0]
         band = (batch.guidance[0, 0] == 0.5).float()
         name = f"sample-{number:04d}"
