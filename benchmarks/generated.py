@@ -19,11 +19,11 @@ from utils.metrics.reference import psnr
 
 
 class Truth(NamedTuple):
-    """What a :class:`~benchmarks.synthetic_stacks.SyntheticStack` says is true."""
+    """The truth of a :class:`~benchmarks.synthetic_stacks.SyntheticStack`, to score results by."""
 
-    image: np.ndarray
-    band: np.ndarray
-    edges: np.ndarray
+    image: np.ndarray  # (H, W, 3) uint8, all in focus
+    band: np.ndarray  # (H, W) bool, the FDB
+    edges: np.ndarray  # (H, W) bool, near edges between two layers
 
     def score(self, fused: np.ndarray) -> dict[str, float]:
         """PSNR in dB of the whole image and in the FDB, and the share of halo pixels: those beside
@@ -41,7 +41,8 @@ def check_size(fused: np.ndarray, truth: np.ndarray) -> None:
 
 
 def decibels(fused: np.ndarray, truth: np.ndarray, **masks: np.ndarray | None) -> dict[str, float]:
-    """PSNR in dB inside masks (H, W), by their names; both images are (H, W, 3) uint8."""
+    """PSNR in dB inside masks (H, W), or everywhere for None, by their names; both images are
+    (H, W, 3) uint8."""
     return {name: float(psnr(truth, fused, mask)) for name, mask in masks.items()}
 
 

@@ -48,9 +48,9 @@ def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
 ) -> None:
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
-    insets at ``places`` (see :func:`read_inset`), or on the FDB. What :func:`check` refuses must
-    have been refused; raises :class:`UserError` for a source or truth that is unreadable, or of
-    another size than the first source."""
+    insets at ``places``, or on the FDB; of both, only what :func:`check` accepts. Raises
+    :class:`UserError` for a source or truth that is unreadable, or of another size than the first
+    source."""
     by_name = {case.name: case for case in cases}
     for name in names or list(by_name)[:1]:
         case = by_name[name]
