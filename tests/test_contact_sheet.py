@@ -48,6 +48,13 @@ def test_no_columns_are_refused(tmp_path, capsys):
     assert "--columns" in capsys.readouterr().err
 
 
+def test_a_name_without_a_picture_s_suffix_is_refused(tmp_path, capsys):
+    save(tmp_path / "a-Fusion.png", "green")
+    for output in (tmp_path / "sheet", tmp_path / "sheet.psd"):  # Pillow reads the latter only
+        assert contact_sheet.main(["--input", str(tmp_path), "--output", str(output)]) == 2
+        assert f"cannot write {output}: give it the suffix" in capsys.readouterr().err
+
+
 def test_a_broken_picture_is_named(tmp_path):
     Image.effect_noise((64, 64), 50).save(tmp_path / "a-Fusion.png")
     data = (tmp_path / "a-Fusion.png").read_bytes()
