@@ -74,14 +74,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -> Runs:
-    """The configs, each with every seed and a run of its own; raises :class:`UserError` for an
-    unknown name, or a wrong override."""
+    """The configs, each once with every seed and a run of its own; raises :class:`UserError` for
+    an unknown name, or a wrong override."""
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     runs: Runs = {}
-    for name in only or known:
+    for name in dict.fromkeys(only or known):
         if name not in known:
             raise UserError(f"--only {name}: choose of {', '.join(known)}")
-        for seed in seeds:
+        for seed in dict.fromkeys(seeds):  # one counted twice would narrow the spread
             config = load_config(CONFIGS / f"{name}.yaml", overrides)
             home = Path(config.run) if config.run.endswith(name) else Path(config.run, name)
             config.run, config.seed = str(home / f"seed-{seed}"), seed

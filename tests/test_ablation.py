@@ -134,6 +134,11 @@ def test_mean_and_spread_over_the_seeds():
     assert "over 2 seeds" in lines[0]
 
 
+def test_a_network_named_twice_counts_once():
+    (runs,) = ablation.choose(["alpha_matte", "alpha_matte"], [1, 2, 1], []).values()
+    assert [config.seed for config in runs] == [1, 2]
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(UserError, match="choose of alpha_matte"):
         ablation.choose(["beta_matte"], [1], [])
