@@ -6,6 +6,7 @@ Where the ground truth is known it stands beside the sources, and the difference
 import contextlib
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,14 +35,18 @@ class Inset(NamedTuple):
 
 def check(option: str, names: Sequence[str], places: Sequence[str] | None, sources: Path) -> None:
     """Refuse before any work what :func:`write` could not draw: raises :class:`UserError` for a
-    pair that is not in the folder, naming the ``option``, and for a place outside an image."""
+    pair that is not in the folder, naming the ``option``, for one that is unreadable or of two
+    sizes, and for a place outside an image."""
     pairs = {pair.name: pair for pair in some_pairs(sources)[0]}
     for name in names or list(pairs)[:1]:
         if name not in pairs:
             near = nearest(name, pairs)
             raise UserError(f"{option}: there is no pair {name!r}; did you mean {near}?")
+        _, first, second = pairs[name]
+        shape = read_photo(first).rgb.shape
+        read_alike(second, first, shape)
         for text in places or ():
-            read_inset(text, read_photo(pairs[name].image1).rgb.shape)
+            read_inset(text, shape)
 
 
 def write(
@@ -54,17 +59,18 @@ def write(
     by_name = {case.name: case for case in cases}
     for name in names or list(by_name)[:1]:
         case = by_name[name]
-        first, second = case.sources
-        image = read_photo(first).rgb
-        sources = [eight_bits(image), eight_bits(read_alike(second, first, image.shape))]
+        first = case.sources[0]
+        shape = read_photo(first).rgb.shape
+        read = partial(read_alike, first=first, shape=shape)
+        sources = [eight_bits(read(path)) for path in case.sources]
         right = given = dict(zip(("source A", "source B"), sources, strict=True))
         if case.truth is not None:
-            right = {"truth": eight_bits(read_alike(case.truth, first, image.shape))}
+            right = {"truth": eight_bits(read(case.truth))}
         fused = {}
         for method, path in case.fused.items():
             with contextlib.suppress(UserError):  # reported when measured
-                fused[method] = eight_bits(read_alike(path, first, image.shape))
-        insets = [read_inset(text, image.shape) for text in places or ()]
+                fused[method] = eight_bits(read(path))
+        insets = [read_inset(text, shape) for text in places or ()]
         insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
