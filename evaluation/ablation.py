@@ -58,13 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     found: dict[str, list[Means]] = {}
     for name, configs in runs.items():
         for config in configs:
-            checkpoint, steps = Path(config.run) / "latest.pt", 0
-            if checkpoint.exists():
-                steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
-            if steps < config.train.steps:
-                print(f"training {config.run}", file=sys.stderr)
-                if not train(config, choose_device(config.device)):
-                    raise KeyboardInterrupt
+            finish(config)
         found[name] = [measure(config) for config in configs]
     text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)
@@ -87,6 +81,17 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
             config.run, config.seed = str(home / f"seed-{seed}"), seed
             runs.setdefault(name, []).append(config)
     return runs
+
+
+def finish(config: Config) -> None:
+    """Train to the end, unless that is done; raises KeyboardInterrupt if it was interrupted."""
+    checkpoint, steps = Path(config.run) / "latest.pt", 0
+    if checkpoint.exists():
+        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
+    if steps < config.train.steps:
+        print(f"training {config.run}", file=sys.stderr)
+        if not train(config, choose_device(config.device)):
+            raise KeyboardInterrupt
 
 
 def measure(config: Config) -> Means:
