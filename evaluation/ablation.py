@@ -9,6 +9,7 @@ places enlarged. Each model has the guidance map of its own definition.
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -85,9 +86,10 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
 
 def finish(config: Config) -> None:
     """Train to the end, unless that is done; raises KeyboardInterrupt if it was interrupted."""
-    checkpoint, steps = Path(config.run) / "latest.pt", 0
-    if checkpoint.exists():
-        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
+    steps = 0
+    with contextlib.suppress(Exception):  # absent, or damaged, which training reports
+        state = torch.load(Path(config.run, "latest.pt"), map_location="cpu", weights_only=True)
+        steps = state["step"]
     if steps < config.train.steps:
         print(f"training {config.run}", file=sys.stderr)
         if not train(config, choose_device(config.device)):

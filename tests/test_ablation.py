@@ -99,6 +99,16 @@ def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
 
 
+def test_a_checkpoint_that_is_cut_short_is_named(tmp_path, photographs, capsys):
+    checkpoint = tmp_path / "runs/alpha_matte/seed-1/latest.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"PK\3\4 and no more")
+    arguments = ["--out", str(tmp_path / "out"), "--only", "alpha_matte", "--seeds", "1"]
+    overrides = quick_training(tmp_path / "runs", photographs)
+    assert ablation.main([*arguments, "--set", *overrides]) == 2
+    assert f"cannot resume from {checkpoint}" in capsys.readouterr().err
+
+
 def test_an_interruption_ends_it_instead_of_going_on_with_the_next_network(tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(ablation, "train", lambda config, _: trained.append(config.run))
