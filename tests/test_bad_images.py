@@ -136,6 +136,13 @@ def test_what_a_type_cannot_hold_is_refused(tmp_path, name, dtype, alpha, said):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_alpha_that_is_opaque_everywhere_is_left_out_of_a_jpeg(tmp_path):
+    rgb = noise(8, 9, 3)
+    write_photo(tmp_path / "with.jpg", Photo(rgb, alpha=np.full((8, 9), 255, np.uint8)))
+    write_photo(tmp_path / "without.jpg", Photo(rgb))
+    assert (tmp_path / "with.jpg").read_bytes() == (tmp_path / "without.jpg").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["x.webp", "x.jpg"])
 def test_a_size_that_a_type_cannot_hold_is_refused(tmp_path, name):
     said = rf"{name}: a \.\w+ file holds no image with a side of 70000 pixels"

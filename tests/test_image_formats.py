@@ -303,6 +303,25 @@ def test_raw(tmp_path, orientation, neutral):
     assert IFD.Interop not in kept.get_ifd(IFD.Exif)
 
 
+@pytest.mark.parametrize("tiff_like", [True, False])
+@pytest.mark.parametrize("sidecars", [["x.xmp"], ["x.dng.xmp"], ["x.dng.xmp", "x.xmp"]])
+def test_xmp_of_raw_is_that_of_its_sidecar(tmp_path, monkeypatch, sidecars, tiff_like):
+    if not tiff_like:
+        monkeypatch.setattr("utils.formats.raw.ENDIAN", {})
+    write_dng(tmp_path / "x.dng", np.full((32, 32, 3), 0.1))
+    for i, name in enumerate(sidecars):
+        rated = XMP.replace(b'Rating="4"', b'Rating="%d"' % (i + 1))
+        (tmp_path / name).write_bytes(rated)
+    kept = read_photo(tmp_path / "x.dng").metadata.xmp
+    assert b'xmp:Rating="1"' in kept and "Käfer".encode() in kept
+
+
+def test_a_sidecar_that_cannot_be_read_is_none(tmp_path):
+    write_dng(tmp_path / "x.dng", np.full((32, 32, 3), 0.1))
+    (tmp_path / "x.xmp").mkdir()
+    assert read_photo(tmp_path / "x.dng").metadata.xmp == xmp.keep(XMP)
+
+
 def test_raw_that_is_not_built_like_tiff_keeps_what_libraw_knows(tmp_path, monkeypatch):
     monkeypatch.setattr("utils.formats.raw.ENDIAN", {})
     write_dng(tmp_path / "x.dng", np.full((32, 32, 3), 0.1))

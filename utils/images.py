@@ -78,25 +78,27 @@ def write_photo(path: str | Path, photo: Photo) -> None:
 
     The extension gives the type: .png (8 and 16 bits), .tif (those and float32), .jpg (8 bits,
     quality 95, no transparency), .webp (8 bits, lossless; no grey). A colour profile of another
-    colour space, such as RGB for a grey photograph, is left out. Raises :class:`UserError` if the
-    type is not written or does not hold the photograph's depth, transparency or size; or the folder
-    cannot be made or written to.
+    colour space, such as RGB for a grey photograph, is left out; so is transparency that is nowhere
+    less than opaque, if the type holds none. Raises :class:`UserError` if the type is not written
+    or does not hold the photograph's depth, transparency or size; or the folder cannot be made or
+    written to.
     """
-    path = Path(path)
-    check_writable(path, photo.rgb.dtype, photo.alpha is not None, photo.rgb.shape[:2])
+    path, alpha = Path(path), photo.alpha
+    transparent = alpha is not None and bool(alpha.min() < white(alpha.dtype))
+    check_writable(path, photo.rgb.dtype, transparent, photo.rgb.shape[:2])
     grey = photo.grey and path.suffix.lower() != ".webp"
     samples = photo.rgb
     if grey:
         import cv2
 
         samples = cv2.cvtColor(np.ascontiguousarray(samples), cv2.COLOR_RGB2GRAY)
-    if photo.alpha is not None:
-        samples = np.dstack([samples, photo.alpha])
+    writer, _, holds_alpha, _ = WRITERS[path.suffix.lower()]
+    if alpha is not None and holds_alpha:
+        samples = np.dstack([samples, alpha])
     metadata = replace(photo.metadata, icc=photo.metadata.profile(grey))
     with atomic_path(path) as temporary:
-        writer = _load(path, WRITERS[path.suffix.lower()][0])
         try:
-            writer.write(temporary, samples, metadata)
+            _load(path, writer).write(temporary, samples, metadata)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"cannot write {path}: {error}") from error
 

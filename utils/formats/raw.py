@@ -14,6 +14,7 @@ from utils.errors import UserError
 from utils.formats import photo
 from utils.formats.exif import load_directory, read_tags
 from utils.formats.photo import Opened, Tags
+from utils.formats.xmp import LARGEST
 
 # 16-bit sRGB with the camera's white balance. LibRaw's other defaults depend on the content: they
 # brighten until 1 % of the pixels are white, and take the brightest pixel for the white level.
@@ -45,14 +46,27 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
 
 
 def _tags(path: Path, raw: rawpy.RawPy) -> Tags:
-    """EXIF of the file if it is TIFF-like, as most are; otherwise from LibRaw."""
+    """EXIF of the file if it is TIFF-like, as most are; otherwise from LibRaw. XMP of a sidecar is
+    preferred, since programs leave RAW files as they are."""
+    packet = _read_sidecar(path)
     with path.open("rb") as file:
         head = file.read(8)
         if head[:2] in ENDIAN:
             endian = ENDIAN[head[:2]]
             offset = int.from_bytes(head[4:], "little" if endian == "<" else "big")
-            return read_tags(lambda: _developed(load_directory(file, endian, offset)))
-    return read_tags(lambda: _exif(raw))
+            return read_tags(
+                lambda: _developed(load_directory(file, endian, offset)), packet=packet
+            )
+    return read_tags(lambda: _exif(raw), packet=packet)
+
+
+def _read_sidecar(path: Path) -> bytes | None:
+    """XMP of x.cr2.xmp, or of x.xmp, beside x.cr2."""
+    for sidecar in (path.with_name(f"{path.name}.xmp"), path.with_suffix(".xmp")):
+        if sidecar.is_file():
+            with contextlib.suppress(OSError), sidecar.open("rb") as file:
+                return file.read(LARGEST + 1)
+    return None
 
 
 def _developed(exif: Image.Exif) -> Image.Exif:
