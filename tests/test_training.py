@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import main
 from configs.schema import load_config, to_dict
+from data import build as sets
 from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
 from models.mmfnet import Fusion, boundary_map
@@ -90,6 +91,14 @@ def test_resume_is_exact(run, tmp_path, optimizer):
         assert same, path
     starts = (tmp_path / "halves" / "run.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in starts] == [0, 3]
+
+
+def test_photographs_that_train_and_validate_are_read_once(run, monkeypatch):
+    read = []
+    load = sets.Photographs
+    monkeypatch.setattr(sets, "Photographs", lambda folder: read.append(folder) or load(folder))
+    assert run("run", "train.steps=1") == 0
+    assert len(read) == 1
 
 
 def test_another_optimizer_cannot_take_over(run, tmp_path, capsys):

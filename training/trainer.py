@@ -1,6 +1,7 @@
 """A training run in its folder, and the loop: any device and number of processes, exact resume."""
 
 import copy
+import functools
 import io
 import json
 import signal
@@ -22,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from configs.schema import Config, TrainConfig, to_dict, to_yaml
-from data.build import training_set, validation_sets
+from data.build import read_sources, training_set, validation_sets
 from data.datasets import Batch, DrawSampler, GeneratedDataset, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion
@@ -48,8 +49,9 @@ def train(config: Config, device: torch.device) -> bool:
     first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
     looks = first and config.validation.every > 0
     few = config.validation.quick
-    quick = validation_sets(config, few, max(1, few // 3)) if looks else {}
-    trainer = Trainer(config, training_set(config), quick, device)
+    read = functools.cache(read_sources)  # once, where a share of what trains is held out
+    quick = validation_sets(config, few, max(1, few // 3), read) if looks else {}
+    trainer = Trainer(config, training_set(config, read), quick, device)
     if (run / "latest.pt").exists():
         trainer.resume(run / "latest.pt")
     if first:
