@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,7 +45,7 @@ WAIT = timedelta(days=1)  # for process 0, while it validates
 
 def train(config: Config, device: torch.device) -> bool:
     """Train in ``config.run``, going on from its latest checkpoint if there is one; false if it was
-    interrupted before ``train.steps``."""
+    interrupted."""
     run = Path(config.run)
     first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
     looks = first and config.validation.every > 0
@@ -65,8 +66,23 @@ def train(config: Config, device: torch.device) -> bool:
             f"{device}, from step {trainer.step} to {config.train.steps}",
             file=sys.stderr,
         )
-    trainer.train()
-    return trainer.step >= config.train.steps
+    return trainer.train()
+
+
+@dataclass
+class Tick:
+    """The steps of one process since the last line of the log."""
+
+    began: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    samples: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)  # of the terms of the loss
+
+    def add(self, losses: dict[str, Tensor], samples: int) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+        self.steps += 1
+        self.samples += samples
 
 
 class Trainer:
@@ -154,9 +170,10 @@ class Trainer:
             hint = "delete it to start anew, or give another run="
             raise UserError(f"cannot resume from {path} ({reason}); {hint}") from error
 
-    def train(self) -> None:
-        """Train to ``train.steps``. Ctrl-C saves and ends; so does a loss that is not finite."""
-        train = self.config.train
+    def train(self) -> bool:
+        """Train to ``train.steps``; false if Ctrl-C or SIGTERM came, which save and end. Raises
+        :class:`UserError` if the loss is not finite or the disk is full."""
+        train, every = self.config.train, self.config.validation.every
         model = self.parallel()
         writer = None
         if self.rank == 0:  # what a killed run has logged after its last checkpoint comes again
@@ -165,40 +182,37 @@ class Trainer:
         bar = tqdm(
             total=train.steps, initial=self.step, unit="step", disable=self.rank > 0, mininterval=5
         )
-        tick: dict[str, Tensor] = {}
-        ticked, seen, samples, since_save = time.perf_counter(), self.step, 0, self.step
+        tick, saved = Tick(), self.step
         with _interruptible() as interrupted, _told_of_a_full_disk(self.run), closing(bar):
             for batch in self.batches(self.step, train.steps):
                 batch = self.load(batch)
                 losses, fusion = self.learn(model, batch)
-                for name, value in losses.items():
-                    tick[name] = tick.get(name, 0) + value
-                samples += len(batch.truth)
+                tick.add(losses, len(batch.truth))
                 bar.update()
-                stop = self._agreed(interrupted())
-                every, last = self.config.validation.every, self.step == train.steps
+                stop, last = self._agreed(interrupted()), self.step == train.steps
                 looks = last or every > 0 and self.step % every == 0
                 saves = stop or looks or self.step % train.save_every == 0
                 if saves or self.step % train.log_every == 0:
-                    self._check(tick, since_save)
+                    self._check(tick, saved)
                     if self.rank == 0:
-                        rate = samples * self.world / (time.perf_counter() - ticked)
-                        self._log(writer, tick, self.step - seen, rate)
-                    tick, ticked, seen, samples = {}, time.perf_counter(), self.step, 0
+                        self._log(writer, tick)
+                    tick = Tick()
                 if saves:
                     if self.rank == 0:
                         if looks:
                             self._look(writer, batch, fusion)
                         self.save()
-                    since_save = self.step
+                    saved = self.step
                     self._agreed(False)  # the others wait here for process 0
                 if stop:
-                    if self.rank == 0:
+                    if self.rank == 0 and not last:
                         text = f"stopped at step {self.step}, saved; the same command goes on"
                         tqdm.write(text, file=sys.stderr)
                     break
+            finished = self.step >= train.steps and not interrupted()  # in the last look, say
         if writer:
             writer.close()
+        return finished
 
     def save(self) -> None:
         """Write ``latest.pt`` and ``latest.safetensors``."""
@@ -265,19 +279,21 @@ class Trainer:
         dist.all_reduce(flag, dist.ReduceOp.MAX, self.control)
         return bool(flag)
 
-    def _check(self, tick: dict[str, Tensor], since_save: int) -> None:
-        if self._agreed(not torch.stack(list(tick.values())).sum().isfinite()):
+    def _check(self, tick: Tick, saved: int) -> None:
+        """Raise a :class:`UserError` if a loss was not finite; ``saved`` is the step last saved."""
+        if self._agreed(not torch.stack(list(tick.sums.values())).sum().isfinite()):
             kept = "nothing was saved yet"
-            if since_save:
-                kept = f"{self.run / 'latest.pt'} of step {since_save} is good"
+            if saved:
+                kept = f"{self.run / 'latest.pt'} of step {saved} is good"
             raise UserError(
                 f"the loss or its gradient stopped being finite before step {self.step}; {kept}: "
                 "go on from it with a lower train.lr or train.clip"
             )
 
-    def _log(self, writer: SummaryWriter, tick: dict[str, Tensor], steps: int, rate: float) -> None:
-        """Log the means of terms summed over ``steps`` steps, and the samples a second."""
-        means = {name: float(value) / steps for name, value in tick.items()}
+    def _log(self, writer: SummaryWriter, tick: Tick) -> None:
+        """Log the means of a tick, and the samples a second of all processes."""
+        means = {name: float(value) / tick.steps for name, value in tick.sums.items()}
+        rate = tick.samples * self.world / (time.perf_counter() - tick.began)
         lr = self.optimizer.param_groups[0]["lr"]
         for name, value in {**means, "lr": lr, "samples per second": rate}.items():
             writer.add_scalar(f"train/{name}", value, self.step)
