@@ -308,12 +308,12 @@ def test_interrupt_saves_and_a_second_call_goes_on(tmp_path, photographs, number
     assert checkpoint(folder)["step"] == saved + 2
 
 
-def test_an_interruption_of_the_last_look_is_told(tmp_path, photographs, capsys, monkeypatch):
+def test_an_interruption_of_the_last_validation_is_told(tmp_path, photographs, capsys, monkeypatch):
     """The ablation would go on with its next network."""
     overrides = [f"run={tmp_path}", f"data.photographs={photographs}", "train.steps=2"]
     config = load_config(SMOKE, overrides)
     with monkeypatch.context() as patch:
-        patch.setattr(main.Trainer, "_look", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(main.Trainer, "_validate", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         assert not main.train(config, torch.device("cpu"))
     assert checkpoint(tmp_path)["step"] == 2 and "goes on" not in capsys.readouterr().err
     assert main.train(config, torch.device("cpu"))

@@ -47,12 +47,13 @@ def train(config: Config, device: torch.device) -> bool:
     """Train in ``config.run``, going on from its latest checkpoint if there is one; false if it was
     interrupted."""
     run = Path(config.run)
-    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
-    looks = first and config.validation.every > 0
-    few = config.validation.quick
+    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone validates and writes
     read = functools.cache(read_sources)  # once, where a share of what trains is held out
-    quick = validation_sets(config, few, max(1, few // 3), read) if looks else {}
-    trainer = Trainer(config, training_set(config, read), quick, device)
+    validation = {}
+    if first and config.validation.every > 0:
+        few = config.validation.quick
+        validation = validation_sets(config, few, max(1, few // 3), read)
+    trainer = Trainer(config, training_set(config, read), validation, device)
     if (run / "latest.pt").exists():
         trainer.resume(run / "latest.pt")
     if first:
@@ -185,13 +186,13 @@ class Trainer:
         tick, saved = Tick(), self.step
         with _interruptible() as interrupted, _told_of_a_full_disk(self.run), closing(bar):
             for batch in self.batches(self.step, train.steps):
-                batch = self.load(batch)
+                batch = self.to_device(batch)
                 losses, fusion = self.learn(model, batch)
                 tick.add(losses, len(batch.truth))
                 bar.update()
                 stop, last = self._agreed(interrupted()), self.step == train.steps
-                looks = last or every > 0 and self.step % every == 0
-                saves = stop or looks or self.step % train.save_every == 0
+                validates = last or every > 0 and self.step % every == 0
+                saves = stop or validates or self.step % train.save_every == 0
                 if saves or self.step % train.log_every == 0:
                     self._check(tick, saved)
                     if self.rank == 0:
@@ -199,8 +200,8 @@ class Trainer:
                     tick = Tick()
                 if saves:
                     if self.rank == 0:
-                        if looks:
-                            self._look(writer, batch, fusion)
+                        if validates:
+                            self._validate(writer, batch, fusion)
                         self.save()
                     saved = self.step
                     self._agreed(False)  # the others wait here for process 0
@@ -209,7 +210,7 @@ class Trainer:
                         text = f"stopped at step {self.step}, saved; the same command goes on"
                         tqdm.write(text, file=sys.stderr)
                     break
-            finished = self.step >= train.steps and not interrupted()  # in the last look, say
+            finished = self.step >= train.steps and not interrupted()  # while it validated
         if writer:
             writer.close()
         return finished
@@ -241,7 +242,7 @@ class Trainer:
         pin = self.device.type == "cuda"
         return draw_loader(self.dataset, sampler, self.config.data.workers, pin)
 
-    def load(self, batch: Batch) -> Batch:
+    def to_device(self, batch: Batch) -> Batch:
         """A batch on this process's device."""
         return Batch(*(plane.to(self.device, non_blocking=True) for plane in batch))
 
@@ -303,7 +304,7 @@ class Trainer:
             text += f" {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         tqdm.write(text, file=sys.stderr)
 
-    def _look(self, writer: SummaryWriter, batch: Batch, fusion: Fusion) -> None:
+    def _validate(self, writer: SummaryWriter, batch: Batch, fusion: Fusion) -> None:
         """Validate the averaged weights; keep them if they are the best; write pictures."""
         panels = torch.cat(_panels(batch, fusion), dim=3)
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
