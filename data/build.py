@@ -122,7 +122,9 @@ def _sources(
     """What ``keep`` takes of two folders, or all; raises a UserError where it is too little."""
     backgrounds, cuts = read(photographs, cutouts)
     if keep:
-        backgrounds, *cuts = (source.only(keep) for source in (backgrounds, *cuts))
+        backgrounds, *cuts = (
+            source.only(filter(keep, source.photographs)) for source in (backgrounds, *cuts)
+        )
     if len(backgrounds) < 2:
         what = f"{photographs} leaves {len(backgrounds)} of 2 photographs for a sample"
         other = ", or change the share held out, validation.fraction" if keep else ""

@@ -2,14 +2,14 @@
 
 Every source checks its files once, when it is made, and skips what is unreadable, tiny or blurred,
 keeping the reason. Items carry the stem of the photograph they came from, which is what splits
-are made by: ``train = source.only(is_for_training)``.
+are made by: ``train = source.only(train_photographs)``.
 """
 
 import copy
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -167,10 +167,11 @@ class Source(ABC, Generic[T]):
         except Unusable as reason:
             raise UserError(f"{paths[0]} was usable before, but now is {reason}") from reason
 
-    def only(self, keep: Callable[[str], bool]):
-        """The items whose photographs ``keep`` takes, sharing what is in memory; may be none."""
+    def only(self, photographs: Iterable[str]):
+        """The items of these photographs, sharing what is in memory; may be empty."""
+        wanted = set(photographs)
         part = copy.copy(self)
-        part._files = [(photograph, paths) for photograph, paths in self._files if keep(photograph)]
+        part._files = [entry for entry in self._files if entry[0] in wanted]
         return part
 
 

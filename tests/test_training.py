@@ -332,45 +332,42 @@ def test_training_starts_from_given_weights(run, tmp_path, capsys):
     assert run("fourth", f"train.init={tmp_path / 'none.safetensors'}", *still) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04" + b"0" * 100])
-def test_a_corrupt_checkpoint_is_named(run, tmp_path, capsys, content):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "latest.pt").write_bytes(content)
-    assert run("run", "validation.every=0") == 2
-    message = capsys.readouterr().err.splitlines()[-1]
-    assert f"cannot resume from {tmp_path / 'run' / 'latest.pt'}" in message
-    assert (tmp_path / "run" / "latest.pt").read_bytes() == content
-
-
-def test_a_damaged_byte_in_a_checkpoint_is_noticed(run, tmp_path, capsys):
-    assert run("run", "train.steps=2", "validation.every=0") == 0
-    path = tmp_path / "run" / "latest.pt"
+def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    weights = checkpoint(tmp_path / "run")["model"]["initial.net.encode.0.0.conv1.own.bias"]
+    weights = checkpoint(path.parent)["model"]["initial.net.encode.0.0.conv1.own.bias"]
     content[content.index(weights.numpy().tobytes()) + 9] ^= 4
     path.write_bytes(content)
-    assert run("run", "train.steps=4", "validation.every=0") == 2
-    assert "is wrong" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_checkpoint_with_values_that_are_not_finite_is_refused(run, tmp_path, capsys):
-    assert run("run", "train.steps=2", "validation.every=0") == 0
-    state = checkpoint(tmp_path / "run")
+def put_a_nan(path: Path) -> None:
+    state = checkpoint(path.parent)
     state["ema"]["initial.score.weight"][0, 0, 0, 0] = math.nan
-    torch.save(state, tmp_path / "run" / "latest.pt")
-    assert run("run", "train.steps=4", "validation.every=0") == 2
-    assert "initial.score.weight holds values that are not finite" in capsys.readouterr().err
+    torch.save(state, path)
 
 
-def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(run, tmp_path, capsys):
-    assert run("run", "train.steps=1", "validation.every=0") == 0
-    assert (
-        run("run", "train.steps=2", "validation.every=0", "model.boundary.args.widths=[6, 6]") == 2
-    )
-    assert "its model is another one than model.* says" in capsys.readouterr().err
-    torch.save({"model": Path("x")}, tmp_path / "run" / "latest.pt")
-    assert run("run", "train.steps=2", "validation.every=0") == 2
-    assert "cannot resume from" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(b""), ""),
+        (lambda path: path.write_bytes(b"no checkpoint"), ""),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + b"0" * 100), ""),
+        (flip_a_bit, "is wrong"),
+        (put_a_nan, "initial.score.weight holds values that are not finite"),
+        (lambda path: torch.save({"model": path}, path), ""),  # code, in a pickle
+        (lambda path: None, "its model is another one than model.* says"),
+    ],
+    ids=["empty", "text", "cut short", "bit", "nan", "code", "another model"],
+)
+def test_a_checkpoint_that_is_no_good_is_named_and_kept(run, tmp_path, capsys, damage, said):
+    path, still = tmp_path / "run" / "latest.pt", "validation.every=0"
+    assert run("run", "train.steps=2", still) == 0
+    damage(path)
+    content = path.read_bytes()
+    more = ["model.boundary.args.widths=[6, 6]"] if "another" in said else []
+    assert run("run", "train.steps=4", still, *more) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"cannot resume from {path}" in message and said in message
+    assert path.read_bytes() == content
 
 
 def test_resuming_takes_the_settings_of_the_config(run, tmp_path):

@@ -10,13 +10,10 @@ from safetensors.torch import save_file
 
 from models import WEIGHTS
 from models.build import build, load_model, save_weights
+from tests.conftest import NETS as MODEL
 from utils.errors import UserError
 from utils.images import read_photo
 
-MODEL = {
-    "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6]}},
-    "boundary": {"name": "SetBoundaryFusion", "args": {"widths": [4, 6], "blocks": [1, 1]}},
-}
 OTHER = MODEL | {
     "boundary": {"name": "SetBoundaryFusion", "args": {"widths": [6, 6], "blocks": [1, 1]}}
 }
