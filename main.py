@@ -85,7 +85,7 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     sets = validation_sets(config, config.validation.samples, config.validation.scene_samples)
     figures = {}
     for name, samples in sets.items():
-        if not takes(model, samples):
+        if not takes(model, samples.generator.config):
             print(f"{path} takes {model.initial.largest} photographs at once: no set {name}\n")
             continue
         figures[name] = validate(model, samples, device, config.data.workers)

@@ -121,11 +121,12 @@ class Trainer:
             weights = load_model(train.init, to_dict(config.model))
             model.load_state_dict(weights.state_dict())
         scenes = config.data.scenes if config.data.pairs < 1 and not config.data.stored else None
-        most = max(scenes.photographs) if scenes else 2
-        if model.initial.largest and most > model.initial.largest:
+        if scenes and not takes(model, scenes):
             way = f"give data.pairs=1, or data.scenes.photographs=[2,{model.initial.largest}]"
             raise UserError(f"the network takes {model.initial.largest} photographs at once; {way}")
-        self.validation = {name: part for name, part in validation.items() if takes(model, part)}
+        self.validation = {
+            name: part for name, part in validation.items() if takes(model, part.generator.config)
+        }
         self.model = model.to(device, memory_format=torch.channels_last)
         # Moving averages of the weights: steadier than the last step's, and what is shipped.
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
