@@ -84,15 +84,15 @@ def _held_out_sources(config: Config, read: Read) -> Sources:
             if one and other and _overlap(one, other):
                 raise UserError(f"validation.{name}={other} are trained on; {ways}")
         sources = _sources(data.photographs, data.cutouts, None, read)
-    elif data.cutouts and trained.photographs:
-        ways = "name validation.photographs=DIR as well, or give validation.cutouts=null"
-        raise UserError(f"validation.cutouts={data.cutouts} stands alone; {ways}")
-    elif trained.photographs:
-        keep = partial(is_held_out, fraction=data.fraction)
-        sources = _sources(trained.photographs, trained.cutouts, keep, read)
-    else:
+    elif not trained.photographs:
         ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"
         raise UserError(f"validation needs photographs: name held-out ones, {ways}")
+    elif data.cutouts:
+        ways = "name validation.photographs=DIR as well, or give validation.cutouts=null"
+        raise UserError(f"validation.cutouts={data.cutouts} stands alone; {ways}")
+    else:
+        keep = partial(is_held_out, fraction=data.fraction)
+        sources = _sources(trained.photographs, trained.cutouts, keep, read)
     if trained.stored:
         names = {name for part in (sources[0], *sources[1]) for name in part.photographs}
         if shared := names.intersection(_about(trained.stored).get("photographs", ())):

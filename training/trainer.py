@@ -31,7 +31,7 @@ from models.mmfnet import Fusion
 from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
-from training.validation import line, plain, takes, validate
+from training.validation import for_json, summary, takes, validate
 from utils.atomic import append, clear, write_file
 from utils.errors import UserError, is_full
 from utils.provenance import provenance
@@ -319,10 +319,10 @@ class Trainer:
             figures = validate(self.ema, samples, self.device)
             for key, value in figures.items():
                 writer.add_scalar(f"validation/{name}/{key}", value, self.step)
-            known = plain(figures)
+            known = for_json(figures)
             row = json.dumps({"step": self.step, "set": name, **known})
             append(self.run / "validation.jsonl", row)
-            tqdm.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
+            tqdm.write(f"step {self.step} {name}: {summary(figures)}", file=sys.stderr)
             score += (known["fused_whole"] or 0) + (known["fused_band"] or 0)
         if self.validation and score > self.best:
             self.best = score

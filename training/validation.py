@@ -100,12 +100,12 @@ def takes(model: MMFNet, ranges: SampleConfig) -> bool:
     return not model.initial.largest or most <= model.initial.largest
 
 
-def plain(figures: dict[str, float]) -> dict[str, float | None]:
+def for_json(figures: dict[str, float]) -> dict[str, float | None]:
     """The figures for JSON, which has no NaN: a set may have no FDB."""
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def line(figures: dict[str, float]) -> str:
+def summary(figures: dict[str, float]) -> str:
     """The figures of :func:`validate` in a line: final fusion, and its gain over oracle."""
     parts = (
         f"{part} {figures[f'fused_{part}']:.2f} dB ({gain:+.2f} to oracle)"
