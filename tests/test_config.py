@@ -9,9 +9,9 @@ import torch
 
 from configs.schema import Config, load_config, to_dict, to_yaml
 from models.build import build
+from tests.conftest import ROOT
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 

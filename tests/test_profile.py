@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
@@ -10,10 +9,9 @@ from torch.utils.data import Dataset
 import main
 from configs.schema import load_config
 from data.datasets import Batch, Draw
+from tests.conftest import SMOKE
 from training.profile import Times, profile, table
 from training.trainer import Trainer
-
-SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.yaml")
 
 
 class Slow(Dataset):

@@ -27,11 +27,9 @@ from data import build as sets
 from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
 from models.mmfnet import Fusion, boundary_map
+from tests.conftest import ROOT, SMOKE
 from tests.hostile.faults import room
 from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr, validate
-
-ROOT = Path(__file__).parents[1]
-SMOKE = str(ROOT / "configs" / "smoke.yaml")
 
 
 @pytest.fixture(scope="module", autouse=True)
