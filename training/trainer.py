@@ -211,7 +211,8 @@ class Trainer:
                         text = f"stopped at step {self.step}, saved; the same command goes on"
                         tqdm.write(text, file=sys.stderr)
                     break
-            finished = self.step >= train.steps and not interrupted()  # while it validated
+            # An interruption of the last validation counts, too.
+            finished = self.step >= train.steps and not interrupted()
         if writer:
             writer.close()
         return finished
