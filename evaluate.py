@@ -19,7 +19,7 @@ from pathlib import Path
 
 from evaluation import peers, scores, tables
 from evaluation.cache import default_cache
-from evaluation.matching import Case, check_names, collect, some_pairs
+from evaluation.matching import Case, collect, some_pairs
 from utils.atomic import write_file
 from utils.errors import UserError, cli, option_parser, os_errors
 from utils.process import cores
@@ -60,20 +60,22 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     check(args)
-    methods = named_folders(args.fused)
+    methods = args.fused
     if args.synthetic:
         from evaluation import synthetic
 
         folder = synthetic.write_set(args.config or CONFIG, args.set, args.work / "synthetic")
         args.sources, args.truth, args.band = (folder / n for n in ("sources", "truth", "band"))
         methods = {name: folder / kind for name, kind in synthetic.BASELINES.items()} | methods
+    if args.figures is not None:
+        from evaluation import figures  # imports torch, which the workers do without
+
+        figures.check("--figures", args.figures, args.insets, args.sources)
     ran, about, problems = run_methods(args)
     methods |= ran
     cases, wrong = collect(args.sources, methods, args.truth, args.band)
     problems += wrong
     if args.figures is not None:
-        from evaluation import figures
-
         figures.write(cases, args.figures, args.insets, args.out)
     if args.metrics != "none":
         report(args, cases, list(methods), about, problems)
@@ -85,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check options against each other, fill in defaults, choose metrics and peers."""
+    """Check options against each other, fill in defaults, choose metrics and peers: what would
+    fail after hours of fusing fails now."""
     args.work = args.work or args.out / "work"
     if args.synthetic == (args.sources is not None):
         raise UserError("give either --sources DIR, or --synthetic to generate pairs")
@@ -108,7 +111,6 @@ def check(args: argparse.Namespace) -> None:
     if args.metrics is None:
         quality = "PSNR,PSNR_FDB,SSIM,SSIM_FDB" if args.synthetic else "all"
         args.metrics = ",".join(tables.TABLE1) if args.table1 else quality
-    # What would fail after hours of fusing fails now.
     if args.metrics != "none":
         truth, band = args.synthetic or bool(args.truth), args.synthetic or bool(args.band)
         args.symbols = scores.choose_metrics(args.metrics, truth, band)
@@ -117,8 +119,10 @@ def check(args: argparse.Namespace) -> None:
         args.peers, notes = peers.choose_peers(args.run_peers)
         for note in notes:
             print(note, file=sys.stderr)
-    if args.sources and args.figures:
-        check_names("--figures", args.figures, [p.name for p in some_pairs(args.sources)[0]])
+    args.fused = named_folders(args.fused)
+    run = {peer.name for peer in args.peers} | ({peers.OURS} if args.weights else set())
+    if twice := run & args.fused.keys():
+        raise UserError(f"--fused {min(twice)}=…: that is run as well; give it another name")
     with os_errors(f"write to folder {args.out}"):  # before any work
         args.out.mkdir(parents=True, exist_ok=True)
 

@@ -20,7 +20,7 @@ from data.build import training_set, validation_sets
 from models.build import load_model
 from training import profile as profiling
 from training.trainer import Trainer, train
-from training.validation import plain, table, takes, validate
+from training.validation import for_json, table, takes, validate
 from utils.atomic import write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
@@ -85,14 +85,14 @@ def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     sets = validation_sets(config, config.validation.samples, config.validation.scene_samples)
     figures = {}
     for name, samples in sets.items():
-        if not takes(model, samples):
+        if not takes(model, samples.generator.config):
             print(f"{path} takes {model.initial.largest} photographs at once: no set {name}\n")
             continue
         figures[name] = validate(model, samples, device, config.data.workers)
         print(table(figures[name], name, len(samples)), end="\n\n", flush=True)
     if output:
         about = {"samples": {name: len(part) for name, part in sets.items()}, "weights": str(path)}
-        write_json(output, about | {name: plain(part) for name, part in figures.items()})
+        write_json(output, about | {name: for_json(part) for name, part in figures.items()})
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from utils.metrics.reference import psnr
 
 
 class Truth(NamedTuple):
-    """What a :class:`~benchmarks.synthetic_stacks.SyntheticStack` says is true."""
+    """The truth of a :class:`~benchmarks.synthetic_stacks.SyntheticStack`, to score results by."""
 
-    image: np.ndarray
-    band: np.ndarray
-    edges: np.ndarray
+    image: np.ndarray  # (H, W, 3) uint8, all in focus
+    band: np.ndarray  # (H, W) bool, the FDB
+    edges: np.ndarray  # (H, W) bool, near edges between two layers
 
     def score(self, fused: np.ndarray) -> dict[str, float]:
         """PSNR in dB of the whole image and in the FDB, and the share of halo pixels: those beside
@@ -41,7 +41,8 @@ def check_size(fused: np.ndarray, truth: np.ndarray) -> None:
 
 
 def decibels(fused: np.ndarray, truth: np.ndarray, **masks: np.ndarray | None) -> dict[str, float]:
-    """PSNR in dB inside masks (H, W), by their names; both images are (H, W, 3) uint8."""
+    """PSNR in dB inside masks (H, W), or everywhere for None, by their names; both images are
+    (H, W, 3) uint8."""
     return {name: float(psnr(truth, fused, mask)) for name, mask in masks.items()}
 
 
@@ -52,8 +53,8 @@ def wrong(fused: np.ndarray, truth: np.ndarray, mask: np.ndarray, most: int) -> 
 
 
 def oracle(truth: np.ndarray, frames: Iterable[np.ndarray], side: int = 1) -> np.ndarray:
-    """Oracle selection (H, W, 3) uint8: each pixel from the frame that is nearest to the truth, as
-    in :func:`training.validation.oracle_selection`."""
+    """Oracle selection (H, W, 3) uint8, as :func:`training.validation.oracle_selection`, but of one
+    frame after another: those of a camera do not fit into memory together."""
     best, least = np.empty_like(truth), np.full(truth.shape[:2], np.inf, np.float32)
     for frame in frames:
         error = np.square(frame.astype(np.float32) - truth).sum(axis=2)

@@ -10,6 +10,7 @@ all frames of a stack, its first and last, and two neighbours. Scores go to --ou
 each value, README.md with the tables, and pictures of where ours is worst.
 """
 
+import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -248,6 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.scenes is not None and options.scenes < 1:
         raise UserError(f"--scenes {options.scenes}: has to be at least 1")
+    if not (0 <= options.shake < math.inf and abs(options.breathing) < 1):
+        raise UserError("--shake has to be 0 px or more, --breathing between -1 and 1")
     motion = Motion(options.breathing, options.shake)
     kinds = [kind for kind in CLASSES if kind.name in options.only]
     wanted = list(stacks(options.work, kinds, motion, options.scenes))

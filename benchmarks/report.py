@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.measure import Failed
 from utils import markdown
-from utils.atomic import write_file
+from utils.atomic import write_file, write_json
 from utils.errors import UserError, option_parser
 from utils.provenance import provenance
 
@@ -60,7 +60,7 @@ class Rows:
             self.rows[name] = measure()
         except Failed as reason:
             self.rows[name] = {"failed": str(reason)}
-        write_file(self.path, json.dumps(self.rows, indent=1, ensure_ascii=False) + "\n")
+        write_json(self.path, self.rows)
         print(f"{self.path.stem}: {name}: {self.rows[name]}", flush=True)
 
 
@@ -82,6 +82,6 @@ def verdicts(bars: Sequence[Bar]) -> str:
 
 def write_report(out: Path, text: str, **about: object) -> None:
     """Write README.md and say so, and about.json with the provenance of the run."""
-    write_file(out / "about.json", json.dumps({**provenance(), **about}, indent=1) + "\n")
+    write_json(out / "about.json", provenance() | about)
     write_file(out / "README.md", text)
     print(out / "README.md")

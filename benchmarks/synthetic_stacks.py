@@ -22,8 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from defocus import camera, psf
-from defocus.color import to_linear, to_srgb
+from defocus.color import to_srgb
 from defocus.guidance import INVISIBLE, defocused_share
+from defocus.materials import to_tensor
 from defocus.mattes import procedural_matte
 from defocus.models import layers_in_focus
 from defocus.outlines import Size
@@ -37,7 +38,6 @@ COVERAGE = 0.4  # wanted share of the frame that a matte covers, at most: all la
 ATTEMPTS = 8  # at a matte of that coverage
 HALO = 20  # pixels from a depth edge within which errors are halos
 LANCZOS = 4  # pixels: reach of the interpolation
-LINEAR = to_linear(torch.arange(256, dtype=torch.float32) / 255).numpy()
 
 
 class Motion(NamedTuple):
@@ -152,8 +152,7 @@ class Layers(NamedTuple):
         """Render with K PSFs, None for a layer in focus: (h, w, 3) float32 sRGB in [0, 1]."""
         image = np.empty((*self.size, 3), np.float32)
         for tile, seen, layers, mattes in self._tiles():
-            linear = [cv2.LUT(self.colors[k][seen], LINEAR) for k in layers]
-            colors = [torch.from_numpy(color).permute(2, 0, 1) for color in linear]
+            colors = [to_tensor(self.colors[k][seen], linear=True) for k in layers]
             light = layers_in_focus(colors, mattes, [psfs[k] for k in layers])
             image[tile] = to_srgb(psf.crop(light, self.reach)).permute(1, 2, 0).numpy()
         return image

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf, StringNode
+from omegaconf import DictConfig, ListConfig, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -175,6 +175,7 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
             schema = OmegaConf.merge(schema, source)
         name = origin
         config = OmegaConf.to_object(schema)  # an interpolation ${…} may lead nowhere
+        OmegaConf.structured(config)  # a list may stand where a number belongs in another
     except OmegaConfBaseException as error:
         raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
     check_values(asdict(config), origin)
@@ -232,6 +233,8 @@ def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str 
                 group, first = f"{prefix}{key}", fields(kind)[0].name
                 message = f"{group} is no value but a group of keys, such as {group}.{first}"
                 raise UserError(f"{origin}: {message}")
+        elif isinstance(node, ListConfig) and isinstance(below, DictConfig):
+            raise UserError(f"{origin}: {prefix}{key} is no list but a group of keys")
         elif isinstance(node, DictConfig) and not isinstance(below, DictConfig):
             raise UserError(f"{origin}: {prefix}{key} is a value and has no keys below it")
         elif isinstance(below, StringNode) and isinstance(node._value(), bool):

@@ -15,6 +15,9 @@ from defocus.scene import SceneConfig, SceneGenerator
 from defocus.sources import ForegroundSource, Photographs, foregrounds, skip_report
 from utils.errors import UserError
 
+Sources = tuple[Photographs, list[ForegroundSource]]
+Read = Callable[[str, str | None], Sources]
+
 
 def is_held_out(photograph: str, fraction: float) -> bool:
     """Whether a photograph belongs to validation, as does ``fraction`` in [0, 1] of all. A hash of
@@ -24,7 +27,17 @@ def is_held_out(photograph: str, fraction: float) -> bool:
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
-def training_set(config: Config) -> Mixture | StoredDataset:
+def read_sources(photographs: str, cutouts: str | None) -> Sources:
+    """Photographs and cut-outs of two folders; reports skipped files, and raises a UserError if
+    nothing in a folder is usable."""
+    sources: list = [Photographs(photographs), *([foregrounds(cutouts)] if cutouts else [])]
+    for folder, source in zip((photographs, cutouts), sources, strict=False):
+        if source.skipped:
+            print(f"{folder}: {skip_report(source.skipped, len(source))}", file=sys.stderr)
+    return sources[0], sources[1:]
+
+
+def training_set(config: Config, read: Read = read_sources) -> Mixture | StoredDataset:
     """Samples by draw: from ``data.stored`` if given, else generated from ``data.photographs``,
     except those held out (``validation.fraction``, if there are no ``validation.photographs``)."""
     data, held_out = config.data, config.validation.fraction
@@ -33,49 +46,59 @@ def training_set(config: Config) -> Mixture | StoredDataset:
             way = "generate others with --split train"
             raise UserError(f"data.stored={data.stored} holds samples for validation; {way}")
         return StoredDataset(data.stored, crop=data.defocus.size, seed=config.seed)
+    if not data.photographs:
+        raise UserError("name a folder of photographs: data.photographs=DIR")
     own = not config.validation.photographs
     keep = (lambda name: not is_held_out(name, held_out)) if own else None
-    sources = _sources("data", data.photographs, data.cutouts, keep)
+    sources = _sources(data.photographs, data.cutouts, keep, read)
     pairs = _generator(sources, "data.defocus", data.defocus, config.seed)
     scenes = data.scenes and _generator(sources, "data.scenes", data.scenes, config.seed)
     return Mixture(pairs, scenes, data.pairs, config.seed)
 
 
-def validation_sets(config: Config, pairs: int, scenes: int = 0) -> dict[str, GeneratedDataset]:
+def validation_sets(
+    config: Config, pairs: int, scenes: int = 0, read: Read = read_sources
+) -> dict[str, GeneratedDataset]:
     """The first ``pairs`` of the two-layer model, and ``scenes`` of each of ``validation.scenes``;
     raises a UserError without photographs, or with those that are trained on."""
     data = config.validation
-    if data.photographs:
-        ways = "name other ones, or none to hold out a share of data.photographs"
-        for name in ("photographs", "cutouts"):
-            trained, held_out = (getattr(part, name) for part in (config.data, data))
-            if trained and held_out and _overlap(trained, held_out):
-                raise UserError(f"validation.{name}={held_out} are trained on; {ways}")
-        key, folders, keep = "validation", (data.photographs, data.cutouts), None
-    elif config.data.photographs:
-        if data.cutouts:
-            ways = "name validation.photographs=DIR as well, or give validation.cutouts=null"
-            raise UserError(f"validation.cutouts={data.cutouts} stands alone; {ways}")
-        key, folders = "data", (config.data.photographs, config.data.cutouts)
-        keep = partial(is_held_out, fraction=data.fraction)
-    else:
-        ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"
-        raise UserError(f"validation needs photographs: name held-out ones, {ways}")
-    sources = _sources(key, *folders, keep)
-    if config.data.stored:
-        names = {*sources[0].photographs, *(n for part in sources[1] for n in part.photographs)}
-        if shared := names.intersection(_about(config.data.stored).get("photographs", ())):
-            what = f"data.stored={config.data.stored} has samples of {min(shared)}"
-            raise UserError(f"{what}, which validates; generate it again with this split")
-    generator = _generator(sources, f"{key}.defocus", data.defocus, data.seed)
-    sets = {"pairs": GeneratedDataset(generator, pairs)}
     for name in ("pairs", "samples", "weights"):  # of the other set, and beside sets in --json
         if name in data.scenes:
             raise UserError(f"validation.scenes.{name}: that name is taken; give another")
+    sources = _held_out_sources(config, read)
+    generator = _generator(sources, "validation.defocus", data.defocus, data.seed)
+    sets = {"pairs": GeneratedDataset(generator, pairs)}
     for name, ranges in data.scenes.items() if scenes else ():
-        generator = _generator(sources, f"{key}.scenes.{name}", ranges, data.seed)
+        generator = _generator(sources, f"validation.scenes.{name}", ranges, data.seed)
         sets[name] = GeneratedDataset(generator, scenes)
     return sets
+
+
+def _held_out_sources(config: Config, read: Read) -> Sources:
+    """What validation samples are made of: nothing that is trained on."""
+    trained, data = config.data, config.validation
+    if data.photographs:
+        ways = "name other ones, or none to hold out a share of data.photographs"
+        for name in ("photographs", "cutouts"):
+            one, other = getattr(trained, name), getattr(data, name)
+            if one and other and _overlap(one, other):
+                raise UserError(f"validation.{name}={other} are trained on; {ways}")
+        sources = _sources(data.photographs, data.cutouts, None, read)
+    elif not trained.photographs:
+        ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"
+        raise UserError(f"validation needs photographs: name held-out ones, {ways}")
+    elif data.cutouts:
+        ways = "name validation.photographs=DIR as well, or give validation.cutouts=null"
+        raise UserError(f"validation.cutouts={data.cutouts} stands alone; {ways}")
+    else:
+        keep = partial(is_held_out, fraction=data.fraction)
+        sources = _sources(trained.photographs, trained.cutouts, keep, read)
+    if trained.stored:
+        names = {name for part in (sources[0], *sources[1]) for name in part.photographs}
+        if shared := names.intersection(_about(trained.stored).get("photographs", ())):
+            what = f"data.stored={trained.stored} has samples of {min(shared)}"
+            raise UserError(f"{what}, which validates; generate it again with this split")
+    return sources
 
 
 def _about(stored: str) -> dict:
@@ -94,23 +117,19 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _sources(
-    key: str, photographs: str, cutouts: str | None, keep: Callable[[str], bool] | None
-) -> tuple[Photographs, list[ForegroundSource]]:
-    """Photographs and cut-outs of folders that ``key`` of the config names; reports skipped files,
-    and raises a UserError if no folder is named or nothing in it usable."""
-    if not photographs:
-        raise UserError(f"name a folder of photographs: {key}.photographs=DIR")
-    sources: list = [Photographs(photographs), *([foregrounds(cutouts)] if cutouts else [])]
-    for folder, source in zip((photographs, cutouts), sources, strict=False):
-        if source.skipped:
-            print(f"{folder}: {skip_report(source.skipped, len(source))}", file=sys.stderr)
+    photographs: str, cutouts: str | None, keep: Callable[[str], bool] | None, read: Read
+) -> Sources:
+    """What ``keep`` takes of two folders, or all; raises a UserError where it is too little."""
+    backgrounds, cuts = read(photographs, cutouts)
     if keep:
-        sources = [source.only(filter(keep, source.photographs)) for source in sources]
-    if len(sources[0]) < 2:
-        what = f"{photographs} leaves {len(sources[0])} of 2 photographs for a sample"
+        backgrounds, *cuts = (
+            source.only(filter(keep, source.photographs)) for source in (backgrounds, *cuts)
+        )
+    if len(backgrounds) < 2:
+        what = f"{photographs} leaves {len(backgrounds)} of 2 photographs for a sample"
         other = ", or change the share held out, validation.fraction" if keep else ""
         raise UserError(f"{what}; add some{other}")
-    return sources[0], sources[1:]
+    return backgrounds, cuts
 
 
 def _generator(sources: tuple, key: str, ranges: SampleConfig, seed: int) -> Generator:

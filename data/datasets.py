@@ -130,9 +130,9 @@ class StoredDataset(Dataset):
         if name not in self.maps:
             raise UserError(f"{self.root / 'FusionMapT'} has no guidance map {name}_*.png")
         colored = f"InputL/{name}_L.png", f"InputR/{name}_R.png", f"FusionGT/{name}_FR.png"
-        files = dict.fromkeys(map(self.root.joinpath, colored), cv2.IMREAD_COLOR)
+        files = [(self.root / file, cv2.IMREAD_COLOR) for file in colored]
         planes: list[np.ndarray] = []
-        for path, flags in (files | {self.maps[name]: cv2.IMREAD_GRAYSCALE}).items():
+        for path, flags in (*files, (self.maps[name], cv2.IMREAD_GRAYSCALE)):
             try:
                 planes.append(read_image(path, flags))
                 if planes[-1].shape[:2] != planes[0].shape[:2]:

@@ -33,6 +33,7 @@ from tqdm import tqdm
 from configs.schema import RANGES, load_config, to_dict
 from data.build import training_set, validation_sets
 from data.datasets import in_order
+from defocus.camera import to_pixels
 from defocus.materials import Generator
 from defocus.sample import Sample
 from utils.atomic import append, clear, write_file, write_json
@@ -139,8 +140,7 @@ def write_sample(sample: Sample, root: Path, index: int) -> None:
         guidance = torch.where(peak == 1, right, 255) / 255
     images = (*sample.photographs, sample.truth, guidance)
     for path, image in zip(layout(sample.parameters, index), images, strict=True):
-        pixels = [cv2.convertScaleAbs(plane, alpha=255) for plane in image.numpy()[::-1]]
-        write_file(root / path, cv2.imencode(".png", cv2.merge(pixels), PNG)[1].tobytes())
+        write_file(root / path, cv2.imencode(".png", to_pixels(image), PNG)[1].tobytes())
 
 
 def layout(parameters: dict[str, Any], index: int) -> list[str]:

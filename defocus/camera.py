@@ -39,11 +39,15 @@ def _add_normal(image: Tensor, variance: Tensor, rng: np.random.Generator) -> Te
 
 def compress_jpeg(image: Tensor, quality: int) -> Tensor:
     """Encode as baseline JPEG with 4:2:0 chroma at ``quality`` 1–100 and decode again."""
-    planes = image.flip(0).clamp_(0, 1).numpy()
-    pixels = cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in planes])
+    pixels = to_pixels(image.clamp(0, 1))
     coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     decoded = cv2.split(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     return torch.from_numpy(np.stack(decoded[::-1])) / 255
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """(C, H, W) in [0, 1] as uint8 (H, W, C) in OpenCV's order BGR, or (H, W) of one channel."""
+    return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in image.numpy()[::-1]])
 
 
 def misregister(image: Tensor, shift: tuple[float, float], magnification: float) -> Tensor:

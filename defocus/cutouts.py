@@ -57,14 +57,7 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
     there is nothing to read, no usable segment, two photographs of one name, or a damaged
     manifest."""
     manifest = output / "cutouts.json"
-    done: dict[str, dict[str, dict]] = defaultdict(dict)  # by photograph, then by name
-    try:
-        found = manifest.read_bytes() if manifest.exists() else b'{"cutouts": {}}'
-        for name, entry in json.loads(found)["cutouts"].items():
-            done[entry["photograph"]][name] = entry
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{manifest} is damaged ({error!r}); delete it to start again"
-        raise UserError(message) from error
+    done = _judged(manifest)
     images, segments = images_in(photographs), readers(segmentations)
     named: dict[str, Path] = {}
     for path in images:
@@ -102,6 +95,19 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
         judged = {section: dict(sorted(found.items())) for section, found in sections.items()}
         write_json(manifest, judged)
     return judged
+
+
+def _judged(manifest: Path) -> dict[str, dict[str, dict]]:
+    """The entries of the manifest of a former run, by photograph, then by name."""
+    done: dict[str, dict[str, dict]] = defaultdict(dict)
+    try:
+        found = manifest.read_bytes() if manifest.exists() else b'{"cutouts": {}}'
+        for name, entry in json.loads(found)["cutouts"].items():
+            done[entry["photograph"]][name] = entry
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{manifest} is damaged ({error!r}); delete it to start again"
+        raise UserError(message) from error
+    return done
 
 
 @cli

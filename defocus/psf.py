@@ -56,9 +56,9 @@ def blur(image: Tensor, psf: Tensor | None, margin: int = 0) -> Tensor:
         flat = planes.reshape(-1, 1, *planes.shape[-2:])
         flat = F.pad(flat, (missing,) * 4, mode="replicate")
         planes = flat.reshape(*image.shape[:-2], *flat.shape[-2:])
-    # Transforms of multiples of 8 are fast. What wraps around falls on the first 2·reach rows and
-    # columns, which are left out; the scaling is left to the small PSF.
-    size = [8 * next_fast_len(math.ceil(n / 8)) for n in planes.shape[-2:]]
+    # What wraps around falls on the first 2·reach rows and columns, which are left out; the scaling
+    # is left to the small PSF.
+    size = [fast_length(n) for n in planes.shape[-2:]]
     rows, columns = (slice(2 * reach, n) for n in planes.shape[-2:])
     product = spectrum(planes, size) * spectrum(psf / math.prod(size), size)
     lines = torch.fft.ifft(product, norm="forward")[..., rows]
@@ -69,6 +69,11 @@ def crop(image: Tensor, margin: int) -> Tensor:
     """A view of the image (…, H, W) without ``margin`` pixels at each border."""
     inside = slice(margin, -margin)
     return image[..., inside, inside] if margin else image
+
+
+def fast_length(n: int) -> int:
+    """The next multiple of 8 from n on at which the Fourier transform is fast."""
+    return 8 * next_fast_len(math.ceil(n / 8))
 
 
 def spectrum(image: Tensor, size: list[int]) -> Tensor:

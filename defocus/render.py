@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
-from defocus.psf import spectrum
+from defocus.psf import fast_length, spectrum
 from defocus.surfaces import Surface
 
 SMALLEST = 0.5  # pixels: a smaller radius looks like 0
@@ -50,7 +49,7 @@ class Rendering(NamedTuple):
 def frame(size: int, reach: int) -> int:
     """Side of the layers of photographs of ``size`` pixels, into which light from ``reach`` pixels
     outside blurs: the next at which the Fourier transform is fast."""
-    return 8 * next_fast_len(math.ceil((size + 2 * reach) / 8))
+    return fast_length(size + 2 * reach)
 
 
 def largest_radius(depths: Sequence[Surface], focus: Sequence[float]) -> float:

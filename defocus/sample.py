@@ -60,30 +60,19 @@ class SampleGenerator(Generator):
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
         config = self.config
-        sigma = rng.uniform(*config.sigma)
-        ratio = config.sigma_ratio ** rng.uniform(-1, 1)
-        sigmas = sigma, float(np.clip(sigma * ratio, *config.sigma))
-        lens, aperture = draw_lens(config.psfs, rng)
-        psfs = [lens(2 * s) for s in sigmas]
-        best: list[Tensor | None] = [None, None]
-        # Drawn only if asked for: other samples stay as they were.
-        unfocused = config.unfocused.draw(rng) if config.unfocused.probability else None
-        if unfocused:
-            layer = int(rng.integers(2))
-            unfocused *= sigmas[layer]
-            best[layer] = lens(2 * unfocused)
+        psfs, best, optics = self._optics(rng)
         margin = max(h.shape[-1] for h in psfs) // 2
         linear = bool(rng.random() < config.linear_light)
         layers, origin = self._layers(config.size + 2 * margin, linear, rng)
         residual = config.residual_blur.draw(rng)
         layers = psf.blur(torch.cat(layers), psf.gaussian(residual or 0)).split([3, 3, 1])
-        sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
+
         *images, truth, guidance = _photograph(config.model, layers, psfs, best, margin)
+        sharp_everywhere = bool(rng.random() < config.sharp_everywhere)
         if sharp_everywhere:
             images[0], guidance = truth, torch.ones_like(guidance)
         if linear:
             images, truth = [to_srgb(image) for image in images], to_srgb(truth)
-
         swapped = bool(rng.random() < config.swap)
         if swapped:
             images, guidance = images[::-1], 1 - guidance
@@ -91,15 +80,11 @@ class SampleGenerator(Generator):
 
         parameters = {
             "index": index,
-            **aperture,
-            "sigma_foreground": round(sigmas[0], 4),
-            "sigma_background": round(sigmas[1], 4),
+            **optics,
             "linear_light": linear,
             "swapped": swapped,
             "sharp_everywhere": sharp_everywhere,
             "residual_blur": residual,
-            "unfocused": unfocused,
-            "unfocused_layer": unfocused and ("foreground", "background")[layer],
             **origin,
             **effects,
         }
@@ -109,6 +94,33 @@ class SampleGenerator(Generator):
             torch.stack([guidance, 1 - guidance]),
             parameters,
         )
+
+    def _optics(
+        self, rng: np.random.Generator
+    ) -> tuple[list[Tensor], list[Tensor | None], dict[str, Any]]:
+        """PSFs of foreground and background where they are out of focus, and in the photograph
+        that has them best; what was drawn."""
+        config = self.config
+        sigma = rng.uniform(*config.sigma)
+        ratio = config.sigma_ratio ** rng.uniform(-1, 1)
+        sigmas = sigma, float(np.clip(sigma * ratio, *config.sigma))
+        lens, aperture = draw_lens(config.psfs, rng)
+        best: list[Tensor | None] = [None, None]
+        unfocused = layer = None
+        if config.unfocused.probability:  # drawn only if asked for: other samples stay as they were
+            unfocused = config.unfocused.draw(rng)
+        if unfocused:
+            layer = int(rng.integers(2))
+            unfocused *= sigmas[layer]
+            best[layer] = lens(2 * unfocused)
+        drawn = {
+            **aperture,
+            "sigma_foreground": round(sigmas[0], 4),
+            "sigma_background": round(sigmas[1], 4),
+            "unfocused": unfocused,
+            "unfocused_layer": None if layer is None else ("foreground", "background")[layer],
+        }
+        return [lens(2 * s) for s in sigmas], best, drawn
 
     def _layers(
         self, size: int, linear: bool, rng: np.random.Generator

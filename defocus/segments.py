@@ -48,23 +48,23 @@ def read_bsds(path: Path, _shape: tuple[int, int] = (0, 0)) -> list[np.ndarray]:
 def decode_coco(segmentation, height: int, width: int) -> np.ndarray:
     """The mask, bool (H, W), of a COCO annotation: polygons, or a run-length code; raises
     :class:`Unusable` if that is compressed, broken or does not fill the frame."""
-    if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
-        if not isinstance(counts, list):
-            raise Unusable("compressed: only uncompressed run-length codes are read")
-        if list(segmentation.get("size", ())) != [height, width] or sum(counts) != height * width:
-            raise Unusable("unreadable: the run-length code does not fill the frame")
-        runs = np.arange(len(counts)) % 2 == 1
-        return np.repeat(runs, counts).reshape(width, height).T  # runs go down the columns
-    mask = np.zeros((height, width), np.uint8)
-    for polygon in segmentation:
-        # COCO puts pixel (0, 0) on [0, 1)²; fillPoly takes pixel centres, here in 1/16 px.
-        try:
+    try:
+        if isinstance(segmentation, dict):
+            counts = segmentation.get("counts")
+            if not isinstance(counts, list):
+                raise Unusable("compressed: only uncompressed run-length codes are read")
+            if segmentation.get("size") != [height, width] or sum(counts) != height * width:
+                raise Unusable("unreadable: the run-length code does not fill the frame")
+            runs = np.arange(len(counts)) % 2 == 1
+            return np.repeat(runs, counts).reshape(width, height).T  # runs go down the columns
+        mask = np.zeros((height, width), np.uint8)
+        for polygon in segmentation:
+            # COCO puts pixel (0, 0) on [0, 1)²; fillPoly takes pixel centres, here in 1/16 px.
             points = (np.reshape(polygon, (-1, 2)) - 0.5) * 16
             cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1, shift=4)
-        except (ValueError, cv2.error) as error:
-            raise Unusable("unreadable: a polygon is no list of corners") from error
-    return mask.astype(bool)
+        return mask.astype(bool)
+    except (TypeError, ValueError, cv2.error) as error:
+        raise Unusable("unreadable: neither polygons nor a run-length code") from error
 
 
 def boundary_contrast(lab: np.ndarray, mask: np.ndarray) -> float:
@@ -178,6 +178,6 @@ def _coco_codes(path: Path) -> dict[str, list]:
             if not annotation.get("iscrowd"):
                 segmentation = annotation["segmentation"]
                 grouped.setdefault(names[annotation["image_id"]], []).append(segmentation)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a COCO instances json ({error!r})") from error
     return grouped

@@ -79,10 +79,16 @@ def _pixels(data: bytes) -> int:
 
 
 def _reduce(*images: np.ndarray) -> Sequence[np.ndarray]:
-    """Images of one size, the longer side at most ``LONGEST``."""
-    scale = LONGEST / max(images[0].shape[:2])
+    """Images of one size, the longer side at most ``LONGEST``; raises :class:`Unusable` if nothing
+    would be left of the shorter one."""
+    height, width = images[0].shape[:2]
+    scale = LONGEST / max(height, width)
+    if scale >= 1:
+        return images
+    if min(height, width) * scale < 1:
+        raise Unusable(f"tiny: {width}×{height} px")
     how = {"fx": scale, "fy": scale, "interpolation": cv2.INTER_AREA}
-    return [cv2.resize(x, None, **how) for x in images] if scale < 1 else images
+    return [cv2.resize(x, None, **how) for x in images]
 
 
 def sharpness(image: np.ndarray, where: np.ndarray | None = None) -> float:
@@ -152,9 +158,14 @@ class Source(ABC, Generic[T]):
         return len(self._files)
 
     def __getitem__(self, index: int) -> T:
+        """An item; raises :class:`UserError` if its files, read again, are no longer usable."""
         photograph, paths = self._files[index]
-        item = self._kept.get(paths)
-        return self._load(photograph, *paths) if item is None else item
+        if paths in self._kept:
+            return self._kept[paths]
+        try:
+            return self._load(photograph, *paths)
+        except Unusable as reason:
+            raise UserError(f"{paths[0]} was usable before, but now is {reason}") from reason
 
     def only(self, photographs: Iterable[str]):
         """The items of these photographs, sharing what is in memory; may be empty."""

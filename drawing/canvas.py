@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from utils.atomic import atomic_path
+from utils.errors import UserError
+from utils.images import white
 
 INK, MUTED, RULE, PAPER = "#1f2933", "#64707d", "#c9d0d8", "#ffffff"
 BLUE, AMBER = "#3567b0", "#d98a00"
@@ -19,6 +21,11 @@ def to_image(values: Tensor) -> Image.Image:
     """(3, H, W) or (1, H, W) in [0, 1], clipped, to an RGB picture."""
     pixels = (values.detach().cpu().clamp(0, 1) * 255).round().byte()
     return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy().copy())
+
+
+def eight_bits(photograph: np.ndarray) -> np.ndarray:
+    """A photograph (H, W, 3) of any depth as it is drawn, uint8."""
+    return np.rint(photograph / white(photograph.dtype) * 255).astype(np.uint8)
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> list[Point]:
@@ -85,7 +92,7 @@ class Canvas:
         self.draw.polygon(self._pixels(points), fill, outline)
 
     def box(
-        self, centre: Point, width: float, height: float, fill: str, outline: str, radius: float = 8
+        self, centre: Point, width: float, height: float, fill: str, outline: str, radius: float
     ) -> None:
         """A rounded rectangle; a circle if the radius is half of both sides."""
         (x, y), half_width, half_height = centre, width / 2, height / 2
@@ -102,7 +109,10 @@ class Canvas:
 
 def save(image: Image.Image, path: str | Path, quality: int = 80) -> None:
     """Write a picture by its suffix (.png exact, .jpg of a quality), whole or not at all, and say
-    so; raises :class:`~utils.errors.UserError` if the folder cannot be written to."""
+    so; raises :class:`~utils.errors.UserError` if the folder cannot be written to, or for a suffix
+    that is not a picture's."""
+    if Image.registered_extensions().get(Path(path).suffix.lower()) not in Image.SAVE:
+        raise UserError(f"cannot write {path}: give it the suffix .png or .jpg")
     with atomic_path(path) as temporary:
         image.save(temporary, optimize=True, quality=quality)
     print(f"{path}: {image.width}×{image.height}, {Path(path).stat().st_size / 1e3:.0f} kB")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from drawing.canvas import save
+from drawing.canvas import eight_bits, save
 from utils.errors import UserError, cli, option_parser
+from utils.images import read_photo
 
 SIDE = 200  # of a picture, pixels
 SUFFIXES = ("Fusion", "Guidance", "Boundary")
@@ -33,10 +34,7 @@ def contact_sheet(folder: Path, columns: int) -> Image.Image:
         draw.text((x, y), name, "black", font)
         for position, suffix in enumerate(shown):
             if (path := folder / f"{name}-{suffix}.png").exists():
-                try:
-                    thumbnail = Image.open(path).convert("RGB")
-                except (OSError, SyntaxError) as error:  # the latter for a broken chunk
-                    raise UserError(f"{path} is no whole PNG; make it again") from error
+                thumbnail = Image.fromarray(eight_bits(read_photo(path).rgb))
                 thumbnail.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
                 sheet.paste(thumbnail, (x + position * SIDE, y + label))
     return sheet

@@ -44,7 +44,7 @@ class FreePhotographs(Photographs):
     def __init__(self):
         folder = Path(skimage.__file__).parent / "data"
         files = [(name, tuple(folder.glob(f"{name}.*"))) for name in FREE]
-        Source.__init__(self, files, memory=1 << 28)
+        Source.__init__(self, files)
 
 
 def free_samples(seed: int, **config: object) -> SampleGenerator:

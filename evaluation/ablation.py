@@ -9,7 +9,7 @@ places enlarged. Each model has the guidance map of its own definition.
 """
 
 import argparse
-import json
+import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ from configs.schema import Config, load_config, to_dict
 from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
-from evaluation.matching import check_names, collect, some_pairs
+from evaluation.matching import collect, some_pairs
 from evaluation.runs import fuse_folder
 from models.build import load_model
 from training.trainer import train
 from training.validation import validate
-from utils.atomic import write_file
+from utils.atomic import write_file, write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.markdown import table
@@ -59,35 +59,41 @@ def main(argv: list[str] | None = None) -> int:
     found: dict[str, list[Means]] = {}
     for name, configs in runs.items():
         for config in configs:
-            checkpoint, steps = Path(config.run) / "latest.pt", 0
-            if checkpoint.exists():
-                steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]
-            if steps < config.train.steps:
-                print(f"training {config.run}", file=sys.stderr)
-                if not train(config, choose_device(config.device)):
-                    raise KeyboardInterrupt
+            finish(config)
         found[name] = [measure(config) for config in configs]
     text = synthetic_table(found, next(iter(runs.values()))[0])
     print(text)
     write_file(args.out / "synthetic.md", text)
-    write_file(args.out / "synthetic.json", json.dumps(found, indent=1) + "\n")
+    write_json(args.out / "synthetic.json", found)
     return compare_pairs(args, {name: configs[0] for name, configs in runs.items()})
 
 
 def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -> Runs:
-    """The configs, each with every seed and a run of its own; raises :class:`UserError` for an
-    unknown name, or a wrong override."""
+    """The configs, each once with every seed and a run of its own; raises :class:`UserError` for
+    an unknown name, or a wrong override."""
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     runs: Runs = {}
-    for name in only or known:
+    for name in dict.fromkeys(only or known):
         if name not in known:
             raise UserError(f"--only {name}: choose of {', '.join(known)}")
-        for seed in seeds:
+        for seed in dict.fromkeys(seeds):  # one counted twice would narrow the spread
             config = load_config(CONFIGS / f"{name}.yaml", overrides)
             home = Path(config.run) if config.run.endswith(name) else Path(config.run, name)
             config.run, config.seed = str(home / f"seed-{seed}"), seed
             runs.setdefault(name, []).append(config)
     return runs
+
+
+def finish(config: Config) -> None:
+    """Train to the end, unless that is done; raises KeyboardInterrupt if it was interrupted."""
+    steps = 0
+    with contextlib.suppress(Exception):  # absent, or damaged, which training reports
+        state = torch.load(Path(config.run, "latest.pt"), map_location="cpu", weights_only=True)
+        steps = state["step"]
+    if steps < config.train.steps:
+        print(f"training {config.run}", file=sys.stderr)
+        if not train(config, choose_device(config.device)):
+            raise KeyboardInterrupt
 
 
 def measure(config: Config) -> Means:
@@ -132,7 +138,7 @@ def check(args: argparse.Namespace) -> None:
     if min(args.seeds) < 0:
         raise UserError("--seeds are 0 or more")
     if args.sources:
-        check_names("--pairs", args.pairs, [pair.name for pair in some_pairs(args.sources)[0]])
+        figures.check("--pairs", args.pairs, args.insets, args.sources)
 
 
 def compare_pairs(args: argparse.Namespace, configs: Mapping[str, Config]) -> int:

@@ -6,6 +6,7 @@ Where the ground truth is known it stands beside the sources, and the difference
 import contextlib
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,12 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, sobel, uniform_filter
 
-from drawing.canvas import AMBER, BLUE, Canvas, Point, save
-from evaluation.matching import Case, check_names
-from utils.errors import UserError
+from drawing.canvas import AMBER, BLUE, Canvas, Point, eight_bits, save
+from evaluation.matching import Case, some_pairs
+from evaluation.scores import read_alike
+from utils.errors import UserError, nearest
 from utils.images import read_photo
 from utils.metrics import luma
-from utils.metrics.core import eight_bit
 
 COLORS = (AMBER, BLUE, "#2a8f5b", "#b5306e")
 CELL, GAP, LABEL, COLUMNS = 260, 14, 24, 6  # units of the sheet, which are its pixels
@@ -32,35 +33,48 @@ class Inset(NamedTuple):
     size: int
 
 
+def check(option: str, names: Sequence[str], places: Sequence[str] | None, sources: Path) -> None:
+    """Refuse before any work what :func:`write` could not draw: raises :class:`UserError` for a
+    pair that is not in the folder, naming the ``option``, for one that is unreadable or of two
+    sizes, and for a place outside an image."""
+    pairs = {pair.name: pair for pair in some_pairs(sources)[0]}
+    for name in names or list(pairs)[:1]:
+        if name not in pairs:
+            near = nearest(name, pairs)
+            raise UserError(f"{option}: there is no pair {name!r}; did you mean {near}?")
+        _, first, second = pairs[name]
+        shape = read_photo(first).rgb.shape
+        read_alike(second, first, shape)
+        for text in places or ():
+            read_inset(text, shape)
+
+
 def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
 ) -> None:
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
-    insets at ``places`` (see :func:`read_inset`), or on the FDB; raises :class:`UserError` for an
-    unknown pair, a place outside the image, or an unreadable image."""
+    insets at ``places``, or on the FDB; of both, only what :func:`check` accepts. Raises
+    :class:`UserError` for a source or truth that is unreadable, or of another size than the first
+    source."""
     by_name = {case.name: case for case in cases}
-    check_names("--figures", names, by_name)
     for name in names or list(by_name)[:1]:
         case = by_name[name]
-        sources = [_read(path) for path in case.sources]
+        first = case.sources[0]
+        shape = read_photo(first).rgb.shape
+        read = partial(read_alike, first=first, shape=shape)
+        sources = [eight_bits(read(path)) for path in case.sources]
         right = given = dict(zip(("source A", "source B"), sources, strict=True))
         if case.truth is not None:
-            right = {"truth": _read(case.truth)}
+            right = {"truth": eight_bits(read(case.truth))}
         fused = {}
         for method, path in case.fused.items():
             with contextlib.suppress(UserError):  # reported when measured
-                if (image := _read(path)).shape == sources[0].shape:
-                    fused[method] = image
-        insets = [read_inset(text, sources[0].shape) for text in places or ()]
+                fused[method] = eight_bits(read(path))
+        insets = [read_inset(text, shape) for text in places or ()]
         insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
             save(differences(right, fused), out / f"{name}-differences.jpg")
-
-
-def _read(path: Path) -> np.ndarray:
-    """An image (H, W, 3) uint8, as it is drawn."""
-    return np.rint(eight_bit(read_photo(path).rgb)).astype(np.uint8)
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:

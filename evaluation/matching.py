@@ -8,12 +8,12 @@ folder in which no name holds a pair's words (``c_01.png``) is matched by the nu
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusion.pairs import MAPS, Pair, find_pairs, list_folder
-from utils.errors import UserError, nearest
+from fusion.pairs import MAPS, Pair, find_pairs, is_read, list_folder
+from utils.errors import UserError
 from utils.images import EXTENSIONS
 
 TOKEN = re.compile(r"[0-9]+|[^\W\d_]+")
@@ -45,8 +45,8 @@ def collect(
     own = {path.resolve() for pair in pairs for path in (pair.image1, pair.image2)}
 
     def find(what: str, folder: Path) -> dict[str, Path]:
-        files = [path for path in sorted(list_folder(folder)) if path.suffix.lower() in EXTENSIONS]
-        images = [path for path in files if path.is_file() and not MAP.fullmatch(path.stem)]
+        files = [path for path in sorted(list_folder(folder)) if path.is_file() and is_read(path)]
+        images = [path for path in files if not MAP.fullmatch(path.stem)]
         if not images:
             raise UserError(f"{folder} holds no image ({' '.join(EXTENSIONS)})")
         images = [path for path in images if path.resolve() not in own]
@@ -62,14 +62,6 @@ def collect(
         results = {method: found[name] for method, found in fused.items() if name in found}
         cases.append(Case(name, tuple(images), results, truths.get(name), bands.get(name)))
     return cases, problems
-
-
-def check_names(option: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Raise a :class:`UserError` that names the ``option`` if a pair is not among those known."""
-    for name in names:
-        if name not in known:
-            near = nearest(name, known)
-            raise UserError(f"{option}: there is no pair {name!r}; did you mean {near}?")
 
 
 def some_pairs(sources: Path) -> tuple[list[Pair], list[str]]:

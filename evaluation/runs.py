@@ -22,7 +22,7 @@ from fusion.backends import load_backend
 from fusion.fuse import fuse
 from fusion.pairs import Pair
 from fusion.stack_files import widen
-from utils.atomic import write_file
+from utils.atomic import write_json
 from utils.errors import UserError, os_errors
 from utils.images import read_photo, write_png
 
@@ -108,7 +108,7 @@ def run_peer(peer: Peer, pairs: Sequence[Pair], output: Path) -> tuple[Run, list
             shutil.copytree(results, output)
     run = Run(*planned, len(pairs), seconds, cpu_seconds)
     if not problems:
-        write_file(output / "run.json", json.dumps(run._asdict(), indent=1))
+        write_json(output / "run.json", run._asdict())
     return run, problems
 
 

@@ -97,21 +97,24 @@ def measure(
     return scores, list(dict.fromkeys(problems))  # each method reports an unreadable source
 
 
+def read_alike(path: Path, first: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """An image (H, W, 3) at its depth; raises :class:`UserError` if it is unreadable or not of the
+    ``shape`` of the first."""
+    image = read_photo(path).rgb
+    if image.shape != shape:
+        sizes = ["{1}×{0}".format(*each) for each in (shape, image.shape)]
+        raise UserError(f"{first} is {sizes[0]}, {path} is {sizes[1]}")
+    return image
+
+
 def measure_image(job: Job) -> Result:
     """The values of one image, and its problems. A truth or mask of the FDB that is missing or
     unreadable costs only the values that need it."""
     case, path = job.case, job.case.fused[job.method]
-
-    def read(other: Path) -> np.ndarray:
-        image = read_photo(other).rgb
-        if image.shape != fused.shape:
-            sizes = ["{1}×{0}".format(*shape) for shape in (fused.shape, image.shape)]
-            raise UserError(f"{path} is {sizes[0]}, {other} is {sizes[1]}")
-        return image
-
     try:
         fused = read_photo(path).rgb
-        sources = [read(source) for source in case.sources]
+        read = functools.partial(read_alike, first=path, shape=fused.shape)
+        sources = list(map(read, case.sources))
     except UserError as error:
         return {}, [str(error)]
     values, problems = {}, []

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from configs.schema import load_config, to_dict
 from data.build import validation_sets
 from data.datasets import in_order
+from defocus.camera import quantize
 from training.validation import oracle_selection
 from utils.atomic import write_file
 from utils.images import write_png
@@ -43,21 +44,20 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     if former.exists() and former.read_text(encoding="utf-8") == text:
         return folder
     dataset = validation_sets(config, count)["pairs"]
+    former.unlink(missing_ok=True)  # first: a set that is half deleted is none
     for name in ("sources", "truth", "band", *BASELINES.values()):
         shutil.rmtree(folder / name, ignore_errors=True)
-    former.unlink(missing_ok=True)
-    names = (f"sample-{number:04d}" for number in range(count))
-    with tqdm(total=count, unit="sample", desc="validation set", disable=None) as progress:
-        for batch in in_order(dataset, 4, config.data.workers):
-            pairs, truths = ((plane * 255).round() / 255 for plane in batch[:2])  # as in a file
-            oracles, bands = oracle_selection(pairs, truths), (batch.guidance[:, 0] == 0.5).float()
-            for (a, b), truth, band, oracle in zip(pairs, truths, bands, oracles, strict=True):
-                name = next(names)
-                files = {f"sources/{name}-A": a, f"sources/{name}-B": b, f"truth/{name}": truth}
-                files |= {f"source-a/{name}": a, f"source-b/{name}": b, f"oracle/{name}": oracle}
-                for path, image in (files | {f"band/{name}": band}).items():
-                    write_png(folder / f"{path}.png", image.permute(1, 2, 0).squeeze(2).numpy())
-                progress.update()
+    batches = in_order(dataset, 1, config.data.workers)
+    bar = {"total": count, "unit": "sample", "desc": "validation set", "disable": None}
+    for number, batch in enumerate(tqdm(batches, **bar)):
+        pair, truth = quantize(batch.photographs), quantize(batch.truth)  # as in a file
+        (a, b), oracle = pair[0], oracle_selection(pair, truth)[0]
+        band = (batch.guidance[0, 0] == 0.5).float()
+        name = f"sample-{number:04d}"
+        files = {f"sources/{name}-A": a, f"sources/{name}-B": b, f"truth/{name}": truth[0]}
+        files |= {f"source-a/{name}": a, f"source-b/{name}": b, f"oracle/{name}": oracle}
+        for path, image in (files | {f"band/{name}": band}).items():
+            write_png(folder / f"{path}.png", image.permute(1, 2, 0).squeeze(2).numpy())
     write_file(former, text)
     return folder
 

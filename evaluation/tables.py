@@ -21,17 +21,17 @@ BOLD = "**{}**".format
 TABLE1 = ("AG", "LIF", "MSD", "GLD")
 # Lytro, mean of 20 pairs, and on how many of them the method beats all others: Ma et al., IEEE TIP
 # 2020, Table I.
-PUBLISHED: dict[str, dict[str, tuple[str, int]]] = {
+PUBLISHED: dict[str, dict[str, tuple[float, int]]] = {
     method: dict(zip(TABLE1, row, strict=True))
     for method, row in {
-        "NSCT": (("2.8750", 0), ("0.4097", 0), ("0.1108", 0), ("14.2245", 0)),
-        "SR": (("2.8446", 0), ("0.4083", 0), ("0.1108", 0), ("14.0740", 0)),
-        "NSCT-SR": (("2.8794", 0), ("0.4093", 1), ("0.1108", 1), ("14.2467", 0)),
-        "GF": (("2.8699", 0), ("0.4081", 1), ("0.1110", 1), ("14.1954", 0)),
-        "DSIFT": (("2.9020", 1), ("0.4075", 2), ("0.1111", 0), ("14.3400", 2)),
-        "DCNN": (("2.8598", 0), ("0.4080", 0), ("0.1109", 0), ("14.1460", 0)),
-        "BA-Fusion": (("2.9040", 2), ("0.4075", 1), ("0.1112", 0), ("14.3550", 2)),
-        "MMF-Net": (("2.9791", 17), ("0.4056", 15), ("0.1120", 16), ("14.7451", 18)),
+        "NSCT": ((2.8750, 0), (0.4097, 0), (0.1108, 0), (14.2245, 0)),
+        "SR": ((2.8446, 0), (0.4083, 0), (0.1108, 0), (14.0740, 0)),
+        "NSCT-SR": ((2.8794, 0), (0.4093, 1), (0.1108, 1), (14.2467, 0)),
+        "GF": ((2.8699, 0), (0.4081, 1), (0.1110, 1), (14.1954, 0)),
+        "DSIFT": ((2.9020, 1), (0.4075, 2), (0.1111, 0), (14.3400, 2)),
+        "DCNN": ((2.8598, 0), (0.4080, 0), (0.1109, 0), (14.1460, 0)),
+        "BA-Fusion": ((2.9040, 2), (0.4075, 1), (0.1112, 0), (14.3550, 2)),
+        "MMF-Net": ((2.9791, 17), (0.4056, 15), (0.1120, 16), (14.7451, 18)),
     }.items()
 }
 
@@ -246,7 +246,7 @@ def _tex_symbol(column: Column) -> str:
 
 
 def _published(symbol: str) -> Column:
-    mean = {method: float(row[symbol][0]) for method, row in PUBLISHED.items()}
+    mean = {method: row[symbol][0] for method, row in PUBLISHED.items()}
     wins = {method: row[symbol][1] for method, row in PUBLISHED.items()}
     order = sorted(mean, key=mean.get, reverse=metric_of(symbol).higher_is_better)
     return Column(symbol, [], {}, mean, wins, {}, *order[:2], None)

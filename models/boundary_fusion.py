@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.initial_fusion import leads
-from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
+from models.layers import ResNet, SetUNet, amplify, each, halve, maximum, mean
 
 
 class BoundaryFusion(ResNet):
@@ -73,7 +73,7 @@ class SetBoundaryFusion(nn.Module):
         x = self.net(halve(inputs, 2 * self.net.multiple).to(self.own.weight.dtype))
         common = mean(x)
         deviations = x - common
-        limit = most(deviations.abs())
+        limit = maximum(deviations.abs())
         common = each(lambda y: F.pixel_shuffle(self.common(y), 2), common.clamp(-limit, limit))
         own = each(lambda y: F.pixel_shuffle(self.own(y), 2), deviations)
         found = torch.cat([common.select(-4, 0), own.select(-3, 0)], -3)

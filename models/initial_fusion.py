@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import ResNet, SetUNet, amplify, each, halve, mean, most
+from models.layers import ResNet, SetUNet, amplify, each, halve, maximum, mean
 
 # Scores are multiplied by this before the softmax, so that it selects. As they are trained it would
 # mix photographs that are nearly as good, and a mix of many is blurred. With 9, generated stacks
@@ -87,7 +87,7 @@ class SetInitialFusion(nn.Module):
         x = self.net(x.to(self.score.weight.dtype))
         common = mean(x)
         scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common)
-        shared = torch.cat([common, most(x) - common], -3)
+        shared = torch.cat([common, maximum(x) - common], -3)
         neither = each(lambda y: F.pixel_shuffle(self.neither(y), 2), shared).select(-4, 0)
         scores = scores[..., :height, :width].float()  # in full precision: the softmax needs it
         neither = neither[..., :height, :width].float()
@@ -106,7 +106,7 @@ def decide(scores: Tensor, neither: Tensor, decided: float = DECIDED) -> Tensor:
     """Guidance (…, N, 1, H, W): a clear choice, or halves of the two best where none is right; from
     logits (…, N, 1, H, W) and (…, 1, H, W) as in :class:`Guidance`."""
     # The softmax, which runtimes are slow at over this axis.
-    chosen = (SHARPNESS * (scores - most(scores).detach())).exp()
+    chosen = (SHARPNESS * (scores - maximum(scores).detach())).exp()
     chosen = chosen / chosen.sum(-4, keepdim=True)
     second = scores.topk(2, -4).values.narrow(-4, 1, 1)
     # A ramp, not a step: rounding must not decide whether a third that is hardly behind counts.
@@ -120,4 +120,4 @@ def leads(guidance: Tensor) -> Tensor:
     of ``PREFERENCE`` or more, (…, N, 1, H, W). It is to be read, not to be learned through."""
     guidance = guidance.detach()
     # A little more than 1, so that rounding does not tell equals apart.
-    return (1.02 - 2 / PREFERENCE * (most(guidance) - guidance)).clamp(0, 1)
+    return (1.02 - 2 / PREFERENCE * (maximum(guidance) - guidance)).clamp(0, 1)

@@ -61,7 +61,7 @@ def mean(x: Tensor) -> Tensor:
     return x.mean(0, keepdim=True) if x.dim() == 4 else _Mean.apply(x)[:, None]
 
 
-def most(x: Tensor) -> Tensor:
+def maximum(x: Tensor) -> Tensor:
     """Maximum (…, 1, C, H, W) over a set (…, N, C, H, W)."""
     return x.amax(0, keepdim=True) if x.dim() == 4 else _fold(torch.maximum, x)[:, None]
 
@@ -86,12 +86,14 @@ class _Mean(torch.autograd.Function):
         return (gradient / ctx.shape[1])[:, None].expand(ctx.shape)
 
 
-def share(x: Tensor, common: Tensor) -> Tensor:
+def add_common(x: Tensor, common: Tensor) -> Tensor:
     """Add what is common (…, 1, C, H, W) to every element of a set (…, N, C, H, W)."""
-    return _Share.apply(x, common) if torch.is_grad_enabled() and x.dim() > 4 else _add(x, common)
+    if torch.is_grad_enabled() and x.dim() > 4:
+        return _AddCommon.apply(x, common)
+    return _add(x, common)
 
 
-class _Share(torch.autograd.Function):
+class _AddCommon(torch.autograd.Function):
     """The sum, whose gradient by what is common is folded, as the mean is."""
 
     @staticmethod
@@ -133,7 +135,7 @@ class SetConv(nn.Module):
         shared = mean(x)
         if self.every > 1:
             shared = shared[..., :: self.every, :: self.every]
-        return share(each(self.own, x), each(self.common, shared))
+        return add_common(each(self.own, x), each(self.common, shared))
 
 
 class SetResBlock(nn.Module):

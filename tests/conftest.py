@@ -25,6 +25,7 @@ from models.build import build, save_weights
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
+SMOKE = str(ROOT / "configs" / "smoke.yaml")
 NETS = {
     "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6]}},
     "boundary": {

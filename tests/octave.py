@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from skimage.io import imread
 from tqdm import tqdm
 
 from tests.commands import ROOT
 from utils.errors import UserError, cli
+from utils.images import read_photo
 from utils.markdown import table
 from utils.metrics import METRICS, luma
 
@@ -53,19 +53,6 @@ class Row:
     def explained(self) -> bool:
         """Whether Octave's rounding alone accounts for a difference beyond the tolerance."""
         return self.octave is not None and abs(self.octave / self.published - 1) <= TOLERANCE
-
-
-def load(path: Path) -> np.ndarray:
-    """Read an image as uint8 grey or RGB, alpha dropped.
-
-    Raises:
-        UserError: if the file is missing or cannot be read.
-    """
-    try:
-        image = imread(path)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    return np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image
 
 
 NEEDS = ("lytro", "mmfnet_lytro", "mfifb_lytro")
@@ -103,8 +90,8 @@ def agreement(root: Path, lines: Iterable[dict[str, str]]) -> Iterator[Row]:
     """
     for line in lines:
         pair, method = line["pair"], line["method"]
-        sources = [load(next((root / "lytro").glob(f"{pair}-{side}.*"))) for side in "AB"]
-        fused = load(fused_path(root, pair, method))
+        paths = [next((root / "lytro").glob(f"{pair}-{side}.*")) for side in "AB"]
+        *sources, fused = (read_photo(p).rgb for p in (*paths, fused_path(root, pair, method)))
         for symbol, published in line.items():
             if symbol in ("pair", "method"):
                 continue

@@ -99,6 +99,16 @@ def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
 
 
+def test_a_checkpoint_that_is_cut_short_is_named(tmp_path, photographs, capsys):
+    checkpoint = tmp_path / "runs/alpha_matte/seed-1/latest.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"PK\3\4 and no more")
+    arguments = ["--out", str(tmp_path / "out"), "--only", "alpha_matte", "--seeds", "1"]
+    overrides = quick_training(tmp_path / "runs", photographs)
+    assert ablation.main([*arguments, "--set", *overrides]) == 2
+    assert f"cannot resume from {checkpoint}" in capsys.readouterr().err
+
+
 def test_an_interruption_ends_it_instead_of_going_on_with_the_next_network(tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(ablation, "train", lambda config, _: trained.append(config.run))
@@ -115,6 +125,7 @@ def test_an_interruption_ends_it_instead_of_going_on_with_the_next_network(tmp_p
         (["--workers", "0"], "--workers has to be at least 1"),
         (["--seeds", "-1"], "--seeds are 0 or more"),
         (["--sources", "data/samples", "--pairs", "dog"], "did you mean"),
+        (["--sources", "data/samples", "--pairs", "cat", "--insets", "9"], "x,y"),
         (["--sources", "nowhere"], "no folder nowhere"),
     ],
 )
@@ -131,6 +142,11 @@ def test_mean_and_spread_over_the_seeds():
     lines = ablation.synthetic_table({"alpha_matte": rows}, config).splitlines()
     assert lines[4] == "| alpha matte |" + " 40.00 ± 1.41 |" * 4 + " 97.00 ± 1.41 |"
     assert "over 2 seeds" in lines[0]
+
+
+def test_a_network_named_twice_counts_once():
+    (runs,) = ablation.choose(["alpha_matte", "alpha_matte"], [1, 2, 1], []).values()
+    assert [config.seed for config in runs] == [1, 2]
 
 
 def test_an_unknown_name_is_refused():

@@ -18,7 +18,7 @@ from benchmarks.measure import Failed, measure
 from benchmarks.report import Bar, Rows, table, verdicts
 from benchmarks.stacks import Setting
 from benchmarks.synthetic_stacks import SyntheticStack
-from evaluation.peers import PEERS, Peer, choose_peers
+from evaluation.peers import Peer, choose_peers
 from fusion.align import Registration
 from training.validation import oracle_selection
 from utils.errors import UserError
@@ -66,11 +66,6 @@ def test_costs_of_several_commands_add_up_and_the_largest_memory_counts():
     assert cost.seconds > 0.8 and 150 < cost.megabytes < 250
 
 
-def test_a_failure_is_told_by_its_last_line():
-    with pytest.raises(Failed, match="exit code 1: no memory left"):
-        measure(failing([], Path(), True))
-
-
 def test_a_program_that_writes_nothing_has_failed(tmp_path):
     silent = tool("silent", lambda stacks, output, align: [[sys.executable, "-c", "pass"]])
     with pytest.raises(Failed, match="silent wrote no image"):
@@ -100,31 +95,13 @@ def test_a_result_of_another_size_has_failed():
         truth.score(np.zeros((10, 18, 3), np.uint8))
 
 
-def test_oracle_takes_the_nearest_frame_pixel_by_pixel():
-    rng = np.random.default_rng(0)
-    truth, *frames = rng.integers(0, 256, (5, 6, 7, 3), np.uint8)
-    chosen = oracle(truth, frames)
-    for y, x in np.ndindex(6, 7):
-        candidates = [frame[y, x] for frame in frames]
-        nearest = min(candidates, key=lambda c: ((c.astype(int) - truth[y, x]) ** 2).sum())
-        np.testing.assert_array_equal(chosen[y, x], nearest)
-
-
-def test_the_oracle_of_squares_is_that_of_the_validation():
-    """Two programs for one rule."""
+@pytest.mark.parametrize("side", [1, 3])
+def test_the_oracle_is_that_of_the_validation(side):
+    """Two programs for one rule, which tests/test_training.py checks."""
     truth, *frames = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
     planes = [torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1) for x in (truth, *frames)]
-    expected = oracle_selection(torch.stack(planes[1:])[None], planes[0][None], side=3)[0]
-    np.testing.assert_array_equal(oracle(truth, frames, side=3), expected.permute(1, 2, 0).numpy())
-
-
-def test_the_oracle_of_squares_knows_no_luck_of_single_pixels():
-    """A frame that is wrong but for one pixel: taken there, and nowhere with squares."""
-    truth = np.full((9, 11, 3), 100, np.uint8)
-    near, lucky = truth + 2, truth + 40
-    lucky[4, 5] = 100
-    assert (oracle(truth, [near, lucky])[4, 5] == 100).all()
-    np.testing.assert_array_equal(oracle(truth, [near, lucky], side=3), near)
+    expected = oracle_selection(torch.stack(planes[1:])[None], planes[0][None], side)[0]
+    np.testing.assert_array_equal(oracle(truth, frames, side), expected.permute(1, 2, 0).numpy())
 
 
 def test_generated_stacks_come_back_from_disk_and_are_made_once(photographs, tmp_path):
@@ -279,17 +256,6 @@ def test_tools_that_are_absent_are_left_out_with_a_way_to_install(monkeypatch):
     assert len(notes) == 2 and "apt install" in notes[1]
 
 
-def test_enfuse_aligns_first_and_fuses_what_was_aligned(tmp_path):
-    for name in ("a.png", "b.png"):
-        cv2.imwrite(str(tmp_path / name), texture(0))
-    enfuse = next(peer for peer in PEERS if peer.name == "enfuse")
-    align, fuse = enfuse.commands([tmp_path], Path("out"), True)
-    assert align[0] == "align_image_stack" and align[-1] == str(tmp_path / "b.png")
-    assert fuse[-2:] == ["out/aligned-0000.tif", "out/aligned-0001.tif"]
-    (registered,) = enfuse.commands([tmp_path], Path("out"), False)
-    assert registered[-2:] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-
-
 def test_corner_errors_are_distances_of_frames_that_were_found():
     true = [np.eye(3), np.array([[1, 0, 3.0], [0, 1, 4.0], [0, 0, 1]]), np.eye(3) * (1, 1, 1)]
     true[2] = true[1]
@@ -308,18 +274,26 @@ def test_registration_reports_mean_and_largest_error(photographs, tmp_path, monk
     assert "tiny" in (tmp_path / "README.md").read_text()
 
 
-def test_series_are_told_by_what_their_names_share(tmp_path):
-    for name in ("lytro-01-A", "lytro-01-B", "pcb_001", "pcb_002", "pcb_003", "alone-1"):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), texture(0, 20, 20))
-    (tmp_path / "Readme.txt").write_text("no frame")
-    found = pictures.series(tmp_path)
-    assert {name: len(paths) for name, paths in found.items()} == {"lytro-01": 2, "pcb": 3}
-    assert [path.name for path in found["lytro-01"]] == ["lytro-01-A.png", "lytro-01-B.png"]
-
-
 def test_a_folder_without_stacks_is_named(tmp_path, capsys):
     assert pictures.main(["--stacks", str(tmp_path)]) == 2
-    assert "holds no two frames" in capsys.readouterr().err
+    assert f"{tmp_path} holds no stacks" in capsys.readouterr().err
+    write_png(tmp_path / "alone-1.png", texture(0, 20, 20))
+    assert pictures.main(["--stacks", str(tmp_path)]) == 2
+    assert "belongs to no stack" in capsys.readouterr().err
+
+
+def test_pictures_of_deep_frames_are_drawn_and_those_of_two_sizes_refused(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pictures, "choose_peers", lambda names: ([], []))
+    frames, out = tmp_path / "frames", tmp_path / "out"
+    for name, image in (("x-A", texture(0, 64, 80) * np.uint16(257)), ("x-B", texture(0, 64, 80))):
+        write_png(frames / f"{name}.png", image)
+    command = ["--stacks", str(frames), "--out", str(out)]
+    assert pictures.main(command) == 0 and (out / "x.jpg").exists()
+    write_png(frames / "x-B.png", texture(0, 40, 80))
+    assert pictures.main(command) == 2
+    assert "x-B.png has 80×40 pixels" in capsys.readouterr().err
 
 
 def test_all_programs_of_a_picture_get_the_aligned_frames():

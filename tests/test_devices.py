@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -12,12 +10,11 @@ from configs.schema import load_config, to_dict
 from data.datasets import Batch
 from models.build import build
 from models.mmfnet import boundary_map
+from tests.conftest import ROOT
 from training.losses import LogLoss, PaperLoss
 from training.validation import guidance_accuracy, oracle_selection, psnr
 from utils.device import choose_device
 from utils.errors import UserError
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("config", ["paper", "released", "mmfnet"])

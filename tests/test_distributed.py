@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import main
-
-ROOT = Path(__file__).parents[1]
-SMOKE = str(ROOT / "configs" / "smoke.yaml")
-
+from tests.conftest import ROOT, SMOKE
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 LAUNCH += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]

@@ -11,6 +11,7 @@ from evaluation import charts, figures
 from evaluation.matching import Case
 from evaluation.tables import summarise
 from tests.conftest import texture
+from utils.errors import UserError
 from utils.images import write_png
 
 
@@ -21,6 +22,14 @@ def scene():
     blurred = cv2.GaussianBlur(truth, (0, 0), 2.5)
     left = np.arange(160)[:, None] < 80
     return truth, [np.where(left, truth, blurred), np.where(left, blurred, truth)]
+
+
+def written(folder, **images) -> Case:
+    """A pair on disk: sources ``a`` and ``b``, one fused image, perhaps the truth."""
+    paths = {name: folder / f"{name}.png" for name in images}
+    for name, image in images.items():
+        write_png(paths[name], image)
+    return Case("x", (paths["a"], paths["b"]), {"m": paths["fused"]}, paths.get("truth"))
 
 
 def test_boundary_is_where_the_sharper_source_changes(scene):
@@ -80,31 +89,32 @@ def test_comparison_enlarges_the_insets(scene):
 
 
 def test_deep_and_shallow_images_of_equal_pixels_are_drawn_alike(scene, tmp_path):
-    truth, sources = scene
-    deep = truth.astype(np.uint16) * 257
-    paths = [tmp_path / f"{name}.png" for name in "abf"]
+    truth, (a, b) = scene
     drawn = []
-    for images in ([*sources, truth], [sources[0].astype(np.uint16) * 257, sources[1], deep]):
-        for path, image in zip(paths, images, strict=True):
-            write_png(path, image)
-        figures.write([Case("x", tuple(paths[:2]), {"m": paths[2]})], [], ["80,72"], tmp_path)
+    for scale in (np.uint8(1), np.uint16(257)):
+        case = written(tmp_path, a=a * scale, b=b, fused=truth * scale)
+        figures.write([case], [], ["80,72"], tmp_path)
         drawn.append([(tmp_path / f"x-{n}.jpg").read_bytes() for n in ("insets", "differences")])
     assert drawn[0] == drawn[1]
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_truth_stands_beside_the_sources(scene, tmp_path, known):
-    truth, sources = scene
-    paths = [tmp_path / f"{name}.png" for name in ("a", "b", "truth", "fused")]
-    for path, image in zip(paths, (*sources, truth, truth), strict=True):
-        write_png(path, image)
-    case = Case("x", tuple(paths[:2]), {"m": paths[3]}, paths[2] if known else None)
+    truth, (a, b) = scene
+    case = written(tmp_path, a=a, b=b, fused=truth, **{"truth": truth} if known else {})
     figures.write([case], [], ["80,72"], tmp_path)
     cells = 4 if known else 3
     insets, differences = (Image.open(tmp_path / f"x-{n}.jpg") for n in ("insets", "differences"))
     assert insets.width == cells * (figures.CELL + figures.GAP) + figures.GAP
     contrast = np.std(np.asarray(differences.convert("L"), float)[60:180, 60:200])
     assert contrast < 1 if known else contrast > 5  # the result is the truth, not source A
+
+
+def test_a_truth_of_another_size_is_named(tmp_path):
+    image = texture(0, 48, 56)
+    case = written(tmp_path, a=image, b=image, fused=image, truth=image[:40])
+    with pytest.raises(UserError, match="a.png is 56×48, .*truth.png is 56×40"):
+        figures.write([case], [], None, tmp_path)
 
 
 def test_charts():

@@ -141,15 +141,21 @@ def test_a_peer_that_writes_nothing_is_told_and_run_again(programs, sources, tmp
     assert problems == ["enfuse wrote nothing for x-1", "enfuse wrote nothing for x-2"]
 
 
-def test_what_we_cannot_fuse_leaves_no_image_of_an_earlier_run(sources, tmp_path, monkeypatch):
+def test_what_we_cannot_fuse_is_told_and_leaves_no_image_of_an_earlier_run(
+    sources, tmp_path, monkeypatch, capsys
+):
     def fail(*images, **options):
         raise UserError("no memory")
 
     monkeypatch.setattr(runs, "load_backend", lambda *given: SimpleNamespace(device="cpu"))
     monkeypatch.setattr(runs, "fuse", fail)
-    write_png(tmp_path / "ours" / "x-1-Fusion.png", texture(0, 32, 40))
-    _, problems = runs.fuse_folder(Path(), find_pairs(sources)[0], tmp_path / "ours")
-    assert len(problems) == 2 and not any((tmp_path / "ours").iterdir())
+    fused = tmp_path / "work/fused/mmfnet"
+    write_png(fused / "x-1-Fusion.png", texture(0, 32, 40))
+    options = ["--sources", sources, "--weights", "w", "--out", tmp_path / "out"]
+    assert evaluate.main([*map(str, options), "--work", str(tmp_path / "work")]) == 2
+    said = capsys.readouterr().err
+    assert "x-1: no memory" in said and "x-2: no memory" in said
+    assert not any(fused.iterdir())
 
 
 def test_of_an_earlier_run_nothing_counts(sources, tmp_path, monkeypatch):
@@ -172,18 +178,6 @@ def test_of_an_earlier_run_nothing_counts(sources, tmp_path, monkeypatch):
     np.testing.assert_array_equal(b, narrow.astype(np.uint16) * 257)
 
 
-def test_reasons_are_told_where_nothing_could_be_fused(sources, tmp_path, monkeypatch, capsys):
-    def fail(*images, **options):
-        raise UserError("no memory")
-
-    monkeypatch.setattr(runs, "load_backend", lambda *given: SimpleNamespace(device="cpu"))
-    monkeypatch.setattr(runs, "fuse", fail)
-    options = ["--sources", sources, "--weights", "w", "--out", tmp_path / "out", "--workers", 1]
-    assert evaluate.main([*map(str, options), "--cache", str(tmp_path / "cache")]) == 2
-    said = capsys.readouterr().err
-    assert "x-1: no memory" in said and "x-2: no memory" in said
-
-
 def test_command_lines_are_those_of_the_programs_manuals():
     """Of two registered frames, and of frames that each program aligns."""
     stack, output = Path("in/s"), Path("out")
@@ -200,6 +194,17 @@ def test_command_lines_are_those_of_the_programs_manuals():
     common = ["focusweave", "in/s", "--output", "out/s.png"]
     assert said("FocusWeave", True) == common
     assert said("FocusWeave", False) == [*common, "--no-align"]
+
+
+def test_enfuse_aligns_first_and_fuses_what_was_aligned(tmp_path):
+    frames = [tmp_path / name for name in ("a.png", "b.png")]
+    for frame in frames:
+        frame.touch()
+    align, fuse = peer("enfuse").commands([tmp_path], Path("out"), True)
+    assert align[0] == "align_image_stack" and align[-2:] == [*map(str, frames)]
+    assert fuse[-2:] == ["out/aligned-0000.tif", "out/aligned-0001.tif"]
+    (registered,) = peer("enfuse").commands([tmp_path], Path("out"), False)
+    assert registered[-2:] == [*map(str, frames)]
 
 
 def test_from_the_command_line(programs, sources, tmp_path, capsys):
@@ -220,6 +225,18 @@ def test_from_the_command_line(programs, sources, tmp_path, capsys):
         if line.startswith("| FocusWeave | 2.0.0 |")
     )
     assert float(row[4]) == pytest.approx(runs["FocusWeave"]["cpu_seconds_per_pair"], abs=0.006)
+
+
+def test_a_folder_of_results_does_not_bear_the_name_of_what_is_run(programs, sources, capsys):
+    options = ["--sources", sources, "--out", sources / "out", "--fused", f"enfuse={sources}"]
+    assert evaluate.main([*map(str, options), "--run-peers", "enfuse"]) == 2
+    assert "--fused enfuse=…: that is run as well" in capsys.readouterr().err
+
+
+def test_a_place_that_no_picture_has_is_refused_before_anything_runs(programs, sources, capsys):
+    options = ["--sources", sources, "--out", sources / "out", "--run-peers", "enfuse"]
+    assert evaluate.main([*map(str, options), "--figures", "--insets", "900,3"]) == 2
+    assert "40×32" in capsys.readouterr().err and not (programs / "calls").exists()
 
 
 def test_a_program_in_a_relative_folder_of_the_path_is_found_from_anywhere(tmp_path, monkeypatch):

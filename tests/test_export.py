@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,9 +18,9 @@ from fusion.onnx_graph import cut, unroll
 from models import export
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion
+from tests.conftest import ROOT
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
 NETS = {
     "set": {
         "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6, 8]}},

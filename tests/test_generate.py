@@ -17,10 +17,10 @@ from data import generate
 from data.build import validation_sets
 from data.datasets import StoredDataset
 from data.generate import main
+from tests.conftest import ROOT
 from tests.hostile.faults import room
 from utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
 COUNT = 5
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
 import hubconf
 from models.build import load_model
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[1]
 ELSEWHERE = f"""
 import torch
 path = {str(ROOT)!r}

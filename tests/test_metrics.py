@@ -321,3 +321,10 @@ def test_profile_names_each_metric_and_the_slowest(capsys):
     printed = capsys.readouterr().out
     assert "slowest" in printed
     assert all(f"  {symbol} " in printed for symbol in METRICS)
+
+
+@pytest.mark.parametrize("size", ["0", "175", "1025"])
+def test_sizes_that_not_all_metrics_take_are_refused(size, capsys):
+    with pytest.raises(SystemExit):
+        main(["--profile", "--size", size])
+    assert "--size must be 176 to 1024" in capsys.readouterr().err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,9 +13,8 @@ from models.build import build, main
 from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide, leads
 from models.layers import LIMIT, ResBlock, SetConv, SetResBlock
 from models.mmfnet import MMFNet
+from tests.conftest import ROOT
 from utils.errors import UserError
-
-ROOT = Path(__file__).parents[1]
 
 
 def configured(name: str, device: str = "cpu") -> MMFNet:

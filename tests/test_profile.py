@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
@@ -10,10 +9,9 @@ from torch.utils.data import Dataset
 import main
 from configs.schema import load_config
 from data.datasets import Batch, Draw
+from tests.conftest import SMOKE
 from training.profile import Times, profile, table
 from training.trainer import Trainer
-
-SMOKE = str(Path(__file__).parents[1] / "configs" / "smoke.yaml")
 
 
 class Slow(Dataset):
@@ -29,11 +27,10 @@ class Slow(Dataset):
         return Batch(torch.stack(photographs), truth, torch.full((2, 1, 32, 32), 0.5))
 
 
-def run(tmp_path, dataset: Dataset, **keys) -> tuple[Times, str]:
+def run(tmp_path, dataset: Dataset, *overrides: str) -> tuple[Times, str]:
     """Times and table of 4 steps."""
-    overrides = [f"run={tmp_path / 'run'}", "device=cpu"]
-    overrides += [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
-    trainer = Trainer(load_config(SMOKE, overrides), dataset, {}, torch.device("cpu"))
+    config = load_config(SMOKE, [f"run={tmp_path / 'run'}", *overrides])
+    trainer = Trainer(config, dataset, {}, torch.device("cpu"))
     times = profile(trainer, 4)
     return times, table(times, trainer, 4)
 
@@ -41,7 +38,7 @@ def run(tmp_path, dataset: Dataset, **keys) -> tuple[Times, str]:
 def test_slow_samples_are_waited_for(tmp_path, monkeypatch):
     """2 samples of 0.25 s are half a second a step, all of it waiting: computing takes no time."""
     monkeypatch.setattr(Trainer, "learn", lambda *_: None)
-    found, said = run(tmp_path, Slow(0.25), train__batch=2)
+    found, said = run(tmp_path, Slow(0.25), "train.batch=2")
     assert 0.5 <= found.making < 1
     assert found.waiting >= 0.5
     assert 0.5 <= found.together < 3  # other work of the machine counts too
@@ -58,7 +55,7 @@ def test_workers_make_samples_while_the_device_computes(tmp_path, monkeypatch):
         return learn(*args)
 
     monkeypatch.setattr(Trainer, "learn", slow)
-    found, said = run(tmp_path, Slow(0.2), train__batch=1, data__workers=2)
+    found, said = run(tmp_path, Slow(0.2), "train.batch=1", "data.workers=2")
     assert found.computing >= 0.4
     assert found.waiting < 0.1
     assert 0.09 <= found.making < 0.2  # by two

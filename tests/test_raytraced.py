@@ -218,10 +218,18 @@ def test_without_numba_it_is_named(photographs, tmp_path, monkeypatch, capsys):
     assert "pip install numba" in capsys.readouterr().err
 
 
-def test_no_scenes_are_refused(photographs, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--scenes", "0"], "--scenes 0: has to be at least 1"),
+        (["--shake", "-1"], "--shake has to be 0 px or more"),
+        (["--breathing", "nan"], "--breathing between -1 and 1"),
+    ],
+)
+def test_wrong_numbers_are_refused(photographs, tmp_path, capsys, options, said):
     command = ["--photographs", str(photographs), "--work", str(tmp_path), "--out", str(tmp_path)]
-    assert raytraced.main([*command, "--scenes", "0"]) == 2
-    assert "--scenes 0: has to be at least 1" in capsys.readouterr().err
+    assert raytraced.main([*command, *options]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_edges_are_where_blur_jumps_and_reach_twelve_pixels_at_720():

@@ -182,8 +182,6 @@ def test_one_photograph_has_nearly_all_in_focus(make):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"psfs": ["bokeh"]}, "unknown PSF 'bokeh'"),
-        ({"mattes": ["fog"]}, "unknown matte 'fog'"),
         ({"photographs": [1, 3]}, "photographs is a range"),
         ({"step": [2.0, 1.0]}, "step is a range"),
         ({"zoom": [0.5]}, "zoom is a range"),

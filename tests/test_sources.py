@@ -169,8 +169,9 @@ def test_photographs_are_skipped_with_count_and_reason(tmp_path):
 def test_a_panorama_is_too_narrow_once_it_is_reduced(tmp_path):
     save(tmp_path / "good.png", BACK)
     wide = save(tmp_path / "wide.png", texture(3, (90, 90, 90), (200, 2048)))
+    line = save(tmp_path / "line.png", texture(3, (90, 90, 90), (1, 2049)))
     reason = "tiny: 1024×100 px, reduced from 2048×200, at least 128 wanted"
-    assert Photographs(tmp_path).skipped == {str(wide): reason}
+    assert Photographs(tmp_path).skipped == {str(line): "tiny: 2049×1 px", str(wide): reason}
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png"])
@@ -203,6 +204,11 @@ def test_memory_limit_changes_nothing_but_memory(tmp_path):
     source = Photographs(tmp_path, memory=FRONT.nbytes)
     assert source[0] is source[0] and source[1] is not source[1]
     assert np.array_equal(source[1], BACK)
+    for name in "ab":
+        (tmp_path / f"{name}.png").unlink()
+    assert np.array_equal(source[0], FRONT)
+    with pytest.raises(UserError, match="b.png was usable before, but now is unreadable"):
+        source[1]
 
 
 def test_nothing_usable_is_an_error_that_names_the_folder(tmp_path):
@@ -284,6 +290,10 @@ def test_coco_polygons_and_runs():
         decode_coco(code, 7, 7)
     with pytest.raises(Unusable, match="compressed"):
         decode_coco({"counts": "abc", "size": [5, 7]}, 5, 7)
+    broken = [{"counts": counts, "size": [5, 7]} for counts in (["35"], [-1, 36], [10.5, 24.5])]
+    for wrong in (*broken, None, 3, [[1, 2, 3]], [["a", 1]]):
+        with pytest.raises(Unusable, match="neither polygons nor a run-length code"):
+            decode_coco(wrong, 5, 7)
 
 
 def test_bsds_segments_of_the_annotator_with_fewest(tmp_path):
@@ -366,9 +376,10 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
 
 def test_a_file_that_is_no_segmentation_is_named(tmp_path):
     save(tmp_path / "images/disk.png", composite())
-    (tmp_path / "wrong.json").write_text('{"images": []}')
-    with pytest.raises(UserError, match="wrong.json is not a COCO"):
-        readers(tmp_path / "wrong.json")
+    for document in ('{"images": []}', '{"images": [], "annotations": [[1]]}'):
+        (tmp_path / "wrong.json").write_text(document)
+        with pytest.raises(UserError, match="wrong.json is not a COCO"):
+            readers(tmp_path / "wrong.json")
     with pytest.raises(UserError, match="absent"):
         readers(tmp_path / "absent")
 

@@ -84,6 +84,14 @@ def test_cutouts_do_not_validate_without_photographs(photographs, cutouts):
         validation_sets(merge(values), 3)
 
 
+def test_a_wrong_range_of_a_set_names_its_key(photographs):
+    values = {"data": {"photographs": str(photographs)}}
+    for key, ranges in (("defocus", {"psfs": ["x"]}), ("scenes", {"one": {"psfs": ["x"]}})):
+        config = merge(values | {"validation": {"fraction": 0.3, key: ranges}})
+        with pytest.raises(UserError, match=rf"^validation.{key}.*: unknown PSF 'x'"):
+            validation_sets(config, 3, 3)
+
+
 @pytest.mark.parametrize("name", ["pairs", "samples", "weights"])
 def test_names_that_mean_something_else_are_no_sets(photographs, name):
     values = {"data": {"photographs": str(photographs)}, "validation": {"fraction": 0.3}}

@@ -23,14 +23,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import main
 from configs.schema import load_config, to_dict
+from data import build as sets
 from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
 from models.mmfnet import Fusion, boundary_map
+from tests.conftest import ROOT, SMOKE
 from tests.hostile.faults import room
 from training.validation import PARTS, ROWS, guidance_accuracy, oracle_selection, psnr, validate
-
-ROOT = Path(__file__).parents[1]
-SMOKE = str(ROOT / "configs" / "smoke.yaml")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,6 +89,14 @@ def test_resume_is_exact(run, tmp_path, optimizer):
         assert same, path
     starts = (tmp_path / "halves" / "run.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in starts] == [0, 3]
+
+
+def test_photographs_that_train_and_validate_are_read_once(run, monkeypatch):
+    read = []
+    load = sets.Photographs
+    monkeypatch.setattr(sets, "Photographs", lambda folder: read.append(folder) or load(folder))
+    assert run("run", "train.steps=1") == 0
+    assert len(read) == 1
 
 
 def test_another_optimizer_cannot_take_over(run, tmp_path, capsys):
@@ -299,6 +306,17 @@ def test_interrupt_saves_and_a_second_call_goes_on(tmp_path, photographs, number
     assert checkpoint(folder)["step"] == saved + 2
 
 
+def test_an_interruption_of_the_last_validation_is_told(tmp_path, photographs, capsys, monkeypatch):
+    """The ablation would go on with its next network."""
+    overrides = [f"run={tmp_path}", f"data.photographs={photographs}", "train.steps=2"]
+    config = load_config(SMOKE, overrides)
+    with monkeypatch.context() as patch:
+        patch.setattr(main.Trainer, "_validate", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert not main.train(config, torch.device("cpu"))
+    assert checkpoint(tmp_path)["step"] == 2 and "goes on" not in capsys.readouterr().err
+    assert main.train(config, torch.device("cpu"))
+
+
 def test_training_starts_from_given_weights(run, tmp_path, capsys):
     assert run("first", "train.steps=2", "validation.every=0") == 0
     weights = tmp_path / "first" / "latest.safetensors"
@@ -312,45 +330,42 @@ def test_training_starts_from_given_weights(run, tmp_path, capsys):
     assert run("fourth", f"train.init={tmp_path / 'none.safetensors'}", *still) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04" + b"0" * 100])
-def test_a_corrupt_checkpoint_is_named(run, tmp_path, capsys, content):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "latest.pt").write_bytes(content)
-    assert run("run", "validation.every=0") == 2
-    message = capsys.readouterr().err.splitlines()[-1]
-    assert f"cannot resume from {tmp_path / 'run' / 'latest.pt'}" in message
-    assert (tmp_path / "run" / "latest.pt").read_bytes() == content
-
-
-def test_a_damaged_byte_in_a_checkpoint_is_noticed(run, tmp_path, capsys):
-    assert run("run", "train.steps=2", "validation.every=0") == 0
-    path = tmp_path / "run" / "latest.pt"
+def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    weights = checkpoint(tmp_path / "run")["model"]["initial.net.encode.0.0.conv1.own.bias"]
+    weights = checkpoint(path.parent)["model"]["initial.net.encode.0.0.conv1.own.bias"]
     content[content.index(weights.numpy().tobytes()) + 9] ^= 4
     path.write_bytes(content)
-    assert run("run", "train.steps=4", "validation.every=0") == 2
-    assert "is wrong" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_checkpoint_with_values_that_are_not_finite_is_refused(run, tmp_path, capsys):
-    assert run("run", "train.steps=2", "validation.every=0") == 0
-    state = checkpoint(tmp_path / "run")
+def put_a_nan(path: Path) -> None:
+    state = checkpoint(path.parent)
     state["ema"]["initial.score.weight"][0, 0, 0, 0] = math.nan
-    torch.save(state, tmp_path / "run" / "latest.pt")
-    assert run("run", "train.steps=4", "validation.every=0") == 2
-    assert "initial.score.weight holds values that are not finite" in capsys.readouterr().err
+    torch.save(state, path)
 
 
-def test_a_checkpoint_of_another_model_or_with_code_in_it_is_refused(run, tmp_path, capsys):
-    assert run("run", "train.steps=1", "validation.every=0") == 0
-    assert (
-        run("run", "train.steps=2", "validation.every=0", "model.boundary.args.widths=[6, 6]") == 2
-    )
-    assert "its model is another one than model.* says" in capsys.readouterr().err
-    torch.save({"model": Path("x")}, tmp_path / "run" / "latest.pt")
-    assert run("run", "train.steps=2", "validation.every=0") == 2
-    assert "cannot resume from" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(b""), ""),
+        (lambda path: path.write_bytes(b"no checkpoint"), ""),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + b"0" * 100), ""),
+        (flip_a_bit, "is wrong"),
+        (put_a_nan, "initial.score.weight holds values that are not finite"),
+        (lambda path: torch.save({"model": path}, path), ""),  # code, in a pickle
+        (lambda path: None, "its model is another one than model.* says"),
+    ],
+    ids=["empty", "text", "cut short", "bit", "nan", "code", "another model"],
+)
+def test_a_checkpoint_that_is_no_good_is_named_and_kept(run, tmp_path, capsys, damage, said):
+    path, still = tmp_path / "run" / "latest.pt", "validation.every=0"
+    assert run("run", "train.steps=2", still) == 0
+    damage(path)
+    content = path.read_bytes()
+    more = ["model.boundary.args.widths=[6, 6]"] if "another" in said else []
+    assert run("run", "train.steps=4", still, *more) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"cannot resume from {path}" in message and said in message
+    assert path.read_bytes() == content
 
 
 def test_resuming_takes_the_settings_of_the_config(run, tmp_path):

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from models import WEIGHTS
 from models.build import build, load_model, save_weights
+from tests.conftest import NETS, ROOT
 from utils.errors import UserError
 from utils.images import read_photo
 
-MODEL = {
-    "initial": {"name": "SetInitialFusion", "args": {"widths": [4, 6]}},
-    "boundary": {"name": "SetBoundaryFusion", "args": {"widths": [4, 6], "blocks": [1, 1]}},
-}
-OTHER = MODEL | {
+OTHER = NETS | {
     "boundary": {"name": "SetBoundaryFusion", "args": {"widths": [6, 6], "blocks": [1, 1]}}
 }
 
@@ -25,14 +20,14 @@ OTHER = MODEL | {
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "deep" / "net.safetensors"
-    net = build(MODEL).to(memory_format=torch.channels_last)  # as the trainer holds them
-    save_weights(path, net.state_dict(), MODEL)
+    net = build(NETS).to(memory_format=torch.channels_last)  # as the trainer holds them
+    save_weights(path, net.state_dict(), NETS)
     return path, net
 
 
 def test_round_trip_with_and_without_the_config(weights):
     path, net = weights
-    for model in (None, MODEL):
+    for model in (None, NETS):
         loaded = load_model(path, model)
         assert not loaded.training
         assert not any(p.requires_grad for p in loaded.parameters())
@@ -44,7 +39,7 @@ def test_round_trip_with_and_without_the_config(weights):
 
 def test_weights_of_another_config_are_refused(weights):
     path, _ = weights
-    for other in (OTHER, MODEL | {"boundary": None}):
+    for other in (OTHER, NETS | {"boundary": None}):
         with pytest.raises(UserError, match="do not fit the given config, they were trained with"):
             load_model(path, other)
 
@@ -69,7 +64,7 @@ def test_a_file_that_is_no_whole_safetensors_file_is_named(weights, broken):
 
 def test_equal_weights_give_equal_files(weights, tmp_path):
     path, net = weights
-    save_weights(tmp_path / "again.safetensors", net.state_dict(), MODEL)
+    save_weights(tmp_path / "again.safetensors", net.state_dict(), NETS)
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
@@ -78,7 +73,7 @@ def test_weights_that_are_not_finite_are_refused(weights, value):
     path, net = weights
     state = net.state_dict()
     state["initial.score.weight"][0, 0, 0, 0] = value
-    save_weights(path, state, MODEL)
+    save_weights(path, state, NETS)
     with pytest.raises(UserError, match="initial.score.weight holds values that are not finite"):
         load_model(path)
 
@@ -94,22 +89,22 @@ def test_metadata_that_is_no_config_is_refused(weights, model):
 
 def test_weights_that_do_not_say_their_model_need_a_config(tmp_path):
     path = tmp_path / "bare.safetensors"
-    save_file(build(MODEL).state_dict(), path)
+    save_file(build(NETS).state_dict(), path)
     with pytest.raises(UserError, match="does not say which model"):
         load_model(path)
-    assert load_model(path, MODEL) is not None
+    assert load_model(path, NETS) is not None
 
 
 def test_nothing_half_written_where_weights_cannot_go(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
-        save_weights(tmp_path / "file" / "net.safetensors", build(MODEL).state_dict(), MODEL)
+        save_weights(tmp_path / "file" / "net.safetensors", build(NETS).state_dict(), NETS)
 
 
 @pytest.fixture(scope="module")
 def sample() -> torch.Tensor:
     """A pair (1, 2, 3, 256, 256) of the samples."""
-    folder = Path(__file__).parents[1] / "data/samples"
+    folder = ROOT / "data/samples"
     pair = [torch.from_numpy(read_photo(folder / f"cat-{x}.png").rgb) for x in "AB"]
     return torch.stack(pair)[None, :, :256, :256].permute(0, 1, 4, 2, 3) / 255
 

@@ -45,7 +45,7 @@ def profile(trainer: Trainer, steps: int) -> Times:
     ahead = WARM_UP + loader.num_workers * (loader.prefetch_factor or 0)
 
     def compute(batch: Batch) -> None:
-        trainer.learn(model, trainer.load(batch))
+        trainer.learn(model, trainer.to_device(batch))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

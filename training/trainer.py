@@ -1,6 +1,7 @@
 """A training run in its folder, and the loop: any device and number of processes, exact resume."""
 
 import copy
+import functools
 import io
 import json
 import signal
@@ -10,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,14 +24,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from configs.schema import Config, TrainConfig, to_dict, to_yaml
-from data.build import training_set, validation_sets
+from data.build import read_sources, training_set, validation_sets
 from data.datasets import Batch, DrawSampler, GeneratedDataset, draw_loader
 from models.build import build, load_model, save_weights
 from models.mmfnet import Fusion
 from training.losses import LogLoss, PaperLoss
 from training.muon import Muon
 from training.schedules import SCHEDULES
-from training.validation import line, plain, takes, validate
+from training.validation import for_json, summary, takes, validate
 from utils.atomic import append, clear, write_file
 from utils.errors import UserError, is_full
 from utils.provenance import provenance
@@ -43,13 +45,15 @@ WAIT = timedelta(days=1)  # for process 0, while it validates
 
 def train(config: Config, device: torch.device) -> bool:
     """Train in ``config.run``, going on from its latest checkpoint if there is one; false if it was
-    interrupted before ``train.steps``."""
+    interrupted."""
     run = Path(config.run)
-    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone looks and writes
-    looks = first and config.validation.every > 0
-    few = config.validation.quick
-    quick = validation_sets(config, few, max(1, few // 3)) if looks else {}
-    trainer = Trainer(config, training_set(config), quick, device)
+    first = not dist.is_initialized() or dist.get_rank() == 0  # it alone validates and writes
+    read = functools.cache(read_sources)  # once, where a share of what trains is held out
+    validation = {}
+    if first and config.validation.every > 0:
+        few = config.validation.quick
+        validation = validation_sets(config, few, max(1, few // 3), read)
+    trainer = Trainer(config, training_set(config, read), validation, device)
     if (run / "latest.pt").exists():
         trainer.resume(run / "latest.pt")
     if first:
@@ -63,8 +67,23 @@ def train(config: Config, device: torch.device) -> bool:
             f"{device}, from step {trainer.step} to {config.train.steps}",
             file=sys.stderr,
         )
-    trainer.train()
-    return trainer.step >= config.train.steps
+    return trainer.train()
+
+
+@dataclass
+class Tick:
+    """The steps of one process since the last line of the log."""
+
+    began: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    samples: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)  # of the terms of the loss
+
+    def add(self, losses: dict[str, Tensor], samples: int) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+        self.steps += 1
+        self.samples += samples
 
 
 class Trainer:
@@ -102,11 +121,12 @@ class Trainer:
             weights = load_model(train.init, to_dict(config.model))
             model.load_state_dict(weights.state_dict())
         scenes = config.data.scenes if config.data.pairs < 1 and not config.data.stored else None
-        most = max(scenes.photographs) if scenes else 2
-        if model.initial.largest and most > model.initial.largest:
+        if scenes and not takes(model, scenes):
             way = f"give data.pairs=1, or data.scenes.photographs=[2,{model.initial.largest}]"
             raise UserError(f"the network takes {model.initial.largest} photographs at once; {way}")
-        self.validation = {name: part for name, part in validation.items() if takes(model, part)}
+        self.validation = {
+            name: part for name, part in validation.items() if takes(model, part.generator.config)
+        }
         self.model = model.to(device, memory_format=torch.channels_last)
         # Moving averages of the weights: steadier than the last step's, and what is shipped.
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -152,9 +172,10 @@ class Trainer:
             hint = "delete it to start anew, or give another run="
             raise UserError(f"cannot resume from {path} ({reason}); {hint}") from error
 
-    def train(self) -> None:
-        """Train to ``train.steps``. Ctrl-C saves and ends; so does a loss that is not finite."""
-        train = self.config.train
+    def train(self) -> bool:
+        """Train to ``train.steps``; false if Ctrl-C or SIGTERM came, which save and end. Raises
+        :class:`UserError` if the loss is not finite or the disk is full."""
+        train, every = self.config.train, self.config.validation.every
         model = self.parallel()
         writer = None
         if self.rank == 0:  # what a killed run has logged after its last checkpoint comes again
@@ -163,40 +184,38 @@ class Trainer:
         bar = tqdm(
             total=train.steps, initial=self.step, unit="step", disable=self.rank > 0, mininterval=5
         )
-        tick: dict[str, Tensor] = {}
-        ticked, seen, samples, since_save = time.perf_counter(), self.step, 0, self.step
+        tick, saved = Tick(), self.step
         with _interruptible() as interrupted, _told_of_a_full_disk(self.run), closing(bar):
             for batch in self.batches(self.step, train.steps):
-                batch = self.load(batch)
+                batch = self.to_device(batch)
                 losses, fusion = self.learn(model, batch)
-                for name, value in losses.items():
-                    tick[name] = tick.get(name, 0) + value
-                samples += len(batch.truth)
+                tick.add(losses, len(batch.truth))
                 bar.update()
-                stop = self._agreed(interrupted())
-                every, last = self.config.validation.every, self.step == train.steps
-                looks = last or every > 0 and self.step % every == 0
-                saves = stop or looks or self.step % train.save_every == 0
+                stop, last = self._agreed(interrupted()), self.step == train.steps
+                validates = last or every > 0 and self.step % every == 0
+                saves = stop or validates or self.step % train.save_every == 0
                 if saves or self.step % train.log_every == 0:
-                    self._check(tick, since_save)
+                    self._check(tick, saved)
                     if self.rank == 0:
-                        rate = samples * self.world / (time.perf_counter() - ticked)
-                        self._log(writer, tick, self.step - seen, rate)
-                    tick, ticked, seen, samples = {}, time.perf_counter(), self.step, 0
+                        self._log(writer, tick)
+                    tick = Tick()
                 if saves:
                     if self.rank == 0:
-                        if looks:
-                            self._look(writer, batch, fusion)
+                        if validates:
+                            self._validate(writer, batch, fusion)
                         self.save()
-                    since_save = self.step
+                    saved = self.step
                     self._agreed(False)  # the others wait here for process 0
                 if stop:
-                    if self.rank == 0:
+                    if self.rank == 0 and not last:
                         text = f"stopped at step {self.step}, saved; the same command goes on"
                         tqdm.write(text, file=sys.stderr)
                     break
+            # An interruption of the last validation counts, too.
+            finished = self.step >= train.steps and not interrupted()
         if writer:
             writer.close()
+        return finished
 
     def save(self) -> None:
         """Write ``latest.pt`` and ``latest.safetensors``."""
@@ -225,7 +244,7 @@ class Trainer:
         pin = self.device.type == "cuda"
         return draw_loader(self.dataset, sampler, self.config.data.workers, pin)
 
-    def load(self, batch: Batch) -> Batch:
+    def to_device(self, batch: Batch) -> Batch:
         """A batch on this process's device."""
         return Batch(*(plane.to(self.device, non_blocking=True) for plane in batch))
 
@@ -263,19 +282,21 @@ class Trainer:
         dist.all_reduce(flag, dist.ReduceOp.MAX, self.control)
         return bool(flag)
 
-    def _check(self, tick: dict[str, Tensor], since_save: int) -> None:
-        if self._agreed(not torch.stack(list(tick.values())).sum().isfinite()):
+    def _check(self, tick: Tick, saved: int) -> None:
+        """Raise a :class:`UserError` if a loss was not finite; ``saved`` is the step last saved."""
+        if self._agreed(not torch.stack(list(tick.sums.values())).sum().isfinite()):
             kept = "nothing was saved yet"
-            if since_save:
-                kept = f"{self.run / 'latest.pt'} of step {since_save} is good"
+            if saved:
+                kept = f"{self.run / 'latest.pt'} of step {saved} is good"
             raise UserError(
                 f"the loss or its gradient stopped being finite before step {self.step}; {kept}: "
                 "go on from it with a lower train.lr or train.clip"
             )
 
-    def _log(self, writer: SummaryWriter, tick: dict[str, Tensor], steps: int, rate: float) -> None:
-        """Log the means of terms summed over ``steps`` steps, and the samples a second."""
-        means = {name: float(value) / steps for name, value in tick.items()}
+    def _log(self, writer: SummaryWriter, tick: Tick) -> None:
+        """Log the means of a tick, and the samples a second of all processes."""
+        means = {name: float(value) / tick.steps for name, value in tick.sums.items()}
+        rate = tick.samples * self.world / (time.perf_counter() - tick.began)
         lr = self.optimizer.param_groups[0]["lr"]
         for name, value in {**means, "lr": lr, "samples per second": rate}.items():
             writer.add_scalar(f"train/{name}", value, self.step)
@@ -285,7 +306,7 @@ class Trainer:
             text += f" {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         tqdm.write(text, file=sys.stderr)
 
-    def _look(self, writer: SummaryWriter, batch: Batch, fusion: Fusion) -> None:
+    def _validate(self, writer: SummaryWriter, batch: Batch, fusion: Fusion) -> None:
         """Validate the averaged weights; keep them if they are the best; write pictures."""
         panels = torch.cat(_panels(batch, fusion), dim=3)
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
@@ -299,10 +320,10 @@ class Trainer:
             figures = validate(self.ema, samples, self.device)
             for key, value in figures.items():
                 writer.add_scalar(f"validation/{name}/{key}", value, self.step)
-            known = plain(figures)
+            known = for_json(figures)
             row = json.dumps({"step": self.step, "set": name, **known})
             append(self.run / "validation.jsonl", row)
-            tqdm.write(f"step {self.step} {name}: {line(figures)}", file=sys.stderr)
+            tqdm.write(f"step {self.step} {name}: {summary(figures)}", file=sys.stderr)
             score += (known["fused_whole"] or 0) + (known["fused_band"] or 0)
         if self.validation and score > self.best:
             self.best = score

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.datasets import GeneratedDataset, in_order
+from data.datasets import in_order
+from defocus.materials import SampleConfig
 from models.mmfnet import Fusion, MMFNet, boundary_map
 from utils import markdown
 
@@ -93,18 +94,18 @@ def validate(
     return {name: torch.cat([x[name] for x in found]).nanmean().item() for name in found[0]}
 
 
-def takes(model: MMFNet, samples: GeneratedDataset) -> bool:
-    """Whether the network takes as many photographs at once as a sample of the set may have."""
-    most = max(getattr(samples.generator.config, "photographs", [2]))
+def takes(model: MMFNet, ranges: SampleConfig) -> bool:
+    """Whether the network takes as many photographs at once as samples of these ranges have."""
+    most = max(getattr(ranges, "photographs", [2]))  # pairs do not say how many
     return not model.initial.largest or most <= model.initial.largest
 
 
-def plain(figures: dict[str, float]) -> dict[str, float | None]:
+def for_json(figures: dict[str, float]) -> dict[str, float | None]:
     """The figures for JSON, which has no NaN: a set may have no FDB."""
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def line(figures: dict[str, float]) -> str:
+def summary(figures: dict[str, float]) -> str:
     """The figures of :func:`validate` in a line: final fusion, and its gain over oracle."""
     parts = (
         f"{part} {figures[f'fused_{part}']:.2f} dB ({gain:+.2f} to oracle)"

@@ -135,7 +135,7 @@ def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, le
     ``tolerance``, but of no more than ``most``. All pixels use the same ``points`` (N, 4) of pixel
     and lens, each with its own exclusive or from ``shifts`` (h, W, 4).
     """
-    focal, radius, focus, blades, rotation = camera[:5]
+    focal, radius, focus, blades, rotation, middle_x, middle_y, lens_x, lens_y = camera
     hits, out = _workspace(world), np.empty(4)
     mean, total, squares = np.empty(3), np.empty(3), np.empty(3)
     height, width = image.shape[:2]
@@ -155,10 +155,10 @@ def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, le
                     v = UNIT * (points[k, 3] ^ shifts[y, x, 3])
                     u, v = aperture(u, v, int(blades), rotation)
                     u, v = radius * u, radius * v
-                    dx = (px - camera[5]) / focal - u / focus
-                    dy = (py - camera[6]) / focal - v / focus
-                    u, v = u + camera[7], v + camera[8]
-                    _along(world, members, u, v, dx, dy, NEVER, True, hits, out)
+                    dx = (px - middle_x) / focal - u / focus
+                    dy = (py - middle_y) / focal - v / focus
+                    ox, oy = u + lens_x, v + lens_y
+                    _along(world, members, ox, oy, dx, dy, NEVER, True, hits, out)
                     for c in range(3):
                         mean[c] += out[c] / BATCH
                 for c in range(3):
@@ -181,6 +181,7 @@ def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, le
 @njit(nogil=True, cache=True, fastmath=True)
 def trace_depths(world, camera, starts, lists, depth):
     """Write the depth seen at the middle of each pixel into ``depth`` (H, W)."""
+    focal, _, _, _, _, middle_x, middle_y, _, _ = camera
     hits, out = _workspace(world), np.empty(4)
     height, width = depth.shape
     columns = (width + TILE - 1) // TILE
@@ -188,7 +189,7 @@ def trace_depths(world, camera, starts, lists, depth):
         for x in range(width):
             tile = y // TILE * columns + x // TILE
             members = lists[starts[tile] : starts[tile + 1]]
-            dx, dy = (x + 0.5 - camera[5]) / camera[0], (y + 0.5 - camera[6]) / camera[0]
+            dx, dy = (x + 0.5 - middle_x) / focal, (y + 0.5 - middle_y) / focal
             _along(world, members, 0.0, 0.0, dx, dy, NEVER, False, hits, out)
             depth[y, x] = out[3]
 
@@ -197,7 +198,7 @@ def trace_depths(world, camera, starts, lists, depth):
 def emit(world, camera, starts, lists, emitter, spot, points, image):
     """Add the light of a disk (x, y, z, radius, red, green, blue) that faces the camera and has a
     radius of ``spot`` pixels in focus."""
-    focal, radius, focus, blades, rotation = camera[:5]
+    focal, radius, focus, blades, rotation, middle_x, middle_y, lens_x, lens_y = camera
     hits, out = _workspace(world), np.empty(4)
     height, width = image.shape[:2]
     columns = (width + TILE - 1) // TILE
@@ -206,11 +207,11 @@ def emit(world, camera, starts, lists, emitter, spot, points, image):
         a, b = aperture(UNIT * points[k, 0], UNIT * points[k, 1], 0, 0.0)
         u, v = aperture(UNIT * points[k, 2], UNIT * points[k, 3], int(blades), rotation)
         u, v = radius * u, radius * v
-        ox, oy = u + camera[7], v + camera[8]
+        ox, oy = u + lens_x, v + lens_y
         dx = (emitter[0] + emitter[3] * a - ox) / z
         dy = (emitter[1] + emitter[3] * b - oy) / z
-        x = int(math.floor(focal * (dx + u / focus) + camera[5]))
-        y = int(math.floor(focal * (dy + v / focus) + camera[6]))
+        x = int(math.floor(focal * (dx + u / focus) + middle_x))
+        y = int(math.floor(focal * (dy + v / focus) + middle_y))
         if not (0 <= x < width and 0 <= y < height):
             continue
         tile = y // TILE * columns + x // TILE

@@ -128,6 +128,7 @@ def _points(count: float, seed: int | tuple[int, ...]) -> np.ndarray:
 
 
 def _camera(lens: Lens, size: tuple[int, int]) -> np.ndarray:
+    """For compiled code: the lens, with the middle of its image instead of the shift."""
     middle = (size[1] / 2 + lens.shift[0], size[0] / 2 + lens.shift[1])
     return np.array((*lens[:5], *middle, *lens.centre), np.float64)
 

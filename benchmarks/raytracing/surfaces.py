@@ -73,6 +73,7 @@ def _ball(x, y, z, radius, dx, dy, dz):
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _stem(row, ox, oy, dx, dy, dz, most, at):
+    """:func:`meet` for a stem: a cylinder, and a ball at each end."""
     ax, ay, az = row[3] - row[0], row[4] - row[1], row[5] - row[2]
     length = math.sqrt(ax * ax + ay * ay + az * az)
     ax, ay, az = ax / length, ay / length, az / length

@@ -79,7 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
     about = "of the sample in pixels, 176 to 1024; default: 520, of --unsharp 512"
     parser.add_argument("--size", type=int, help=about)
     options = parser.parse_args(arguments)
-    size = options.size or (512 if options.unsharp else 520)
+    size = options.size
+    if size is None:
+        size = 512 if options.unsharp else 520
     if not 176 <= size <= 1024:
         parser.error("--size must be 176 to 1024")
     if options.profile:
