@@ -1,37 +1,50 @@
 """The motion and the exposure between two frames of a focus stack.
 
 Blur does not displace an image, as PSFs are nearly symmetric in linear light; it changes contrast,
-differently at each frequency. So frames are compared in bands of a few octaves with equalised
-contrast, by the antisymmetric part of the gradient of their correlation, e₁∇e₂ − e₂∇e₁: like the
-local phase of Fleet and Jepson (IJCV 5, 1990) it is 0 for two signals of one phase and any
+differently at each frequency. So frames are compared by detail of equalised contrast
+(:mod:`fusion.detail`), by the antisymmetric part of the gradient of its correlation, e₁∇e₂ − e₂∇e₁:
+like the local phase of Fleet and Jepson (IJCV 5, 1990) it is 0 for two signals of one phase and any
 contrasts. Pixels are weighted by the local correlation, so that each band is used where blur has
 left it in both frames. All bands are solved together, coarse to fine, by Gauss–Newton steps on the
-group of motions (Baker and Matthews, IJCV 56, 2004).
+group of motions (Baker and Matthews, IJCV 56, 2004). If blur has left little, the last step is of
+frames that are blurred alike.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from fusion.detail import (
+    LOST,
+    Blur,
+    Level,
+    Plane,
+    correlate,
+    find_blurs,
+    make_level,
+    match,
+    pyramid,
+    trust,
+    warp_level,
+    warp_plane,
+)
 from fusion.windows import shrink
 from utils.images import white
 
 SIDE = 1280  # pixels, long side of the images registered: motion is subpixel
-COARSEST = 48  # pixels, least short side of a level
 STEPS = 8  # at most, at each level
 STRIP = 64  # rows whose equations are written at once
 STILL = 0.01  # pixels: a step below this is the last of its level
 JUDGED = 160  # pixels, long side of the level that decides whether frames match
-BAND = (1.4, 2.8)  # pixels, standard deviations of the difference of Gaussians
-AROUND = 21  # pixels: window of contrast equalisation and local correlation
-FAINT = 0.01  # contrast below this, times the root of the brightness, is noise
 BLACK, WHITE = 0.02, 0.98  # of the full range: values beyond are clipped
 GAMMA = 2.2  # of values as stored, about: lenses blur light
-LOST = 0.01  # weight of clipped pixels
-TRUST = 8  # power of the correlation in the weight of a pixel
 CORRELATION = 0.4  # least, between frames of one scene
+# Mean local correlation at level 1 above which frames need not be blurred alike; and the level at
+# which it is found how.
+ALIKE, LOOKED_AT = 0.85, 2
 STRANGE = 0.3  # local correlation below which frames show different things
 LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
@@ -49,18 +62,11 @@ MOTIONS = {
 }
 
 
-class Level(NamedTuple):
-    """A level of a frame's pyramid; pixel centres have integer coordinates."""
-
-    even: np.ndarray  # (h, w) float32, band-pass detail with equalised contrast
-    usable: np.ndarray  # (h, w) float32, 1 where values are not clipped
-    slope: np.ndarray  # (2, h, w) float32, d even / d(x, y)
-
-
 class Small(NamedTuple):
     """A reduced frame, to compare others with."""
 
     levels: list[Level]  # the finest first
+    planes: list[Plane]  # of the levels
     judged: int  # number of the level that decides whether frames match
     light: np.ndarray  # (h, w, 3) float32, linear
     size: tuple[int, int]  # of the frame
@@ -81,14 +87,12 @@ def reduce(frame: np.ndarray) -> Small:
     lit = (brightest > BLACK) & (brightest < WHITE)
     usable = np.where(lit, np.float32(1), np.float32(LOST))
     # In values as stored, blur would displace edges.
-    plane = cv2.cvtColor(light, cv2.COLOR_RGB2GRAY)
-    levels = [_make_level(plane, usable)]
-    while min(plane.shape) >= 2 * COARSEST:
-        plane, usable = cv2.pyrDown(plane), cv2.pyrDown(usable)
-        levels.append(_make_level(plane, usable))
+    planes = list(pyramid(cv2.cvtColor(light, cv2.COLOR_RGB2GRAY), usable))
+    levels = [make_level(plane) for plane in planes]
     larger = sum(max(level.even.shape) > JUDGED for level in levels)
     light = cv2.resize(light, cells, interpolation=cv2.INTER_AREA)
-    return Small(levels, min(larger, len(levels) - 1), light, frame.shape[:2], detail)
+    judged = min(larger, len(levels) - 1)
+    return Small(levels, planes, judged, light, frame.shape[:2], detail)
 
 
 def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None, str | None]:
@@ -103,6 +107,11 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
             moved = np.abs(cv2.perspectiveTransform(corners, change) - corners).max()
             if not moved > STILL * 2**finest:
                 break
+    if len(one.levels) > LOOKED_AT and not _are_alike(one, two, matrix):
+        here = _rescale(matrix, 0.5**LOOKED_AT, 0)
+        found = find_blurs(one.planes[LOOKED_AT], warp_plane(two.planes[LOOKED_AT], here))
+        blurs = [Blur(which, radius * 2**LOOKED_AT) for which, radius in found]
+        matrix = matrix @ _step(one, two, matrix, MOTIONS[motion], 0, blurs)
     zoom = one.size[1] / one.levels[0].even.shape[1]
     matrix, corners = _rescale(matrix, zoom), corners_of(one.size)
     reach = np.abs(cv2.perspectiveTransform(corners, matrix) - corners).max() / max(one.size)
@@ -117,16 +126,12 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
 def compare(one: Small, two: Small, matrix: np.ndarray) -> tuple[float, float]:
     """How well frames match if ``matrix`` maps pixels of the first to the second: the correlation
     over all that both show, and the share of the detail that differs."""
-    first, second = (small.levels[small.judged] for small in (one, two))
     zoom = one.levels[0].even.shape[1] / one.size[1]
-    even, usable = _warp_level(second, _rescale(_rescale(matrix, zoom), 0.5**one.judged, 0))
-    usable = usable * first.usable
-    sums = [(usable * product).sum() for product in (first.even * even, first.even**2, even**2)]
+    first, second, usable = _meet(one, two, _rescale(matrix, zoom), one.judged)
+    sums = [(usable * product).sum() for product in (first * second, first**2, second**2)]
     correlation = float(sums[0] / max(np.sqrt(sums[1] * sums[2]), 1e-9))
-    near, power = _correlation(first.even, even)
-    detailed = (usable > 0.5) & (power > 0.1)
-    strange = float((near[detailed] < STRANGE).mean()) if detailed.any() else 0.0
-    return correlation, strange
+    near = _correlation_of_detail(first, second, usable)
+    return correlation, float((near < STRANGE).mean()) if near.size else 0.0
 
 
 def find_gain(one: Small, two: Small, matrix: np.ndarray) -> tuple[np.ndarray, float]:
@@ -160,50 +165,39 @@ def corners_of(size: tuple[int, int]) -> np.ndarray:
     return np.array([[[0, 0], [right, 0], [right, bottom], [0, bottom]]], np.float64)
 
 
-def _make_level(light: np.ndarray, usable: np.ndarray) -> Level:
-    """Band-pass an image and equalise its contrast; means are over the usable pixels, so that the
-    border of a clipped area or of a round field is no edge."""
-
-    def blur(values: np.ndarray, sigma: float) -> np.ndarray:
-        return cv2.GaussianBlur(values, (0, 0), sigma)
-
-    fine, local = (blur(light * usable, sigma) / blur(usable, sigma) for sigma in BAND)
-    detail = (fine - local) * usable
-    around = (AROUND, AROUND)
-    # Rounding can make a mean negative.
-    contrast = np.sqrt(np.maximum(cv2.blur(np.square(detail), around), 0))
-    faint = FAINT * np.sqrt(np.maximum(local, 0)) + FAINT / 20
-    even = detail / (contrast + faint)
-    usable = usable * blur(usable, BAND[1]) ** 4  # less beside clipped pixels
-    border = max(1, min(4, min(usable.shape) // 16))  # values beyond it are unknown
-    usable[:border] = usable[-border:] = usable[:, :border] = usable[:, -border:] = 0
-    return Level(even, usable, _gradient(even))
+def _meet(
+    one: Small, two: Small, matrix: np.ndarray, number: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The detail of two frames at a level, that of the second warped by a motion in pixels of the
+    finest one, and what is usable of both."""
+    first = one.levels[number]
+    second = warp_level(two.levels[number], _rescale(matrix, 0.5**number, 0))
+    return first.even, second.even, first.usable * second.usable
 
 
-def _gradient(values: np.ndarray) -> np.ndarray:
-    return np.stack([cv2.Sobel(values, cv2.CV_32F, *d, scale=1 / 8) for d in ((1, 0), (0, 1))])
+def _correlation_of_detail(one: np.ndarray, two: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """The local correlation at each pixel where there is detail."""
+    near, power = correlate(one, two)
+    return near[(usable > 0.5) & (power > 0.1)]
 
 
-def _warp_level(level: Level, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Detail and usable pixels of a level, warped onto another."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size = level.even.shape[::-1]
-    return tuple(cv2.warpPerspective(plane, matrix, size, flags=flags) for plane in level[:2])
-
-
-def _correlation(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Local correlation of two images around each pixel, and the root of their power."""
-    products = one * two, one * one, two * two
-    product, first, second = (cv2.blur(x, (AROUND, AROUND)) for x in products)
-    power = np.sqrt(np.maximum(first * second, 0))
-    return product / (power + np.float32(1e-3)), power
+def _are_alike(one: Small, two: Small, matrix: np.ndarray) -> bool:
+    """Whether blur has left enough in both frames."""
+    near = _correlation_of_detail(*_meet(one, two, matrix, 1))
+    return not near.size or float(np.maximum(near, 0).mean()) > ALIKE
 
 
 def _step(
-    one: Small, two: Small, matrix: np.ndarray, motions: list[np.ndarray], finest: int
+    one: Small,
+    two: Small,
+    matrix: np.ndarray,
+    motions: list[np.ndarray],
+    finest: int,
+    blurs: Sequence[Blur] = (),
 ) -> np.ndarray:
     """A Gauss–Newton step (3, 3) of a motion in pixels of the finest level, from the equations of
-    the levels from ``finest`` on."""
+    the levels from ``finest`` on; with ``blurs``, in pixels of the finest, which are tried in all
+    but that."""
     height, width = one.levels[0].even.shape
     middle = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, width]]) / width
     velocities = np.array([_velocity(motion) for motion in motions])
@@ -211,26 +205,28 @@ def _step(
     velocities = velocities[..., :count].reshape(len(motions), -1)
     normal, pull = np.zeros((2 * count, 2 * count)), np.zeros(2 * count)
     for i in range(finest, len(one.levels)):
-        level = one.levels[i]
-        even, usable = _warp_level(two.levels[i], _rescale(matrix, 0.5**i, 0))
-        near, _ = _correlation(level.even, even)
-        near = np.maximum(near, 0)
-        # A signal of correlation ρ has a share of 1 − ρ² of noise. The power discounts correlation
-        # by chance.
-        weight = level.usable * usable * cv2.pow(near, TRUST) / (np.float32(1.01) - near * near)
-        slope, unit = _gradient(even), width / 2**i
-        x = ((np.arange(even.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
-        y = ((np.arange(even.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
+        here = _rescale(matrix, 0.5**i, 0)
+        if blurs and i:
+            these = [Blur(which, radius / 2**i) for which, radius in blurs]
+            first, second, near = match(one.planes[i], warp_plane(two.planes[i], here), these)
+        else:
+            first, second = one.levels[i], warp_level(two.levels[i], here)
+            near = correlate(first.even, second.even)[0]
+        sure = first.usable * second.usable * trust(near)
+        rows, columns = near.shape
+        unit = width / 2**i
+        x = ((np.arange(columns) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
+        y = ((np.arange(rows) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
         y, half = y[:, None], np.float32(unit / 2)
         for top in range(0, len(y), STRIP):
             part = slice(top, top + STRIP)
-            mine, other, sure = level.slope[:, part], slope[:, part], weight[part]
-            asked = (level.even[part] * other - even[part] * mine) * (sure * half)
-            mean = (mine + other) * half
+            slopes, weight = (first.slope[:, part], second.slope[:, part]), sure[part]
+            asked = first.even[part] * slopes[1] - second.even[part] * slopes[0]
+            mean = (slopes[0] + slopes[1]) * half
             terms = _terms(x, y[part])[:count]
-            pull += (asked[:, None] * terms).reshape(2 * count, -1).sum(1)
-            rows = (mean[:, None] * terms).reshape(2 * count, -1)
-            normal += (rows * (sure * near[part]).ravel()) @ rows.T
+            pull += ((asked * (weight * half))[:, None] * terms).reshape(2 * count, -1).sum(1)
+            factors = (mean[:, None] * terms).reshape(2 * count, -1)
+            normal += (factors * (weight * near[part]).ravel()) @ factors.T
     normal, pull = velocities @ normal @ velocities.T, velocities @ pull
     normal += 1e-6 * (np.trace(normal) + 1e-6) * np.eye(len(motions))
     change = np.eye(3) + np.tensordot(np.linalg.solve(normal, pull), motions, 1)

@@ -120,10 +120,19 @@ def overexposed(number: int, frame: np.ndarray) -> np.ndarray:
     return cv2.convertScaleAbs(frame, alpha=1.8 if number == 0 else 1)
 
 
-@pytest.mark.parametrize(("spread", "limit"), [(3, 0.1), (6, 0.2), (12, 0.5)])
+@pytest.mark.parametrize(("spread", "limit"), [(3, 0.05), (6, 0.1), (12, 0.2)])
 def test_focus_sweeps_are_registered_whatever_their_blur(spread, limit):
     """Radii up to twice the spread."""
     assert max(stack_errors(spread, as_it_is)) < limit
+
+
+@pytest.mark.parametrize("radius", [17, 20, 24])
+def test_two_frames_are_registered_though_one_is_blurred_wherever_the_other_is_sharp(radius):
+    made = stack(
+        5, (768, 1024), 2, 2, photographs=sharp_photographs(), spread=radius, motion=Motion()
+    )
+    found = register(made.frames, reference=1)[0].matrix
+    assert corner_error(found, made.matrices[0], (768, 1024)) < 0.3
 
 
 @pytest.mark.parametrize("background", [0, 255])

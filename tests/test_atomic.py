@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from utils import atomic
 from utils.atomic import atomic_files, atomic_path, clear, replaceable
 from utils.errors import UserError
 
@@ -110,6 +111,19 @@ def test_files_of_one_name_are_written_by_one_process_at_a_time(tmp_path):
         subprocess.run([*command, "t"], cwd=ROOT, check=True)
     assert (tmp_path / "a.png").read_text() == "mine"
     subprocess.run([*command, "s"], cwd=ROOT, check=True)
+
+
+def test_an_interrupt_after_the_last_move_leaves_the_files_and_nothing_else(tmp_path, monkeypatch):
+    move = atomic._move
+
+    def stop(path: Path, to: Path) -> None:
+        move(path, to)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "_move", stop)
+    with pytest.raises(KeyboardInterrupt), atomic_files(tmp_path, "s") as folder:
+        (folder / "a.png").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_files_together_follow_links(tmp_path):

@@ -274,6 +274,15 @@ def test_registration_reports_mean_and_largest_error(photographs, tmp_path, monk
     assert "tiny" in (tmp_path / "README.md").read_text()
 
 
+def test_a_registration_that_leaves_all_frames_out_is_said(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(registration, "CASES", {"tiny": (1, {"size": (192, 256), "layers": 2})})
+    out = [Registration(None, np.ones(3), "it does not match")] * 5
+    monkeypatch.setattr(registration, "register", lambda *_, **__: out)
+    assert registration.main(["--photographs", str(photographs), "--out", str(tmp_path)]) == 0
+    report = (tmp_path / "README.md").read_text()
+    assert "every frame was left out" in report and "held" not in report
+
+
 def test_a_folder_without_stacks_is_named(tmp_path, capsys):
     assert pictures.main(["--stacks", str(tmp_path)]) == 2
     assert f"{tmp_path} holds no stacks" in capsys.readouterr().err

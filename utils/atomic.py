@@ -113,7 +113,7 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
                     _move(path, folder / path.name)
                 moving = False
             finally:
-                if not moving:
+                if not (moving and any(temporary.iterdir())):
                     shutil.rmtree(temporary, ignore_errors=True)
     except UserError as error:
         error.args = (str(error).replace(str(temporary), str(folder)),)
