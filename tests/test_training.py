@@ -409,6 +409,14 @@ def test_options_that_cannot_be_end_with_one_sentence(run, tmp_path, capsys, ove
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_where_the_log_belongs_is_named(run, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/tensorboard").write_text("notes")
+    assert run("run") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: cannot write to folder {tmp_path / 'run/tensorboard'}: ")
+
+
 def test_a_broken_sample_ends_the_run_with_its_name_whoever_reads_it(run, stored, capsys):
     root = stored(samples=2)
     (root / "FusionGT" / "1_FR.png").write_bytes(b"broken")

@@ -33,7 +33,7 @@ from training.muon import Muon
 from training.schedules import SCHEDULES
 from training.validation import for_json, summary, takes, validate
 from utils.atomic import append, clear, write_file
-from utils.errors import UserError, is_full
+from utils.errors import UserError, is_full, os_errors
 from utils.provenance import provenance
 
 LOSSES = {"paper": PaperLoss, "log": LogLoss}
@@ -180,7 +180,9 @@ class Trainer:
         writer = None
         if self.rank == 0:  # what a killed run has logged after its last checkpoint comes again
             purge = self.step + 1 if self.step else None
-            writer = SummaryWriter(self.run / "tensorboard", purge_step=purge)
+            folder = self.run / "tensorboard"
+            with os_errors(f"write to folder {folder}"):
+                writer = SummaryWriter(folder, purge_step=purge)
         bar = tqdm(
             total=train.steps, initial=self.step, unit="step", disable=self.rank > 0, mininterval=5
         )

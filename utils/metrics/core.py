@@ -57,7 +57,7 @@ forget = _memory.clear  # so that a profile times each metric from nothing
 
 
 @shared
-def eight_bit(image: np.ndarray) -> np.ndarray:
+def scale_to_255(image: np.ndarray) -> np.ndarray:
     """Scale an image to 0..255 without rounding to grey levels.
 
     Args:
@@ -86,10 +86,10 @@ def luma(image: np.ndarray, weights: tuple[float, float, float] = RGB2GRAY) -> n
     """Luma as the reference codes see it: (H, W) float64 of whole numbers 0..255, half rounded up.
 
     Args:
-        image: as for :func:`eight_bit`, which see for errors.
+        image: as for :func:`scale_to_255`, which see for errors.
         weights: of R, G and B.
     """
-    scaled = eight_bit(image)
+    scaled = scale_to_255(image)
     grey = scaled @ np.asarray(weights) if scaled.ndim == 3 else scaled
     return np.floor(np.round(grey, 6) + 0.5)  # 1e-6: rounding errors must not decide a tie
 
