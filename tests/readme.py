@@ -37,7 +37,7 @@ ELSEWHERE = {  # how a command begins, and why it is not run
     "python app.py": "does not end; test_app.py",
     "tensorboard": "does not end",
 }
-SHORTER = {"--count 6000 --size 256": "--count 4 --size 64"}
+SHORTER = {"--count 6000 --size 256": "--count 4 --size 64", "--profile": "--profile --steps 2"}
 SMALL = {
     "data": {"workers": 0, "defocus": {"size": 64, "sigma": [0.7, 1.5]}},
     "validation": {
