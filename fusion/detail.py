@@ -113,21 +113,21 @@ def find_blurs(one: Plane, two: Plane) -> list[Blur]:
     """The blurs that make two frames the most alike, best first; each adds to those before."""
     own = make_level(one), make_level(two)
 
-    def weigh(pair: tuple[Level, Level]) -> np.ndarray:
-        return trust(correlate(*(level.even for level in pair))[0])
+    def weigh(mine: Level, other: Level) -> np.ndarray:
+        return trust(correlate(mine.even, other.even)[0])
 
-    best, chosen = weigh(own), []
+    best, chosen = weigh(*own), []
     tried = [Blur(which, radius) for which in (0, 1) for radius in RADII.tolist()]
-    weights = {blur: weigh(_blur_one(one, two, own, blur)) for blur in tried}
+    weights = {blur: weigh(*_blur_one(one, two, own, blur)) for blur in tried}
 
     def gain(blur: Blur) -> float:
         return float(np.maximum(weights[blur] - best, 0).sum() / max(best.sum(), 1e-9))
 
     while len(chosen) < MOST:
-        which, radius = max(tried, key=gain)
-        near = [Blur(which, radius * FINER**n) for n in (-1, 1)]
-        weights |= {blur: weigh(_blur_one(one, two, own, blur)) for blur in near}
-        found = max(Blur(which, radius), *near, key=gain)
+        which, radius = most = max(tried, key=gain)
+        beside = [Blur(which, radius * FINER**n) for n in (-1, 1)]
+        weights |= {blur: weigh(*_blur_one(one, two, own, blur)) for blur in beside}
+        found = max(most, *beside, key=gain)
         if gain(found) < WORTH:
             break
         best = np.maximum(best, weights[found])

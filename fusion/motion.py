@@ -212,21 +212,19 @@ def _step(
         else:
             first, second = one.levels[i], warp_level(two.levels[i], here)
             near = correlate(first.even, second.even)[0]
-        sure = first.usable * second.usable * trust(near)
-        rows, columns = near.shape
-        unit = width / 2**i
-        x = ((np.arange(columns) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
-        y = ((np.arange(rows) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
+        weight, unit = first.usable * second.usable * trust(near), width / 2**i
+        x = ((np.arange(near.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
+        y = ((np.arange(near.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
         y, half = y[:, None], np.float32(unit / 2)
         for top in range(0, len(y), STRIP):
             part = slice(top, top + STRIP)
-            slopes, weight = (first.slope[:, part], second.slope[:, part]), sure[part]
-            asked = first.even[part] * slopes[1] - second.even[part] * slopes[0]
-            mean = (slopes[0] + slopes[1]) * half
+            mine, other, sure = first.slope[:, part], second.slope[:, part], weight[part]
+            asked = (first.even[part] * other - second.even[part] * mine) * (sure * half)
+            mean = (mine + other) * half
             terms = _terms(x, y[part])[:count]
-            pull += ((asked * (weight * half))[:, None] * terms).reshape(2 * count, -1).sum(1)
-            factors = (mean[:, None] * terms).reshape(2 * count, -1)
-            normal += (factors * (weight * near[part]).ravel()) @ factors.T
+            pull += (asked[:, None] * terms).reshape(2 * count, -1).sum(1)
+            rows = (mean[:, None] * terms).reshape(2 * count, -1)
+            normal += (rows * (sure * near[part]).ravel()) @ rows.T
     normal, pull = velocities @ normal @ velocities.T, velocities @ pull
     normal += 1e-6 * (np.trace(normal) + 1e-6) * np.eye(len(motions))
     change = np.eye(3) + np.tensordot(np.linalg.solve(normal, pull), motions, 1)
