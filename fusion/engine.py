@@ -33,16 +33,17 @@ TILE = 300_000  # pixels of each photograph in the tiles at work, if ``AT_ONCE``
 TILES = 2  # at work
 SQUARE = 144  # pixels: side of the blocks composed in parallel
 # Pixels around a tile or a box that the sub-nets see: where tiles must give what the whole picture
-# gives; and around the boxes of larger pictures, whose sides are then multiples of 32, which the
-# initial sub-net fills up to. Receptive fields are larger, but more improved nothing.
+# gives; and in larger pictures. Sides of boxes are then multiples of 32, which the initial sub-net
+# fills up to. Receptive fields are larger, but more improved nothing.
 VIEW, NEAR = 32, 8
 # Two-resolution thresholds.
 WHOLE = 1_000_000  # pixels: larger photographs are processed at half resolution first
 UNSURE = 0.1  # boundary map at half resolution above which full resolution decides alone
+NEARBY = 3  # pixels around an unsure one that full resolution decides too: the FDB may be there
 # Detail lost at half resolution (the difference between photographs, times the boundary map, mean
-# of 16×16 pixels) above which the guidance map is computed again. With less, generated stacks
-# hardly improved.
-VISIBLE = 5 / 255
+# of 16×16 pixels) above which the guidance map is computed again. With less, generated and
+# ray-traced stacks hardly improved.
+VISIBLE = 7 / 255
 REPAIRED = 4 / 255  # difference times boundary map above which the residual is visible
 SETTLED = 1 / 512  # a guidance map nearer than this to 1 copies pixels
 FAINT = 1 / 50  # photographs with less weight everywhere in a block are left out of it
@@ -165,10 +166,10 @@ class _Group:
         guidance = np.empty((count, *size), np.float16 if self.large else np.float32)
         most = min(AT_ONCE / count, TILE)
         alone = size[0] * size[1] <= most
-        side = max(size) if alone else int((most / TILES) ** 0.5) - 2 * VIEW
+        side = max(size) if alone else int((most / TILES) ** 0.5) - 2 * self.view
 
         def guide(tile: Window) -> None:
-            seen = around(tile, size, VIEW)
+            seen = around(tile, size, self.view)
             found = self.backend.guide(self.backend.load([x[seen] for x in self.small]), alone)
             at(guidance, tile)[:] = at(found, within(tile, seen))
 
@@ -188,7 +189,8 @@ class _Group:
             cv2.subtract(self.photographs[i][seen], double(part)[rows, columns], dtype=cv2.CV_32F)
             for i, part in zip(used, small, strict=True)
         )
-        sharper = spread(details) * boundary_map(guidance)
+        doubt = widen(boundary_map(guidance), NEARBY)
+        sharper = spread(details) * doubt
         again = boxes(cv2.blur(sharper, (16, 16)) > VISIBLE * self.full, inside, SQUARE)
         touched = spread(small) * boundary > REPAIRED * self.full
         for box in again:
@@ -200,7 +202,7 @@ class _Group:
             found = at(self.backend.guide(at(x, view)), within(box, view))
             before = at(guidance, box)
             # Sure decisions stay: wide blur is recognised better at half resolution.
-            before += np.minimum(1, boundary_map(before) / UNSURE) * (found - before)
+            before += np.minimum(1, at(doubt, box) / UNSURE) * (found - before)
         return guidance, self._coefficients(x, guidance, again, coefficients)
 
     def _coefficients(
@@ -272,6 +274,11 @@ def double_planes(planes: np.ndarray) -> np.ndarray:
 def boundary_map(guidance: np.ndarray) -> np.ndarray:
     """:func:`models.mmfnet.boundary_map` of an array (N, h, w)."""
     return np.minimum(1, 2 * (1 - guidance.max(0)))
+
+
+def widen(plane: np.ndarray, radius: int) -> np.ndarray:
+    """The largest value within a disk around each pixel of a plane (h, w)."""
+    return cv2.dilate(plane, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2))
 
 
 def _find_settled(guidance: np.ndarray) -> int | None:

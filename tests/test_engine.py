@@ -181,6 +181,29 @@ def test_the_residual_acts_where_it_can_be_seen(size):
         np.testing.assert_allclose(image[-(size[0] // 2 - 2 * engine.SQUARE) :], 0.2, atol=1e-6)
 
 
+class Displaced(Sharpest):
+    """The first photograph, whose red tells the column, is right up to ``edge``; at half resolution
+    it seems so up to two columns before, with one beside them that is unsure."""
+
+    edge = 401
+
+    def guide(self, photographs: np.ndarray, alone: bool = False) -> np.ndarray:
+        column = photographs[0, 0] * 1024
+        if column[0, 1] - column[0, 0] > 1.5:  # half resolution
+            first = np.select([column < self.edge - 5, column < self.edge - 3], [1.0, 0.5], 0.0)
+        else:
+            first = column < self.edge - 0.5
+        return np.stack([first, 1 - first]).astype(np.float32)
+
+
+def test_full_resolution_decides_beside_what_is_unsure_at_half():
+    columns = np.broadcast_to(np.arange(1024, dtype=np.float32) / 1024, (1024, 1024))
+    fine = np.indices(columns.shape).sum(0) % 2 * 0.5
+    photographs = [np.dstack([columns, x, x]).astype(np.float32) for x in (fine, 0.5 - fine)]
+    index = fuse(photographs, Displaced(), align=False).index
+    assert np.array_equal(index, np.broadcast_to(np.arange(1024) >= Displaced.edge, index.shape))
+
+
 @pytest.mark.parametrize("size", [(16, 16), (700, 33), (1300, 1001)])
 @pytest.mark.parametrize("side", [1, 200, 5000])
 def test_tiles_cover_every_pixel_once_on_the_grid(size, side):
