@@ -18,10 +18,10 @@ from fusion.fuse import FrameReport, Fusion, Progress, fuse
 from fusion.order import sharpness, sort_by_focus
 from fusion.outputs import FORMATS, Observe, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
-from fusion.stack_files import BrokenFrame, Frames, Source, Stack, look_into, widen
+from fusion.stack_files import BrokenFrame, Frame, Frames, Source, Stack, look_into, widen
 from utils.atomic import atomic_files, write_json
 from utils.errors import UserError, os_errors
-from utils.images import Photo, check_writable, white
+from utils.images import Photo, check_writable, read_photo, white
 from utils.process import peak_memory
 
 Found = TypeVar("Found")
@@ -37,6 +37,8 @@ def plan(
     result = file_of(output, source.name, f"Fusion{FORMATS[format]}")
     check_writable(result, stack.dtype, size=stack.size)
     check_free(result, source, options)
+    if format == "jpg" and any(map(_is_transparent, stack.frames)):
+        check_writable(result, stack.dtype, alpha=True)
     needed = needed_memory(stack.size, stack.dtype, backend, 2)
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
@@ -125,6 +127,13 @@ def load_finished(output: Path, name: str, origin: dict) -> dict | None:
         return record["report"] if there and record["made_from"] == origin else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or not ours
         return None
+
+
+def _is_transparent(frame: Frame) -> bool:
+    """Whether a frame is anywhere less than opaque; a broken one is named when it is fused."""
+    with contextlib.suppress(UserError):
+        return frame.probe.alpha and read_photo(frame.path, frame.page).transparent
+    return False
 
 
 def _without_broken(

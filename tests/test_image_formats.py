@@ -222,7 +222,7 @@ def test_heic(tmp_path, mode, channels, bits):
     photo, head = read_photo(tmp_path / "x.heic"), probe(tmp_path / "x.heic")
     assert photo.rgb.shape == (64, 48, 3) and (head.width, head.height) == (48, 64)
     assert photo.rgb.dtype == head.dtype == field.dtype
-    assert photo.grey == head.grey == (channels == 1)
+    assert photo.grey == head.grey == (channels == 1) and head.alpha == (channels == 4)
     step = white / (2**bits - 1)
     np.testing.assert_allclose(photo.rgb[20, 20], np.resize(colour[:3], 3), atol=1.6 * step)
     if channels == 4:

@@ -93,7 +93,7 @@ def test_round_trip(folder, metadata, kind, size, grey, transparent, described, 
     else:
         np.testing.assert_array_equal(photo.rgb, rgb)
     assert photo.grey == (grey and suffix != ".webp")
-    assert (photo.alpha is None) == (alpha is None)
+    assert (photo.alpha is not None) == head.alpha == transparent
     if transparent:
         np.testing.assert_array_equal(photo.alpha, alpha)
     assert (photo.metadata.icc, photo.metadata.xmp) == (given.icc, given.xmp)

@@ -224,6 +224,12 @@ def test_what_a_type_cannot_hold_is_refused_before_the_work(tmp_path, run, said)
     save_photos(tmp_path / "in", [np.zeros((16, 16384, 3), np.uint8)] * 2)
     assert run("--format", "webp", "--dry-run") == 2
     assert "no image with a side of 16384 pixels, 16383 is the longest" in said()
+    alpha = np.full(FRAMES[0].shape[:2], 255, np.uint8)
+    save_photos(tmp_path / "opaque", FRAMES, alpha=alpha)
+    assert run("--format", "jpg", "--dry-run", input=(tmp_path / "opaque",)) == 0
+    save_photos(tmp_path / "clear", FRAMES, alpha=alpha - np.eye(*alpha.shape, dtype=np.uint8))
+    assert run("--format", "jpg", "--dry-run", input=(tmp_path / "clear",)) == 2
+    assert "clear-Fusion.jpg: a .jpg file holds no transparency; write .png" in said()
 
 
 def test_pages_left_out_are_named(tmp_path, run, capsys):

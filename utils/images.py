@@ -70,7 +70,8 @@ def probe(path: str | Path, page: int = 0) -> Probe:
     """Read the header of an image file, or of a page of it; errors as :func:`read_photo`, as far as
     it shows them."""
     with _opened(Path(path), page) as file:
-        return Probe(*file.size, file.dtype, file.grey, file.count_pages(), file.tags.taken)
+        about = file.dtype, file.grey, file.count_pages(), file.tags.taken, file.alpha
+        return Probe(*file.size, *about)
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
@@ -84,8 +85,7 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     written to.
     """
     path, alpha = Path(path), photo.alpha
-    transparent = alpha is not None and bool(alpha.min() < white(alpha.dtype))
-    check_writable(path, photo.rgb.dtype, transparent, photo.rgb.shape[:2])
+    check_writable(path, photo.rgb.dtype, photo.transparent, photo.rgb.shape[:2])
     grey = photo.grey and path.suffix.lower() != ".webp"
     samples = photo.rgb
     if grey:

@@ -41,7 +41,8 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
         return photo.unmultiply(samples) if image.premultiplied_alpha else samples
 
     dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
-    yield Opened(image.size, dtype, image.mode[0] in "IL", tags, decode)
+    grey, alpha = image.mode[0] in "IL", image.has_alpha
+    yield Opened(image.size, dtype, grey, tags, decode, alpha=alpha)
 
 
 def _profile(nclx: dict[str, float]) -> bytes | None:

@@ -39,6 +39,11 @@ class Photo:
     alpha: np.ndarray | None = None  # (H, W) of the same type; None if there is no transparency
     metadata: Metadata = Metadata()
 
+    @property
+    def transparent(self) -> bool:
+        """Whether it is anywhere less than opaque."""
+        return self.alpha is not None and bool(self.alpha.min() < white(self.alpha.dtype))
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -50,6 +55,7 @@ class Probe:
     grey: bool
     pages: int = 1  # photographs in the file; more than one in a multi-page TIFF
     taken: datetime | None = None  # time of exposure by the camera's clock
+    alpha: bool = False  # it has transparency, perhaps opaque everywhere
 
 
 class Tags(NamedTuple):
@@ -70,6 +76,7 @@ class Opened(NamedTuple):
     decode: Callable[[], np.ndarray]  # (H, W) or (H, W, C) samples, upright
     # Counted when asked for: of a file that is no stack, a page can be read all the same.
     count_pages: Callable[[], int] = lambda: 1
+    alpha: bool = False
 
 
 def white(dtype: np.dtype) -> float:

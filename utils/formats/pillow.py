@@ -63,7 +63,7 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
             stored = png_decode(path.read_bytes()) if is_png else _read_pnm(path, image)
             return photo.turn_upright(stored, tags.orientation)
 
-        yield Opened(size, dtype, grey, tags, decode)
+        yield Opened(size, dtype, grey, tags, decode, alpha=image.has_transparency_data)
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:

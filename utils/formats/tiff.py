@@ -56,7 +56,8 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
             _check_stack(path, file, len(numbers))
             return len(numbers)
 
-        yield Opened(size, dtype, page.photometric in GREY, tags, decode, count_pages)
+        grey, alpha = page.photometric in GREY, any(kind in ALPHA for kind in page.extrasamples)
+        yield Opened(size, dtype, grey, tags, decode, count_pages, alpha)
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
