@@ -91,7 +91,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--pause", type=float, metavar="SECONDS", help=about)
     add("--strict", **flag, help="fail on a stack of which a frame cannot be used")
     add("--resume", **flag, help="skip finished stacks")
-    add("--dry-run", **flag, help="say what would be done; write nothing")
+    add("--dry-run", **flag, help="say what would be done; write nothing but the report")
     args = parser.parse_args(argv)
     if args.align is None:
         args.align = not args.input
@@ -140,17 +140,22 @@ def main(argv: list[str] | None = None) -> int:
         options = Options(**{k: v for k, v in given if k in OPTIONS and v is not None})
         say = partial(say_on, sys.stderr if args.json == "-" else sys.stdout)
         backend = load_backend(weights, args.device)
-        first, report = ranks.rank == 0, {}
+        first = ranks.rank == 0
         todo = backend, weights, sources, args.output, options
+        report_file = None if args.json in (None, "-") else Path(args.json)
+        if report_file:
+            check_report(report_file)
         if not args.dry_run:
-            check_folders(args)
+            check_folders(args.output, *([report_file.parent] if report_file else []))
             done, failed = fuse_batch(*todo, ranks, say, args.resume)
             problems += failed
             report = {"stacks": done}
             if args.input and first:
                 report = pairs_report(done, args.output, backend.device, say)
         elif first:
-            problems += outline_batch(*todo, say, args.resume)
+            planned, failed = outline_batch(*todo, say, args.resume)
+            problems += failed
+            report = {"planned": planned}
         if first:
             conclude(args, report, problems, weights)
     return 2 if problems else 0
@@ -195,16 +200,16 @@ def say_on(stream: TextIO, text: str) -> None:
         tqdm.write(text, stream)
 
 
-def check_folders(args: argparse.Namespace) -> None:
-    """Make the folders of the results and try to write to them, before any work is done. Refuse
-    to replace anything but a report with the report."""
-    report = None if args.json in (None, "-") else Path(args.json)
-    for folder in (args.output, report.parent) if report else (args.output,):
+def check_folders(*folders: Path) -> None:
+    """Make the folders of the results and try to write to them, before any work is done."""
+    for folder in folders:
         with os_errors(f"write to folder {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-    if report is None:
-        return
+
+
+def check_report(report: Path) -> None:
+    """Refuse to replace anything but a report with the report."""
     if is_read(report):
         what = "has the name of a photograph; give one that ends in .json"
         raise UserError(f"--json {report} {what}")
@@ -223,7 +228,7 @@ def conclude(
     """Print what could not be fused, and write the report."""
     for problem in problems:
         print(f"error: {problem.error}", file=sys.stderr)
-    if args.json is None or not report:
+    if args.json is None:
         return
     report["errors"] = [{"files": [*map(str, files)], "error": why} for files, why in problems]
     report |= {"weights": str(weights), **provenance()}

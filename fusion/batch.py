@@ -125,9 +125,10 @@ def outline_batch(
     options: Options,
     say: Callable[[str], None],
     resume: bool = False,
-) -> list[Problem]:
-    """Say what :func:`fuse_batch` would do, and return what it could not fuse; write nothing."""
-    problems = []
+) -> tuple[list[dict], list[Problem]]:
+    """Say what :func:`fuse_batch` would do, and return that as plain values for JSON, and what it
+    could not fuse; write nothing."""
+    planned, problems = [], []
     for source in sources:
         try:
             if resume and load_finished(
@@ -146,7 +147,19 @@ def outline_batch(
         for problem in stack.problems:
             say(f"  left out: {problem.error}")
         problems += stack.problems
-    return problems
+        height, width = stack.size
+        planned.append(
+            {
+                "name": source.name,
+                "fused": str(result),
+                "width": width,
+                "height": height,
+                "type": str(stack.dtype),
+                "frames": [{"file": str(x.path), "page": x.page} for x in stack.frames],
+                "memory": memory,
+            }
+        )
+    return planned, problems
 
 
 def summarize(report: dict) -> str:

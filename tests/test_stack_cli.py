@@ -204,11 +204,28 @@ def test_formats(tmp_path, run, said):
 def test_dry_run_writes_nothing(tmp_path, run, capsys):
     paths = save_stack(tmp_path / "in", FRAMES)
     before = files(tmp_path)
-    assert run("--dry-run", "--json", str(tmp_path / "r.json")) == 0
+    assert run("--dry-run") == 0
     plan = capsys.readouterr().out
     assert "4 frames of 96×72 pixels, uint8" in plan and "in-Fusion.png" in plan and "GB" in plan
     assert [line.split()[-1] for line in plan.splitlines()[1:]] == [str(path) for path in paths]
     assert files(tmp_path) == before
+
+
+def test_dry_run_writes_the_report_that_is_asked_for(tmp_path, run, said, capsys):
+    paths = save_stack(tmp_path / "in", FRAMES)
+    paths[0].write_bytes(b"no image")
+    before, report = files(tmp_path), tmp_path / "reports/r.json"
+    assert run("--dry-run", "--json", "-") == run("--dry-run", "--json", str(report)) == 2
+    told = json.loads(capsys.readouterr().out.partition("\n/")[0])
+    assert told == json.loads(report.read_text())
+    (stack,), (error,) = told["planned"], told["errors"]
+    assert [frame["file"] for frame in stack["frames"]] == [str(path) for path in paths[1:]]
+    assert stack["fused"] == str(tmp_path / "out/in-Fusion.png") and stack["memory"] > 1e6
+    assert (stack["width"], stack["height"], stack["type"]) == (96, 72, "uint8")
+    assert error["files"] == [str(paths[0])]
+    assert files(tmp_path) == sorted([*before, "reports"])
+    assert run("--dry-run", "--json", str(tmp_path / "in/f2.png")) == 2
+    assert "has the name of a photograph" in said()
 
 
 def test_dry_run_foretells_the_run(tmp_path, run, capsys):
