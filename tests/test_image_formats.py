@@ -130,6 +130,37 @@ def test_pages_along_one_axis_are_a_stack(tmp_path, kind, axes):
     assert probe(tmp_path / "x.tif").pages == (1 if axes == "YXS" else 4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "about"),
+    [
+        ("imagej", {"mode": "composite"}),
+        ("imagej", {"mode": "color"}),
+        ("ome", {"Channel": {"Name": ["DAPI", "FITC", "Cy5"]}}),
+        ("ome", {"Channel": {"EmissionWavelength": [461, 519, 666]}}),
+        ("ome", {"Channel": {"Color": [65535, 16711935, -16776961]}}),
+    ],
+)
+def test_channels_of_one_depth_are_no_stack(tmp_path, kind, about):
+    pages, path = noise(3, 20, 30, dtype="uint16"), tmp_path / "x.tif"
+    tifffile.imwrite(path, pages, metadata={"axes": "CYX", **about}, **{kind: True})
+    with pytest.raises(UserError, match=r"x\.tif holds 3 channels of one depth.* as slices"):
+        probe(path)
+    np.testing.assert_array_equal(read_photo(path, 1).rgb[..., 0], pages[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "about"),
+    [
+        ("imagej", {"mode": "grayscale"}),
+        ("ome", {"Channel": {"Name": [f"Channel:0:{i}" for i in range(3)], "Color": [-1] * 3}}),
+    ],
+)
+def test_channels_that_only_a_number_tells_may_be_depths(tmp_path, kind, about):
+    metadata = {"axes": "CYX", **about}
+    tifffile.imwrite(tmp_path / "x.tif", noise(3, 20, 30), metadata=metadata, **{kind: True})
+    assert probe(tmp_path / "x.tif").pages == 3
+
+
 def test_a_stack_behind_one_page_is_refused(tmp_path):
     """As ImageJ stores what is beyond 4 GB."""
     path = tmp_path / "x.tif"

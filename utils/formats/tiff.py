@@ -29,6 +29,9 @@ ALPHA = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 OVERSHOOT = 1e-3  # beyond [0, 1] that is clipped, not refused: rounding, sharpening
 # Beginnings of descriptions that other programs use for the structure of the pages.
 STRUCTURE = ("ImageJ=", "<?xml", "{")
+# What tells channels of a microscope in OME-XML: a name but for its number, a dye, a colour.
+CHANNEL = re.compile(r"<(?:\w+:)?Channel\s[^>]*>")
+DYE = re.compile(r'\s(?:Name="[^"\d]*|(?:Fluor|EmissionWavelength|Color)="[^"]*)')
 MICRON = ("micron", "microns", "um", "\u00b5m", "\u03bcm", r"\u00B5m")  # as ImageJ writes it
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
 PAGES = 10_000  # of a file
@@ -140,18 +143,26 @@ def _photographs(path: Path, _size: int, _changed: int) -> list[int]:
 
 def _check_stack(path: Path, file: TiffFile, pages: int) -> None:
     """Refuse a stack whose pages are not all frames of it, but channels or points in time as well.
-    One that has only these is accepted: programs write depth as one of them."""
+    One that has only these is accepted, since programs write depth as one of them, unless it has
+    channels that differ in colour or name."""
     page, about = file.pages.first, file.imagej_metadata or {}
     images = about.get("images", 1)
     if images > pages == 1 and page.dataoffsets[0] + images * page.nbytes <= path.stat().st_size:
         what = f"{path} holds {images} images behind one page, as ImageJ stores them"
         raise UserError(f"{what}; save them as an image sequence")
     sizes = [about.get(axis, 1) for axis in ("channels", "frames", "slices")]
+    coloured = about.get("mode") in ("composite", "color")
     if file.is_ome:
         found = dict(re.findall(r'\sSize([CTZ])="(\d+)"', file.ome_metadata))
         sizes = [int(found.get(axis, 1)) for axis in "CTZ"]
         sizes[0] //= page.samplesperpixel
-    if sum(size > 1 for size in sizes) > 1 and math.prod(sizes) == pages:
+        coloured = len({(*DYE.findall(tag),) for tag in CHANNEL.findall(file.ome_metadata)}) > 1
+    if math.prod(sizes) != pages:  # one of several files, or a page by itself
+        return
+    if sizes[0] == pages > 1 and coloured:
+        what = f"{path} holds {pages} channels of one depth, not frames of a stack"
+        raise UserError(f"{what}; if they are depths, save them as slices (Z)")
+    if sum(size > 1 for size in sizes) > 1:
         kind, size = ("channel", sizes[0]) if sizes[0] > 1 else ("time point", sizes[1])
         raise UserError(f"{path} holds {size} {kind}s; save one {kind} as a stack of its own")
 
