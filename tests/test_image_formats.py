@@ -172,17 +172,38 @@ def test_a_stack_behind_one_page_is_refused(tmp_path):
     assert probe(path).pages == 1  # a page of such a stack, with its description
 
 
-@pytest.mark.parametrize("unit", ["micron", "um", r"\u00B5m"])
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("micron", 16), ("um", 16), (r"\u00B5m", 16), ("mm", 16000)]
+)
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
-def test_scale_of_imagej_is_kept(tmp_path, unit, suffix):
+def test_scale_of_imagej_is_kept(tmp_path, unit, scale, suffix):
     """16 pixels in a micron, 25400 microns in an inch."""
-    about = {"resolution": (16, 16), "metadata": {"unit": unit}}
+    about = {"resolution": (scale, scale), "metadata": {"unit": unit}}
     tifffile.imwrite(tmp_path / "x.tif", noise(20, 30), imagej=True, **about)
     photo = read_photo(tmp_path / "x.tif")
     assert photo.metadata.dpi == (16 * 25400, 16 * 25400)
     write_photo(tmp_path / f"y{suffix}", photo)
     found = read_photo(tmp_path / f"y{suffix}").metadata.dpi
     assert found == pytest.approx(photo.metadata.dpi, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"), [("nm", 250), ("mm", 0.00025), ("\xb5m", 0.25), (None, 0.25)]
+)
+def test_scale_of_ome_is_kept(tmp_path, unit, size):
+    """A quarter of a micron across, half of one high; 25400 microns in an inch."""
+    about = {"PhysicalSizeX": size, "PhysicalSizeY": 2 * size}
+    about |= {f"PhysicalSize{axis}Unit": unit for axis in "XY" if unit}
+    tifffile.imwrite(tmp_path / "x.tif", noise(20, 30), ome=True, metadata=about)
+    assert read_photo(tmp_path / "x.tif").metadata.dpi == pytest.approx((101600, 50800))
+
+
+@pytest.mark.parametrize("about", ['PhysicalSizeX="0"', 'PhysicalSizeX="x"', 'PhysicalSizeY="-1"'])
+def test_a_broken_scale_costs_no_more(tmp_path, about):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, noise(20, 30), ome=True, metadata={"PhysicalSizeX": 0.25})
+    path.write_bytes(path.read_bytes().replace(b'PhysicalSizeX="0.25"', about.encode().ljust(20)))
+    assert read_photo(path).metadata.dpi is None
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGBX", "RGBA", "LA", "PA"])

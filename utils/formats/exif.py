@@ -22,8 +22,8 @@ XMP = 700  # tag of the first directory
 # Raised by Pillow on broken files and broken EXIF.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError)
 BROKEN += (ArithmeticError, struct.error)
-INCHES, CENTIMETRES, MICRONS = 2, 3, -1  # of ResolutionUnit; the last is ours, for ImageJ's files
-PER_INCH = {INCHES: 1, CENTIMETRES: 2.54, MICRONS: 25400}
+INCHES, CENTIMETRES = 2, 3  # of ResolutionUnit
+PER_INCH = {INCHES: 1, CENTIMETRES: 2.54}
 DENSEST = 1e8  # pixels per inch; PNG does not hold more
 
 

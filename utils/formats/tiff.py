@@ -13,13 +13,14 @@ from typing import BinaryIO
 
 import numpy as np
 import tifffile
+from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from utils.errors import UserError
 from utils.formats import photo
-from utils.formats.exif import KEPT, MICRONS, XMP, for_result, load_directory, read_tags
+from utils.formats.exif import INCHES, KEPT, XMP, for_result, load_directory, read_tags
 from utils.formats.photo import Metadata, Opened
 from utils.formats.segments import check_segments
 
@@ -32,7 +33,9 @@ STRUCTURE = ("ImageJ=", "<?xml", "{")
 # What tells channels of a microscope in OME-XML: a name but for its number, a dye, a colour.
 CHANNEL = re.compile(r"<(?:\w+:)?Channel\s[^>]*>")
 DYE = re.compile(r'\s(?:Name="[^"\d]*|(?:Fluor|EmissionWavelength|Color)="[^"]*)')
-MICRON = ("micron", "microns", "um", "\u00b5m", "\u03bcm", r"\u00B5m")  # as ImageJ writes it
+MICRON = ("micron", "microns", "um", "\u00b5m", "\u03bcm", r"\u00B5m")  # as ImageJ and OME write it
+PER_INCH = {**dict.fromkeys(MICRON, 25400), "mm": 25.4, "nm": 25.4e6}
+SIZE = re.compile(r'\sPhysicalSize([XY](?:Unit)?)="([^"]*)"')  # of a pixel, in OME-XML
 HEADER = b"II*\0\x08\0\0\0"  # of a little-endian TIFF; the last four bytes point to the first page
 PAGES = 10_000  # of a file
 BYTE, ASCII, LONG = 1, 2, 4  # TIFF's types of unsigned 8-bit numbers, text, 32-bit numbers
@@ -171,9 +174,23 @@ def _exif(file: TiffFile, page: TiffPage):
     exif = load_directory(file.filehandle, file.byteorder, page.offset, file.is_bigtiff)
     if exif.get(Base.ImageDescription, "").startswith(STRUCTURE):
         del exif[Base.ImageDescription]
-    if (file.imagej_metadata or {}).get("unit") in MICRON and exif.get(Base.ResolutionUnit) == 1:
-        exif[Base.ResolutionUnit] = MICRONS
+    if exif.get(Base.ResolutionUnit, 1) == 1:  # none
+        with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError):
+            exif.update(_scale(file, exif))
     return exif
+
+
+def _scale(file: TiffFile, exif: Image.Exif) -> dict[int, float]:
+    """Resolution from the size of a pixel as OME has it, or with the unit as ImageJ has it."""
+    if file.is_ome:
+        # Of the first image; others may be overviews.
+        size = dict(reversed(SIZE.findall(file.ome_metadata)))
+        inches = (float(size[x]) / PER_INCH[size.get(f"{x}Unit", "um")] for x in "XY")
+        x, y = (1 / side for side in inches)
+    else:
+        per_inch = PER_INCH[(file.imagej_metadata or {})["unit"]]
+        x, y = (exif[tag] * per_inch for tag in (Base.XResolution, Base.YResolution))
+    return {Base.XResolution: x, Base.YResolution: y, Base.ResolutionUnit: INCHES}
 
 
 def _check(path: Path, page: TiffPage) -> np.dtype:
