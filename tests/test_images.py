@@ -264,6 +264,19 @@ def test_accents_and_adobe_rgb_of_a_camera_are_kept(tmp_path, suffix):
         assert tags.get_ifd(IFD.Interop) == {1: "R03", 2: b"0100"}
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".tif"])
+def test_exif_that_is_too_long_for_a_jpeg_does_not_lose_the_photograph(tmp_path, suffix):
+    tags = tags_of(exif())
+    tags[Base.ImageDescription] = "settings " * 9000
+    tags.get_ifd(IFD.Exif)[Base.UserComment] = b"ASCII\0\0\0" + b"x" * 60000
+    given = Metadata(exif=tags.tobytes())
+    write_photo(tmp_path / f"x{suffix}", Photo(noise(20, 30, 3), metadata=given))
+    found = tags_of(read_photo(tmp_path / f"x{suffix}").metadata.exif)
+    assert (Base.ImageDescription in found) == (suffix != ".jpg")
+    assert len(found.get_ifd(IFD.Exif)[Base.UserComment]) == 60008
+    assert found.get_ifd(IFD.Exif)[Base.ISOSpeedRatings] == 200 and found[Base.Make] == "Pentax"
+
+
 def test_a_tag_that_cannot_be_written_costs_no_other(tmp_path):
     path = camera(tmp_path, {Base.ExposureBiasValue: IFDRational(-7, 3)})
     fraction = struct.pack(">ii", -7, 3)

@@ -80,9 +80,9 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     The extension gives the type: .png (8 and 16 bits), .tif (those and float32), .jpg (8 bits,
     quality 95, no transparency), .webp (8 bits, lossless; no grey). A colour profile of another
     colour space, such as RGB for a grey photograph, is left out; so is transparency that is nowhere
-    less than opaque, if the type holds none. Raises :class:`UserError` if the type is not written
-    or does not hold the photograph's depth, transparency or size; or the folder cannot be made or
-    written to.
+    less than opaque, if the type holds none; so are the longest values of EXIF, if a JPEG does not
+    hold them all. Raises :class:`UserError` if the type is not written or does not hold the
+    photograph's depth, transparency or size; or the folder cannot be made or written to.
     """
     path, alpha = Path(path), photo.alpha
     check_writable(path, photo.rgb.dtype, photo.transparent, photo.rgb.shape[:2])

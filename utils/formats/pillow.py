@@ -18,6 +18,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
 GREY = ("1", "L", "LA", "La")
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 DENSEST = 65535  # pixels per inch in the head of a JPEG
+LONGEST = 65533  # bytes of EXIF in a JPEG
 PARTS, PART = 100_000, 1000  # reads allowed of a file, and bytes for each one more
 SCAN, SCANS = b"\xff\xda", 200  # marker and limit of the scans of a progressive JPEG
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
@@ -72,11 +73,26 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     options = WEBP if path.suffix.lower() == ".webp" else JPEG
     # A denser resolution is in EXIF alone.
     dpi = metadata.dpi if max(metadata.dpi or (0,)) <= DENSEST else None
-    about = {"exif": for_result(metadata, *image.size) or b"", "dpi": dpi or (0, 0)}
+    exif = for_result(metadata, *image.size)
+    while options is JPEG and exif and len(exif.tobytes()) > LONGEST:
+        _drop_longest(exif)
+    about = {"exif": exif or b"", "dpi": dpi or (0, 0)}
     # Through memory: Pillow does not notice a disk that fills up while it writes.
     data = io.BytesIO()
     image.save(data, icc_profile=metadata.icc, xmp=metadata.xmp or b"", **options, **about)
     path.write_bytes(data.getbuffer())
+
+
+def _drop_longest(exif: Image.Exif) -> None:
+    """Remove the longest value, such as a microscope's description of its settings."""
+    parts = [exif, *(part for part in exif.values() if isinstance(part, dict))]
+    sizes = [
+        (len(value) if isinstance(value, str | bytes | tuple) else 0, number, tag)
+        for number, part in enumerate(parts)
+        for tag, value in part.items()
+    ]
+    _, number, tag = max(sizes)
+    del parts[number][tag]
 
 
 def _layout(path: Path, image: Image.Image) -> tuple[np.dtype, bool]:
