@@ -50,9 +50,12 @@ def find_pairs(folder: str | Path) -> tuple[list[Pair], list[Problem]]:
     groups: dict[str, list[tuple[Path, str, str]]] = defaultdict(list)
     problems = []
     for path in sorted(list_folder(folder)):
-        # Unknown types (raw formats) are reported rather than ignored.
+        # Unknown types (raw formats) are reported rather than ignored. Systems know some that are
+        # read by other names: .dcr as Director's.
         kind = mimetypes.guess_type(path.name)[0] or "image/"
-        if not path.is_file() or not kind.startswith("image/") or SKIPPED.fullmatch(path.stem):
+        if not is_read(path) and not kind.startswith("image/"):
+            continue
+        if not path.is_file() or SKIPPED.fullmatch(path.stem):
             continue
         name, mark = _split(path)
         if mark:

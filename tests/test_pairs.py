@@ -80,6 +80,13 @@ def test_results_and_other_files_are_passed_over(tmp_path):
     assert len(pairs) == 1 and not problems
 
 
+def test_what_the_system_takes_for_something_else_is_found(tmp_path, monkeypatch):
+    """Debian's mime.types has Kodak's RAW as a film of Macromedia Director."""
+    monkeypatch.setattr("mimetypes.guess_type", lambda name: ("application/x-director", None))
+    pairs, problems = find_pairs(folder_of(tmp_path, "x-A.DCR", "x-B.dcr"))
+    assert [pair.name for pair in pairs] == ["x"] and not problems
+
+
 @pytest.mark.parametrize("kinds", [("png", "png"), ("dng", "jpg")])
 def test_files_beside_the_photographs_are_passed_over(tmp_path, kinds):
     """Lightroom writes .xmp, iPhones .aae, RawTherapee .pp3."""
