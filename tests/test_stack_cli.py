@@ -440,6 +440,19 @@ def test_a_name_that_is_too_long(run, said):
     assert "File name too long" in said()
 
 
+@pytest.mark.parametrize("letter", ["x", "ö"])
+def test_a_name_as_long_as_may_be(tmp_path, run, letter):
+    """Names have up to 255 bytes."""
+    stack, report = (
+        letter * ((255 - len(end)) // len(letter.encode())) for end in ("-Record.json", ".json")
+    )
+    save_stack(tmp_path / stack, FRAMES[:2])
+    json_file = tmp_path / f"{report}.json"
+    assert run("--json", str(json_file), input=(tmp_path / stack,)) == 0
+    assert files(tmp_path / "out") == [f"{stack}-Fusion.png", f"{stack}-Record.json"]
+    assert files(tmp_path) == sorted([stack, "out", json_file.name])
+
+
 def test_memory_that_does_not_do(tmp_path, run, said):
     save_stack(tmp_path / "in", FRAMES)
     assert run("--memory", "10M") == 2

@@ -47,7 +47,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                     shutil.copyfileobj(data, file)
             return
         target = replaceable(path)
-        temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{path.suffix}")
+        # A name may have 255 bytes, and this one ten more than the target's.
+        stem = target.stem[:-10] if len(os.fsencode(target.stem)) > 200 else target.stem
+        temporary = target.with_name(f".{stem}.{secrets.token_hex(4)}{path.suffix}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
