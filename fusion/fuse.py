@@ -89,7 +89,8 @@ def fuse(
 
     Args:
         images: two or more (H, W, 3) RGB frames of one size: uint8, uint16 or float32 in [0, 1],
-            arrays or tensors. The sequence may read them from files on access; none is kept.
+            arrays, tensors or Pillow's images. The sequence may read them from files on access;
+            none is kept.
         backend: by default with the shipped weights.
         align: register the frames; not needed for tripod and microscope stacks.
         motion, exposure: see :func:`fusion.align.register`.
@@ -231,7 +232,7 @@ class _Arrays(Sequence):
             frame, self.first = self.first, None
             return frame
         image = self.images[i]
-        frame = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
+        frame = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
             what = f"(H, W, 3) uint8, uint16 or float32, not {frame.shape} {frame.dtype}"
             raise ValueError(f"frame {i + 1}: frames are {what}")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, texture
 from focus_stacks import Sharpest, focus_stack
+from PIL import Image
 
 from benchmarks.synthetic_stacks import Motion, stack
 from fusion.backends import load_backend
@@ -37,8 +38,9 @@ def test_registered_frames_are_fused_as_they_are():
 
 def test_tensors_and_any_sequence_will_do():
     expected = fuse(FRAMES, RULE, align=False).image
-    tensors = [torch.from_numpy(frame) for frame in FRAMES]
-    assert np.array_equal(fuse(tensors, RULE, align=False).image, expected)
+    for kind in (torch.from_numpy, Image.fromarray):
+        given = [kind(frame) for frame in FRAMES]
+        assert np.array_equal(fuse(given, RULE, align=False).image, expected)
 
 
 @pytest.mark.parametrize("align", [False, True])
@@ -159,6 +161,7 @@ def test_of_two_there_is_a_guidance_map():
         ([FRAMES[0], FRAMES[1].astype(np.uint16)], {}, "frame 2 is 160×96 uint16"),
         ([FRAMES[0][:1], FRAMES[1][:1]], {}, "160×1 pixels"),
         ([x[..., 0] for x in FRAMES], {}, "frame 1"),
+        (["x-A.png", "x-B.png"], {}, r"frame 1: frames are \(H, W, 3\)"),
         (FRAMES, {"memory": 200_000}, "limit"),
         (FRAMES, {"motion": "warp"}, "warp"),
         ([FRAMES[0], texture(98, 96, 160)], {}, "fewer than two"),
