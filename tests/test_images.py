@@ -165,6 +165,15 @@ def test_xmp_of_the_picture_is_kept_and_that_of_the_file_is_not():
     assert xmp.keep(kept) == kept  # a result of results
 
 
+def test_place_in_xmp_is_kept():
+    """As programs write it into the sidecar of a RAW file, whose own EXIF has none."""
+    place = b"exif:GPSLatitude='47,30.5N' exif:GPSLongitude='8,45.25E' exif:GPSAltitude='400/1'"
+    other = b" xmlns:exif='http://ns.adobe.com/exif/1.0/' exif:PixelXDimension='6000' "
+    kept = xmp.keep(XMP.replace(b" xmp:Rating", other + place + b" xmp:Rating"))
+    names = {name.rpartition("}")[2] for name in ET.fromstring(kept)[0][0].attrib}
+    assert names == {"about", "Rating", "GPSLatitude", "GPSLongitude", "GPSAltitude"}
+
+
 @pytest.mark.parametrize(
     "packet",
     [

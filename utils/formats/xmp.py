@@ -19,6 +19,11 @@ ALL_BUT = {
 }
 ONLY = {
     "xmp": ("http://ns.adobe.com/xap/1.0/", "Rating Label"),
+    "exif": (
+        "http://ns.adobe.com/exif/1.0/",
+        "GPSVersionID GPSLatitude GPSLongitude GPSAltitude GPSAltitudeRef GPSMapDatum "
+        "GPSImgDirection GPSImgDirectionRef GPSTimeStamp",
+    ),
     "photoshop": (
         "http://ns.adobe.com/photoshop/1.0/",
         "AuthorsPosition CaptionWriter Category City Country Credit DateCreated Headline "
