@@ -62,7 +62,8 @@ def _tags(path: Path, raw: rawpy.RawPy) -> Tags:
 
 def _read_sidecar(path: Path) -> bytes | None:
     """XMP of x.cr2.xmp, or of x.xmp, beside x.cr2."""
-    for sidecar in (path.with_name(f"{path.name}.xmp"), path.with_suffix(".xmp")):
+    for end in (f"{path.suffix}.xmp", ".xmp", ".XMP"):
+        sidecar = path.with_suffix(end)
         if sidecar.is_file():
             with contextlib.suppress(OSError), sidecar.open("rb") as file:
                 return file.read(LARGEST + 1)
