@@ -73,6 +73,14 @@ class Step(NamedTuple):
     boundary: np.ndarray  # (h, w) float16: 1 where none of the group is
 
 
+class UnusedFrame(ValueError):
+    """A frame that cannot be used, where all have to be."""
+
+    def __init__(self, number: int, reason: str):
+        super().__init__(f"frame {number + 1}: {reason}")
+        self.number, self.reason = number, reason
+
+
 def fuse(
     images: "Sequence[np.ndarray | Tensor]",
     backend: Backend | None = None,
@@ -81,6 +89,7 @@ def fuse(
     motion: str = "similarity",
     exposure: bool = True,
     crop: bool = True,
+    strict: bool = False,
     memory: int | None = None,
     observe: Callable[[Step], None] | None = None,
     progress: Progress | None = None,
@@ -96,6 +105,8 @@ def fuse(
         motion, exposure: see :func:`fusion.align.register`.
         crop: keep only the area that all frames show; otherwise that of the reference frame, with
             the edge pixels of frames repeated beyond them.
+        strict: raise :class:`UnusedFrame`, a ValueError, before any fusing if a frame cannot be
+            registered, instead of leaving it out.
         memory: bytes that the process may take, which limits how many frames are fused at once; by
             default half of what the machine has left.
         observe: called with each frame after its group was fused.
@@ -122,6 +133,9 @@ def fuse(
             way = "--no-align fuses them as they are"
             raise ValueError(f"{what}, {WIDEST} is the longest side; {way}")
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
+    for i, found in enumerate(registrations):
+        if strict and found.matrix is None:
+            raise UnusedFrame(i, found.reason)
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)

@@ -14,7 +14,7 @@ import numpy as np
 from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
-from fusion.fuse import FrameReport, Fusion, Progress, fuse
+from fusion.fuse import FrameReport, Fusion, Progress, UnusedFrame, fuse
 from fusion.order import sharpness, sort_by_focus
 from fusion.outputs import FORMATS, Observe, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
@@ -72,7 +72,8 @@ def fuse_stack(
     fused, or the results cannot be written.
     """
     stack, result, _ = plan(backend, source, output, options, progress)
-    given = {name: getattr(options, name) for name in ("align", "motion", "exposure", "crop")}
+    names = ("align", "motion", "exposure", "crop", "strict")
+    given = {name: getattr(options, name) for name in names}
     if options.memory is not None:
         given["memory"] = options.memory - writing_memory(options, stack.size)
 
@@ -83,11 +84,10 @@ def fuse_stack(
             watch = outputs.observe if observe or options.steps or options.preview else None
             try:
                 fusion = fuse(images, backend, **given, observe=watch, progress=progress)
+            except UnusedFrame as error:
+                raise UserError(f"{images.stack.frames[error.number]}: {error.reason}") from error
             except ValueError as error:
                 raise UserError(f"{source.origin}: {error}") from error
-            for frame, about in zip(images.stack.frames, fusion.frames, strict=True):
-                if options.strict and not about.used:
-                    raise UserError(f"{frame}: {about.reason}")
             shuffled = fusion.shuffled and options.order != "focus"
             first = next(i for i, about in enumerate(fusion.frames) if about.used)
             warned = _warn(images, fusion.frames, images.metadata[first].icc)

@@ -175,6 +175,20 @@ def test_what_cannot_be_fused_is_said(frames, options, message):
         fuse(frames, RULE, **options)
 
 
+def test_strict_refuses_a_frame_before_the_fusing():
+    stages = []
+
+    def progress(numbers, stage):
+        stages.append(stage)
+        return numbers
+
+    frames = [*FRAMES[:3], texture(98, 96, 160)]
+    assert not fuse(frames, RULE).frames[3].used
+    with pytest.raises(ValueError, match="frame 4: it does not match"):
+        fuse(frames, RULE, strict=True, progress=progress)
+    assert stages == ["aligning"]
+
+
 def test_without_pytorch(onnx_weights):
     """The default on a CPU starts and runs without importing it."""
     program = (

@@ -356,9 +356,7 @@ def test_raw(tmp_path, orientation, neutral):
 
 
 @pytest.mark.parametrize("tiff_like", [True, False])
-@pytest.mark.parametrize(
-    "sidecars", [["x.xmp"], ["x.XMP"], ["x.dng.xmp"], ["x.dng.xmp", "x.xmp"]]
-)
+@pytest.mark.parametrize("sidecars", [["x.xmp"], ["x.XMP"], ["x.dng.xmp"], ["x.dng.xmp", "x.xmp"]])
 def test_xmp_of_raw_is_that_of_its_sidecar(tmp_path, monkeypatch, sidecars, tiff_like):
     if not tiff_like:
         monkeypatch.setattr("utils.formats.raw.ENDIAN", {})
