@@ -169,17 +169,20 @@ def summarize(report: dict) -> str:
     size = f"{report['width']}×{report['height']}"
     about = f"{used} of {count} frames, {size}, {report['seconds']:.2f} s"
     lines = [f"{report['files']['fused']}: {about}"]
-    pages = len({frame["file"] for frame in report["frames"]}) < len(report["frames"])
-    named = [
-        (Path(frame["file"]).name + f", page {frame['page'] + 1}" * pages, frame)
-        for frame in report["frames"]
-    ]
+    named = [*zip(frame_names(report), report["frames"], strict=True)]
     lines += [f"  {name} left out: {x['reason']}" for name, x in named if not x["used"]]
     lines += [f"  {name}: {x['warning']}" for name, x in named if x["warning"]]
     if report["shuffled"]:
         what = "the frames are in no order of focus, which harms alignment"
         lines.append(f"  {what}; see --order focus")
     return "\n".join(lines)
+
+
+def frame_names(report: dict) -> list[str]:
+    """The names of a stack's frames for its readers, without folders."""
+    frames = report["frames"]
+    pages = len({frame["file"] for frame in frames}) < len(frames)
+    return [Path(x["file"]).name + f", page {x['page'] + 1}" * pages for x in frames]
 
 
 def frames_bar(quiet: bool = False) -> Progress:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion.backends import Backend
+from fusion.batch import frame_names
 from fusion.fuse import Progress, Step
 from fusion.fuse_files import fuse_stack
 from fusion.outputs import Options, colorize, make_thumbnail
@@ -48,7 +49,7 @@ def fuse_uploads(
     if source.name == source.origin.parent.name:  # names have no common beginning
         source = source._replace(name="fused")  # not after the folder, which is the server's
     report = fuse_stack(backend, source, folder, options, progress, observe)
-    names = [Path(frame["file"]).name for frame in report["frames"]]
+    names = frame_names(report)
     files = {kind: folder / name for kind, name in report["files"].items()}
     origin = _show(folder / "origin.png", read_photo(files["depth"]).rgb)
     fused = read_photo(files["fused"])

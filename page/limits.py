@@ -31,17 +31,17 @@ class Limits:
     def __str__(self) -> str:
         each = f"{self.megapixels} megapixels and {self.megabytes} MB"
         total = f"{self.total_megapixels} megapixels and {self.total_megabytes} MB"
-        return f"2 to {self.files} files, each up to {each}, together {total}."
+        count = f"2 to {self.files} photographs, or pages of a TIFF"
+        return f"{count}, each up to {each}, together {total}."
 
 
 def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
-    """Raise a :class:`UserError` if there are fewer than ``least`` files or too many, if one is of
-    another type, broken or too large, or if all together are too large."""
-    if len(paths) < least:
-        raise UserError("choose two photographs or more, each focused at another depth")
+    """Raise a :class:`UserError` if there are fewer than ``least`` photographs or too many, each
+    page of a TIFF being one, if one is of another type, broken or too large, or if all together are
+    too large."""
     if len(paths) > limits.files:
         raise UserError(f"these are {len(paths)} files, {limits.files} are taken at once")
-    pixels = size = 0
+    count = pixels = size = 0
     for path in paths:
         check_extension(path)
         if not path.exists():
@@ -54,7 +54,13 @@ def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
                 f"{path} has {head.width}×{head.height} pixels, more than the "
                 f"{limits.megapixels} megapixels that are taken"
             )
-        pixels, size = pixels + head.width * head.height, size + path.stat().st_size
+        count += head.pages
+        pixels += head.width * head.height * head.pages
+        size += path.stat().st_size
+    if count < least:
+        raise UserError("choose two photographs or more, each focused at another depth")
+    if count > limits.files:
+        raise UserError(f"these are {count} photographs, {limits.files} are taken at once")
     for total, most, unit in (
         (pixels, limits.total_megapixels, "megapixels"),
         (size, limits.total_megabytes, "MB"),

@@ -15,6 +15,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+import tifffile
 from conftest import texture
 from image_files import SRGB
 from PIL import Image
@@ -151,6 +152,21 @@ def test_stack_is_the_command_lines_at_16_bits(client, stack, tmp_path, align, w
     assert fused_file(outputs).name == expected.name
     assert fused_file(outputs).read_bytes() == expected.read_bytes()
     assert cv2.imread(str(fused_file(outputs)), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+
+
+def test_pages_of_a_tiff_are_photographs(client, stack, tmp_path, weights):
+    pages, scan = [read_photo(path).rgb for path in stack], tmp_path / "scan.tif"
+    tifffile.imwrite(scan, np.stack(pages), photometric="rgb")
+    outputs = fuse(client, scan)
+    options = ["--no-align", "--output", str(tmp_path), "--weights", weights]
+    assert run_inference(["--stack", str(scan), *options]) == 0
+    assert fused_file(outputs).read_bytes() == (tmp_path / "scan-Fusion.png").read_bytes()
+    assert all(f"scan.tif, page {number}<" in outputs[0] for number in (1, 2, 3))
+    tifffile.imwrite(scan, np.stack([*pages, pages[0]]), photometric="rgb")
+    assert "4 photographs, 3 are taken at once" in refused(client, scan)
+    black = np.zeros((3, 1000, 1000), np.uint8)
+    tifffile.imwrite(scan, black, photometric="minisblack", compression="zlib")
+    assert "3 megapixels in total, 2 are" in refused(client, scan)
 
 
 def test_pictures_have_the_colour_profile(backend, tmp_path, stack):
