@@ -142,11 +142,8 @@ def main(argv: list[str] | None = None) -> int:
         backend = load_backend(weights, args.device)
         first = ranks.rank == 0
         todo = backend, weights, sources, args.output, options
-        report_file = None if args.json in (None, "-") else Path(args.json)
-        if report_file:
-            check_report(report_file)
+        check_outputs(args)
         if not args.dry_run:
-            check_folders(args.output, *([report_file.parent] if report_file else []))
             done, failed = fuse_batch(*todo, ranks, say, args.resume)
             problems += failed
             report = {"stacks": done}
@@ -200,16 +197,17 @@ def say_on(stream: TextIO, text: str) -> None:
         tqdm.write(text, stream)
 
 
-def check_folders(*folders: Path) -> None:
-    """Make the folders of the results and try to write to them, before any work is done."""
-    for folder in folders:
+def check_outputs(args: argparse.Namespace) -> None:
+    """Make the folders of the results and try to write to them, before any work is done, unless
+    it is a dry run. Refuse to replace anything but a report with the report."""
+    report = None if args.json in (None, "-") else Path(args.json)
+    folders = (args.output, report.parent) if report else (args.output,)
+    for folder in () if args.dry_run else folders:
         with os_errors(f"write to folder {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-
-
-def check_report(report: Path) -> None:
-    """Refuse to replace anything but a report with the report."""
+    if report is None:
+        return
     if is_read(report):
         what = "has the name of a photograph; give one that ends in .json"
         raise UserError(f"--json {report} {what}")
