@@ -206,6 +206,14 @@ def check_object(color: np.ndarray, alpha: np.ndarray) -> None:
     check_sharp(color, cv2.erode(solid.astype(np.uint8), np.ones((5, 5))).astype(bool))
 
 
+def _own_colors(color: np.ndarray, alpha: np.ndarray, photograph: str) -> Foreground:
+    """An object of its own colours (H, W, 3) where alpha (H, W) is not 0, both uint8. They are
+    extended first: reduced, they would mix with what is hidden."""
+    color, alpha = _reduce(extend_colors(color, alpha / 255), alpha)
+    check_object(color, alpha)
+    return Foreground(color, alpha.astype(np.float32) / 255, photograph)
+
+
 class RGBACutouts(Source[Foreground]):
     """A folder of RGBA images, ``<photograph>__<k>.png`` or just ``<photograph>.png``."""
 
@@ -216,11 +224,7 @@ class RGBACutouts(Source[Foreground]):
         image = read_image(paths[0], cv2.IMREAD_UNCHANGED)
         if image.ndim != 3 or image.shape[2] != 4:
             raise Unusable("opaque: the image has no alpha channel")
-        color, alpha = image[..., :3], image[..., 3]
-        # Colours are extended first: reduced, those of the object would mix with what is hidden.
-        color, alpha = _reduce(extend_colors(color, alpha / 255), alpha)
-        check_object(color, alpha)
-        return Foreground(color, alpha.astype(np.float32) / 255, photograph)
+        return _own_colors(image[..., :3], image[..., 3], photograph)
 
 
 class AlphaFolders(Source[Foreground]):
@@ -239,11 +243,12 @@ class AlphaFolders(Source[Foreground]):
         color, alpha = read_image(paths[0]), read_image(paths[1], cv2.IMREAD_GRAYSCALE)
         if color.shape[:2] != alpha.shape:
             raise Unusable(f"mismatched: image {color.shape[:2]}, matte {alpha.shape}")
+        if not self.composited:
+            return _own_colors(color, alpha, photograph)
         color, alpha = _reduce(color, alpha)
         check_object(color, alpha)
         alpha = alpha.astype(np.float32) / 255
-        color = (estimate_colors if self.composited else extend_colors)(color, alpha)
-        return Foreground(color, alpha, photograph)
+        return Foreground(estimate_colors(color, alpha), alpha, photograph)
 
 
 def foregrounds(folder: str | Path) -> ForegroundSource:

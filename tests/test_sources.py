@@ -236,11 +236,17 @@ def test_cutouts_of_one_photograph_share_its_split_key(tmp_path):
     assert len(source.only([])) == 0
 
 
-def test_large_cutouts_are_reduced_without_the_colours_they_hide(tmp_path):
-    alpha = soft_disk((320, 1280), 140)
+@pytest.mark.parametrize("layout", ["RGBA", "Adobe"])
+def test_large_cutouts_are_reduced_without_the_colours_they_hide(tmp_path, layout):
+    alpha = np.float32(soft_disk((320, 1280), 140) > 0.5)  # a hard edge, of which pixels mix
     color = np.where(alpha[..., None] > 0, texture(1, (200, 90, 50), alpha.shape), 0)
-    save(tmp_path / "large.png", np.dstack([color, np.rint(alpha * 255)]).astype(np.uint8))
-    (cutout,) = RGBACutouts(tmp_path)
+    rgba = np.dstack([color, np.rint(alpha * 255)]).astype(np.uint8)
+    if layout == "RGBA":
+        save(tmp_path / "large.png", rgba)
+    else:
+        save(tmp_path / "fg/large.png", rgba[..., :3])
+        save(tmp_path / "alpha/large.png", rgba[..., 3])
+    (cutout,) = foregrounds(tmp_path)
     assert cutout.color.shape == (256, 1024, 3) and cutout.alpha.shape == (256, 1024)
     assert cutout.alpha.sum() == pytest.approx(alpha.sum() * 0.8**2, rel=1e-3)
     assert np.abs(cutout.color.astype(int) - (200, 90, 50)).max() < 50  # noise, but no black
