@@ -14,11 +14,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from configs.schema import Config, load_config, to_dict
+from configs.schema import Config, flat, load_config, to_dict
 from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
@@ -85,7 +86,15 @@ def choose(only: list[str] | None, seeds: Sequence[int], overrides: list[str]) -
 
 
 def finish(config: Config) -> None:
-    """Train to the end, unless that is done; raises KeyboardInterrupt if it was interrupted."""
+    """Train to the end, unless that is done; raises KeyboardInterrupt if it was interrupted, and
+    :class:`UserError` if the run is of other settings: its network is not the one asked for."""
+    former = Path(config.run, "config.yaml")
+    if former.exists():
+        trained, wanted = (_trained_with(c) for c in (load_config(former), config))
+        for key in trained | wanted:
+            if trained.get(key, "") != wanted.get(key, ""):
+                way = "give another one by --set run=DIR, or delete it"
+                raise UserError(f"{config.run} was trained with another {key}; {way}")
     steps = 0
     with contextlib.suppress(Exception):  # absent, or damaged, which training reports
         state = torch.load(Path(config.run, "latest.pt"), map_location="cpu", weights_only=True)
@@ -94,6 +103,14 @@ def finish(config: Config) -> None:
         print(f"training {config.run}", file=sys.stderr)
         if not train(config, choose_device(config.device)):
             raise KeyboardInterrupt
+
+
+def _trained_with(config: Config) -> dict[str, Any]:
+    """What the weights of a run depend on, by dotted key."""
+    values = dict(flat(to_dict(config)))
+    sections = ("seed", "model.", "data.", "train.")
+    free = ("data.workers", "train.log_every", "train.save_every")
+    return {k: v for k, v in values.items() if k.startswith(sections) and k not in free}
 
 
 def measure(config: Config) -> Means:

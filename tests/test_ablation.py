@@ -99,6 +99,18 @@ def test_trains_tabulates_and_does_not_train_again(tmp_path, photographs, capsys
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
 
 
+def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path, photographs, capsys):
+    overrides = quick_training(tmp_path / "runs", photographs)
+    arguments = ["--out", str(tmp_path / "out"), "--only", "alpha_matte", "--seeds", "1", "--set"]
+    assert ablation.main([*arguments, *overrides]) == 0
+    assert ablation.main([*arguments, *overrides, "data.workers=1", "train.save_every=9"]) == 0
+    capsys.readouterr()
+    for other in ("train.batch=2", "data.defocus.model=two_parameter", "model.boundary=null"):
+        assert ablation.main([*arguments, *overrides, other]) == 2
+        said = capsys.readouterr().err
+        assert f"runs/alpha_matte/seed-1 was trained with another {other.split('=')[0]}" in said
+
+
 def test_a_checkpoint_that_is_cut_short_is_named(tmp_path, photographs, capsys):
     checkpoint = tmp_path / "runs/alpha_matte/seed-1/latest.pt"
     checkpoint.parent.mkdir(parents=True)
