@@ -123,8 +123,10 @@ def check(args: argparse.Namespace) -> None:
     run = {peer.name for peer in args.peers} | ({peers.OURS} if args.weights else set())
     if twice := run & args.fused.keys():
         raise UserError(f"--fused {min(twice)}=…: that is run as well; give it another name")
-    with os_errors(f"write to folder {args.out}"):  # before any work
-        args.out.mkdir(parents=True, exist_ok=True)
+    for option in ("out", "cache") if args.metrics != "none" else ("out",):  # before any work
+        folder = getattr(args, option)
+        with os_errors(f"write to --{option} {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def named_folders(given: list[str]) -> dict[str, Path]:

@@ -21,7 +21,7 @@ from models.build import load_model
 from training import profile as profiling
 from training.trainer import Trainer, train
 from training.validation import for_json, table, takes, validate
-from utils.atomic import write_json
+from utils.atomic import replaceable, write_json
 from utils.device import choose_device
 from utils.errors import UserError, cli, option_parser
 from utils.process import keep_freed_memory, processes
@@ -79,6 +79,8 @@ def measure(config: Config, device: torch.device, steps: int) -> None:
 
 def evaluate(config: Config, weights: str | None, output: str | None) -> None:
     """Print initial fusion, final fusion and oracle selection on the validation sets."""
+    if output:
+        replaceable(Path(output))  # before any work
     path = weights or Path(config.run) / "best.safetensors"
     device = choose_device(config.device)
     model = load_model(path).to(device, memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
 def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: int) -> dict:
     """Write every cut-out that is not there yet; return the manifest. Raises :class:`UserError` if
     there is nothing to read, no usable segment, two photographs of one name, or a damaged
-    manifest."""
+    manifest, or a worker was killed."""
     manifest = output / "cutouts.json"
     done = _judged(manifest)
     images, segments = images_in(photographs), readers(segmentations)
@@ -90,6 +91,9 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
                     entries |= result
         if not entries:
             raise UserError(f"no usable segments in {segmentations}: {skip_report(skipped, 0)}")
+    except BrokenProcessPool as error:
+        killed = "a worker process was killed, perhaps for lack of memory"
+        raise UserError(f"{killed}; the same command with fewer --workers goes on") from error
     finally:  # an interrupted run remembers what it has judged
         sections = {"cutouts": entries, "skipped_photographs": skipped}
         judged = {section: dict(sorted(found.items())) for section, found in sections.items()}

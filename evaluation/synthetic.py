@@ -63,8 +63,9 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
 
 
 def _listing(folder: str | None) -> list[str] | None:
-    """A folder with the hash of its files' names and sizes."""
+    """A folder with the hash of its files' names and sizes; broken links are no files."""
     if not folder:
         return None
-    files = [(str(p.relative_to(folder)), p.stat().st_size) for p in Path(folder).rglob("*.*")]
+    found = filter(Path.exists, Path(folder).rglob("*.*"))
+    files = [(str(p.relative_to(folder)), p.stat().st_size) for p in found]
     return [folder, hashlib.sha256(repr(sorted(files)).encode()).hexdigest()]

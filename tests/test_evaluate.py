@@ -253,6 +253,16 @@ def test_wrong_options(run, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(
+    folders, run, capsys, monkeypatch, option
+):
+    monkeypatch.setattr(evaluate, "run_methods", lambda args: pytest.fail("it began"))
+    (folders / "file").write_text("")
+    assert run("--metrics", "AG", option, str(folders / "file" / "deep")) == 2
+    assert f"cannot write to {option} {folders / 'file' / 'deep'}: " in capsys.readouterr().err
+
+
 def test_a_figure_of_sources_of_two_sizes_is_refused(folders, run, capsys):
     write_png(folders / "sources/scene-0-B.png", texture(0, 40, 56))
     assert run("--metrics", "AG", "--figures") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -67,6 +68,16 @@ def test_it_is_generated_once(tmp_path, config):
     synthetic.write_set(config, ["validation.seed=6", "validation.samples=2"], folder)
     assert truth.read_bytes() != before[1]
     assert len(list((folder / "truth").iterdir())) == 2
+
+
+def test_a_broken_link_among_the_photographs_is_no_photograph(tmp_path, config, photographs):
+    shutil.copytree(photographs, tmp_path / "photographs")
+    overrides = [f"data.photographs={tmp_path / 'photographs'}", "validation.samples=1"]
+    folder = synthetic.write_set(config, overrides, tmp_path / "set")
+    written = (folder / "manifest.json").read_text()
+    (tmp_path / "photographs" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    synthetic.write_set(config, overrides, folder)
+    assert (folder / "manifest.json").read_text() == written
 
 
 def test_needs_photographs(tmp_path, config):

@@ -1,6 +1,8 @@
 """Foreground and background sources, against photographs composited from known mattes."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -378,6 +380,19 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
     (photographs / "again/disk.png").unlink()
     (output / "cutouts.json").write_text("{")
     assert cutouts.main(arguments) == 2 and "cutouts.json is damaged" in capsys.readouterr().err
+
+
+def test_a_killed_worker_ends_it_and_what_was_judged_is_kept(tmp_path, monkeypatch):
+    save(tmp_path / "images/disk.png", composite())
+    save(tmp_path / "masks/disk.png", np.uint8(MASK) * 255)
+    monkeypatch.setattr(cutouts, "cut_out", kill_this_process)
+    with pytest.raises(UserError, match="a worker process was killed.*fewer --workers"):
+        cutouts.make_cutouts(tmp_path / "images", tmp_path / "masks", tmp_path / "out", 1)
+    assert json.loads((tmp_path / "out/cutouts.json").read_text())["cutouts"] == {}
+
+
+def kill_this_process(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_file_that_is_no_segmentation_is_named(tmp_path):

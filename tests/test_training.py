@@ -431,6 +431,14 @@ def test_a_broken_sample_ends_the_run_with_its_name_whoever_reads_it(run, stored
     assert error.startswith(f"error: {root / 'FusionGT' / '1_FR.png'}: ")
 
 
+def test_json_that_cannot_be_written_is_named_before_any_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(main, "load_model", lambda path: pytest.fail("it began"))
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path, tmp_path / "file/a.json"):
+        assert main.main([SMOKE, "--evaluate", "--json", str(output)]) == 2
+        assert f"error: cannot write {output}: " in capsys.readouterr().err
+
+
 def test_evaluation_needs_weights(photographs, tmp_path, capsys):
     arguments = [SMOKE, f"data.photographs={photographs}", f"run={tmp_path}", "--evaluate"]
     assert main.main(arguments) == 2
