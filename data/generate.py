@@ -16,7 +16,6 @@ holds the number of the photograph that is right, 255 where none is.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -30,7 +29,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from configs.schema import RANGES, load_config, to_dict
+from configs.schema import RANGES, load_config
 from data.build import training_set, validation_sets
 from data.datasets import in_order
 from defocus.camera import to_pixels
@@ -155,14 +154,7 @@ def layout(parameters: dict[str, Any], index: int) -> list[str]:
 def _claim(root: Path, generator: Generator, split: str) -> None:
     """Write ``dataset.json``, or check that the one there is of the same samples."""
     path = root / "dataset.json"
-    names = [generator.photographs.photographs, *(c.photographs for c in generator.cutouts)]
-    identity = {  # all that the pixels depend on
-        "split": split,
-        "seed": generator.seed,
-        "defocus": to_dict(generator.config),
-        "sources": [len(part) for part in names],
-        "digest": hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16],
-    }
+    identity = {"split": split, **generator.identity()}
     if path.exists():
         what = {"defocus": "config", "digest": "photographs", "sources": "photographs"}
         try:
@@ -176,7 +168,8 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
     else:
-        known = sorted({name for part in names for name in part})  # none of them may validate
+        sources = (generator.photographs, *generator.cutouts)
+        known = sorted({name for part in sources for name in part.photographs})  # may not validate
         write_json(path, {**identity, "provenance": provenance(), "photographs": known})
 
 

@@ -1,9 +1,11 @@
 """What samples are made of: patches of photographs, cut-outs, procedural mattes, a lens."""
 
+import hashlib
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import cv2
@@ -84,6 +86,16 @@ class Generator(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Any: ...
+
+    def identity(self) -> dict[str, Any]:
+        """All that the pixels of its samples depend on; photographs and cut-outs by their names."""
+        names = [source.photographs for source in (self.photographs, *self.cutouts)]
+        return {
+            "seed": self.seed,
+            "defocus": asdict(self.config),
+            "sources": [len(part) for part in names],
+            "digest": hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16],
+        }
 
     def _materials(
         self, number: int, size: int, rng: np.random.Generator

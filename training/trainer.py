@@ -312,8 +312,8 @@ class Trainer:
         """Validate the averaged weights; keep them if they are the best; write pictures."""
         panels = torch.cat(_panels(batch, fusion), dim=3)
         writer.add_images("train/samples", panels[:4].clamp(0, 1), self.step)
-        score, how = 0.0, self.config.validation
-        judged = [*self.validation, how.photographs, how.seed, how.quick]
+        score = 0.0
+        judged = [[name, len(p), p.generator.identity()] for name, p in self.validation.items()]
         if self.validation and self.judged != judged:
             if self.judged:  # a score of other samples is no measure
                 self.best = float("-inf")
