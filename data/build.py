@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from configs.schema import Config
+from data.apart import check_apart
 from data.datasets import GeneratedDataset, Mixture, StoredDataset
 from defocus.materials import Generator, SampleConfig
 from defocus.sample import SampleGenerator
@@ -83,6 +84,9 @@ def _held_out_sources(config: Config, read: Read) -> Sources:
             one, other = getattr(trained, name), getattr(data, name)
             if one and other and _overlap(one, other):
                 raise UserError(f"validation.{name}={other} are trained on; {ways}")
+        for one in filter(None, (trained.photographs, trained.cutouts)):
+            for other in filter(None, (data.photographs, data.cutouts)):
+                check_apart(Path(one), Path(other))
         sources = _sources(data.photographs, data.cutouts, None, read)
     elif not trained.photographs:
         ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +79,39 @@ def test_cutouts_that_are_trained_on_cannot_validate(photographs, cutouts, tmp_p
     }
     with pytest.raises(UserError, match="validation.cutouts=.* are trained on"):
         validation_sets(merge(values), 3)
+
+
+def test_what_is_cut_out_of_the_other_side_is_refused(photographs, cutouts, tmp_path):
+    """The cut-outs of ``cutouts`` have the names of photographs, but are not of them."""
+    for name in ("photo-0", "photo-3"):  # JPEG, whose decoded pixels the cut-out has
+        (tmp_path / "held").mkdir(exist_ok=True)
+        image = cv2.imread(str(photographs / f"{name}.png"))
+        cv2.imwrite(str(tmp_path / f"held/{name}.jpg"), image)
+    image = cv2.imread(str(tmp_path / "held/photo-3.jpg"))[30:130, 20:120]
+    disk = cv2.circle(np.zeros((100, 100), np.uint8), (50, 50), 40, 255, -1)
+    cutout = np.dstack([image, disk])
+    cutout[disk == 0] = 0
+    cutout[40:50, 30:70] += 1  # as a matte of 0.999 has it: opaque, but not the photograph's own
+    (tmp_path / "part").mkdir()
+    cv2.imwrite(str(tmp_path / "part/photo-3__1.png"), np.pad(cutout, ((80, 8), (8, 8), (0, 0))))
+
+    def check(one: tuple, other: tuple) -> None:
+        keys = "photographs", "cutouts"
+        parts = (dict(zip(keys, map(str, side), strict=False)) for side in (one, other))
+        config = merge(dict(zip(("data", "validation"), parts, strict=True)))
+        assert validation_sets(config, 1)["pairs"][0]
+
+    check((photographs, cutouts), (tmp_path / "held",))
+    check((tmp_path / "absent", tmp_path / "part"), (photographs,))  # PNG: other pixels
+    for sides in (
+        ((photographs, tmp_path / "part"), (tmp_path / "held",)),
+        ((tmp_path / "held",), (photographs, tmp_path / "part")),
+    ):
+        with pytest.raises(UserError, match="photo-3.* trains and .*photo-3.*, the same picture"):
+            check(*sides)
+    shutil.copytree(photographs, tmp_path / "copies")
+    with pytest.raises(UserError, match="photo-0.png trains and .*copies/photo-0.png"):
+        check((photographs,), (tmp_path / "copies",))
 
 
 def test_cutouts_do_not_validate_without_photographs(photographs, cutouts):
