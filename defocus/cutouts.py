@@ -5,9 +5,10 @@
 
 Each cut-out is ``<photograph>__<k>.png``, cropped to the object plus a margin; under alpha 0 the
 PNG keeps the extended foreground colours. ``cutouts.json`` says where each came from, and what was
-skipped and why. Run it again to resume.
+skipped and why. Run it again to resume; other photographs add to what is there.
 """
 
+import hashlib
 import json
 import multiprocessing
 from collections import defaultdict
@@ -24,7 +25,7 @@ from defocus.matting import Unusable, matte_from_segment
 from defocus.segments import Reader, choose_objects, readers
 from defocus.sources import images_in, read_image, skip_report, tally
 from utils.atomic import clear, write_file, write_json
-from utils.errors import UserError, cli, option_parser
+from utils.errors import UserError, cli, option_parser, os_errors
 from utils.process import cores, end_with_parent
 
 
@@ -39,7 +40,7 @@ def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
     entries: dict[str, dict] = {}
     for number, mask in enumerate(masks):
         name = f"{path.stem}__{number}"
-        entry = entries[name] = {"photograph": path.stem, "segment": number}
+        entry = entries[name] = {"photograph": path.stem, "segment": number, "sha256": _hash(path)}
         try:
             foreground = matte_from_segment(image, mask, photograph=path.stem)
         except Unusable as reason:
@@ -55,8 +56,8 @@ def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
 
 def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: int) -> dict:
     """Write every cut-out that is not there yet; return the manifest. Raises :class:`UserError` if
-    there is nothing to read, no usable segment, two photographs of one name, or a damaged
-    manifest, or a worker was killed."""
+    there is nothing to read, no usable segment, two photographs of one name (one of them perhaps of
+    a former run), or a damaged manifest, or a worker was killed."""
     manifest = output / "cutouts.json"
     done = _judged(manifest)
     images, segments = images_in(photographs), readers(segmentations)
@@ -71,7 +72,11 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
     context = multiprocessing.get_context("spawn")
     todo = []
     for path in images:
-        known = done[path.stem]
+        known = done.pop(path.stem, {})
+        for name, entry in known.items():  # former versions wrote no hash
+            if entry.get("sha256", "") not in ("", _hash(path)):
+                way = "choose another --output, or rename one of the photographs"
+                raise UserError(f"{output} has {name} of another {path.stem} than {path}; {way}")
         if path.stem not in segments:
             skipped[str(path)] = "unsegmented: no segmentation of this photograph"
         elif known and all(
@@ -95,10 +100,17 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
         killed = "a worker process was killed, perhaps for lack of memory"
         raise UserError(f"{killed}; the same command with fewer --workers goes on") from error
     finally:  # an interrupted run remembers what it has judged
+        for known in done.values():  # of photographs in other folders
+            entries |= known
         sections = {"cutouts": entries, "skipped_photographs": skipped}
         judged = {section: dict(sorted(found.items())) for section, found in sections.items()}
         write_json(manifest, judged)
     return judged
+
+
+def _hash(path: Path) -> str:
+    with os_errors(f"read {path}"):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _judged(manifest: Path) -> dict[str, dict[str, dict]]:
@@ -129,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     judged = make_cutouts(**vars(options))
     entries = judged["cutouts"]
     photographs = {entry["photograph"] for entry in entries.values()}
-    report = skip_report(judged["skipped_photographs"], len(entries))
+    report = skip_report(judged["skipped_photographs"], len(photographs))
     print(f"{len(entries)} segments of {len(photographs)} photographs; photographs {report}")
     skipped = [entry["skipped"] for entry in entries.values() if "skipped" in entry]
     more = f"; skipped {len(skipped)} segments: {tally(skipped)}" if skipped else ""

@@ -375,11 +375,30 @@ def test_cutouts_from_every_format_of_segmentation(tmp_path, capsys):
     assert cutouts.main(arguments) == 0  # resumes: there is nothing left to do
     assert (output / "disk__0.png").stat().st_mtime_ns == written
     assert "1 cut-outs in" in capsys.readouterr().out
+    save(tmp_path / "more/ring.png", composite())
+    save(tmp_path / "masks/ring.png", np.uint8(MASK) * 255)
+    more = ["--photographs", tmp_path / "more", "--segmentations", tmp_path / "masks"]
+    more = [str(a) for a in (*more, *arguments[4:])]
+    assert cutouts.main(more) == 0  # adds to what is there
+    manifest = json.loads((output / "cutouts.json").read_text())
+    assert list(manifest["cutouts"]) == ["disk__0", "ring__0"]
+    save(tmp_path / "more/disk.png", FRONT)  # not the one that is there
+    assert cutouts.main(more) == 2 and "has disk__0 of another disk" in capsys.readouterr().err
+
     save(photographs / "again/disk.png", composite())
     assert cutouts.main(arguments) == 2 and "cut-outs of one name" in capsys.readouterr().err
     (photographs / "again/disk.png").unlink()
     (output / "cutouts.json").write_text("{")
     assert cutouts.main(arguments) == 2 and "cutouts.json is damaged" in capsys.readouterr().err
+
+
+def test_photographs_that_were_skipped_are_counted_among_photographs(monkeypatch, capsys):
+    entries = {f"a__{k}": {"photograph": "a", "segment": k} for k in range(3)}
+    judged = {"cutouts": entries, "skipped_photographs": {"b.png": "no object: faint"}}
+    monkeypatch.setattr(cutouts, "make_cutouts", lambda **_: judged)
+    options = [f"--{name}=x" for name in ("photographs", "segmentations", "output")]
+    assert cutouts.main(options) == 0
+    assert "photographs skipped 1 of 2: 1 no object\n" in capsys.readouterr().out
 
 
 def test_a_killed_worker_ends_it_and_what_was_judged_is_kept(tmp_path, monkeypatch):
