@@ -65,6 +65,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
             raise UserError(f"--{option} must be {low} or more, got {value}")
     if args.size > LARGEST:
         raise UserError(f"--size must be {LARGEST} or less, got {args.size}")
+    for override in args.overrides:
+        if override.partition("=")[0].endswith(".size"):
+            raise UserError(f"{override}: the side of what is written is given by --size")
     return args
 
 

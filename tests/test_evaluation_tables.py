@@ -70,6 +70,14 @@ def test_equal_methods_do_not_differ():
     assert markdown([column]).count("**1.5000 (0)**") == 2  # both best
 
 
+@pytest.mark.filterwarnings("error")
+def test_pairs_on_which_both_are_perfect_tell_nothing():
+    better = [45.0, 44.0, 43.0, 42.0, 41.0]
+    values = {"a": {"PSNR": [math.inf, *better]}, "b": {"PSNR": [math.inf, *[40.0] * 5]}}
+    (column,) = summarise(scores_of(values, [f"p{i}" for i in range(6)]), ["a", "b"], ["PSNR"])
+    assert column.p == pytest.approx(2 / 2**5)  # all of five pairs, either way
+
+
 def test_means_are_of_the_same_pairs():
     scores = scores_of(VALUES)
     del scores["p2", "poor"]

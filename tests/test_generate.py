@@ -202,6 +202,7 @@ def test_mistakes_end_in_one_sentence(config, tmp_path, capsys):
         ((config, tmp_path / "out", "--workers", "0"), "--workers must be"),
         ((config, tmp_path / "out", "--seed", "-1"), "--seed must be 0 or more"),
         ((config, tmp_path / "out", "--size", "20000"), "--size must be 8192 or less"),
+        ((config, tmp_path / "out", "data.scenes.size=64"), "is given by --size"),
         ((config, tmp_path / "out", "data.defocus.sigmas=1"), "did you mean data.defocus.sigma"),
         ((config, tmp_path / "out", "data.photographs=nowhere"), "nowhere"),
         (
