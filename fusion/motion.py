@@ -66,7 +66,7 @@ class Small(NamedTuple):
     """A reduced frame, to compare others with."""
 
     levels: list[Level]  # the finest first
-    planes: list[Plane]  # of the levels
+    planes: list[Plane]  # of the levels but the finest
     judged: int  # number of the level that decides whether frames match
     light: np.ndarray  # (h, w, 3) float32, linear
     size: tuple[int, int]  # of the frame
@@ -92,7 +92,7 @@ def reduce(frame: np.ndarray) -> Small:
     larger = sum(max(level.even.shape) > JUDGED for level in levels)
     light = cv2.resize(light, cells, interpolation=cv2.INTER_AREA)
     judged = min(larger, len(levels) - 1)
-    return Small(levels, planes, judged, light, frame.shape[:2], detail)
+    return Small(levels, planes[1:], judged, light, frame.shape[:2], detail)
 
 
 def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None, str | None]:
@@ -109,7 +109,7 @@ def find_motion(one: Small, two: Small, motion: str) -> tuple[np.ndarray | None,
                 break
     if len(one.levels) > LOOKED_AT and not _are_alike(one, two, matrix):
         here = _rescale(matrix, 0.5**LOOKED_AT, 0)
-        found = find_blurs(one.planes[LOOKED_AT], warp_plane(two.planes[LOOKED_AT], here))
+        found = find_blurs(one.planes[LOOKED_AT - 1], warp_plane(two.planes[LOOKED_AT - 1], here))
         blurs = [Blur(which, radius * 2**LOOKED_AT) for which, radius in found]
         matrix = matrix @ _step(one, two, matrix, MOTIONS[motion], 0, blurs)
     zoom = one.size[1] / one.levels[0].even.shape[1]
@@ -208,7 +208,8 @@ def _step(
         here = _rescale(matrix, 0.5**i, 0)
         if blurs and i:
             these = [Blur(which, radius / 2**i) for which, radius in blurs]
-            first, second, near = match(one.planes[i], warp_plane(two.planes[i], here), these)
+            other = warp_plane(two.planes[i - 1], here)
+            first, second, near = match(one.planes[i - 1], other, these)
         else:
             first, second = one.levels[i], warp_level(two.levels[i], here)
             near = correlate(first.even, second.even)[0]
