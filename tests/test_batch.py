@@ -168,7 +168,7 @@ def whole(out: Path, expected: Path) -> list[str]:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_the_scheduler_leave_whole_files(tmp_path, run, weights, end):
     """Nothing half-written, no traceback, the rest by --resume."""
-    names = save_batch(tmp_path / "in", 6, height=300, width=400)
+    names = save_batch(tmp_path / "in", 10, height=300, width=400)
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "run_inference.py"), "--batch", str(tmp_path / "in")]
     command += ["--output", str(out), "--weights", weights]
