@@ -38,9 +38,10 @@ def cut_out(path: Path, read: Reader, output: Path) -> dict[str, dict] | str:
     except Unusable as reason:
         return str(reason)
     entries: dict[str, dict] = {}
+    digest = _hash(path)
     for number, mask in enumerate(masks):
         name = f"{path.stem}__{number}"
-        entry = entries[name] = {"photograph": path.stem, "segment": number, "sha256": _hash(path)}
+        entry = entries[name] = {"photograph": path.stem, "segment": number, "sha256": digest}
         try:
             foreground = matte_from_segment(image, mask, photograph=path.stem)
         except Unusable as reason:
@@ -73,10 +74,11 @@ def make_cutouts(photographs: Path, segmentations: Path, output: Path, workers: 
     todo = []
     for path in images:
         known = done.pop(path.stem, {})
-        for name, entry in known.items():  # former versions wrote no hash
-            if entry.get("sha256", "") not in ("", _hash(path)):
-                way = "choose another --output, or rename one of the photographs"
-                raise UserError(f"{output} has {name} of another {path.stem} than {path}; {way}")
+        # Manifests of former versions have no hash.
+        former = {entry["sha256"] for entry in known.values() if "sha256" in entry}
+        if former and former != {_hash(path)}:
+            way = "choose another --output, or rename one of the photographs"
+            raise UserError(f"{output} has {min(known)} of another {path.stem} than {path}; {way}")
         if path.stem not in segments:
             skipped[str(path)] = "unsegmented: no segmentation of this photograph"
         elif known and all(

@@ -208,8 +208,8 @@ def _step(
         here = _rescale(matrix, 0.5**i, 0)
         if blurs and i:
             these = [Blur(which, radius / 2**i) for which, radius in blurs]
-            other = warp_plane(two.planes[i - 1], here)
-            first, second, near = match(one.planes[i - 1], other, these)
+            warped = warp_plane(two.planes[i - 1], here)
+            first, second, near = match(one.planes[i - 1], warped, these)
         else:
             first, second = one.levels[i], warp_level(two.levels[i], here)
             near = correlate(first.even, second.even)[0]
