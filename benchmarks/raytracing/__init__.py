@@ -4,3 +4,7 @@ Lengths are in scene units: x to the right, y down, z away from the camera, the 
 of the lens. Focal lengths are in pixels: a point at (x, y, z) is seen f·x/z pixels from the middle.
 Light is linear, 1 is white.
 """
+
+# Nothing that is compiled makes an array, so that no references need be counted (`_nrt`): numba
+# would count those of each array that is passed on, and take three quarters of the time for it.
+COMPILED = {"nogil": True, "cache": True, "fastmath": True, "_nrt": False}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from benchmarks.raytracing import COMPILED
 from benchmarks.raytracing.surfaces import NEVER, meet
 from benchmarks.raytracing.textures import alpha_at, color_at
 
@@ -31,7 +32,7 @@ class Lens(NamedTuple):
         return abs(self.focal * self.radius / depth - self.focal * self.radius / self.focus)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def aperture(u: float, v: float, blades: int, rotation: float) -> tuple[float, float]:
     """A point of an aperture of radius 1 from two numbers in [0, 1): areas are kept.
 
@@ -56,7 +57,7 @@ def aperture(u: float, v: float, blades: int, rotation: float) -> tuple[float, f
     return b * math.cos(turn), b * math.sin(turn)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def _along(world, members, ox, oy, dx, dy, most, shaded, hits, out):
     """Follow a ray from (ox, oy, 0) along (dx, dy, 1), so that t is depth z, to a depth ``most``;
     the share of the light that gets through.
@@ -86,7 +87,8 @@ def _along(world, members, ox, oy, dx, dy, most, shaded, hits, out):
         else:
             count += 1
         hits[place, 0], hits[place, 1], hits[place, 2] = t, alpha, number
-        hits[place, 3:8] = at
+        for i in range(5):
+            hits[place, 3 + i] = at[i]
     through, out[0], out[1], out[2], out[3] = 1.0, 0.0, 0.0, 0.0, most
     color = hits[last, 0:3]
     for _ in range(count + (solid >= 0)):
@@ -114,7 +116,7 @@ def _along(world, members, ox, oy, dx, dy, most, shaded, hits, out):
     return through
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def _slope(light):
     """Slope of the sRGB curve at some linear light; 0 where that is clipped."""
     if light > 1.2:
@@ -122,13 +124,16 @@ def _slope(light):
     return 12.92 if light < 0.0031308 else 0.43958 * light ** (-0.58333)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def _workspace(world):
-    return np.empty(((world[1][:, 2] >= 0).sum() + 2, 8))
+def workspace(world) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arrays for the functions below to work in, each thread in its own."""
+    mattes = (world[1][:, 2] >= 0).sum()
+    return np.empty((mattes + 2, 8)), np.empty(4), np.empty((3, 3))
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, least, most, image):
+@njit(**COMPILED)
+def trace_strip(
+    world, camera, starts, lists, points, shifts, top, tolerance, least, most, image, work
+):
     """Write the light of each pixel of a strip that begins at row ``top`` into ``image`` (h, W, 3).
 
     A pixel is the mean of ``least`` rays, doubled until its standard error in sRGB is below
@@ -136,18 +141,19 @@ def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, le
     and lens, each with its own exclusive or from ``shifts`` (h, W, 4).
     """
     focal, radius, focus, blades, rotation, middle_x, middle_y, lens_x, lens_y = camera
-    hits, out = _workspace(world), np.empty(4)
-    mean, total, squares = np.empty(3), np.empty(3), np.empty(3)
+    hits, out, (mean, total, squares) = work
     height, width = image.shape[:2]
     columns = (width + TILE - 1) // TILE
     for y in range(height):
         for x in range(width):
             tile = top // TILE * columns + x // TILE
             members = lists[starts[tile] : starts[tile + 1]]
-            total[:], squares[:] = 0, 0
+            for c in range(3):
+                total[c] = squares[c] = 0.0
             done, check = 0, least
             while done < most:
-                mean[:] = 0
+                for c in range(3):
+                    mean[c] = 0.0
                 for k in range(done, done + BATCH):
                     px = x + UNIT * (points[k, 0] ^ shifts[y, x, 0])
                     py = top + y + UNIT * (points[k, 1] ^ shifts[y, x, 1])
@@ -178,11 +184,11 @@ def trace_strip(world, camera, starts, lists, points, shifts, top, tolerance, le
                 image[y, x, c] = total[c] * BATCH / done
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def trace_depths(world, camera, starts, lists, depth):
+@njit(**COMPILED)
+def trace_depths(world, camera, starts, lists, depth, work):
     """Write the depth seen at the middle of each pixel into ``depth`` (H, W)."""
     focal, _, _, _, _, middle_x, middle_y, _, _ = camera
-    hits, out = _workspace(world), np.empty(4)
+    hits, out, _ = work
     height, width = depth.shape
     columns = (width + TILE - 1) // TILE
     for y in range(height):
@@ -194,12 +200,12 @@ def trace_depths(world, camera, starts, lists, depth):
             depth[y, x] = out[3]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
-def emit(world, camera, starts, lists, emitter, spot, points, image):
+@njit(**COMPILED)
+def emit(world, camera, starts, lists, emitter, spot, points, image, work):
     """Add the light of a disk (x, y, z, radius, red, green, blue) that faces the camera and has a
     radius of ``spot`` pixels in focus."""
     focal, radius, focus, blades, rotation, middle_x, middle_y, lens_x, lens_y = camera
-    hits, out = _workspace(world), np.empty(4)
+    hits, out, _ = work
     height, width = image.shape[:2]
     columns = (width + TILE - 1) // TILE
     z, share = emitter[2], math.pi * spot * spot / len(points)

@@ -16,7 +16,7 @@ import torch
 from scipy.stats import qmc
 
 from benchmarks.raytracing.cache import FORMAT, SCALE, Stack
-from benchmarks.raytracing.rays import TILE, UNIT, Lens, emit, trace_depths, trace_strip
+from benchmarks.raytracing.rays import TILE, UNIT, Lens, emit, trace_depths, trace_strip, workspace
 from benchmarks.raytracing.scene import WIDE, Scene, Table
 from defocus.color import to_srgb
 from utils.images import write_png
@@ -97,7 +97,7 @@ def render(
         here = image[top : top + TILE]
         rng = np.random.default_rng((seed, top))
         shifts = rng.integers(2**32, size=(*here.shape[:2], 4), dtype=np.uint32)
-        trace_strip(world, camera, *tiles, points, shifts, top, *quality, here)
+        trace_strip(world, camera, *tiles, points, shifts, top, *quality, here, workspace(world))
         progress(here.size // 3)
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -106,7 +106,7 @@ def render(
         spot = lens.focal * emitter[3] / emitter[2]
         area = math.pi * (spot + lens.blur(emitter[2]) + 1) ** 2
         points = _points(EMITTED * area, (seed, size[0], number))
-        emit(world, camera, *tiles, emitter, spot, points, image)
+        emit(world, camera, *tiles, emitter, spot, points, image, workspace(world))
     return image
 
 
@@ -115,7 +115,8 @@ def depths(scene: Scene, focal: float, size: tuple[int, int]) -> np.ndarray:
     surfaces, where half of the light is stopped."""
     lens = Lens(focal, 0.0, 1.0)
     depth = np.zeros(size, np.float32)
-    trace_depths(scene.packed(), _camera(lens, size), *_tiles(scene, lens, size), depth)
+    world, camera, tiles = scene.packed(), _camera(lens, size), _tiles(scene, lens, size)
+    trace_depths(world, camera, *tiles, depth, workspace(world))
     return depth
 
 

@@ -21,11 +21,13 @@ import math
 
 from numba import njit
 
+from benchmarks.raytracing import COMPILED
+
 CARD, SPHERE, STEM = 0, 1, 2
 NEVER = 1e30
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def meet(row, kind, ox, oy, dx, dy, dz, most, at):
     """The first t at which the ray (ox, oy, 0) + t·(dx, dy, dz) meets a surface with 0 < t < most,
     or NEVER; ``at`` (5,) is given texture coordinates in texels and the normal."""
@@ -61,7 +63,7 @@ def meet(row, kind, ox, oy, dx, dy, dz, most, at):
     return _stem(row, ox, oy, dx, dy, dz, most, at)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def _ball(x, y, z, radius, dx, dy, dz):
     """t at which a ray from the origin enters a ball around (x, y, z)."""
     a = dx * dx + dy * dy + dz * dz
@@ -71,7 +73,7 @@ def _ball(x, y, z, radius, dx, dy, dz):
     return (b - math.sqrt(root)) / a if root > 0 else NEVER
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def _stem(row, ox, oy, dx, dy, dz, most, at):
     """:func:`meet` for a stem: a cylinder, and a ball at each end."""
     ax, ay, az = row[3] - row[0], row[4] - row[1], row[5] - row[2]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numba import njit
 
+from benchmarks.raytracing import COMPILED
 from defocus.color import to_linear
 
 BRIGHT = 0.8  # sRGB value above which a photograph counts as overexposed
@@ -51,7 +52,7 @@ def collage(
     return sheet
 
 
-@njit(nogil=True, cache=True, fastmath=True, inline="always")
+@njit(**COMPILED, inline="always")
 def _mirror(i: int, length: int) -> int:
     """Index into a plane that is repeated for ever, each time mirrored."""
     if 0 <= i < length:  # mostly; divisions are slow
@@ -60,7 +61,7 @@ def _mirror(i: int, length: int) -> int:
     return i if i < length else 2 * length - 1 - i
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def color_at(colors, row, light, x, y, out):
     """Bilinear linear light at (x, y) texels, texel (0, 0) covering [0, 1)², into out (3,)."""
     x, y = x - 0.5, y - 0.5
@@ -76,7 +77,7 @@ def color_at(colors, row, light, x, y, out):
         out[c] = (1 - a) * above + a * below
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**COMPILED)
 def alpha_at(mattes, row, x, y):
     """Bilinear α at (x, y) texels; nothing outside."""
     x, y = x - 0.5, y - 0.5
