@@ -1,8 +1,8 @@
 """Fuse many pairs or stacks: failures are isolated, finished stacks are skipped, and the processes
 that torchrun starts, on one machine or several, share the work."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from utils.process import processes
 PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
 
 
-class Ranks(AbstractContextManager):
+class Ranks(contextlib.AbstractContextManager):
     """Process number ``rank`` of the ``count`` that share the work: one without torchrun."""
 
     def __init__(self) -> None:
@@ -87,8 +87,7 @@ def fuse_batch(
         for number in ranks.take(len(sources)):
             bar.update(number - bar.n)  # other processes took the numbers between
             source = sources[number]
-            files = source.files if source.pair else (source.origin,)
-            try:
+            with _isolated(source, problems, alone=len(sources) == 1):
                 origin = None if source.pair else describe_origin(source, options, weights)
                 report = load_finished(output, source.name, origin) if resume else None
                 if report:
@@ -98,13 +97,6 @@ def fuse_batch(
                     report = fuse_stack(backend, source, output, options, frames, origin=origin)
                     say(f"{output}/{summarize(report)}")
                 reports[number] = report
-            except UserError as error:
-                problems.append(Problem(files, str(error)))
-            except Exception as error:  # of a library; the other stacks go on
-                if len(sources) < 2:
-                    raise
-                reason = f"{source.origin}: {type(error).__name__} {error}".strip()
-                problems.append(Problem(files, " ".join(reason.split())))
         bar.update(len(sources) - bar.n)
     everything = ranks.gather((reports, problems))
     reports = dict(sorted(item for part, _ in everything for item in part.items()))
@@ -130,36 +122,48 @@ def outline_batch(
     could not fuse; write nothing."""
     planned, problems = [], []
     for source in sources:
-        try:
-            if resume and load_finished(
-                output, source.name, describe_origin(source, options, weights)
-            ):
+        with _isolated(source, problems, alone=len(sources) == 1):
+            origin = describe_origin(source, options, weights) if resume else None
+            if resume and load_finished(output, source.name, origin):
                 say(f"{source.name} was finished before, is passed over")
                 continue
             stack, result, memory = plan(backend, source, output, options, frames_bar())
-        except UserError as error:
-            problems.append(Problem((source.origin,), str(error)))
-            continue
-        about = f"{len(stack.frames)} frames of {stack.frames[0].size} pixels, {stack.dtype}"
-        say(f"{source.origin}: {about}, give {result}; {memory / 1e9:.2f} GB of memory will do")
-        for number, frame in enumerate(stack.frames):
-            say(f"  {number} {frame}")
-        for problem in stack.problems:
-            say(f"  left out: {problem.error}")
-        problems += stack.problems
-        height, width = stack.size
-        planned.append(
-            {
-                "name": source.name,
-                "fused": str(result),
-                "width": width,
-                "height": height,
-                "type": str(stack.dtype),
-                "frames": [{"file": str(x.path), "page": x.page} for x in stack.frames],
-                "memory": memory,
-            }
-        )
+            about = f"{len(stack.frames)} frames of {stack.frames[0].size} pixels, {stack.dtype}"
+            say(f"{source.origin}: {about}, give {result}; {memory / 1e9:.2f} GB of memory will do")
+            for number, frame in enumerate(stack.frames):
+                say(f"  {number} {frame}")
+            for problem in stack.problems:
+                say(f"  left out: {problem.error}")
+            problems += stack.problems
+            height, width = stack.size
+            planned.append(
+                {
+                    "name": source.name,
+                    "fused": str(result),
+                    "width": width,
+                    "height": height,
+                    "type": str(stack.dtype),
+                    "frames": [{"file": str(x.path), "page": x.page} for x in stack.frames],
+                    "memory": memory,
+                }
+            )
     return planned, problems
+
+
+@contextlib.contextmanager
+def _isolated(source: Source, problems: list[Problem], alone: bool) -> Iterator[None]:
+    """Add why a source fails to the problems, so that the others go on. An error that is not the
+    user's is raised if it is ``alone``."""
+    files = source.files if source.pair else (source.origin,)
+    try:
+        yield
+    except UserError as error:
+        problems.append(Problem(files, str(error)))
+    except Exception as error:  # of a library
+        if alone:
+            raise
+        reason = f"{source.origin}: {type(error).__name__} {error}".strip()
+        problems.append(Problem(files, " ".join(reason.split())))
 
 
 def summarize(report: dict) -> str:

@@ -124,7 +124,7 @@ def fuse(
     size, dtype = frames.size, frames.dtype
     if memory is not None and (needed := needed_memory(size, dtype, backend, 2)) > memory:
         need = f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB"
-        raise ValueError(f"{need}, more than the limit of {memory / 1e9:.2f} GB")
+        raise ValueError(f"{need}, more than the limit of {memory / 1e9:g} GB")
     frames.brighten(progress)
     registrations = [Registration(np.eye(3), np.ones(3))] * len(frames)
     if align:

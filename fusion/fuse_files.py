@@ -43,7 +43,7 @@ def plan(
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         need = f"frames of {stack.frames[0].size} pixels take {needed / 1e9:.2f} GB"
-        raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:.2f}G")
+        raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:g}G")
 
     def sort(images: Frames) -> Stack:
         maps = [sharpness(images[i]) for i in progress(range(len(images)), "ordering")]

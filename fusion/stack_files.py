@@ -20,9 +20,10 @@ from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo
 
 ORDERS = ("name", "time", "focus")
 # The name of a stack, and the number or letter of a frame of it.
-FRAME = re.compile(r"(.+)[-_ ](?:[A-Za-z]|[0-9]+)|(.*[^-_ 0-9])[0-9]+")
+FRAME = re.compile(r"(.+)[-_ ](?:[A-Za-z]|[0-9]+|\([0-9]+\))|(.*[^-_ 0-9])[0-9]+")
 RESULT = re.compile(rf"(.*)-({KINDS})", re.DOTALL)
 STEPS = re.compile(r"(.*)-(Steps)", re.DOTALL)
+NAMED = 3  # at most, of the unread files of a stack of which too few are left
 
 
 class Source(NamedTuple):
@@ -98,7 +99,7 @@ def find_stack(inputs: Sequence[str | Path]) -> Source:
     name = paths[0].stem
     if len(paths) > 1:
         common = os.path.commonprefix([path.stem for path in paths])
-        name = re.sub(r"[-_ .]*[0-9]*$", "", common) or paths[0].resolve().parent.name or "stack"
+        name = re.sub(r"[-_ .(]*[0-9]*$", "", common) or paths[0].resolve().parent.name or "stack"
     return Source(name, paths[0], tuple(paths), listed=True)
 
 
@@ -109,8 +110,8 @@ def find_stacks(
     whose names differ by a number or letter at the end (``x-A.jpg``, ``x-B.jpg``, ``x-C.jpg``); or,
     with a ``pause`` in seconds, files of which none was taken longer after the one before, with the
     name of the first. In the natural order of their names; and as problems folders that cannot be
-    read, and photographs that belong to no stack. Raises :class:`UserError` if the folder is
-    missing, unreadable or holds none, or two would have one name."""
+    read, or hold photographs only in folders, photographs that belong to no stack, and stacks of
+    one name. Raises :class:`UserError` if the folder is missing, unreadable or holds none."""
     found: list[Source] = []
     loose: list[Path] = []
     problems = []
@@ -125,6 +126,9 @@ def find_stacks(
                 raise UserError(f"{path} is a link to what is not there")
             if path.is_dir():
                 files = _frames_in(path)
+                if not files and _holds_frames(path):
+                    way = "give it as --batch itself, or move them up"
+                    raise UserError(f"{path} holds photographs only in folders of its own; {way}")
             elif path.suffix.lower() in (".tif", ".tiff") and probe(path).pages > 1:
                 files = (path,)
         except UserError as error:
@@ -142,15 +146,17 @@ def find_stacks(
             found.append(Source(name, files[0], tuple(files)))
         else:
             problems.append(Problem(tuple(files), f"{files[0]} belongs to no stack; {way}"))
-    stacks: dict[str, Source] = {}
-    for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
-        other = stacks.setdefault(source.name.casefold(), source)
-        if other is not source:
-            both = f"{other.origin} and {source.origin} would both give {source.name}-Fusion"
-            raise UserError(f"{both}; rename one")
-    if not stacks and not problems:
+    if not found and not problems:
         raise UserError(f"{folder} holds no stacks; a batch is a folder with a folder for each")
-    return list(stacks.values()), problems
+    stacks: dict[str, list[Source]] = defaultdict(list)
+    for source in sorted(found, key=lambda source: _natural_key(Path(source.name))):
+        stacks[source.name.casefold()].append(source)
+    for same in stacks.values():
+        if len(same) > 1:
+            origins = tuple(source.origin for source in same)
+            what = f"{' and '.join(map(str, origins))} would each give {same[0].name}-Fusion"
+            problems.append(Problem(origins, f"{what}; rename all but one"))
+    return [same[0] for same in stacks.values() if len(same) == 1], problems
 
 
 def look_into(source: Source, order: str = "name", strict: bool = False) -> Stack:
@@ -189,7 +195,8 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
             page += 1
     if len(frames) < 2:
         count = f"{len(frames)} frame{'s' * (not frames)} can be read, a stack has at least 2"
-        raise UserError("; ".join([f"{source.origin}: {count}", *(p.error for p in problems)]))
+        named = [problem.error for problem in problems[:NAMED]] + ["…"] * (len(problems) > NAMED)
+        raise UserError("; ".join([f"{source.origin}: {count}", *named]))
     _check_alike(frames)
     if order == "time":
         if lacking := [frame for frame in frames if frame.probe.taken is None]:
@@ -216,7 +223,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
     def __init__(self, stack: Stack):
         self.stack = stack
         self.metadata: dict[int, Metadata] = {}  # of the frames read so far
-        self.transparent = False  # whether any frame read so far has an alpha plane
+        self.transparent = False  # whether any frame read so far is anywhere less than opaque
         self._reader = ThreadPoolExecutor(1, "reader")
         self._ahead: dict[int, Future[Photo]] = {}
 
@@ -241,7 +248,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
             raise BrokenFrame(number, str(error)) from error
         following = range(number + 1, len(self))[:1]
         self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
-        self.transparent |= photo.alpha is not None
+        self.transparent |= photo.transparent
         self.metadata[number] = photo.metadata
         return photo
 
@@ -264,6 +271,8 @@ def _check_alike(frames: Sequence[Frame]) -> None:
     for frame in frames:
         if frame.size != first.size:
             way = "what is fused must be equally large, leave out what does not belong to it"
+            if (frame.probe.height, frame.probe.width) == (first.probe.width, first.probe.height):
+                way = "one is turned, perhaps by its EXIF orientation alone; turn all alike"
             raise UserError(f"{frame} has {frame.size} pixels, {first} {first.size}; {way}")
         kinds = frame.probe.dtype, first.probe.dtype
         if (kinds[0] == np.float32) != (kinds[1] == np.float32):
@@ -283,6 +292,17 @@ def _frames_in(folder: Path) -> tuple[Path, ...]:
         if is_read(path) or re.match("image/(?!.*xml$)", mimetypes.guess_type(path.name)[0] or "")
     ]
     return tuple(found) if any(map(is_read, found)) else ()
+
+
+def _holds_frames(folder: Path) -> bool:
+    """Whether any folder in a folder holds photographs, at any depth."""
+    paths = list_folder(folder)
+    names = {path.name for path in paths}
+    return any(
+        _frames_in(path) or _holds_frames(path)
+        for path in paths
+        if path.is_dir() and not path.is_symlink() and not _is_result(path, names)
+    )
 
 
 def _by_name(paths: Sequence[Path]) -> Iterable[tuple[str, list[Path]]]:

@@ -232,19 +232,24 @@ def test_a_bad_stack_is_named_and_the_rest_fused(tmp_path, run, what):
     assert [done["name"] for done in report["stacks"]] == ["a", "c"] and report["errors"]
 
 
-def test_what_a_library_raises_does_not_end_a_batch(tmp_path, run, monkeypatch):
+@pytest.mark.parametrize(("step", "flags"), [("fuse_stack", []), ("plan", ["--dry-run"])])
+def test_what_a_library_raises_does_not_end_a_batch(tmp_path, run, monkeypatch, step, flags):
     for name in ("a", "b", "c"):
         save_stack(tmp_path / "in" / name, FRAMES)
-    fuse = batch.fuse_stack
+    work = getattr(batch, step)
 
     def broken(cascade, source, *args, **options):
         assert source.name != "b", "deep in a library"
-        return fuse(cascade, source, *args, **options)
+        return work(cascade, source, *args, **options)
 
-    monkeypatch.setattr(batch, "fuse_stack", broken)
-    code, said = run("--batch", tmp_path / "in")
+    monkeypatch.setattr(batch, step, broken)
+    report = tmp_path / "r.json"
+    code, said = run("--batch", tmp_path / "in", "--json", report, *flags)
     assert code == 2 and "in/b: AssertionError deep in a library" in said
-    assert {"a-Fusion.png", "c-Fusion.png"} <= set(files(tmp_path / "out"))
+    done = json.loads(report.read_text())["planned" if flags else "stacks"]
+    assert [stack["name"] for stack in done] == ["a", "c"]
+    if not flags:
+        assert {"a-Fusion.png", "c-Fusion.png"} <= set(files(tmp_path / "out"))
 
 
 def test_whatever_fails_both_photographs_of_a_pair_are_named(tmp_path, run, monkeypatch):

@@ -161,6 +161,25 @@ def test_channels_that_only_a_number_tells_may_be_depths(tmp_path, kind, about):
     assert probe(tmp_path / "x.tif").pages == 3
 
 
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+def test_channels_within_a_page_are_refused(tmp_path, layout):
+    """Of unspecified meaning; one beside grey or RGB is a mask or infrared, and left out."""
+    path, samples = tmp_path / "x.tif", noise(20, 30, 3, dtype="uint16")
+
+    def write(count: int) -> None:
+        stored = samples[..., :count]
+        stored = np.moveaxis(stored, 2, 0) if layout == "separate" else stored
+        extra = ["unspecified"] * (count - 1)
+        about = {"photometric": "minisblack", "extrasamples": extra, "planarconfig": layout}
+        tifffile.imwrite(path, stored, **about)
+
+    write(3)
+    with pytest.raises(UserError, match=r"x\.tif has 3 channels in each pixel"):
+        probe(path)
+    write(2)
+    np.testing.assert_array_equal(read_photo(path).rgb[..., 0], samples[..., 0])
+
+
 def test_a_stack_behind_one_page_is_refused(tmp_path):
     """As ImageJ stores what is beyond 4 GB."""
     path = tmp_path / "x.tif"

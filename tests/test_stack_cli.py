@@ -17,8 +17,10 @@ from conftest import ROOT
 from focus_stacks import focus_stack, save_stack
 from image_files import GREY_PROFILE, SRGB
 from PIL import Image
+from PIL.ExifTags import Base
 from test_inference import files, pixels
 
+from fusion import stack_files
 from fusion.backends import load_backend
 from fusion.fuse import fuse
 from run_inference import amount, main
@@ -189,6 +191,16 @@ def test_transparency_moves_with_the_frames(tmp_path, run, flags):
     assert (abs(there[0]) < 0.1) == bool(flags)
 
 
+def test_frames_that_are_opaque_are_read_no_more_often_than_others(tmp_path, run, monkeypatch):
+    """Twice with alignment, once without, as documented."""
+    opaque = np.full(FRAMES[0].shape[:2], 255, np.uint8)
+    save_photos(tmp_path / "in", [np.dstack([frame, opaque]) for frame in FRAMES])
+    read = []
+    monkeypatch.setattr(stack_files, "read_photo", lambda *at: read.append(at) or read_photo(*at))
+    assert run() == run("--no-align") == 0
+    assert len(read) == (2 + 1) * len(FRAMES)
+
+
 def test_formats(tmp_path, run, said):
     save_stack(tmp_path / "in", FRAMES)
     assert run("--format", "jpg") == run("--format", "webp") == 0
@@ -352,6 +364,10 @@ def bad_stack(folder: Path, kind: str) -> None:
     save_stack(folder, frames)
     if kind == "other size":
         Image.fromarray(FRAMES[0][:-1]).save(folder / "f3.png")
+    if kind == "turned":
+        tags = Image.Exif()
+        tags[Base.Orientation] = 6
+        Image.fromarray(FRAMES[0]).save(folder / "f3.jpg", exif=tags)
     if kind == "float and 8-bit":
         tifffile.imwrite(folder / "f3.tif", (FRAMES[0] / 255).astype("f4"), photometric="rgb")
     if kind == "bomb":
@@ -368,6 +384,7 @@ def bad_stack(folder: Path, kind: str) -> None:
         ("1 pixel high", ["f1.png has 96×1 pixels", "16×16"]),
         ("nothing in common", ["fewer than two frames can be used", "frame 2: ", "--no-align"]),
         ("other size", ["f3.png has 96×71 pixels", "f1.png 96×72"]),
+        ("turned", ["f3.jpg has 72×96 pixels", "f1.png 96×72", "EXIF orientation"]),
         ("float and 8-bit", ["f3.tif", "float"]),
         ("bomb", ["f2.png", "megapixels"]),
         ("empty folder", ["no images in", "in"]),
@@ -379,6 +396,15 @@ def test_bad_stacks_give_one_sentence(tmp_path, run, said, kind, parts):
     error = said()
     assert all(part in error for part in parts), error
     assert files(tmp_path / "out") == []
+
+
+def test_of_many_bad_frames_a_few_are_named(tmp_path, run, said):
+    for path in save_stack(tmp_path / "in", FRAMES[:1] * 20):
+        path.write_bytes(b"broken")
+    assert run() == 2
+    error = said()
+    assert "in: 0 frames can be read" in error and "f1.png is no image" in error
+    assert error.count("is no image") == 3 and error.rstrip().endswith("…")
 
 
 def test_bad_inputs(tmp_path, run, said):
@@ -457,6 +483,8 @@ def test_memory_that_does_not_do(tmp_path, run, said):
     save_stack(tmp_path / "in", FRAMES)
     assert run("--memory", "10M") == 2
     assert "more than --memory 0.01G" in said()
+    assert run("--memory", "1M") == 2
+    assert "more than --memory 0.001G" in said()
     assert files(tmp_path / "out") == []
     assert run("--memory", "4G") == 0
     assert [amount(x) for x in ("2G", "1.5m", "300KB", "7")] == [2 * 10**9, 1_500_000, 300_000, 7]

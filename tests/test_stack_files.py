@@ -47,6 +47,7 @@ def test_a_folder_in_the_natural_order_of_its_names(tmp_path):
     [
         (["pcb_001.png", "pcb_002.png", "pcb_010.png"], "pcb"),
         (["lytro-01-A.png", "lytro-01-B.png"], "lytro-01"),
+        (["fern (10).png", "fern (11).png"], "fern"),
         (["near.png", "far.png"], "shelf"),  # nothing in common: after their folder
     ],
 )
@@ -127,18 +128,40 @@ def test_a_batch(tmp_path):
     sources, problems = find_stacks(tmp_path)
     assert [source.name for source in sources] == ["Garden-Steps", "scan", "stack2", "stack10"]
     assert [problem.files for problem in problems] == [(tmp_path / "cover.tif",)]
-    save_stack(tmp_path / "Scan", FRAMES[:2])
-    with pytest.raises(UserError, match=r"would both give .*-Fusion; rename one"):
-        find_stacks(tmp_path)
+
+
+def test_stacks_of_one_name_do_not_lose_the_others(tmp_path):
+    for name in ("scan", "other"):
+        save_stack(tmp_path / name, FRAMES[:2])
+    tifffile.imwrite(tmp_path / "Scan.tif", np.stack(FRAMES), photometric="rgb")
+    sources, (problem,) = find_stacks(tmp_path)
+    assert [source.name for source in sources] == ["other"]
+    assert set(problem.files) == {tmp_path / "scan", tmp_path / "Scan.tif"}
+    assert "would each give" in problem.error
+
+
+def test_photographs_in_folders_of_folders_are_named(tmp_path):
+    save_stack(tmp_path / "good", FRAMES[:2])
+    save_stack(tmp_path / "2024/May/leaf", FRAMES[:2])
+    save_stack(tmp_path / "fused/good-Steps", FRAMES[:2])  # results, which no run takes for frames
+    save_stack(tmp_path / "fused", FRAMES[:1], "good-Fusion.png")
+    (tmp_path / "notes/more").mkdir(parents=True)
+    (tmp_path / "notes/loop").symlink_to(tmp_path / "notes")
+    sources, (problem,) = find_stacks(tmp_path)
+    assert [source.name for source in sources] == ["good"]
+    assert problem.files == (tmp_path / "2024",)
+    assert "2024 holds photographs only in folders" in problem.error
 
 
 def test_names_of_frames_in_a_batch(tmp_path):
     for name in "leaf1 leaf2 12_1 12_2 moss-a moss-b 2024 2025 alone7 leaf".split():
         Image.fromarray(FRAMES[0]).save(tmp_path / f"{name}.png")
+    save_stack(tmp_path, FRAMES[:2], "fern ({}).png")  # as Windows renames several
     save_stack(tmp_path / "Moss-Depth", FRAMES[:2])  # a folder is no map
     found = {source.name: names(look_into(source)) for source in find_stacks(tmp_path)[0]}
     assert found == {
         "12": ["12_1.png", "12_2.png"],
+        "fern": ["fern (1).png", "fern (2).png"],
         "leaf": ["leaf1.png", "leaf2.png"],
         "moss": ["moss-a.png", "moss-b.png"],
         "Moss-Depth": ["f1.png", "f2.png"],

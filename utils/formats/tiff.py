@@ -202,6 +202,9 @@ def _check(path: Path, page: TiffPage) -> np.dtype:
         raise UserError(f"{path} is a {kind} image; convert it to RGB or grey")
     if page.axes not in ("YX", "YXS", "SYX"):
         raise UserError(f"{path} is no flat image but a volume; store its slices as pages")
+    if page.photometric in GREY and page.extrasamples.count(EXTRASAMPLE.UNSPECIFIED) > 1:
+        what = f"{page.samplesperpixel} channels in each pixel, with nothing to say what they are"
+        raise UserError(f"{path} has {what}; save one channel as a stack of its own, or RGB")
     ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
     if max(ends, default=0) > path.stat().st_size:
         raise UserError(f"{path} is broken or cut short (it ends before its pixels do)")
