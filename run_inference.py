@@ -123,7 +123,7 @@ def amount(text: str) -> int:
     """Bytes: a number, with K, M or G behind it or nothing."""
     found = re.fullmatch(r"(\d{1,15}\.?\d{0,15})([KMG]?)B?", text.upper())
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory like 2G or 500M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory, such as 2G or 500M")
     return int(float(found[1]) * UNITS[found[2]])
 
 
@@ -217,7 +217,7 @@ def check_outputs(args: argparse.Namespace) -> None:
         return
     with os_errors(f"read {report}"), report.open("rb") as file:
         if file.read(1) not in (b"", b"{"):
-            raise UserError(f"--json {report} is there and no report, refused; give another name")
+            raise UserError(f"--json {report} exists and is no report; give another name")
 
 
 def conclude(

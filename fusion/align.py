@@ -108,15 +108,15 @@ def register(
     ]
 
 
-def warp(image: np.ndarray, registration: Registration, area: Window | None = None) -> np.ndarray:
+def warp(image: np.ndarray, registration: Registration, area: Window) -> np.ndarray:
     """Warp a frame (H, W) or (H, W, 3) uint8, uint16 or float32 in [0, 1] onto the ``area`` of the
-    reference, by default all: (h, w, …) of the same type; beyond the frame its edge pixels are
-    repeated. Returns the frame itself if there is nothing to do."""
+    reference: (h, w, …) of the same type, the frame's own memory if there is nothing to do. Beyond
+    the frame its edge pixels are repeated."""
     still = np.array_equal(registration.matrix, np.eye(3))
-    if still and area is not None:
+    if still:
         image = np.ascontiguousarray(image[area])
-    elif not still:
-        rows, columns = area or tuple(slice(0, n) for n in image.shape[:2])
+    else:
+        rows, columns = area
         offset = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
         # Lanczos keeps the finest detail, which tells frames apart.
         image = cv2.warpPerspective(

@@ -91,7 +91,7 @@ def fuse_batch(
                 origin = None if source.pair else describe_origin(source, options, weights)
                 report = load_finished(output, source.name, origin) if resume else None
                 if report:
-                    say(f"{source.name} was finished before, passed over")
+                    say(f"{source.name} was finished before, skipped")
                 else:
                     frames = frames_bar(quiet)
                     report = fuse_stack(backend, source, output, options, frames, origin=origin)
@@ -125,7 +125,7 @@ def outline_batch(
         with _isolated(source, problems, alone=len(sources) == 1):
             origin = describe_origin(source, options, weights) if resume else None
             if resume and load_finished(output, source.name, origin):
-                say(f"{source.name} was finished before, is passed over")
+                say(f"{source.name} was finished before, would be skipped")
                 continue
             stack, result, memory = plan(backend, source, output, options, frames_bar())
             about = f"{len(stack.frames)} frames of {stack.frames[0].size} pixels, {stack.dtype}"

@@ -77,21 +77,24 @@ def make_level(plane: Plane) -> Level:
     return Level(even, usable, _slope(even))
 
 
-def warp_level(level: Level, matrix: np.ndarray) -> Level:
-    """A level of one frame, warped onto that of another."""
+def warp_image(
+    image: np.ndarray, matrix: np.ndarray, border: int = cv2.BORDER_CONSTANT
+) -> np.ndarray:
+    """An image (h, w) or (h, w, 3) of one frame, warped onto that of another; by default 0 beyond
+    the frame."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size = level.even.shape[::-1]
-    even, usable = (cv2.warpPerspective(plane, matrix, size, flags=flags) for plane in level[:2])
-    return Level(even, usable, _slope(even))
+    size = image.shape[1::-1]
+    return cv2.warpPerspective(image, matrix, size, flags=flags, borderMode=border)
+
+
+def warp_level(level: Level, matrix: np.ndarray) -> Level:
+    even = warp_image(level.even, matrix)
+    return Level(even, warp_image(level.usable, matrix), _slope(even))
 
 
 def warp_plane(plane: Plane, matrix: np.ndarray) -> Plane:
-    """A plane of one frame, warped onto that of another."""
-    flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, plane.light.shape[::-1]
-    replicate = cv2.BORDER_REPLICATE
-    light = cv2.warpPerspective(plane.light, matrix, size, flags=flags, borderMode=replicate)
-    usable = cv2.warpPerspective(plane.usable, matrix, size, flags=flags)  # 0 beyond the frame
-    return Plane(light, np.maximum(usable, LOST))
+    light = warp_image(plane.light, matrix, cv2.BORDER_REPLICATE)
+    return Plane(light, np.maximum(warp_image(plane.usable, matrix), LOST))
 
 
 def correlate(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -189,7 +189,7 @@ class _Group:
             cv2.subtract(self.photographs[i][seen], double(part)[rows, columns], dtype=cv2.CV_32F)
             for i, part in zip(used, small, strict=True)
         )
-        doubt = widen(boundary_map(guidance), NEARBY)
+        doubt = dilate(boundary_map(guidance), NEARBY)
         sharper = spread(details) * doubt
         again = boxes(cv2.blur(sharper, (16, 16)) > VISIBLE * self.full, inside, SQUARE)
         touched = spread(small) * boundary > REPAIRED * self.full
@@ -276,7 +276,7 @@ def boundary_map(guidance: np.ndarray) -> np.ndarray:
     return np.minimum(1, 2 * (1 - guidance.max(0)))
 
 
-def widen(plane: np.ndarray, radius: int) -> np.ndarray:
+def dilate(plane: np.ndarray, radius: int) -> np.ndarray:
     """The largest value within a disk around each pixel of a plane (h, w)."""
     return cv2.dilate(plane, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2))
 

@@ -44,13 +44,13 @@ def plan(
     if options.memory is not None and needed > options.memory:
         need = f"frames of {stack.frames[0].size} pixels take {needed / 1e9:.2f} GB"
         raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:g}G")
-
-    def sort(images: Frames) -> Stack:
-        maps = [sharpness(images[i]) for i in progress(range(len(images)), "ordering")]
-        order = sort_by_focus(maps)
-        return Stack([images.stack.frames[i] for i in order], images.stack.problems)
-
     if options.order == "focus":
+
+        def sort(images: Frames) -> Stack:
+            maps = [sharpness(images[i]) for i in progress(range(len(images)), "ordering")]
+            frames = [images.stack.frames[i] for i in sort_by_focus(maps)]
+            return Stack(frames, images.stack.problems)
+
         stack = _without_broken(sort, stack, source, options)
     return stack, result, needed
 

@@ -28,6 +28,7 @@ from fusion.detail import (
     match,
     pyramid,
     trust,
+    warp_image,
     warp_level,
     warp_plane,
 )
@@ -49,7 +50,6 @@ STRANGE = 0.3  # local correlation below which frames show different things
 LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
 CELLS = 12  # rows and columns of the map of detail
-
 
 _UNITS = np.eye(9).reshape(9, 3, 3)  # 1 in one place each
 _SHIFTS, _LINEAR = [_UNITS[2], _UNITS[5]], [*_UNITS[[0, 1, 3, 4]]]
@@ -138,9 +138,7 @@ def find_gain(one: Small, two: Small, matrix: np.ndarray) -> tuple[np.ndarray, f
     """Factors on the second frame's channels that match the first (medians of smoothed ratios), and
     their difference between dark and bright pixels in stops, which another gamma causes."""
     height, width = one.light.shape[:2]
-    small = _rescale(matrix, width / one.size[1])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpPerspective(two.light, small, (width, height), flags=flags, borderValue=0)
+    moved = warp_image(two.light, _rescale(matrix, width / one.size[1]))
     # Defocus spreads light locally; means of larger neighbourhoods are kept. Of values as stored
     # they are not: blur raises them.
     smooth = [cv2.GaussianBlur(x, (0, 0), max(2, width / 40)) for x in (one.light, moved)]

@@ -91,7 +91,7 @@ def check_free(result: Path, source: Source, options: Options) -> None:
         return
     for path in [*(of(f"Fusion{suffix}") for suffix in FORMATS.values()), *more]:
         if path.exists():
-            what = f"{path} is there and no stack's, for {record.name} is not beside it"
+            what = f"{path} exists, and no {record.name} beside it says that a stack gave it"
             raise UserError(f"{what}; move it, or give another --output")
 
 

@@ -120,17 +120,8 @@ def find_stacks(
     for path in sorted(paths, key=_natural_key):
         if _is_result(path, names):
             continue
-        files: tuple[Path, ...] = ()
         try:
-            if path.is_symlink() and not path.exists():
-                raise UserError(f"{path} is a link to what is not there")
-            if path.is_dir():
-                files = _frames_in(path)
-                if not files and _holds_frames(path):
-                    way = "give it as --batch itself, or move them up"
-                    raise UserError(f"{path} holds photographs only in folders of its own; {way}")
-            elif path.suffix.lower() in (".tif", ".tiff") and probe(path).pages > 1:
-                files = (path,)
+            files = _stack_at(path)
         except UserError as error:
             problems.append(Problem((path,), str(error)))
             continue
@@ -274,10 +265,24 @@ def _check_alike(frames: Sequence[Frame]) -> None:
             if (frame.probe.height, frame.probe.width) == (first.probe.width, first.probe.height):
                 way = "one is turned, perhaps by its EXIF orientation alone; turn all alike"
             raise UserError(f"{frame} has {frame.size} pixels, {first} {first.size}; {way}")
-        kinds = frame.probe.dtype, first.probe.dtype
-        if (kinds[0] == np.float32) != (kinds[1] == np.float32):
+        if (frame.probe.dtype == np.float32) != (first.probe.dtype == np.float32):
             way = "floating-point frames are fused with their like only, convert some"
-            raise UserError(f"{frame} is {kinds[0]}, {first} {kinds[1]}; {way}")
+            raise UserError(f"{frame} is {frame.probe.dtype}, {first} {first.probe.dtype}; {way}")
+
+
+def _stack_at(path: Path) -> tuple[Path, ...]:
+    """The frames of a folder, or a multi-page TIFF; none of another file. Raises
+    :class:`UserError` for what cannot be read, and a folder that has frames only further down."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to what is not there")
+    if path.is_dir():
+        files = _frames_in(path)
+        if not files and _holds_frames(path):
+            way = "give it as --batch itself, or move them up"
+            raise UserError(f"{path} holds photographs only in folders of its own; {way}")
+        return files
+    is_tiff = path.suffix.lower() in (".tif", ".tiff")
+    return (path,) if is_tiff and probe(path).pages > 1 else ()
 
 
 def _frames_in(folder: Path) -> tuple[Path, ...]:

@@ -101,7 +101,7 @@ def test_results_of_pairs_and_of_stacks_do_not_replace_one_another(tmp_path, run
     assert run("--input", one, two)[0] == 0
     before = (tmp_path / "out/x-Fusion.png").read_bytes()
     code, said = run("--stack", one, two)
-    assert code == 2 and "x-Fusion.png is there and no stack's" in said
+    assert code == 2 and "x-Fusion.png exists, and no" in said
     assert (tmp_path / "out/x-Fusion.png").read_bytes() == before
     assert run("--input", one, two)[0] == 0  # a pair's own result is
     for _ in range(2):  # and a stack's
@@ -144,7 +144,7 @@ def test_maps_do_not_replace_a_file_that_no_stack_gave(tmp_path, run):
     (mine := tmp_path / "out/s-Depth.png").parent.mkdir()
     mine.write_bytes(b"mine")
     code, said = run("--stack", tmp_path / "s", "--maps")
-    assert code == 2 and "s-Depth.png is there and no stack's" in said
+    assert code == 2 and "s-Depth.png exists, and no" in said
     assert mine.read_bytes() == b"mine" and files(tmp_path / "out") == ["s-Depth.png"]
 
 

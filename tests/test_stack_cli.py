@@ -444,7 +444,7 @@ def test_onnx_runs_on_the_cpu(tmp_path, run, said):
         (["--stack", "x", "--pause", "5"], "--pause is for --batch"),
         (["--batch", "x", "--pause", "0"], "--pause has to be above 0"),
         (["--batch", "x", "--pause", "nan"], "--pause has to be above 0"),
-        (["--stack", "x", "--memory", "much"], "'much' is no amount of memory"),
+        (["--stack", "x", "--memory", "much"], "'much' is not an amount of memory"),
         (["--stack", "x", "--batch", "y"], "not allowed with"),
         (["--output", "x"], "required"),
     ],

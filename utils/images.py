@@ -58,9 +58,9 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
         page: of a multi-page TIFF, counted from 0.
 
     Raises:
-        UserError: file missing, not regular, empty, cut short, of an unknown type, CMYK or of
-            integers beyond 16 bits; NaN or values outside [0, 1]; more than 179 megapixels; no such
-            page; or the library that decodes it is not installed.
+        UserError: file missing, not regular, empty, cut short, of an unknown type, CMYK, of several
+            unnamed channels or of integers beyond 16 bits; NaN or values outside [0, 1]; more than
+            179 megapixels; no such page; or the library that decodes it is not installed.
     """
     with _opened(Path(path), page) as file:
         return make_photo(file.decode(), file.tags.metadata)

@@ -10,7 +10,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
-LARGEST = 2**31 - 1  # mallopt takes an int
+INT_MAX = 2**31 - 1  # the largest that mallopt takes
 FRAME = 8_000_000  # bytes: larger blocks are frames or their maps, smaller ones features
 
 
@@ -43,7 +43,7 @@ def keep_freed_memory() -> None:
     By default each large activation is mapped afresh and its pages are cleared on first touch,
     which costs a forward pass on the CPU as much as half of its arithmetic.
     """
-    _mallopt({M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: LARGEST})
+    _mallopt({M_MMAP_THRESHOLD: INT_MAX, M_TRIM_THRESHOLD: INT_MAX})
 
 
 def give_back_frames() -> None:

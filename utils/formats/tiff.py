@@ -170,7 +170,7 @@ def _check_stack(path: Path, file: TiffFile, pages: int) -> None:
         raise UserError(f"{path} holds {size} {kind}s; save one {kind} as a stack of its own")
 
 
-def _exif(file: TiffFile, page: TiffPage):
+def _exif(file: TiffFile, page: TiffPage) -> Image.Exif:
     exif = load_directory(file.filehandle, file.byteorder, page.offset, file.is_bigtiff)
     if exif.get(Base.ImageDescription, "").startswith(STRUCTURE):
         del exif[Base.ImageDescription]
@@ -204,7 +204,7 @@ def _check(path: Path, page: TiffPage) -> np.dtype:
         raise UserError(f"{path} is no flat image but a volume; store its slices as pages")
     if page.photometric in GREY and page.extrasamples.count(EXTRASAMPLE.UNSPECIFIED) > 1:
         what = f"{page.samplesperpixel} channels in each pixel, with nothing to say what they are"
-        raise UserError(f"{path} has {what}; save one channel as a stack of its own, or RGB")
+        raise UserError(f"{path} has {what}; save each channel as a file of its own, or all as RGB")
     ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
     if max(ends, default=0) > path.stat().st_size:
         raise UserError(f"{path} is broken or cut short (it ends before its pixels do)")
