@@ -18,6 +18,12 @@ from utils.markdown import table
 from utils.provenance import provenance
 
 BOLD = "**{}**".format
+TEX_NAMES = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum"}
+TEX_NAMES |= {"<": "less", ">": "greater", "|": "bar"}  # without these names TeX shows ¡, ¿ and —
+TEX = str.maketrans(
+    {sign: rf"\{sign}" for sign in "&%$#_{}"}
+    | {sign: rf"\text{name}{{}}" for sign, name in TEX_NAMES.items()}
+)
 TABLE1 = ("AG", "LIF", "MSD", "GLD")
 # Lytro, mean of 20 pairs, and on how many of them the method beats all others: Ma et al., IEEE TIP
 # 2020, Table I.
@@ -116,8 +122,10 @@ def table1(columns: Sequence[Column], methods: Sequence[str], ours: str) -> str:
     measured = {column.symbol: column for column in columns if column.symbol in TABLE1}
     plain = {_plain(name): name for name in PUBLISHED}
     rows = dict.fromkeys(PUBLISHED)
-    for method in sorted(methods, key=lambda method: method != ours):  # stable: ours first
-        rows[plain.get(_plain(method), method)] = method
+    # Who bears a published name exactly has its row; of the others, ours is first.
+    for method in sorted(methods, key=lambda method: (method not in PUBLISHED, method != ours)):
+        row = plain.get(_plain(method), method)
+        rows[method if rows.get(row) else row] = method
     symbols = [f"{symbol} {metric_of(symbol).arrow}" for symbol in TABLE1]
     head = ["method", *(f"{s} {half}" for half in ("published", "measured") for s in symbols)]
     halves = [_published(symbol) for symbol in TABLE1], list(map(measured.get, TABLE1))
@@ -148,7 +156,8 @@ def latex(columns: Sequence[Column]) -> str:
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule"]
     for rows in ([head], body, foot) if foot else ([head], body):
         for name, *cells in rows:
-            lines.append(" & ".join([re.sub(r"([&%$#_{}])", r"\\\1", name), *cells]) + r" \\")
+            cells = (text.replace("∞", r"$\infty$") for text in cells)
+            lines.append(" & ".join([name.translate(TEX), *cells]) + r" \\")
         lines.append(r"\midrule")
     lines[-1:] = [r"\bottomrule", r"\end{tabular}", f"% {caption(columns)}"]
     return "\n".join(lines) + "\n"

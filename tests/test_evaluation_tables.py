@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -111,6 +112,19 @@ def test_latex(columns):
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
 
 
+def test_names_keep_their_signs():
+    """Each stands in one cell of Markdown, and is text to LaTeX, as ∞ is."""
+    name = r"a|b\c~d^e_f<50%"
+    values = {name: {"PSNR": [math.inf]}, "other": {"PSNR": [30.0]}}
+    columns = summarise(scores_of(values, ("p1",)), list(values), ["PSNR"])
+    row = markdown(columns).splitlines()[2]
+    assert re.split(r" (?<!\\)\| ", row.strip("| ")) == [
+        name.replace("|", r"\|"), "**∞ (1)**", "**1.00**"
+    ]  # fmt: skip
+    tex = r"a\textbar{}b\textbackslash{}c\textasciitilde{}d\textasciicircum{}e\_f\textless{}50\%"
+    assert rf"{tex} & \textbf{{$\infty$ (1)}} & " in latex(columns)
+
+
 def test_infinite_values():
     values = {"same": {"PSNR": [math.inf, 40.0]}, "other": {"PSNR": [30.0, 41.0]}}
     (column,) = summarise(scores_of(values, ("p1", "p2")), list(values), ["PSNR"])
@@ -139,3 +153,12 @@ def test_table1_rows():
     assert [cell.split()[0] for cell in paper[5:]] == ["2.9791", "0.4056", "0.1120", "14.7451"]
     assert rows[0][5:] == ["–"] * 4
     assert rows[8][1:5] == ["–"] * 4
+
+
+@pytest.mark.parametrize("methods", [["mmfnet", "MMF-Net"], ["MMF-Net", "mmfnet"]])
+def test_of_two_methods_of_a_published_name_neither_is_lost(methods):
+    values = {"MMF-Net": {"AG": [2.5]}, "mmfnet": {"AG": [3.5]}}
+    columns = summarise(scores_of(values, ("p1",)), methods, ["AG"])
+    lines = table1(columns, methods, "ours").splitlines()
+    rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("|")}
+    assert "2.5000" in rows["MMF-Net"] and "3.5000" in rows["mmfnet"]
