@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     cases, wrong = collect(args.sources, methods, args.truth, args.band)
     problems += wrong
     if args.figures is not None:
-        figures.write(cases, args.figures, args.insets, args.out)
+        problems += figures.write(cases, args.figures, args.insets, args.out)
     if args.metrics != "none":
         report(args, cases, list(methods), about, problems)
     for problem in problems:
@@ -130,11 +130,11 @@ def check(args: argparse.Namespace) -> None:
 
 
 def named_folders(given: list[str]) -> dict[str, Path]:
-    """{name: folder} of ``NAME=DIR`` and ``DIR`` options."""
+    """{name: folder} of ``NAME=DIR`` and ``DIR`` options; a DIR may be ``runs/lr=0.1``."""
     methods: dict[str, Path] = {}
     for text in given:
         name, equals, folder = text.partition("=")
-        if not equals:
+        if not equals or Path(text).is_dir():
             name, folder = Path(text).name, text
         if not (name and folder):
             raise UserError(f"--fused {text}: write it as NAME=DIR or DIR")
@@ -173,7 +173,7 @@ def report(
 ) -> None:
     """Measure, write tables and charts, print a table; add to ``problems`` what went wrong."""
     values, wrong = scores.measure(cases, args.symbols, args.workers, args.cache)
-    problems += wrong
+    problems += [problem for problem in wrong if problem not in problems]  # told by a figure
     if not any(values.values()):
         raise UserError("; ".join(["nothing could be measured", *problems]))
     origin = {"sources": str(args.sources), "methods": methods, "runs": about}

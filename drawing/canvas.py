@@ -1,5 +1,6 @@
 """A canvas for the documentation's figures, drawn with Pillow and its own typeface."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,10 +57,20 @@ class Canvas:
         self.draw.rectangle(box, outline=INK, width=2)
 
     def text(
-        self, at: Point, text: str, size: float = 14, fill: str = INK, anchor: str = "mm"
+        self,
+        at: Point,
+        text: str,
+        size: float = 14,
+        fill: str = INK,
+        anchor: str = "mm",
+        most: float = math.inf,
     ) -> None:
-        """Write around a point; the anchor is Pillow's: "mm" centred, "lm" to the right of it."""
+        """Write around a point; the anchor is Pillow's: "mm" centred, "lm" to the right of it. A
+        text that would be wider than ``most`` is written smaller."""
         font, (at,) = ImageFont.load_default(size * self.unit), self._pixels([at])
+        while self.draw.textbbox((0, 0), text, font)[2] > most * self.unit:
+            size *= 0.95
+            font = font.font_variant(size=size * self.unit)
         self.draw.text(at, text, fill, font, anchor, size / 2, "center")
 
     def line(self, points: Sequence[Point], fill: str = INK, width: float = 1.5) -> None:

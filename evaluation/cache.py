@@ -1,4 +1,4 @@
-"""A cache of metric values, keyed by the content of the images and by the metrics' code.
+"""A cache of metric values, keyed by the content of the images and by the code that measures.
 
 A run with one more method, or one more metric, computes only that.
 """
@@ -7,19 +7,14 @@ import functools
 import hashlib
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 
-import cv2
-import numpy as np
-import PIL
-import scipy
-import skimage
-
 from evaluation.matching import Case
-from utils import metrics
 from utils.atomic import write_file
 
-LIBRARIES = (np, scipy, skimage, cv2, PIL)  # the last decodes the images
+UTILS = Path(__file__).parents[1] / "utils"  # decodes the images, and has the metrics
+LIBRARIES = "numpy scipy skimage cv2 PIL imagecodecs tifffile pillow_heif rawpy".split()
 
 
 def default_cache() -> Path:
@@ -29,11 +24,12 @@ def default_cache() -> Path:
 
 @functools.cache
 def version() -> bytes:
-    """Hash of the metrics' code and table, and of the libraries' versions."""
-    digest = hashlib.sha256(" ".join(library.__version__ for library in LIBRARIES).encode())
-    for path in sorted(Path(metrics.__file__).parent.iterdir()):
-        if path.suffix in (".py", ".csv"):
-            digest.update(path.read_bytes())
+    """Hash of the code that decodes and measures, and of the versions of its libraries."""
+    versions = [import_module(name).__version__ for name in LIBRARIES]
+    digest = hashlib.sha256(" ".join(versions).encode())
+    code = [*UTILS.rglob("*.py"), *UTILS.rglob("*.csv"), Path(__file__).with_name("scores.py")]
+    for path in sorted(code):
+        digest.update(path.read_bytes())
     return digest.digest()
 
 

@@ -36,7 +36,7 @@ def heat_map(columns: Sequence[Column]) -> Image.Image:
             ink = INK if np.dot((0.3, 0.59, 0.11), color) > 140 else "#ffffff"
             canvas.text((left + CELL / 2, top + ROW / 2), text, 12, ink)
     for j, method in enumerate(methods):
-        canvas.text((NAMES - 10, 40 + (j + 0.5) * ROW), method, 13, anchor="rm")
+        canvas.text((NAMES - 10, 40 + (j + 0.5) * ROW), method, 13, anchor="rm", most=NAMES - 20)
     note = "mean rank over the pairs, 1 the best"
     canvas.text((width - 20, bottom + 18), note, 12, MUTED, "rm")
     return canvas.finish()
@@ -88,7 +88,7 @@ def _panel(canvas: Canvas, column: Column, methods: Sequence[str], left: int, to
         canvas.text((at(value), base + 12), f"{value:+.3g}", 11, MUTED)
     for j, method in enumerate(methods):
         y, half = top + 40 + (j + 0.5) * BOX_ROW, BOX_ROW / 2 - 3
-        canvas.text((left - 10, y), method, 12, anchor="rm")
+        canvas.text((left - 10, y), method, 12, anchor="rm", most=NAMES - 20)
         if method not in boxes:
             continue
         quartiles, whiskers, beyond = boxes[method]

@@ -5,7 +5,7 @@ Where the ground truth is known it stands beside the sources, and the difference
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -51,12 +51,12 @@ def check(option: str, names: Sequence[str], places: Sequence[str] | None, sourc
 
 def write(
     cases: Sequence[Case], names: Sequence[str], places: Sequence[str] | None, out: Path
-) -> None:
+) -> list[str]:
     """Draw ``NAME-insets.jpg`` and ``NAME-differences.jpg`` for the pairs named, or the first, with
-    insets at ``places``, or on the FDB; of both, only what :func:`check` accepts. Raises
-    :class:`UserError` for a source or truth that is unreadable, or of another size than the first
-    source."""
+    insets at ``places``, or on the FDB; of both, only what :func:`check` accepts. Returns a
+    sentence for each truth or result that is left out: unreadable, or not of its sources' size."""
     by_name = {case.name: case for case in cases}
+    problems: list[str] = []
     for name in names or list(by_name)[:1]:
         case = by_name[name]
         first = case.sources[0]
@@ -65,16 +65,27 @@ def write(
         sources = [eight_bits(read(path)) for path in case.sources]
         right = given = dict(zip(("source A", "source B"), sources, strict=True))
         if case.truth is not None:
-            right = {"truth": eight_bits(read(case.truth))}
+            with _noted(problems):
+                right = {"truth": eight_bits(read(case.truth))}
         fused = {}
         for method, path in case.fused.items():
-            with contextlib.suppress(UserError):  # reported when measured
+            with _noted(problems):
                 fused[method] = eight_bits(read(path))
         insets = [read_inset(text, shape) for text in places or ()]
         insets = insets or choose_insets(sources, list(fused.values()))
         save(comparison(given | right | fused, insets), out / f"{name}-insets.jpg")
         if fused:
             save(differences(right, fused), out / f"{name}-differences.jpg")
+    return problems
+
+
+@contextlib.contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """Go on after an error of the user's, and note it."""
+    try:
+        yield
+    except UserError as error:
+        problems.append(str(error))
 
 
 def read_inset(text: str, shape: Sequence[int]) -> Inset:
@@ -135,7 +146,7 @@ def comparison(images: dict[str, np.ndarray], insets: Sequence[Inset]) -> Image.
     side = (CELL - GAP * (len(insets) - 1) / 2) / len(insets)
     canvas, corners = _grid(len(images), LABEL + height + GAP / 2 + side)
     for (label, image), (left, top) in zip(images.items(), corners, strict=True):
-        canvas.text((left + CELL / 2, top + LABEL / 2), label)
+        canvas.text((left + CELL / 2, top + LABEL / 2), label, most=CELL)
         top += LABEL
         canvas.picture(Image.fromarray(image), left, top, CELL, height)
         for i, inset in enumerate(insets):
@@ -166,7 +177,7 @@ def differences(references: dict[str, np.ndarray], fused: dict[str, np.ndarray])
     canvas, corners = _grid(len(fused), len(references) * step)
     places = [(left, top + i * step) for left, top in corners for i in range(len(references))]
     for (label, values), (left, top) in zip(subtracted.items(), places, strict=True):
-        canvas.text((left + CELL / 2, top + LABEL / 2), label)
+        canvas.text((left + CELL / 2, top + LABEL / 2), label, most=CELL)
         shown = np.clip(127.5 * (1 + values / reach), 0, 255).round().astype(np.uint8)
         canvas.picture(Image.fromarray(shown), left, top + LABEL, CELL, height)
     return canvas.finish()

@@ -110,11 +110,12 @@ def read_alike(path: Path, first: Path, shape: tuple[int, ...]) -> np.ndarray:
 def measure_image(job: Job) -> Result:
     """The values of one image, and its problems. A truth or mask of the FDB that is missing or
     unreadable costs only the values that need it."""
-    case, path = job.case, job.case.fused[job.method]
+    case = job.case
     try:
-        fused = read_photo(path).rgb
-        read = functools.partial(read_alike, first=path, shape=fused.shape)
-        sources = list(map(read, case.sources))
+        first = read_photo(case.sources[0]).rgb
+        read = functools.partial(read_alike, first=case.sources[0], shape=first.shape)
+        sources = [first, *map(read, case.sources[1:])]
+        fused = read(case.fused[job.method])
     except UserError as error:
         return {}, [str(error)]
     values, problems = {}, []

@@ -129,11 +129,21 @@ def test_cores_are_those_of_this_process_or_of_the_machine(monkeypatch):
     assert cores() == os.cpu_count()
 
 
-def test_versions_follow_the_code(tmp_path, monkeypatch):
-    (tmp_path / "information.py").write_text("one")
-    monkeypatch.setattr(cache.metrics, "__file__", str(tmp_path / "__init__.py"))
+@pytest.mark.parametrize("file", ["metrics/phase.py", "metrics/metrics.csv", "formats/png.py"])
+def test_versions_follow_the_code(tmp_path, monkeypatch, file):
+    """Of the metrics, and of what decodes the images."""
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text("one")
+    monkeypatch.setattr(cache, "UTILS", tmp_path)
     before = cache.version.__wrapped__()
-    (tmp_path / "information.py").write_text("another")
+    (tmp_path / file).write_text("another")
+    assert cache.version.__wrapped__() != before
+
+
+def test_versions_follow_the_libraries(monkeypatch):
+    """PNG is decoded by imagecodecs, not by Pillow."""
+    before = cache.version.__wrapped__()
+    monkeypatch.setattr("imagecodecs.__version__", "another")
     assert cache.version.__wrapped__() != before
 
 
@@ -203,6 +213,26 @@ def test_a_folder_names_its_method(folders):
     assert {row["method"] for row in lines(folders)} == {"copy", "x"}
 
 
+def test_a_folder_with_an_equals_sign_in_its_name_names_its_method(folders, run):
+    (folders / "copy").rename(folders / "lr=0.1")
+    assert run("--metrics", "AG", "--fused", str(folders / "lr=0.1")) == 0
+    assert {row["method"] for row in lines(folders)} == {"lr=0.1"}
+
+
+def test_what_a_figure_leaves_out_is_told_once(folders, run, capsys):
+    """And costs neither the figure nor the metrics."""
+    write_png(folders / "truth" / "scene-0.png", np.zeros((20, 30, 3), np.uint8))
+    (folders / "mean" / "scene_0_mean.png").write_bytes(b"")
+    options = ["--figures", "scene-0", "--truth", str(folders / "truth")]
+    for metrics in ("none", "AG,PSNR"):
+        assert run("--metrics", metrics, *options) == 2
+        said = capsys.readouterr().err
+        assert "scene_0_mean.png" in said and "scene-0.png is 30×20" in said
+        assert "2 problems" in said
+    assert (folders / "out" / "scene-0-insets.jpg").exists()
+    assert ("scene-0", "copy") in {(row["pair"], row["method"]) for row in lines(folders)}
+
+
 def test_figures_without_metrics(folders, run):
     assert run("--metrics", "none", "--figures", "scene-1", "--insets", "28,24,16") == 0
     names = {path.name for path in (folders / "out").iterdir()}
@@ -233,6 +263,7 @@ def test_ambiguous_names(folders, run, capsys):
     ("options", "message"),
     [
         (["--metrics", "Q_GG"], "did you mean Q_G"),
+        (["--metrics", "q_g"], "did you mean Q_G"),
         (["--metrics", "PSNR"], "--truth"),
         (["--metrics", ","], "no metric"),
         (["--workers", "0"], "--workers"),

@@ -23,8 +23,9 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
-    """The known name most similar to ``name``, for "did you mean …?"."""
-    return difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=0)[0]
+    """The known name most similar to ``name`` but for its case, for "did you mean …?"."""
+    names = {str(each).casefold(): str(each) for each in known}
+    return names[difflib.get_close_matches(str(name).casefold(), names, n=1, cutoff=0)[0]]
 
 
 @contextlib.contextmanager
