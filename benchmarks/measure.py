@@ -52,7 +52,12 @@ def main(*command: str) -> None:
     streams = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr}
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, **streams)
+    try:
+        process = subprocess.Popen(command, env=environment, **streams)
+    except OSError as error:  # a script whose Python has gone, say
+        print(error.strerror, file=sys.stderr)
+        print(json.dumps([127, 0, 0, 0]))  # as a shell
+        return
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes

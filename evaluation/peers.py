@@ -11,6 +11,7 @@ Where each has to align by itself: OpenFocus with ``--align openfocus``, FocusWe
 enfuse after ``align_image_stack`` as its manual says.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -60,14 +61,16 @@ class Peer:
         return None
 
     def version(self) -> str:
-        """The installed release."""
+        """The installed release; "unknown" if the program does not say."""
         command = [program := find_program(self.program), "--version"]
         if self.package:  # the program may be of another Python environment than this one
             python = shutil.which("python", path=Path(program).resolve().parent)
             ask = f"import importlib.metadata as m; print(m.version({self.package!r}))"
             command = [python or sys.executable, "-c", ask]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = re.search(r"\d+(\.\d+)+\S*", said.stdout)
+        said = ""
+        with contextlib.suppress(OSError):  # it cannot be run at all
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        found = re.search(r"\d+(\.\d+)+\S*", said)
         return found[0] if found else "unknown"
 
     def command_lines(self, stacks: Sequence[Path], output: Path, align: bool) -> Commands:

@@ -136,7 +136,13 @@ def _execute(peer: Peer, stacks: Sequence[Path], results: Path) -> list[str]:
         for command in peer.command_lines(stacks, results, False):
             with tempfile.TemporaryFile("w+", errors="replace") as said:
                 streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
-                process = subprocess.Popen(command, cwd=results.parent, env=environment, **streams)
+                try:
+                    process = subprocess.Popen(
+                        command, cwd=results.parent, env=environment, **streams
+                    )
+                except OSError as error:  # a script whose Python has gone, say
+                    problems.append(f"{peer.name}: cannot run {command[0]}: {error.strerror}")
+                    break
                 try:
                     while process.poll() is None:
                         with contextlib.suppress(subprocess.TimeoutExpired):

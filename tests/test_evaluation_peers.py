@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import evaluate
+from benchmarks.measure import Failed, measure
 from evaluation import peers, runs
 from fusion.pairs import find_pairs
 from tests.conftest import ROOT, texture
@@ -225,6 +226,20 @@ def test_from_the_command_line(programs, sources, tmp_path, capsys):
         if line.startswith("| FocusWeave | 2.0.0 |")
     )
     assert float(row[4]) == pytest.approx(runs["FocusWeave"]["cpu_seconds_per_pair"], abs=0.006)
+
+
+def test_a_program_that_does_not_start_is_told_and_costs_no_other(
+    programs, sources, tmp_path, capsys
+):
+    (programs / "focusweave").write_text("#!/nowhere/python\n")
+    options = ["--sources", sources, "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    assert evaluate.main([*map(str, options), "--metrics", "AG", "--run-peers"]) == 2
+    said = capsys.readouterr()
+    assert f"FocusWeave: cannot run {programs / 'focusweave'}: No such file" in said.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["metrics"]["AG"]["mean"].keys() == {"enfuse"}
+    with pytest.raises(Failed, match="No such file"):  # as the benchmarks run it
+        measure([[programs / "focusweave"]])
 
 
 def test_a_folder_of_results_does_not_bear_the_name_of_what_is_run(programs, sources, capsys):
