@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import texture
+from conftest import ROOT, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +16,6 @@ from fusion.align import Registration, common_area, register, warp
 from fusion.motion import reduce
 from utils.images import read_photo
 
-ROOT = Path(__file__).parents[1]
 SIZE = HEIGHT, WIDTH = 240, 320
 STILL = Registration(np.eye(3), np.ones(3))
 TURN = np.radians(0.8)

@@ -8,13 +8,12 @@ import sys
 
 import imagecodecs
 import numpy as np
-import pillow_heif
 import pytest
 import tifffile
 from image_files import encoded, noise, write_dng
 from PIL import Image
 
-from tests.hostile.fault_files import png
+from tests.hostile.fault_files import heic, png
 from utils.errors import UserError
 from utils.images import Photo, read_photo, write_photo
 
@@ -22,12 +21,6 @@ from utils.images import Photo, read_photo, write_photo
 def tiff(image: np.ndarray, **options) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, image, **options)
-    return buffer.getvalue()
-
-
-def heic(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    pillow_heif.from_pillow(Image.fromarray(image)).save(buffer)
     return buffer.getvalue()
 
 

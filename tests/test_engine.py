@@ -15,12 +15,11 @@ from focus_stacks import Sharpest
 
 from fusion import backends as backends_module
 from fusion import engine
-from fusion.backends import OnnxBackend, TorchBackend, load_backend
+from fusion.backends import OnnxBackend, TorchBackend
 from fusion.engine import available_memory, fuse_group, group_size, needed_memory
 from fusion.fuse import fuse
 from fusion.windows import GRID, tiles
 from models.build import build, load_model
-from utils.errors import UserError
 
 PAPER = {
     "initial": {"name": "InitialFusion", "args": {"channels": 6, "blocks": 2}},
@@ -255,15 +254,6 @@ def test_no_more_is_computed_at_once_than_there_is_memory_for(onnx_weights, monk
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(backend.guide, [photographs] * 12))
     assert len(found) == 12 and session.most == calls
-
-
-@pytest.mark.parametrize("content", [None, b"", b"not a graph"])
-def test_bad_onnx_files_are_named(tmp_path, content):
-    path = tmp_path / "net.onnx"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match="net.onnx"):
-        load_backend(path)
 
 
 def test_memory_is_that_of_the_container_shared_by_its_processes(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import backends
 from benchmarks.measure import Cost
-from fusion.backends import ONNX, OnnxBackend, TorchBackend
+from fusion.backends import ONNX, OnnxBackend, TorchBackend, load_backend
 from fusion.onnx_graph import cut, unroll
 from models import export
 from models.build import build, load_model, save_weights
@@ -207,11 +207,12 @@ def test_bad_files_are_named(tmp_path, exported):
     _, weights, path = exported["set"]
     (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:3000])
     (tmp_path / "text.onnx").write_text("no graph")
+    (tmp_path / "empty.onnx").touch()
     foreign = onnx.load(path)
     del foreign.graph.output[1:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
-    for name in ("cut", "text", "foreign", "absent"):
+    for name in ("cut", "text", "empty", "foreign", "absent"):
         with pytest.raises(UserError, match=f"{name}.onnx"):
-            OnnxBackend(tmp_path / f"{name}.onnx")
+            load_backend(tmp_path / f"{name}.onnx")
     with pytest.raises(UserError, match="ends in .onnx"):
         export.main.__wrapped__(["--onnx", "out.bin", "--weights", str(weights)])

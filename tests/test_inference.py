@@ -115,7 +115,7 @@ def test_two_files_of_different_types_and_the_swap(tmp_path, run):
 
 
 def test_a_pair_is_a_stack_of_two(tmp_path, run, weights):
-    """By every way to ask for it, on either back end; and it can be aligned."""
+    """By every way to ask for it; and it can be asked to be aligned."""
     save_pair(tmp_path / "in", height=70, width=90)
     files_ = [str(tmp_path / f"in/x-{mark}.png") for mark in "AB"]
     assert run() == 0

@@ -41,9 +41,10 @@ def by_tifffile(image: np.ndarray | None = None, **options) -> bytes:
     return buffer.getvalue()
 
 
-def heic() -> bytes:
+def heic(image: np.ndarray | None = None) -> bytes:
+    image = photograph() if image is None else image
     buffer = io.BytesIO()
-    pillow_heif.from_pillow(Image.fromarray(photograph())).save(buffer)
+    pillow_heif.from_pillow(Image.fromarray(image)).save(buffer)
     return buffer.getvalue()
 
 
