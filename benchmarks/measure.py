@@ -56,7 +56,7 @@ def main(*command: str) -> None:
         process = subprocess.Popen(command, env=environment, **streams)
     except OSError as error:  # a script whose Python has gone, say
         print(error.strerror, file=sys.stderr)
-        print(json.dumps([127, 0, 0, 0]))  # as a shell
+        print(json.dumps([127, 0, 0, 0]))  # the code of a shell
         return
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start

@@ -85,7 +85,7 @@ def _column(symbol: str, pairs: list[str], values: dict[str, np.ndarray]) -> Col
     if second:
         a, b = values[first], values[second]
         differ = a != b  # pairs on which both are equal tell nothing
-        p = float(wilcoxon(sign * (a[differ] - b[differ])).pvalue) if differ.any() else 1.0
+        p = float(wilcoxon(a[differ] - b[differ]).pvalue) if differ.any() else 1.0
     wins, ranks = (dict(zip(values, row.tolist(), strict=True)) for row in (wins, ranks))
     return Column(symbol, pairs, values, mean, wins, ranks, first, second, p)
 
