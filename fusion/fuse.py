@@ -9,7 +9,7 @@ and brightened while it is fused: the network has learned from photographs that 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +25,7 @@ from utils.images import white
 SMALLEST = 16  # pixels: side of a frame, and of the area that all frames show
 WIDEST = 32766  # pixels: side of what OpenCV warps
 DTYPES = (np.uint8, np.uint16, np.float32)
+AS_THEY_ARE = "with --no-align (in Python, align=False)"  # how to fuse frames
 # Stops that a stack is brightened by: with less it is not dark, more would show only noise.
 DARK, DARKEST = 2, 8
 
@@ -82,7 +83,7 @@ class UnusedFrame(ValueError):
 
 
 def fuse(
-    images: "Sequence[np.ndarray | Tensor]",
+    images: "Iterable[np.ndarray | Tensor]",
     backend: Backend | None = None,
     *,
     align: bool = True,
@@ -97,10 +98,11 @@ def fuse(
     """Fuse photographs of one scene, each focused at another depth.
 
     Args:
-        images: two or more (H, W, 3) RGB frames of one size: uint8, uint16 or float32 in [0, 1],
-            arrays, tensors or Pillow's images. The sequence may read them from files on access;
-            none is kept.
-        backend: by default with the shipped weights.
+        images: two or more (H, W, 3) RGB frames of one size and type: uint8, uint16, or floating
+            point in [0, 1], which gives float32; arrays, tensors or Pillow's images. A sequence
+            may read them from files on access: none is kept.
+        backend: from :func:`fusion.backends.load_backend`, once for many calls; by default the
+            shipped weights are loaded at each.
         align: register the frames; not needed for tripod and microscope stacks.
         motion, exposure: see :func:`fusion.align.register`.
         crop: keep only the area that all frames show; otherwise that of the reference frame, with
@@ -118,6 +120,7 @@ def fuse(
             [0, 1], or ``memory`` is too little.
     """
     progress = progress or (lambda numbers, stage: numbers)
+    images = images if hasattr(images, "__len__") else list(images)
     if len(images) < 2:
         raise ValueError(f"a stack has at least 2 frames, not {len(images)}")
     frames, backend = _Arrays(images), backend or load_backend()
@@ -130,7 +133,7 @@ def fuse(
     if align:
         if max(size) > WIDEST:
             what = f"frames of {size[1]}×{size[0]} pixels are too large to be aligned"
-            way = "--no-align fuses them as they are"
+            way = f"fuse them {AS_THEY_ARE}"
             raise ValueError(f"{what}, {WIDEST} is the longest side; {way}")
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
     for i, found in enumerate(registrations):
@@ -140,7 +143,7 @@ def fuse(
     if len(used) < 2:
         reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
         what = f"fewer than two frames can be used ({'; '.join(reasons)})"
-        raise ValueError(f"{what}; --no-align fuses frames that are registered already")
+        raise ValueError(f"{what}; if they are registered already, fuse them {AS_THEY_ARE}")
     area = common_area(registrations, size) if crop else tuple(slice(0, n) for n in size)
     height, width = (max(0, s.stop - s.start) for s in area)
     if min(height, width) < SMALLEST:
@@ -215,6 +218,16 @@ def darken(image: np.ndarray, stops: int) -> np.ndarray:
     return image
 
 
+def as_array(image: "np.ndarray | Tensor") -> np.ndarray:
+    """An array in the machine's byte order, floating point as float32."""
+    if hasattr(image, "detach"):  # a tensor
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image
+    array = np.asarray(image)
+    is_float = array.dtype.kind == "f"
+    return array.astype(np.float32 if is_float else array.dtype.newbyteorder("="), copy=False)
+
+
 class _Arrays(Sequence):
     """Frames as arrays, checked on access and brightened by ``stops``; the first one, read for its
     size, is kept until then."""
@@ -246,17 +259,19 @@ class _Arrays(Sequence):
             frame, self.first = self.first, None
             return frame
         image = self.images[i]
-        frame = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+        frame = as_array(image)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
-            what = f"(H, W, 3) uint8, uint16 or float32, not {frame.shape} {frame.dtype}"
-            raise ValueError(f"frame {i + 1}: frames are {what}")
+            found = f"{frame.shape} {frame.dtype}" if frame.ndim else f"a {type(image).__name__}"
+            what = f"frames are (H, W, 3) RGB of uint8, uint16 or floating point, not {found}"
+            way = "utils.images.read_photo(path).rgb reads any file as such"
+            raise ValueError(f"frame {i + 1}: {what}; {way}")
         size = f"{frame.shape[1]}×{frame.shape[0]}"
         if min(frame.shape[:2]) < SMALLEST:
             least = f"{SMALLEST}×{SMALLEST} is the least"
             raise ValueError(f"frame {i + 1} has {size} pixels, {least}")
         if self.size and (frame.shape[:2], frame.dtype) != (self.size, self.dtype):
             before = f"the frames before {self.size[1]}×{self.size[0]} {self.dtype}"
-            way = "frames are equally large and of one type"
+            way = "all have to be of one size and type"
             raise ValueError(f"frame {i + 1} is {size} {frame.dtype}, {before}; {way}")
         if frame.dtype == np.float32 and not (frame.min() >= 0 and frame.max() <= 1):  # or NaN
             raise ValueError(f"frame {i + 1} has values outside [0, 1]; scale all frames alike")

@@ -41,6 +41,22 @@ def test_tensors_and_any_sequence_will_do():
     for kind in (torch.from_numpy, Image.fromarray):
         given = [kind(frame) for frame in FRAMES]
         assert np.array_equal(fuse(given, RULE, align=False).image, expected)
+    assert np.array_equal(fuse(iter(FRAMES), RULE, align=False).image, expected)
+
+
+@pytest.mark.parametrize("kind", [np.float64, ">f4", ">u2", torch.bfloat16])
+def test_other_precision_and_byte_order(kind):
+    """As arrays read from FITS or made by dividing by 255 are."""
+    if isinstance(kind, torch.dtype):
+        given = [(torch.from_numpy(frame) / 255).to(kind) for frame in FRAMES]
+        plain = [frame.float().numpy() for frame in given]
+    else:
+        scale = 257 if kind == ">u2" else 1 / 255
+        given = [(frame * np.float64(scale)).astype(kind) for frame in FRAMES]
+        plain = [frame.astype(np.uint16 if kind == ">u2" else np.float32) for frame in given]
+    found, expected = (fuse(frames, RULE, align=False).image for frames in (given, plain))
+    assert found.dtype == expected.dtype == plain[0].dtype
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("align", [False, True])
@@ -161,7 +177,7 @@ def test_of_two_there_is_a_guidance_map():
         ([FRAMES[0], FRAMES[1].astype(np.uint16)], {}, "frame 2 is 160×96 uint16"),
         ([FRAMES[0][:1], FRAMES[1][:1]], {}, "160×1 pixels"),
         ([x[..., 0] for x in FRAMES], {}, "frame 1"),
-        (["x-A.png", "x-B.png"], {}, r"frame 1: frames are \(H, W, 3\)"),
+        (["x-A.png", "x-B.png"], {}, r"frame 1: frames are \(H, W, 3\).* not a str; .*read_photo"),
         (FRAMES, {"memory": 200_000}, "limit"),
         (FRAMES, {"motion": "warp"}, "warp"),
         ([FRAMES[0], texture(98, 96, 160)], {}, "fewer than two"),
