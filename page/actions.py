@@ -11,10 +11,13 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 
 from fusion.backends import Backend
+from fusion.fuse import AS_THEY_ARE
 from page.fusing import fuse_uploads
 from page.limits import FULL_DISK, Limits, check
 from page.sessions import Sessions
 from utils.errors import UserError, is_full
+
+STOPPED = "Stopped."
 
 
 class Actions:
@@ -45,18 +48,21 @@ class Actions:
         """Fuse files; returns a value for each output of the page."""
 
         def progress(numbers: Iterable[int], stage: str) -> Iterable[int]:
-            return bar.tqdm(list(numbers), stage.capitalize(), unit="photographs")
+            for number in bar.tqdm(list(numbers), stage.capitalize(), unit="photographs"):
+                if not self.sessions.awaits(session, folder):
+                    raise _error(STOPPED)
+                yield number
 
         paths, session = _paths(files), request.session_hash
         self.sessions.note(session, paths)
         with _reported(paths):
             check(paths, self.limits)
-            folder = self.sessions.begin(session)
-            context = contextvars.copy_context()  # Gradio looks up the visitor's bar in it
-            arguments = self.backend, paths, bool(align), folder, progress
-            result = self._worker.submit(context.run, fuse_uploads, *arguments).result()
-        if not self.sessions.finish(session, folder, result):
-            raise _error("The page was closed meanwhile.")
+            with self.sessions.awaiting(session) as folder:
+                context = contextvars.copy_context()  # Gradio looks up the visitor's bar in it
+                arguments = self.backend, paths, bool(align), folder, progress
+                result = self._worker.submit(context.run, fuse_uploads, *arguments).result()
+                if not self.sessions.finish(session, folder, result):
+                    raise _error(STOPPED)
         origin, guidance, boundary = result.maps
         return (
             result.summary,
@@ -77,6 +83,10 @@ class Actions:
         if result is None:
             raise _error("These results were removed; fuse the photographs again.")
         return result.sources[chosen.index][0], result.shown
+
+    def stop(self, request: gr.Request) -> None:
+        """End the fusing for a visitor at its next photograph; earlier results stay."""
+        self.sessions.stop(request.session_hash)
 
     def leave(self, request: gr.Request) -> None:
         """Remove the files of a visitor who closed the page."""
@@ -104,13 +114,16 @@ def _reported(paths: Sequence[Path]) -> Iterator[None]:
     """Show errors to the visitor, with file names instead of paths on the server."""
     try:
         yield
-    except (UserError, OSError) as error:
+    except (UserError, OSError, MemoryError) as error:
         if is_full(error):
             message = FULL_DISK
+        elif isinstance(error, MemoryError):
+            message = "the server has too little memory for these; choose fewer or smaller ones"
         elif isinstance(error, UserError):
             message = str(error)
         else:
             raise
+        message = message.replace(AS_THEY_ARE, "without aligning them first")
         for path in paths:
             message = message.replace(str(path), path.name)
         if not message.startswith(tuple(path.name for path in paths)):

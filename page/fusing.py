@@ -48,6 +48,8 @@ def fuse_uploads(
     source = find_stack(paths)
     if source.name == source.origin.parent.name:  # names have no common beginning
         source = source._replace(name="fused")  # not after the folder, which is the server's
+    if len(paths) > 1:  # errors name it: not the first file, which may be right
+        source = source._replace(origin=Path("these photographs"))
     report = fuse_stack(backend, source, folder, options, progress, observe)
     names = frame_names(report)
     files = {kind: folder / name for kind, name in report["files"].items()}

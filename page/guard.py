@@ -106,9 +106,9 @@ class Guard:
         if "Transfer-Encoding" in headers or not re.fullmatch(r"[0-9]{1,15}", length):
             return "say how long the request is (Content-Length)", 411
         if int(length) > FRAMING and not _is_upload(request):
-            return f"more than the {FRAMING} bytes that are taken", 413
+            return f"the request is larger than {FRAMING} bytes, the limit", 413
         if int(length) > total * MEGA + FRAMING:
-            return f"more than the {total} MB that are taken at once", 413
+            return f"the files are larger than {total} MB together, the limit", 413
         return None
 
     def _is_ours(self, host: str) -> bool:

@@ -49,6 +49,7 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
                 gallery = _thumbnails(near, 3, "samples")
                 align = gr.Checkbox(True, label="Align them first", info=ALIGN, elem_id="align")
                 button = gr.Button("Fuse", variant="primary", elem_id="fuse")
+                stop = gr.Button("Stop", visible=False, elem_id="stop")
                 status = gr.HTML(elem_id="status")
                 about = f"{limits} They are removed when you close the page."
                 gr.Markdown(about, elem_classes="caption")
@@ -81,11 +82,19 @@ def build(actions: Actions, limits: Limits, samples_folder: Path) -> gr.Blocks:
             "concurrency_id": "fusion",
             "preprocess": False,  # Actions checks the files, and takes them without a copy
         }
-        button.click(**fusion, api_name="fuse")
         quick = {"api_visibility": "private", "show_progress": "hidden"}
-        picked = gallery.select(pick, None, [files, align], **quick, queue=False)
-        picked.then(**fusion, api_visibility="private")
-        files.upload(actions.note, files, None, **quick, queue=False, preprocess=False)
+        at_once = {**quick, "queue": False}
+        for begin in (button.click, gallery.select):  # before the fusing, or they would wait for it
+            begin(lambda: gr.Button(visible=True), None, stop, **at_once)
+        clicked = button.click(**fusion, api_name="fuse")
+        picked = gallery.select(pick, None, [files, align], **at_once)
+        events = [clicked, picked.then(**fusion, api_visibility="private")]
+        for event in events:
+            for after in (event.then, event.failure):
+                after(lambda: gr.Button(visible=False), None, stop, **at_once)
+        stopped = stop.click(actions.stop, queue=False, api_name="stop", cancels=events)
+        stopped.then(lambda: "<p>Stopped.</p>", None, status, **at_once)
+        files.upload(actions.note, files, None, **at_once, preprocess=False)
         # Gradio shows errors of queued events only; these do not wait.
         quick["concurrency_limit"] = None
         files.upload(actions.check, files, None, **quick, preprocess=False)

@@ -1,5 +1,6 @@
 """Limits of the page, checked on the server before a pixel is decoded."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +32,8 @@ class Limits:
     def __str__(self) -> str:
         each = f"{self.megapixels} megapixels and {self.megabytes} MB"
         total = f"{self.total_megapixels} megapixels and {self.total_megabytes} MB"
-        count = f"2 to {self.files} photographs, or pages of a TIFF"
-        return f"{count}, each up to {each}, together {total}."
+        count = f"2 to {self.files} photographs or pages of a TIFF"
+        return f"JPEG, PNG, TIFF, WebP, HEIC, RAW: {count}, up to {each} each, {total} together."
 
 
 def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
@@ -40,31 +41,30 @@ def check(paths: Sequence[Path], limits: Limits, least: int = 2) -> None:
     page of a TIFF being one, if one is of another type, broken or too large, or if all together are
     too large."""
     if len(paths) > limits.files:
-        raise UserError(f"these are {len(paths)} files, {limits.files} are taken at once")
+        raise UserError(f"these are {len(paths)} files; the limit is {limits.files}")
     count = pixels = size = 0
     for path in paths:
         check_extension(path)
         if not path.exists():
             raise UserError(f"{path} is not on the server any more; choose it again")
         if path.stat().st_size > limits.megabytes * MEGA:
-            raise UserError(f"{path} has more than the {limits.megabytes} MB that are taken")
+            raise UserError(f"{path} is larger than {limits.megabytes} MB, the limit for a file")
         head = probe(path)
         if head.width * head.height > limits.megapixels * MEGA:
-            raise UserError(
-                f"{path} has {head.width}×{head.height} pixels, more than the "
-                f"{limits.megapixels} megapixels that are taken"
-            )
+            found = f"{path} has {head.width}×{head.height} pixels"
+            raise UserError(f"{found}; the limit is {limits.megapixels} megapixels")
         count += head.pages
         pixels += head.width * head.height * head.pages
         size += path.stat().st_size
     if count < least:
-        raise UserError("choose two photographs or more, each focused at another depth")
+        raise UserError("choose at least two photographs, each focused at another depth")
     if count > limits.files:
-        raise UserError(f"these are {count} photographs, {limits.files} are taken at once")
+        raise UserError(f"these are {count} photographs; the limit is {limits.files}")
     for total, most, unit in (
         (pixels, limits.total_megapixels, "megapixels"),
         (size, limits.total_megabytes, "MB"),
     ):
         if total > most * MEGA:
-            text = f"these are {total / MEGA:.0f} {unit} in total, {most} are taken at once"
-            raise UserError(text)
+            found = math.ceil(10 * total / MEGA) / 10  # rounded up: not the limit itself
+            what = f"these photographs have {found:g} {unit} together"
+            raise UserError(f"{what}; the limit is {most} {unit}")

@@ -16,8 +16,9 @@ from page.fusing import Result
 @dataclass
 class _Session:
     uploads: dict[Path, int] = field(default_factory=dict)  # and modification times, ns
-    folder: Path | None = None  # of the last or the coming results
     result: Result | None = None
+    folder: Path | None = None  # of this result
+    coming: Path | None = None  # the folder of the next one, while it is awaited
     used: float = field(default_factory=time.time)
 
 
@@ -45,23 +46,41 @@ class Sessions:
                 if self.root in path.parents and path.exists():
                     session.uploads[path] = path.stat().st_mtime_ns
 
-    def begin(self, name: str) -> Path:
-        """Make a folder for the next results of a session; its last ones are removed."""
+    @contextlib.contextmanager
+    def awaiting(self, name: str) -> Iterator[Path]:
+        """A folder for the next result of a session, removed at the end unless :meth:`finish`
+        has kept it."""
+        folder = Path(tempfile.mkdtemp(prefix="results-", dir=self.root))
         with self._lock:
             session = self._open.setdefault(name, _Session())
-            _remove(session.folder)
-            session.result, session.used = None, time.time()
-            session.folder = Path(tempfile.mkdtemp(prefix="results-", dir=self.root))
-            return session.folder
+            session.coming, session.used = folder, time.time()
+        try:
+            yield folder
+        finally:
+            with self._lock:
+                if session.coming == folder:
+                    session.coming = None
+                if session.folder != folder:
+                    _remove(folder)
+
+    def awaits(self, name: str, folder: Path) -> bool:
+        """Whether a session still awaits the result in a folder: neither stopped nor closed."""
+        with self._lock:
+            return self._open.get(name, _Session()).coming == folder
+
+    def stop(self, name: str) -> None:
+        """Await no result any more; the last one is kept."""
+        with self._lock:
+            self._open.get(name, _Session()).coming = None
 
     def finish(self, name: str, folder: Path, result: Result) -> bool:
-        """Keep a result; if the session was closed meanwhile, remove it and return False."""
+        """Keep a result instead of the last one; False if it is not awaited any more."""
         with self._lock:
-            session = self._open.get(name)
-            if session is None or session.folder != folder:
-                _remove(folder)
+            if not self.awaits(name, folder):
                 return False
-            session.result = result
+            session = self._open[name]
+            _remove(session.folder)
+            session.result, session.folder = result, folder
             return True
 
     def result(self, name: str) -> Result | None:
@@ -74,6 +93,7 @@ class Sessions:
         with self._lock:
             session = self._open.pop(name, _Session())
             _remove(session.folder)
+            _remove(session.coming)
             for path, written in session.uploads.items():
                 if any(path in other.uploads for other in self._open.values()):
                     continue
@@ -88,7 +108,9 @@ class Sessions:
             oldest = time.time() - self.seconds
             for name in [name for name, session in self._open.items() if session.used < oldest]:
                 self.close(name)
-            kept = {path for own in self._open.values() for path in (*own.uploads, own.folder)}
+            kept = {
+                x for own in self._open.values() for x in (*own.uploads, own.folder, own.coming)
+            }
             for path, found in self._paths():
                 if found.st_mtime < oldest and kept.isdisjoint((path, *path.parents)):
                     with contextlib.suppress(OSError):  # gone by now, or not empty

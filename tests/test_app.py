@@ -163,10 +163,10 @@ def test_pages_of_a_tiff_are_photographs(client, stack, tmp_path, weights):
     assert fused_file(outputs).read_bytes() == (tmp_path / "scan-Fusion.png").read_bytes()
     assert all(f"scan.tif, page {number}<" in outputs[0] for number in (1, 2, 3))
     tifffile.imwrite(scan, np.stack([*pages, pages[0]]), photometric="rgb")
-    assert "4 photographs, 3 are taken at once" in refused(client, scan)
+    assert "4 photographs; the limit is 3" in refused(client, scan)
     black = np.zeros((3, 1000, 1000), np.uint8)
     tifffile.imwrite(scan, black, photometric="minisblack", compression="zlib")
-    assert "3 megapixels in total, 2 are" in refused(client, scan)
+    assert "3 megapixels together; the limit is 2 megapixels" in refused(client, scan)
 
 
 def test_pictures_have_the_colour_profile(backend, tmp_path, stack):
@@ -235,8 +235,8 @@ def test_refuses_what_is_no_image_inside(client, tmp_path):
 def test_refuses_too_many_too_few_and_unequal(client, tmp_path):
     small = tmp_path / "small.png"
     cv2.imwrite(str(small), texture(0, 40, 50))
-    assert "3 are taken at once" in refused(client, *SAMPLES.glob("c*-*.png"))
-    assert "two photographs or more" in refused(client, small)
+    assert "the limit is 3" in refused(client, *SAMPLES.glob("c*-*.png"))
+    assert "at least two photographs" in refused(client, small)
     message = refused(client, small, SAMPLES / "cat-A.png")
     assert "50×40" in message and "512×384" in message
 
@@ -246,7 +246,11 @@ def test_refuses_too_many_pixels(client, tmp_path):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((*size, 3), 10 * i, np.uint8))
     files = [tmp_path / f"{i}.png" for i in range(4)]
     assert "0.png has 1000×1100 pixels" in refused(client, *files[:2])
-    assert "megapixels in total" in refused(client, *files[1:])
+    assert "2.5 megapixels together; the limit is 2" in refused(client, *files[1:])
+    cv2.imwrite(
+        str(files[0]), np.zeros((400, 951, 3), np.uint8)
+    )  # 2,000,400 pixels with two others
+    assert "2.1 megapixels together; the limit is 2" in refused(client, *files[:3])
 
 
 def test_refuses_a_decompression_bomb_by_its_head(client, tmp_path):
@@ -326,24 +330,24 @@ def test_what_nobody_removes_is_swept(tmp_path):
         return path
 
     sessions = Sessions(tmp_path, seconds=0.5)
-    sessions.begin("left")
-    sessions.note("left", [upload("left"), SAMPLES / "cat-A.png"])
-    unclaimed, kept = upload("unclaimed"), upload("kept")
-    time.sleep(0.6)
-    folder = sessions.begin("open")
-    sessions.note("open", [kept])
-    new = upload("new")
-    assert unclaimed.exists()
-    sessions.sweep()
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {kept, new}
-    assert folder.exists()
+    with sessions.awaiting("left") as left:
+        sessions.note("left", [upload("left"), SAMPLES / "cat-A.png"])
+        unclaimed, kept = upload("unclaimed"), upload("kept")
+        time.sleep(0.6)
+        with sessions.awaiting("open") as folder:
+            sessions.note("open", [kept])
+            new = upload("new")
+            assert unclaimed.exists()
+            sessions.sweep()
+            assert {path for path in tmp_path.rglob("*") if path.is_file()} == {kept, new}
+            assert folder.exists() and not left.exists()
     assert (SAMPLES / "cat-A.png").exists()
 
 
 def test_who_uploads_again_is_still_there(tmp_path, monkeypatch):
     sessions, start = Sessions(tmp_path, seconds=60), time.time()
     monkeypatch.setattr("page.sessions.time.time", lambda: start - 90)
-    sessions.begin("one")
+    sessions.note("one", [])
     path = tmp_path / "hash" / "a.png"
     path.parent.mkdir()
     path.write_bytes(b"a")
@@ -382,6 +386,74 @@ def test_no_visitor_waits_beyond_the_bound_and_closing_leaves_nothing(backend, m
             client.close()
         assert wait_until(lambda: not files_below(folder))
     assert not folder.exists()
+
+
+@pytest.fixture
+def slow(monkeypatch) -> list[int]:
+    """Fusing that goes on until its visitor stops it, and counts the photographs."""
+    done: list[int] = []
+
+    def fuse_slowly(backend, paths, align, folder, progress):
+        for number in progress(range(500), "fusing"):
+            done.append(number)
+            time.sleep(0.02)
+        raise AssertionError("nobody stopped it")
+
+    monkeypatch.setattr(actions, "fuse_uploads", fuse_slowly)
+    return done
+
+
+@pytest.mark.parametrize("way", ["stop", "close"])
+def test_who_stops_or_leaves_ends_the_fusing(address, slow, way):
+    visitor, next_visitor = (Client(address, verbose=False) for _ in range(2))
+    before = set(root().glob("results-*"))
+    pair = [handle_file(SAMPLES / f"cat-{x}.png") for x in "AB"]
+    job = visitor.submit(pair, False, api_name="/fuse")
+    assert wait_until(lambda: len(slow) > 2)
+    if way == "stop":
+        next_visitor.predict(api_name="/stop")  # ends nothing but the visitor's own
+        visitor.predict(api_name="/stop")
+        with pytest.raises(AppError, match="Stopped"):
+            job.result(10)
+    else:
+        visitor.close()
+    assert wait_until(lambda: set(root().glob("results-*")) == before)
+    time.sleep(0.1)
+    count = len(slow)
+    time.sleep(0.3)
+    assert len(slow) == count < 400
+    visitor.close()
+    next_visitor.close()
+
+
+def test_a_result_stays_until_the_next_is_there(client, tmp_path):
+    """The page shows it, and offers it for download, while and after another cannot be fused."""
+    outputs = fuse(client, SAMPLES / "cat-A.png", SAMPLES / "cat-B.png")
+    kept = [path for path in root().glob("results-*/cat-Fusion.png")]
+    cv2.imwrite(str(tmp_path / "cat-C.png"), texture(0, 40, 50))
+    assert "50×40" in refused(client, SAMPLES / "cat-A.png", tmp_path / "cat-C.png")
+    assert [path.read_bytes() for path in kept] == [fused_file(outputs).read_bytes()]
+    fuse(client, SAMPLES / "coffee-A.png", SAMPLES / "coffee-B.png")
+    assert not any(path.exists() for path in kept)
+
+
+def test_errors_speak_of_the_page(client, tmp_path):
+    """Neither of options of the command line nor of a file that is right."""
+    cv2.imwrite(str(tmp_path / "other.png"), texture(3, 384, 512))
+    files = handle_file(SAMPLES / "cat-A.png"), handle_file(tmp_path / "other.png")
+    with pytest.raises(AppError) as error:
+        client.predict(list(files), True, api_name="/fuse")
+    said = str(error.value)
+    assert said.startswith("These photographs: fewer than two frames can be used")
+    assert said.endswith("fuse them without aligning them first.") and "--" not in said
+
+
+def test_too_little_memory_is_said(client, stack, monkeypatch):
+    def without_memory(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(actions, "fuse_uploads", without_memory)
+    assert "too little memory" in refused(client, *stack)
 
 
 def test_page_needs_no_other_server(address):
