@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ if CHROMIUM is None:
 from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
 from fusion.backends import ONNX, load_backend  # noqa: E402
+from page import actions  # noqa: E402
 from page.limits import Limits  # noqa: E402
 from page.server import serve  # noqa: E402
 from run_inference import main as run_inference  # noqa: E402
@@ -145,8 +147,26 @@ def test_text_file_is_refused_when_it_is_chosen(page, tmp_path):
     expect(message).to_contain_text("notes.txt: files of type .txt are not read")
     page.get_by_label("Remove this file").nth(1).click()
     page.click("#fuse")
-    expect(page.locator(".toast-body").first).to_contain_text("Choose two photographs or more")
+    expect(page.locator(".toast-body").first).to_contain_text("Choose at least two")
     expect(page.locator("#slider")).to_be_hidden()
+
+
+def test_stop_is_there_while_photographs_are_fused(page, monkeypatch):
+    def fuse_slowly(backend, paths, align, folder, progress):
+        for _ in progress(range(3000), "fusing"):
+            time.sleep(0.02)
+
+    monkeypatch.setattr(actions, "fuse_uploads", fuse_slowly)
+    expect(page.locator("#stop")).to_be_hidden()
+    upload(page, *PAIR)
+    page.click("#fuse")
+    page.click("#stop")
+    expect(page.locator("#status")).to_contain_text("Stopped.")
+    expect(page.locator("#stop")).to_be_hidden()
+    page.get_by_label("Remove this file").first.click()
+    page.click("#fuse")
+    expect(page.locator(".toast-body").first).to_be_visible()
+    expect(page.locator("#stop")).to_be_hidden()
 
 
 def test_markup_in_a_name_is_shown_as_text(page, tmp_path):
