@@ -261,7 +261,7 @@ def _check_alike(frames: Sequence[Frame]) -> None:
         raise UserError(f"{first} has {first.size} pixels, {SMALLEST}×{SMALLEST} is the least")
     for frame in frames:
         if frame.size != first.size:
-            way = "what is fused must be equally large, leave out what does not belong to it"
+            way = "all frames must have one size; leave out those that do not belong"
             if (frame.probe.height, frame.probe.width) == (first.probe.width, first.probe.height):
                 way = "one is turned, perhaps by its EXIF orientation alone; turn all alike"
             raise UserError(f"{frame} has {frame.size} pixels, {first} {first.size}; {way}")

@@ -39,7 +39,12 @@ class MMFNet(nn.Module):
         self.boundary = boundary
 
     def forward(self, photographs: Tensor) -> Fusion:
-        """Fuse photographs (B, N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels."""
+        """Fuse photographs (B, N, 3, H, W), RGB in [0, 1], N ≥ 2, of at least 16×16 pixels; raises
+        ValueError for a tensor of another kind."""
+        shape, dtype = tuple(photographs.shape), photographs.dtype
+        if len(shape) != 5 or shape[1] < 2 or not dtype.is_floating_point:
+            what = "photographs are (B, N, 3, H, W), N ≥ 2, floating point in [0, 1]"
+            raise ValueError(f"{what}; these are {shape}, {dtype}")
         found = self.initial(photographs)
         coefficients = self.boundary(photographs, found.guidance) if self.boundary else None
         initial, fused = self.blend(photographs, found.guidance, coefficients)

@@ -127,6 +127,17 @@ def test_paper_net_takes_pairs_alone():
         InitialFusion(4, 1)(images(16, 16, 3))
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_what_is_no_set_of_photographs_is_named(count):
+    net = MMFNet(SetInitialFusion([4, 4]), None)
+    with pytest.raises(ValueError, match=r"N ≥ 2.*these are \(2, 3, 16, 16\), torch.float32"):
+        net(torch.zeros(2, 3, 16, 16))
+    with pytest.raises(ValueError, match=rf"\(1, {count}, 3, 16, 16\)"):
+        net(torch.zeros(1, count, 3, 16, 16))
+    with pytest.raises(ValueError, match="torch.uint8"):
+        net(torch.zeros(1, 2, 3, 16, 16, dtype=torch.uint8))
+
+
 def test_set_convolution_is_linear_in_each_photograph_and_their_mean():
     """Against the definition, written out for each photograph."""
     torch.manual_seed(0)

@@ -310,7 +310,7 @@ def test_a_profile_of_grey_is_not_written_on_the_colours_of_a_preview(tmp_path, 
 
 def test_a_corrupt_frame_is_named_and_left_out(tmp_path, run, weights, said):
     paths = save_stack(tmp_path / "in", FRAMES)
-    paths[1].write_bytes(paths[1].read_bytes()[:-300])  # its head is whole
+    paths[1].write_bytes(paths[1].read_bytes()[:-300])  # its header is whole
     paths[0].write_bytes(b"no image")
     args = ["--json", str(tmp_path / "r.json")]
     save_stack(tmp_path / "in", [FRAMES[0]] * 2, "x{}.png")

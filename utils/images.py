@@ -176,7 +176,7 @@ def _opened(path: Path, page: int) -> Iterator[Opened]:
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} has more than {LARGEST / 1e6:.0f} megapixels, refused") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is no image that can be read, or its head is broken") from error
+        raise UserError(f"{path} is no image that can be read, or its header is broken") from error
     except (*BROKEN, RuntimeError, AssertionError, zlib.error) as error:
         if reason := getattr(error, "strerror", None):
             raise UserError(f"cannot read {path}: {reason}") from error

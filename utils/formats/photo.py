@@ -136,6 +136,6 @@ def check_page(path: Path, page: int, pages: int = 1) -> None:
     """Raise a :class:`UserError` if there is no such page, counted from 0."""
     if not 0 <= page < pages:
         if not pages:
-            raise UserError(f"{path} holds no photograph, or its head is broken")
+            raise UserError(f"{path} holds no photograph, or its header is broken")
         have = "1 page, page 0" if pages == 1 else f"{pages} pages, 0 to {pages - 1}"
         raise UserError(f"{path} has {have}; there is no page {page}")
