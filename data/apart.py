@@ -1,5 +1,6 @@
 """What trains and what validates have no picture in common."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -7,23 +8,21 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from defocus.matting import Unusable
-from defocus.sources import images_in, photograph_of, read_image
-from utils.errors import UserError
+from defocus.sources import photograph_of, read_image
 
 
-def check_apart(trains: Path, validates: Path) -> None:
-    """Raise a UserError where an image of one folder is a copy of one of the other, or cut out of
-    it, and named after the same photograph. Photographs of one name alone may be different ones."""
-    if not trains.is_dir():  # to validate, what was trained on need not be there
-        return
+def shared(trains: Iterable[Path], validates: Iterable[Path]) -> tuple[Path, Path] | None:
+    """An image that trains and one that validates, where one is a copy of the other or cut out of
+    it, and named after the same photograph. Photographs of one name alone may be different ones;
+    those that are gone count as the same."""
     named: dict[str, list[Path]] = {}
-    for path in images_in(trains):
+    for path in trains:
         named.setdefault(photograph_of(path), []).append(path)
-    for path in images_in(validates):
+    for path in validates:
         for other in named.get(photograph_of(path), ()):
-            if _same_photograph(other, path):
-                way = "take it out of one of these folders"
-                raise UserError(f"{other} trains and {path}, the same picture, validates; {way}")
+            if not other.exists() or _same_photograph(other, path):
+                return other, path
+    return None
 
 
 def _same_photograph(one: Path, other: Path) -> bool:

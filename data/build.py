@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from configs.schema import Config
-from data.apart import check_apart
+from data.apart import shared
 from data.datasets import GeneratedDataset, Mixture, StoredDataset
 from defocus.materials import Generator, SampleConfig
 from defocus.sample import SampleGenerator
 from defocus.scene import SceneConfig, SceneGenerator
-from defocus.sources import ForegroundSource, Photographs, foregrounds, skip_report
+from defocus.sources import ForegroundSource, Photographs, foregrounds, images_in, skip_report
 from utils.errors import UserError
 
 Sources = tuple[Photographs, list[ForegroundSource]]
@@ -84,9 +84,10 @@ def _held_out_sources(config: Config, read: Read) -> Sources:
             one, other = getattr(trained, name), getattr(data, name)
             if one and other and _overlap(one, other):
                 raise UserError(f"validation.{name}={other} are trained on; {ways}")
-        for one in filter(None, (trained.photographs, trained.cutouts)):
-            for other in filter(None, (data.photographs, data.cutouts)):
-                check_apart(Path(one), Path(other))
+        sides = (trained.photographs, trained.cutouts), (data.photographs, data.cutouts)
+        if same := shared(*(_images(*folders) for folders in sides)):
+            way = "take it out of one of these folders"
+            raise UserError("{} trains and {}, the same picture, validates; ".format(*same) + way)
         sources = _sources(data.photographs, data.cutouts, None, read)
     elif not trained.photographs:
         ways = "validation.photographs=DIR, or data.photographs=DIR, of which a share is held out"
@@ -98,9 +99,10 @@ def _held_out_sources(config: Config, read: Read) -> Sources:
         keep = partial(is_held_out, fraction=data.fraction)
         sources = _sources(trained.photographs, trained.cutouts, keep, read)
     if trained.stored:
-        names = {name for part in (sources[0], *sources[1]) for name in part.photographs}
-        if shared := names.intersection(_about(trained.stored).get("photographs", ())):
-            what = f"data.stored={trained.stored} has samples of {min(shared)}"
+        validates = (path for part in (sources[0], *sources[1]) for path in part.paths)
+        made_of = map(Path, _about(trained.stored).get("photographs", ()))
+        if same := shared(made_of, validates):
+            what = f"data.stored={trained.stored} has samples of {same[0]}"
             raise UserError(f"{what}, which validates; generate it again with this split")
     return sources
 
@@ -112,6 +114,12 @@ def _about(stored: str) -> dict:
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
+
+
+def _images(*folders: str | None) -> list[Path]:
+    """The images of these folders. To validate, what was trained on need not be there."""
+    found = (Path(folder) for folder in folders if folder)
+    return [path for folder in found if folder.is_dir() for path in images_in(folder)]
 
 
 def _overlap(one: str, other: str) -> bool:

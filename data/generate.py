@@ -172,8 +172,9 @@ def _claim(root: Path, generator: Generator, split: str) -> None:
         raise UserError(f"{root} holds other files; choose a new or empty folder for --output")
     else:
         sources = (generator.photographs, *generator.cutouts)
-        known = sorted({name for part in sources for name in part.photographs})  # may not validate
-        write_json(path, {**identity, "provenance": provenance(), "photographs": known})
+        used = sorted(str(path.resolve()) for part in sources for path in part.paths)
+        about = {"provenance": provenance(), "photographs": used}  # which may not validate
+        write_json(path, {**identity, **about})
 
 
 def _finished(root: Path) -> dict[int, str]:

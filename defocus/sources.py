@@ -154,6 +154,11 @@ class Source(ABC, Generic[T]):
         """The split key of each item."""
         return [photograph for photograph, _ in self._files]
 
+    @property
+    def paths(self) -> list[Path]:
+        """The image of each item; mattes beside it are left out."""
+        return [paths[0] for _, paths in self._files]
+
     def __len__(self) -> int:
         return len(self._files)
 

@@ -147,13 +147,37 @@ def test_a_dataset_of_photographs_that_validate_is_not_trained_on(config, datase
     held_out = {"validation": {"photographs": str(config.parent / "test")}}
     sets = validation_sets(merge(values | held_out), 3)
     assert set(sets["pairs"].generator.photographs.photographs) == {"test-a", "test-b", "test-c"}
-    with pytest.raises(UserError, match="has samples of train-a, which validates"):
+    with pytest.raises(UserError, match="has samples of .*/train-a.png, which validates"):
         validation_sets(merge(values | {"validation": {"fraction": 1.0}}), 3)
     about = json.loads((dataset / "dataset.json").read_text())
     del about["photographs"]  # as former versions wrote it
     (tmp_path / "dataset.json").write_text(json.dumps(about))
     values["data"]["stored"] = str(tmp_path)
     assert validation_sets(merge(values | {"validation": {"fraction": 1.0}}), 3)
+
+
+def test_a_dataset_of_other_photographs_of_the_same_names_is_trained_on(config, dataset, tmp_path):
+    for folder, source in (("others", "test"), ("copies", "train")):
+        (tmp_path / folder).mkdir()
+        for name in "abc":
+            picture = config.parent / source / f"{source}-{name}.png"
+            shutil.copy(picture, tmp_path / folder / f"train-{name}.png")
+
+    def sets(stored: Path, folder: str):
+        photographs = {"photographs": str(tmp_path / folder)}
+        return validation_sets(
+            merge({"data": {"stored": str(stored)}, "validation": photographs}), 3
+        )
+
+    assert sets(dataset, "others")
+    with pytest.raises(UserError, match="has samples of .*/train/train-a.png, which validates"):
+        sets(dataset, "copies")
+    about = json.loads((dataset / "dataset.json").read_text())
+    for gone in ("/gone/train-b.png", "train-b"):  # of former versions, names alone
+        about["photographs"] = [gone]
+        (tmp_path / "dataset.json").write_text(json.dumps(about))
+        with pytest.raises(UserError, match=f"has samples of {gone}, which validates"):
+            sets(tmp_path, "others")
 
 
 def test_validation_split_uses_its_photographs(config, tmp_path):
