@@ -9,6 +9,7 @@ Run the same command again to resume an interrupted run. Keys and defaults: conf
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     config = load_config(args.config, args.overrides)
     if args.evaluate:
-        return evaluate(config, args.weights, args.json)
+        if processes() == 1 or os.environ["RANK"] == "0":  # one of them is enough
+            evaluate(config, args.weights, args.json)
+        return
     distributed = processes() > 1
     device = choose_device(config.device)
     if distributed:

@@ -12,7 +12,7 @@ them. Run the same command again to resume. A sample depends only on the seed an
 
 With ``--set`` it writes scenes (``scenes``, or one of the names in ``validation.scenes``): the
 photographs are then ``Photographs/N_0.png``, ``Photographs/N_1.png``, …, and ``FusionMapT/N_G.png``
-holds the number of the photograph that is right, 255 where none is.
+holds the number of the photograph that is right, 255 where none is, or several alike.
 """
 
 import argparse

@@ -110,7 +110,10 @@ def _trained_with(config: Config) -> dict[str, Any]:
     values = dict(flat(to_dict(config)))
     sections = ("seed", "model.", "data.", "train.")
     free = ("data.workers", "train.log_every", "train.save_every")
-    return {k: v for k, v in values.items() if k.startswith(sections) and k not in free}
+    found = {k: v for k, v in values.items() if k.startswith(sections) and k not in free}
+    if not config.validation.photographs:  # a share of what would train is held out
+        found["validation.fraction"] = config.validation.fraction
+    return found
 
 
 def measure(config: Config) -> Means:

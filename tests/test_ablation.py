@@ -99,7 +99,8 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path, photographs
     assert ablation.main([*arguments, *overrides]) == 0
     assert ablation.main([*arguments, *overrides, "data.workers=1", "train.save_every=9"]) == 0
     capsys.readouterr()
-    for other in ("train.batch=2", "data.defocus.model=two_parameter", "model.boundary=null"):
+    others = "train.batch=2", "data.defocus.model=two_parameter", "model.boundary=null"
+    for other in (*others, "validation.fraction=0.4"):
         assert ablation.main([*arguments, *overrides, other]) == 2
         said = capsys.readouterr().err
         assert f"runs/alpha_matte/seed-1 was trained with another {other.split('=')[0]}" in said

@@ -326,6 +326,9 @@ def test_training_starts_from_given_weights(run, tmp_path, capsys):
     assert run("second", f"train.init={weights}", "seed=9", *still) == 0
     before, after = load_file(weights), load_file(tmp_path / "second" / "latest.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
+    weights.rename(tmp_path / "moved")  # going on, the run needs them no longer
+    assert run("second", f"train.init={weights}", "train.steps=2", *still[1:]) == 0
+    weights = tmp_path / "moved"
     other = ["model.boundary=null", f"train.init={weights}", *still]
     assert run("third", *other) == 2
     assert "do not fit the given config" in capsys.readouterr().err
@@ -445,6 +448,17 @@ def test_evaluation_needs_weights(photographs, tmp_path, capsys):
     arguments = [SMOKE, f"data.photographs={photographs}", f"run={tmp_path}", "--evaluate"]
     assert main.main(arguments) == 2
     assert str(tmp_path / "best.safetensors") in capsys.readouterr().err
+
+
+def test_one_of_several_processes_evaluates(monkeypatch):
+    asked = []
+    monkeypatch.setattr(main, "evaluate", lambda *arguments: asked.append(arguments))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        assert not asked
+        monkeypatch.setenv("RANK", rank)
+        assert main.main([SMOKE, "--evaluate"]) == 0
+    assert len(asked) == 1
 
 
 planes = hnp.arrays(np.float32, (1, 3, 4, 5), elements=st.floats(0, 1, width=32))

@@ -117,7 +117,7 @@ class Trainer:
             self.rank, self.world = dist.get_rank(), dist.get_world_size()
         torch.manual_seed(config.seed)
         model = build(to_dict(config.model))
-        if train.init:
+        if train.init and not (self.run / "latest.pt").exists():  # with which it goes on
             weights = load_model(train.init, to_dict(config.model))
             model.load_state_dict(weights.state_dict())
         scenes = config.data.scenes if config.data.pairs < 1 and not config.data.stored else None
