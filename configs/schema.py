@@ -178,7 +178,7 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
         OmegaConf.structured(config)  # a list may stand where a number belongs in another
     except OmegaConfBaseException as error:
         raise UserError(f"{name}: {error.full_key}: {_line(error)}") from error
-    check_values(asdict(config), origin)
+    check_values(asdict(config))
     return config
 
 
@@ -192,21 +192,21 @@ def to_yaml(config: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def check_values(values: dict[str, Any], origin: str) -> None:
-    """Check every value of a config, plain and nested, that comes from ``origin``; raises a
-    :class:`UserError` that names the key and its range."""
+def check_values(values: dict[str, Any]) -> None:
+    """Check every value of a config, plain and nested; raises a :class:`UserError` that names the
+    key and its range."""
     given = dict(flat(values))
     for key, value in given.items():
         if value == [] and any(fnmatchcase(key, pattern) for pattern in NEVER_EMPTY.split()):
-            raise UserError(f"{origin}: {key} is empty; name one at least, or leave the key out")
+            raise UserError(f"{key} is empty; name one at least, or leave the key out")
         allowed = next((span for p, span in RANGES.items() if fnmatchcase(key, p)), Range())
         for number in value if isinstance(value, list) else [value]:
             if type(number) in (int, float) and not allowed.holds(number):
-                raise UserError(f"{origin}: {key}={number:g}: has to be {allowed}")
+                raise UserError(f"{key}={number:g}: has to be {allowed}")
         group, _, last = key.rpartition(".")
         ends = [given.get(f"{group}.{end}") for end in ("low", "high")]
         if last == "probability" and value and ends == [0, 0]:
-            raise UserError(f"{origin}: {key}={value:g} draws from 0 to 0; set {group}.high")
+            raise UserError(f"{key}={value:g} draws from 0 to 0; set {group}.high")
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -239,6 +239,8 @@ def _check_keys(given: DictConfig, schema: DictConfig, origin: str, prefix: str 
             raise UserError(f"{origin}: {prefix}{key} is a value and has no keys below it")
         elif isinstance(below, StringNode) and isinstance(node._value(), bool):
             given[key] = "on" if node._value() else "off"  # which YAML takes for truth values
+        elif isinstance(below, StringNode) and str(node._value()).startswith("~/"):
+            given[key] = str(Path(node._value()).expanduser())
 
 
 def _drop_former_args(given: DictConfig, schema: DictConfig) -> None:

@@ -107,6 +107,12 @@ def test_overrides_win_over_the_file_and_the_file_over_the_defaults(written):
     assert config.run == "a=b"
 
 
+def test_a_path_may_begin_at_the_home_folder(written, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ma")
+    config = load_config(written("run: ~/runs/a"), ["data.cutouts=~/cutouts"])
+    assert (config.run, config.data.cutouts) == ("/home/ma/runs/a", "/home/ma/cutouts")
+
+
 NET = "model: {boundary: {name: SetBoundaryFusion, args: {widths: [4, 4], blocks: [1, 1]}}}"
 
 

@@ -52,6 +52,7 @@ def test_values_out_of_range(key, value, said):
     with pytest.raises(UserError) as error:
         load_config(SMOKE, [f"{key}={value}"])
     assert key in str(error.value) and said in str(error.value) and "\n" not in str(error.value)
+    assert SMOKE not in str(error.value)  # which does not say so
 
 
 @pytest.mark.parametrize("name", ["noise", "breathing", "jpeg", "residual_blur", "painted"])
