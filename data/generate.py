@@ -91,14 +91,14 @@ def main(argv: list[str] | None = None) -> None:
 def make_generator(args: argparse.Namespace) -> Generator:
     """The generator of a config's training or validation samples, its size and seed replaced."""
     config = load_config(args.config, args.overrides)
-    training = args.split == "train"
-    config.data.stored = None
-    scenes = [config.data.scenes] if training else config.validation.scenes.values()
-    for ranges in ((config.data if training else config.validation).defocus, *filter(None, scenes)):
+    data, validation = config.data, config.validation
+    data.stored = None
+    every = data.defocus, data.scenes, validation.defocus, *validation.scenes.values()
+    for ranges in filter(None, every):
         ranges.size = args.size
     if args.seed is not None:
-        config.seed = config.validation.seed = args.seed
-    if training:
+        config.seed = validation.seed = args.seed
+    if args.split == "train":
         mixture = training_set(config)
         sets = {"pairs": mixture.pairs, "scenes": mixture.scenes}
     else:
@@ -111,7 +111,7 @@ def make_generator(args: argparse.Namespace) -> Generator:
 
 
 def generate(
-    generator: Generator, root: Path, count: int, workers: int, split: str = "train"
+    generator: Generator, root: Path, count: int, workers: int, split: str
 ) -> tuple[int, float]:
     """Write the first ``count`` samples of a generator to ``root``, except those already there;
     return the number of samples made and the seconds it took. Raises :class:`UserError` if ``root``

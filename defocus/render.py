@@ -27,7 +27,7 @@ class Scene(NamedTuple):
     """What is photographed: K layers at N focus settings.
 
     The layers, nearest first, are (4, P, P) light α·C and matte α, the farthest (3, P, P) and
-    opaque; P is that of :func:`frame`, and the photographs are the middle of it.
+    opaque; P is that of :func:`padded_side`, and the photographs are the middle of it.
     """
 
     layers: Sequence[Tensor]
@@ -46,7 +46,7 @@ class Rendering(NamedTuple):
     radii: Tensor  # (N, K, S, S), by which the layers are blurred, pixels
 
 
-def frame(size: int, reach: int) -> int:
+def padded_side(size: int, reach: int) -> int:
     """Side of the layers of photographs of ``size`` pixels, into which light from ``reach`` pixels
     outside blurs: the next at which the Fourier transform is fast."""
     return fast_length(size + 2 * reach)

@@ -98,7 +98,7 @@ class SceneGenerator(Generator):
         focus, depths, geometry = self._depths(count, rng)
         largest = render.largest_radius(depths, focus)
         lens, aperture = draw_lens(self.config.psfs, rng)
-        side = render.frame(self.config.size, lens(largest).shape[-1] // 2)
+        side = render.padded_side(self.config.size, lens(largest).shape[-1] // 2)
         linear = bool(rng.random() < self.config.linear_light)
         layers, origin = self._layers(side, len(depths), linear, rng)
         parameters = {
@@ -165,9 +165,9 @@ class SceneGenerator(Generator):
         stops, speculars = config.highlights.draw(rng), config.speculars.draw(rng)
         residual = config.residual_blur.draw(rng)
         points = rng.multinomial(round(speculars or 0), np.full(number, 1 / number))
-        floating = [0] * number
+        floating = np.zeros_like(points)
         if config.floating:  # drawn only if asked for; none floats in the background
-            floating = [*rng.binomial(points[:-1], config.floating), 0]
+            floating[:-1] = rng.binomial(points[:-1], config.floating)
         colors, marks = [*(layer.color for layer in near), background], []
         if config.painted.probability:  # drawn only if asked for: other scenes stay as they were
             marks = [round(config.painted.draw(rng) or 0) for _ in colors]
@@ -182,7 +182,7 @@ class SceneGenerator(Generator):
             if linear and stops:
                 light = expand(light, stops)
             if linear and points[k]:
-                glitter(light, matte, int(points[k]), config, rng, int(floating[k]))
+                glitter(light, matte, points[k], config, rng, floating[k])
             planes = light if matte is None else torch.cat([matte * light, matte])
             layers.append(psf.blur(planes, psf.gaussian(residual or 0)))
         origin = {
@@ -192,8 +192,8 @@ class SceneGenerator(Generator):
             "fills_frame": fills,
             "painted": marks or None,
             "highlights": stops if linear else None,
-            "speculars": [int(n) for n in points] if linear and speculars else None,
-            "floating": [int(n) for n in floating] if linear and speculars else None,
+            "speculars": points.tolist() if linear and speculars else None,
+            "floating": floating.tolist() if linear and speculars else None,
             "residual_blur": residual,
         }
         return layers, origin

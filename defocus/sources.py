@@ -192,7 +192,7 @@ class Photographs(Source[np.ndarray]):
 
     def _load(self, photograph: str, *paths: Path) -> np.ndarray:
         full = read_image(paths[0])
-        (image,) = _reduce(full)  # as it is judged: pixels of cameras are soft
+        (image,) = _reduce(full)  # before it is judged: at full size photographs look soft
         (height, width), (rows, columns) = image.shape[:2], full.shape[:2]
         if min(height, width) < TINY_PHOTOGRAPH:
             reduced = "" if image is full else f", reduced from {columns}×{rows}"

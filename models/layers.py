@@ -1,7 +1,7 @@
 """Building blocks: the paper's residual block, and layers that treat N photographs as a set.
 
-Features of a set are (B, N, C, H, W), or (N, C, H, W) of one scene alone: so they are exported, for
-a runtime is fast with four axes. Reordering the photographs reorders the features of every layer
+Features of a set are (B, N, C, H, W), or (N, C, H, W) of one scene alone, as they are exported:
+runtimes are fastest with four axes. Reordering the photographs reorders the features of every layer
 alike, by construction and for any N.
 """
 

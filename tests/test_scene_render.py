@@ -21,7 +21,7 @@ SIZE = 48
 
 def scene(layers: int, reach: int, seed: int = 0):
     """Colours and mattes of noise, and both as `render.photograph` takes them."""
-    side = render.frame(SIZE, reach)
+    side = render.padded_side(SIZE, reach)
     rng = np.random.default_rng(seed)
     colors = [torch.from_numpy(rng.random((3, side, side), np.float32)) for _ in range(layers)]
     kinds = ["blob", "polygon", "holes"]
@@ -89,7 +89,7 @@ def test_photographs_in_another_order_are_the_same(order, seed):
 @given(st.floats(0.0, 9.0))
 @settings(max_examples=20, deadline=None)
 def test_interpolated_blur_keeps_light_and_has_the_width_of_its_radius(radius):
-    side = render.frame(SIZE, 12)
+    side = render.padded_side(SIZE, 12)
     point = torch.zeros(3, side, side)
     point[:, side // 2, side // 2] = 1
     uneven = torch.full((SIZE, SIZE), radius)
@@ -120,7 +120,7 @@ def test_a_slant_is_right_up_to_the_middle_between_two_focus_positions():
 
 def test_speculars_clip_after_the_blur():
     """A point 30 times as bright as white becomes a flat white image of the aperture."""
-    side = render.frame(SIZE, 8)
+    side = render.padded_side(SIZE, 8)
     light = torch.zeros(3, side, side)
     corner = torch.zeros(1, side, side)
     corner[:, side // 2, side // 2] = 1

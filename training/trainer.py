@@ -178,7 +178,7 @@ class Trainer:
         train, every = self.config.train, self.config.validation.every
         model = self.parallel()
         writer = None
-        if self.rank == 0:  # what a killed run has logged after its last checkpoint comes again
+        if self.rank == 0:  # what a killed run logged after its last checkpoint is logged again
             purge = self.step + 1 if self.step else None
             folder = self.run / "tensorboard"
             with os_errors(f"write to folder {folder}"):
