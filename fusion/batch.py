@@ -16,6 +16,7 @@ from fusion.outputs import Options
 from fusion.pairs import Problem
 from fusion.stack_files import Source
 from utils.errors import UserError
+from utils.interrupts import check_interrupted
 from utils.process import processes
 
 PATIENCE = timedelta(days=7)  # a rank may wait for another's last stack
@@ -97,6 +98,7 @@ def fuse_batch(
                     report = fuse_stack(backend, source, output, options, frames, origin=origin)
                     say(f"{output}/{summarize(report)}")
                 reports[number] = report
+            check_interrupted()
         bar.update(len(sources) - bar.n)
     everything = ranks.gather((reports, problems))
     reports = dict(sorted(item for part, _ in everything for item in part.items()))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +21,7 @@ from focus_stacks import focus_stack, save_stack
 from test_inference import files, pixels
 
 from run_inference import main
-from utils import atomic
+from utils import atomic, interrupts
 
 COUNT = 8  # stacks that two processes share
 
@@ -176,11 +179,36 @@ def test_ctrl_c_and_the_scheduler_leave_whole_files(tmp_path, run, weights, end)
         wait_for(lambda: (out / "s0-Record.json").exists(), process)
         process.send_signal(end)
         _, error = process.communicate()
-    assert process.returncode == 130 and b"Traceback" not in error
+    assert (process.returncode, b"Traceback" in error) == (130, False), error
     assert run(output=tmp_path / "expected") == 0
     assert 0 < len(whole(out, tmp_path / "expected")) < len(names)
     assert run("--resume") == 0
     assert whole(out, tmp_path / "expected") == names
+
+
+@pytest.mark.parametrize("after", [None, OSError(errno.EBADF, "Bad file descriptor")])
+def test_an_interrupt_that_a_library_loses_ends_the_batch(tmp_path, run, monkeypatch, after):
+    """As in a finalizer, or in the middle of shutil.rmtree, which then closes a folder twice."""
+    save_batch(tmp_path / "in", 3)
+    remove = shutil.rmtree
+
+    def lose(folder: Path, **how: bool) -> None:
+        remove(folder, **how)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        if after:
+            raise after
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(interrupts, "_came", False)
+    monkeypatch.setattr(atomic.shutil, "rmtree", lose)
+    try:
+        interrupts.raise_on_signals()
+        assert run() == 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert files(tmp_path / "out") == ["s0-Fusion.png", "s0-Record.json"]
 
 
 def rank_of(pid: int) -> int | None:

@@ -1,0 +1,24 @@
+"""Ctrl-C, and the SIGTERM of torchrun or a scheduler, end a script alike."""
+
+import signal
+
+_came = False
+
+
+def raise_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and remember that they came."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+
+
+def check_interrupted() -> None:
+    """Raise the KeyboardInterrupt that came and was lost. Python drops one in a finalizer, and one
+    in the middle of shutil.rmtree ends as an OSError: it closes a folder twice."""
+    if _came:
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: object) -> None:
+    global _came
+    _came = True
+    raise KeyboardInterrupt
