@@ -116,8 +116,12 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
 def check_extension(path: Path) -> None:
     """Raise a :class:`UserError` for a file type that :func:`read_photo` does not read."""
     if path.suffix.lower() not in EXTENSIONS:
-        kind, known = path.suffix or "(none)", " ".join((*PLAIN, *HEIF))
-        raise UserError(f"{path}: files of type {kind} are not read, use {known} or RAW")
+        known = " ".join((*PLAIN, *HEIF))
+        raise UserError(f"{path}: files {_kind(path)} are not read, use {known} or RAW")
+
+
+def _kind(path: Path) -> str:
+    return f"of type {path.suffix}" if path.suffix else "without an extension"
 
 
 def check_writable(
@@ -126,8 +130,7 @@ def check_writable(
     """Raise a :class:`UserError` if :func:`write_photo` would refuse such a photograph (H, W)."""
     suffix, name = path.suffix.lower(), dtype.name
     if suffix not in WRITERS:
-        kind, known = suffix or "(none)", " ".join(WRITERS)
-        raise UserError(f"{path}: files of type {kind} are not written, use {known}")
+        raise UserError(f"{path}: files {_kind(path)} are not written, use {' '.join(WRITERS)}")
     _, depths, transparent, longest = WRITERS[suffix]
     if name not in depths:
         able = " or ".join(s for s, (_, held, *_) in WRITERS.items() if name in held)
