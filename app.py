@@ -9,7 +9,6 @@ The limits are enforced on the server.
 
 import argparse
 import dataclasses
-import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from fusion.backends import load_backend
 from page.limits import Limits
 from page.server import serve
 from utils.errors import UserError, cli, option_parser
+from utils.interrupts import raise_on_signals
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,7 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     for name, value in values.items():
         if value < 1:
             raise UserError(f"--max-{name.replace('_', '-')} {value}: at least 1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: files are removed
     backend = load_backend(args.weights, args.device)
     with serve(backend, Limits(**values), args.host, args.port, args.name) as page:
         print(f"{page.local_url} (Ctrl-C ends it)", flush=True)
@@ -50,4 +49,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    raise_on_signals()  # with all files removed
     sys.exit(main())

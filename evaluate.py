@@ -13,7 +13,6 @@ if anything was missing or unreadable; the rest is still reported.
 
 import argparse
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from evaluation.cache import default_cache
 from evaluation.matching import Case, collect, some_pairs
 from utils.atomic import write_file
 from utils.errors import UserError, cli, option_parser, os_errors
+from utils.interrupts import raise_on_signals
 from utils.process import cores
 
 About = dict[str, dict[str, object]]  # what was run, by method
@@ -194,5 +194,5 @@ def report(
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so what it has started ends too
+    raise_on_signals()  # so what it has started ends too
     sys.exit(main())

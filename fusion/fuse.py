@@ -218,7 +218,7 @@ def darken(image: np.ndarray, stops: int) -> np.ndarray:
     return image
 
 
-def as_array(image: "np.ndarray | Tensor") -> np.ndarray:
+def _as_array(image: "np.ndarray | Tensor") -> np.ndarray:
     """An array in the machine's byte order, floating point as float32."""
     if hasattr(image, "detach"):  # a tensor
         image = image.detach().cpu()
@@ -259,7 +259,7 @@ class _Arrays(Sequence):
             frame, self.first = self.first, None
             return frame
         image = self.images[i]
-        frame = as_array(image)
+        frame = _as_array(image)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
             found = f"{frame.shape} {frame.dtype}" if frame.ndim else f"a {type(image).__name__}"
             what = f"frames are (H, W, 3) RGB of uint8, uint16 or floating point, not {found}"

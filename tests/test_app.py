@@ -247,9 +247,7 @@ def test_refuses_too_many_pixels(client, tmp_path):
     files = [tmp_path / f"{i}.png" for i in range(4)]
     assert "0.png has 1000×1100 pixels" in refused(client, *files[:2])
     assert "2.5 megapixels together; the limit is 2" in refused(client, *files[1:])
-    cv2.imwrite(
-        str(files[0]), np.zeros((400, 951, 3), np.uint8)
-    )  # 2,000,400 pixels with two others
+    cv2.imwrite(str(files[0]), np.zeros((400, 951, 3), np.uint8))  # with two others 2,000,400
     assert "2.1 megapixels together; the limit is 2" in refused(client, *files[:3])
 
 

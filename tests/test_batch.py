@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,17 @@ def test_ctrl_c_and_the_scheduler_leave_whole_files(tmp_path, run, weights, end)
     assert whole(out, tmp_path / "expected") == names
 
 
+@contextlib.contextmanager
+def handlers() -> Iterator[None]:
+    """Put back those of signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("after", [None, OSError(errno.EBADF, "Bad file descriptor")])
 def test_an_interrupt_that_a_library_loses_ends_the_batch(tmp_path, run, monkeypatch, after):
     """As in a finalizer, or in the middle of shutil.rmtree, which then closes a folder twice."""
@@ -199,16 +211,22 @@ def test_an_interrupt_that_a_library_loses_ends_the_batch(tmp_path, run, monkeyp
         if after:
             raise after
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(interrupts, "_came", False)
     monkeypatch.setattr(atomic.shutil, "rmtree", lose)
-    try:
+    with handlers():
         interrupts.raise_on_signals()
         assert run() == 130
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     assert files(tmp_path / "out") == ["s0-Fusion.png", "s0-Record.json"]
+
+
+def test_a_job_in_the_background_does_not_hear_ctrl_c(monkeypatch):
+    monkeypatch.setattr(interrupts, "_came", False)
+    with handlers():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start it
+        interrupts.raise_on_signals()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
 
 
 def rank_of(pid: int) -> int | None:

@@ -7,8 +7,9 @@ _came = False
 
 def raise_on_signals() -> None:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt, and remember that they came."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is of a job in the background
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def check_interrupted() -> None:
