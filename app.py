@@ -16,7 +16,7 @@ from fusion.backends import load_backend
 from page.limits import Limits
 from page.server import serve
 from utils.errors import UserError, cli, option_parser
-from utils.interrupts import raise_on_signals
+from utils.interrupts import heed_signals
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,5 +49,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise_on_signals()  # with all files removed
-    sys.exit(main())
+    with heed_signals():  # with all files removed
+        sys.exit(main())

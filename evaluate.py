@@ -21,7 +21,7 @@ from evaluation.cache import default_cache
 from evaluation.matching import Case, collect, some_pairs
 from utils.atomic import write_file
 from utils.errors import UserError, cli, option_parser, os_errors
-from utils.interrupts import raise_on_signals
+from utils.interrupts import heed_signals
 from utils.process import cores
 
 About = dict[str, dict[str, object]]  # what was run, by method
@@ -194,5 +194,5 @@ def report(
 
 
 if __name__ == "__main__":
-    raise_on_signals()  # so what it has started ends too
-    sys.exit(main())
+    with heed_signals():  # so what it has started ends too
+        sys.exit(main())

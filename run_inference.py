@@ -44,7 +44,7 @@ from fusion.pairs import Problem, find_pairs, is_read, name_pair
 from fusion.stack_files import ORDERS, Source, find_stack, find_stacks
 from utils.atomic import check_regular, clear, is_stream, replaceable, write_json
 from utils.errors import UserError, cli, option_parser, os_errors
-from utils.interrupts import raise_on_signals
+from utils.interrupts import heed_signals
 from utils.process import give_back_frames
 from utils.provenance import provenance
 
@@ -237,5 +237,5 @@ def conclude(
 
 
 if __name__ == "__main__":
-    raise_on_signals()  # with nothing half-written
-    sys.exit(main())
+    with heed_signals():  # with nothing half-written
+        sys.exit(main())

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,8 @@ from focus_stacks import focus_stack, save_stack
 from test_inference import files, pixels
 
 from run_inference import main
-from utils import atomic, interrupts
+from utils import atomic
+from utils.interrupts import heed_signals
 
 COUNT = 8  # stacks that two processes share
 
@@ -187,17 +187,6 @@ def test_ctrl_c_and_the_scheduler_leave_whole_files(tmp_path, run, weights, end)
     assert whole(out, tmp_path / "expected") == names
 
 
-@contextlib.contextmanager
-def handlers() -> Iterator[None]:
-    """Put back those of signals."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("after", [None, OSError(errno.EBADF, "Bad file descriptor")])
 def test_an_interrupt_that_a_library_loses_ends_the_batch(tmp_path, run, monkeypatch, after):
     """As in a finalizer, or in the middle of shutil.rmtree, which then closes a folder twice."""
@@ -211,22 +200,10 @@ def test_an_interrupt_that_a_library_loses_ends_the_batch(tmp_path, run, monkeyp
         if after:
             raise after
 
-    monkeypatch.setattr(interrupts, "_came", False)
     monkeypatch.setattr(atomic.shutil, "rmtree", lose)
-    with handlers():
-        interrupts.raise_on_signals()
+    with heed_signals():
         assert run() == 130
     assert files(tmp_path / "out") == ["s0-Fusion.png", "s0-Record.json"]
-
-
-def test_a_job_in_the_background_does_not_hear_ctrl_c(monkeypatch):
-    monkeypatch.setattr(interrupts, "_came", False)
-    with handlers():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start it
-        interrupts.raise_on_signals()
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
 
 
 def rank_of(pid: int) -> int | None:

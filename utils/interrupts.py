@@ -1,15 +1,26 @@
 """Ctrl-C, and the SIGTERM of torchrun or a scheduler, end a script alike."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 
 _came = False
 
 
-def raise_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and remember that they came."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as it is of a job in the background
-        signal.signal(signal.SIGINT, _interrupt)
+@contextlib.contextmanager
+def heed_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt within, and remember that they came."""
+    global _came
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in former.items():
+            if number == signal.SIGTERM or handler != signal.SIG_IGN:  # a job in the background
+                signal.signal(number, _interrupt)
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        _came = False
 
 
 def check_interrupted() -> None:
