@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.initial_fusion import leads
-from models.layers import ResNet, SetUNet, amplify, each, halve, maximum, mean
+from models.layers import ResNet, SetUNet, amplify, each, maximum, mean
 
 
 class BoundaryFusion(ResNet):
@@ -59,7 +59,7 @@ class SetBoundaryFusion(nn.Module):
         refine: int = 0,
     ):
         super().__init__()
-        self.net = SetUNet(20, widths, blocks, common=3, normalised=False, refine=refine)
+        self.net = SetUNet(5, widths, blocks, common=3, normalised=False, refine=refine)
         # Offset, gain₀ and mix, then gainᵢ, of 2×2 pixels each.
         self.common = nn.Conv2d(widths[0], 20, 3, padding=1, bias=False)
         self.own = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
@@ -70,7 +70,7 @@ class SetBoundaryFusion(nn.Module):
         enlarged from smaller photographs."""
         height, width = photographs.shape[-2:]
         inputs = torch.cat([amplify(photographs), guidance, leads(guidance)], -3)
-        x = self.net(halve(inputs, 2 * self.net.multiple).to(self.own.weight.dtype))
+        x = self.net(inputs)
         common = mean(x)
         deviations = x - common
         limit = maximum(deviations.abs())

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import ResNet, SetUNet, amplify, each, halve, maximum, mean
+from models.layers import ResNet, SetUNet, amplify, each, maximum, mean
 
 # Scores are multiplied by this before the softmax, so that it selects. As they are trained it would
 # mix photographs that are nearly as good, and a mix of many is blurred. With 9, generated stacks
@@ -75,7 +75,7 @@ class SetInitialFusion(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (16, 32, 48, 64, 64), refine: int = 0):
         super().__init__()
-        self.net = SetUNet(12, widths, [1] * len(widths), refine=refine)
+        self.net = SetUNet(3, widths, [1] * len(widths), refine=refine)
         self.score = nn.Conv2d(widths[0], 4, 3, padding=1, bias=False)
         self.neither = nn.Conv2d(2 * widths[0], 4, 3, padding=1)
 
@@ -83,8 +83,7 @@ class SetInitialFusion(nn.Module):
         """Guidance of photographs (B, N, 3, H, W), or of (N, 3, H, W) alone; N ≥ 2."""
         height, width = photographs.shape[-2:]
         # Differences are taken before half precision, which would round them away.
-        x = halve(amplify(photographs), 2 * self.net.multiple)
-        x = self.net(x.to(self.score.weight.dtype))
+        x = self.net(amplify(photographs))
         common = mean(x)
         scores = each(lambda y: F.pixel_shuffle(self.score(y), 2), x - common)
         shared = torch.cat([common, maximum(x) - common], -3)
@@ -111,8 +110,9 @@ def decide(scores: Tensor, neither: Tensor, decided: float = DECIDED) -> Tensor:
     second = scores.topk(2, -4).values.narrow(-4, 1, 1)
     # A ramp, not a step: rounding must not decide whether a third that is hardly behind counts.
     best = (1.1 + (scores - second).detach() / TIE).clamp(0, 1)
-    halves = torch.lerp(best / best.sum(-4, keepdim=True), chosen, PREFERENCE)
-    return torch.lerp(chosen, halves, (decided * neither).sigmoid().unsqueeze(-4))
+    halves = best / best.sum(-4, keepdim=True)
+    halves = halves + PREFERENCE * (chosen - halves)
+    return chosen + (decided * neither).sigmoid().unsqueeze(-4) * (halves - chosen)
 
 
 def leads(guidance: Tensor) -> Tensor:

@@ -138,6 +138,29 @@ class SetConv(nn.Module):
         return add_common(each(self.own, x), each(self.common, shared))
 
 
+class SetHalving(SetConv):
+    """A convolution of 2×2 pixels at a time: of ``inputs`` planes, (…, N, inputs, H, W), to
+    features at half resolution.
+
+    Its weights are those of a :class:`SetConv` of 2×2 pixels as channels of one
+    (:func:`torch.nn.functional.pixel_unshuffle`), but no such tensor is made.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, common: int = 1):
+        super().__init__(4 * inputs, outputs, kernel, common=common)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return add_common(each(self._halved(self.own), x), each(self._halved(self.common), mean(x)))
+
+    @staticmethod
+    def _halved(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+        outputs, inputs, size, _ = conv.weight.shape
+        # Not F.pixel_shuffle: this the exporter of graphs computes once and for all.
+        weight = conv.weight.view(outputs, inputs // 4, 2, 2, size, size)
+        weight = weight.permute(0, 1, 4, 2, 5, 3).reshape(outputs, -1, 2 * size, 2 * size)
+        return lambda planes: F.conv2d(planes, weight, conv.bias, 2, 2 * conv.padding[0])
+
+
 class SetResBlock(nn.Module):
     """The residual block of figure 5, of :class:`SetConv`.
 
@@ -170,8 +193,9 @@ class SetUNet(nn.Module):
     """A U-Net on every photograph of a set alike, each knowing of the others.
 
     Args:
-        inputs: channels of each photograph.
-        widths: channels of each level; a level has half the resolution of the one before.
+        inputs: planes of each photograph.
+        widths: channels of each level; a level has half the resolution of the one before, the first
+            half of that of the photographs.
         blocks: residual blocks of each level on the way down; there is one on the way up.
         refine: further residual blocks at the end, at the first level.
         common, normalised: see :class:`SetConv` and :class:`SetResBlock`.
@@ -190,7 +214,7 @@ class SetUNet(nn.Module):
         conv = functools.partial(SetConv, common=common)
         block = functools.partial(SetResBlock, common=common, normalised=normalised)
         steps = list(zip(widths[:-1], widths[1:], strict=True))
-        self.head = conv(inputs, widths[0])
+        self.head = SetHalving(inputs, widths[0], common=common)
         self.encode = nn.ModuleList(
             nn.Sequential(*(block(width) for _ in range(count)))
             for width, count in zip(widths, blocks, strict=True)
@@ -199,11 +223,12 @@ class SetUNet(nn.Module):
         self.up = nn.ModuleList(conv(b, a, kernel=1) for a, b in steps)
         self.decode = nn.ModuleList(block(a) for a, _ in steps)
         self.refine = nn.Sequential(*(block(widths[0]) for _ in range(refine)))
-        self.multiple = 2 ** len(steps)  # side of the grid that it works on, in pixels of its input
+        self.multiple = 2 ** len(widths)  # sides that it works on are multiples of it, in pixels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (…, N, widths[0], H, W) from (…, N, inputs, H, W); sides are multiples."""
-        x = self.encode[0](self.head(x))
+        """Features (…, N, widths[0], ⌈H/2⌉, ⌈W/2⌉) and a few more, to fill the grid, from (…, N,
+        inputs, H, W)."""
+        x = self.encode[0](self.head(fill(x, self.multiple).to(self.head.own.weight.dtype)))
         skips = []
         for down, encode in zip(self.down, self.encode[1:], strict=True):
             skips.append(x)
@@ -220,13 +245,13 @@ def amplify(photographs: Tensor) -> Tensor:
     return common + 6 * (photographs - common)
 
 
-def halve(x: Tensor, multiple: int) -> Tensor:
-    """2×2 pixels as channels of one, (…, N, 4C, ⌈H/2⌉, ⌈W/2⌉), sides padded to ``multiple``."""
+def fill(x: Tensor, multiple: int) -> Tensor:
+    """Pad the sides of (…, N, C, H, W) to multiples."""
     height, width = x.shape[-2:]
     padding = (0, -width % multiple, 0, -height % multiple)
     if any(padding):
         x = each(lambda planes: F.pad(planes, padding, mode="replicate"), x)
-    return each(lambda planes: F.pixel_unshuffle(planes, 2), x)
+    return x
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:

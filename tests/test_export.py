@@ -17,6 +17,7 @@ from fusion.backends import ONNX, OnnxBackend, TorchBackend, load_backend
 from fusion.onnx_graph import cut, unroll
 from models import export
 from models.build import build, load_model, save_weights
+from models.layers import SetConv
 from models.mmfnet import Fusion
 from tests.conftest import ROOT
 from utils.errors import UserError
@@ -90,6 +91,41 @@ def test_unrolled_graphs_compute_the_same(exported, name, count):
         found = onnxruntime.InferenceSession(unroll(graph, count)).run(None, each)[0]
         assert found.shape == expected.shape and np.ptp(expected) > 1e-3
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_sizes_that_unrolled_graphs_declare_are_true(exported, count):
+    """ONNX Runtime adds in place what is said to be equal: a wrong size would break it."""
+    graph = cut(exported["set"][2], OnnxBackend.PARTS)["guidance"]
+    model = onnx.load_from_string(unroll(graph, count))
+    declared = {x.name: x.type.tensor_type.shape.dim for x in model.graph.value_info}
+    del model.graph.value_info[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in declared)
+    plain = onnxruntime.SessionOptions()
+    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), plain)
+    feed = {f"photographs.{i}": make(1, 3, 61, 83).numpy() for i in range(count)}
+    found = dict(zip(declared, session.run(list(declared), feed), strict=True))
+    meant: dict[str, set[int]] = {}
+    for name, dims in declared.items():
+        assert dims[1].dim_value == found[name].shape[1]
+        for dim, size in zip(dims[2:], found[name].shape[2:], strict=True):
+            meant.setdefault(dim.dim_param, set()).add(size)
+    assert len(meant) >= 2 * 3 and all(len(sizes) == 1 for sizes in meant.values())
+
+
+def test_a_layer_of_two_photographs_takes_two_convolutions(exported):
+    """Of their sum and their difference; three would do for any number."""
+    model, _, path = exported["set"]
+    graph = cut(path, OnnxBackend.PARTS)["coefficients"]
+    groups = [
+        onnx.helper.get_node_attr_value(node, "group")
+        for node in onnx.load_from_string(unroll(graph, 2)).graph.node
+        if node.op_type == "Conv"
+    ]
+    layers = sum(isinstance(layer, SetConv) for layer in model.boundary.modules())
+    last = 1 + 2  # of what the photographs share, and of each
+    assert groups.count(1) == 2 * layers + last
 
 
 def test_graphs_for_two_alone_stay_as_they_are(exported):
