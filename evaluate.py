@@ -114,6 +114,8 @@ def check(args: argparse.Namespace) -> None:
     if args.metrics != "none":
         truth, band = args.synthetic or bool(args.truth), args.synthetic or bool(args.band)
         args.symbols = scores.choose_metrics(args.metrics, truth, band)
+        if args.table1 and not {*args.symbols} & {*tables.TABLE1}:
+            raise UserError(f"--table1 has the metrics {', '.join(tables.TABLE1)}: give one")
     args.peers = []
     if args.run_peers is not None:
         args.peers, notes = peers.choose_peers(args.run_peers)
@@ -121,6 +123,10 @@ def check(args: argparse.Namespace) -> None:
             print(note, file=sys.stderr)
     args.fused = named_folders(args.fused)
     run = {peer.name for peer in args.peers} | ({peers.OURS} if args.weights else set())
+    if args.synthetic:
+        from evaluation import synthetic
+
+        run |= synthetic.BASELINES.keys()
     if twice := run & args.fused.keys():
         raise UserError(f"--fused {min(twice)}=…: that is run as well; give it another name")
     for option in ("out", "cache") if args.metrics != "none" else ("out",):  # before any work

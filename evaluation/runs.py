@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from evaluation.peers import OURS, Commands, Peer
 from fusion.backends import load_backend
+from fusion.frames import widen
 from fusion.fuse import fuse
 from fusion.pairs import Pair
-from fusion.stack_files import widen
 from utils.atomic import write_json
 from utils.errors import UserError, os_errors
 from utils.images import read_photo, write_png

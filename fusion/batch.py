@@ -131,7 +131,7 @@ def outline_batch(
                 continue
             stack, result, memory = plan(backend, source, output, options, frames_bar())
             about = f"{len(stack.frames)} frames of {stack.frames[0].size} pixels, {stack.dtype}"
-            say(f"{source.origin}: {about}, give {result}; {memory / 1e9:.2f} GB of memory will do")
+            say(f"{source}: {about}, give {result}; {memory / 1e9:.2f} GB of memory will do")
             for number, frame in enumerate(stack.frames):
                 say(f"  {number} {frame}")
             for problem in stack.problems:
@@ -156,7 +156,7 @@ def outline_batch(
 def _isolated(source: Source, problems: list[Problem], alone: bool) -> Iterator[None]:
     """Add why a source fails to the problems, so that the others go on. An error that is not the
     user's is raised if it is ``alone``."""
-    files = source.files if source.pair else (source.origin,)
+    files = source.files if source.origin in source.files else (source.origin,)
     try:
         yield
     except UserError as error:
@@ -164,7 +164,7 @@ def _isolated(source: Source, problems: list[Problem], alone: bool) -> Iterator[
     except Exception as error:  # of a library
         if alone:
             raise
-        reason = f"{source.origin}: {type(error).__name__} {error}".strip()
+        reason = f"{source}: {type(error).__name__} {error}".strip()
         problems.append(Problem(files, " ".join(reason.split())))
 
 

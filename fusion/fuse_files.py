@@ -14,11 +14,12 @@ import numpy as np
 from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
+from fusion.frames import BrokenFrame, Frames, widen
 from fusion.fuse import FrameReport, Fusion, Progress, UnusedFrame, fuse
 from fusion.order import sharpness, sort_by_focus
 from fusion.outputs import FORMATS, Observe, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
-from fusion.stack_files import BrokenFrame, Frame, Frames, Source, Stack, look_into, widen
+from fusion.stack_files import Frame, Source, Stack, look_into
 from utils.atomic import atomic_files, write_json
 from utils.errors import UserError, os_errors
 from utils.images import Photo, check_writable, read_photo, white
@@ -43,7 +44,7 @@ def plan(
     needed += writing_memory(options, stack.size)
     if options.memory is not None and needed > options.memory:
         need = f"frames of {stack.frames[0].size} pixels take {needed / 1e9:.2f} GB"
-        raise UserError(f"{source.origin}: {need}, more than --memory {options.memory / 1e9:g}G")
+        raise UserError(f"{source}: {need}, more than --memory {options.memory / 1e9:g}G")
     if options.order == "focus":
 
         def sort(images: Frames) -> Stack:
@@ -87,7 +88,7 @@ def fuse_stack(
             except UnusedFrame as error:
                 raise UserError(f"{images.stack.frames[error.number]}: {error.reason}") from error
             except ValueError as error:
-                raise UserError(f"{source.origin}: {error}") from error
+                raise UserError(f"{source}: {error}") from error
             shuffled = fusion.shuffled and options.order != "focus"
             first = next(i for i, about in enumerate(fusion.frames) if about.used)
             warned = _warn(images, fusion.frames, images.metadata[first].icc)
@@ -150,7 +151,7 @@ def _without_broken(
             frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
             if len(frames) < 2:
                 what = f"1 frame can be read, a stack has at least 2; {error}"
-                raise UserError(f"{source.origin}: {what}") from error
+                raise UserError(f"{source}: {what}") from error
             broken = Problem((stack.frames[error.number].path,), str(error))
             stack = Stack(frames, [*stack.problems, broken])
 

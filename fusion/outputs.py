@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from fusion.backends import LARGEST
+from fusion.frames import Frames
 from fusion.fuse import Fusion, Step
 from fusion.pairs import is_same
-from fusion.stack_files import Frames, Source
+from fusion.stack_files import Source
 from fusion.windows import shrink
 from utils.atomic import partial_folder, replaceable
 from utils.errors import UserError, os_errors

@@ -1,12 +1,10 @@
-"""Which files make a focus stack, in which order, and how its frames are read."""
+"""Which files make a focus stack, and in which order."""
 
 import mimetypes
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +14,7 @@ import numpy as np
 from fusion.fuse import SMALLEST
 from fusion.pairs import KINDS, Problem, is_read, list_folder
 from utils.errors import UserError
-from utils.images import EXTENSIONS, Metadata, Photo, Probe, probe, read_photo
+from utils.images import EXTENSIONS, Probe, probe
 
 ORDERS = ("name", "time", "focus")
 # The name of a stack, and the number or letter of a frame of it.
@@ -34,6 +32,11 @@ class Source(NamedTuple):
     files: tuple[Path, ...]  # in order; one multi-page TIFF, or a file for each frame
     pair: bool = False  # both files are required, and no record is written
     listed: bool = False  # given file by file: two types of one frame are intended
+
+    def __str__(self) -> str:
+        """What messages call it: its folder, or its first and last file."""
+        several = self.origin in self.files[:-1]
+        return f"{self.origin} to {self.files[-1].name}" if several else str(self.origin)
 
 
 class Frame(NamedTuple):
@@ -163,9 +166,7 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
             if count > 1:
                 names = " and ".join(p.name for p in source.files if p.stem == stem and is_read(p))
                 what = f"{names} look like one frame in two types"
-                raise UserError(
-                    f"{source.origin}: {what}; keep one type, or list the files to fuse"
-                )
+                raise UserError(f"{source}: {what}; keep one type, or list the files to fuse")
     frames: list[Frame] = []
     problems: list[Problem] = []
     for path in source.files:
@@ -187,7 +188,7 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
     if len(frames) < 2:
         count = f"{len(frames)} frame{'s' * (not frames)} can be read, a stack has at least 2"
         named = [problem.error for problem in problems[:NAMED]] + ["…"] * (len(problems) > NAMED)
-        raise UserError("; ".join([f"{source.origin}: {count}", *named]))
+        raise UserError("; ".join([f"{source}: {count}", *named]))
     _check_alike(frames)
     if order == "time":
         if lacking := [frame for frame in frames if frame.probe.taken is None]:
@@ -195,64 +196,6 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
             raise UserError(f"{lacking[0]} does not say when it was taken; {way}")
         frames.sort(key=lambda frame: frame.probe.taken)
     return Stack(frames, problems)
-
-
-class BrokenFrame(UserError):
-    """A frame that cannot be decoded."""
-
-    def __init__(self, number: int, message: str):
-        super().__init__(message)
-        self.number = number
-
-
-class Frames(Sequence[np.ndarray], AbstractContextManager):
-    """The frames of a stack for :func:`fusion.fuse.fuse`; a context manager.
-
-    Each access starts reading the next frame in a thread. No other frame is kept.
-    """
-
-    def __init__(self, stack: Stack):
-        self.stack = stack
-        self.metadata: dict[int, Metadata] = {}  # of the frames read so far
-        self.transparent = False  # whether any frame read so far is anywhere less than opaque
-        self._reader = ThreadPoolExecutor(1, "reader")
-        self._ahead: dict[int, Future[Photo]] = {}
-
-    def __exit__(self, *error: object) -> None:
-        self._reader.shutdown(cancel_futures=True)
-
-    def __len__(self) -> int:
-        return len(self.stack.frames)
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        """A frame, (H, W, 3) uint8, uint16 or float32; raises BrokenFrame if it is not decoded."""
-        return widen(self.photo(number).rgb, self.stack.dtype)
-
-    def photo(self, number: int) -> Photo:
-        """A frame as its file has it; raises likewise."""
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        reading = self._ahead.get(number) or self._read(number)
-        try:
-            photo = reading.result()
-        except UserError as error:
-            raise BrokenFrame(number, str(error)) from error
-        following = range(number + 1, len(self))[:1]
-        self._ahead = {i: self._ahead.get(i) or self._read(i) for i in following}
-        self.transparent |= photo.transparent
-        self.metadata[number] = photo.metadata
-        return photo
-
-    def _read(self, number: int) -> Future[Photo]:
-        frame = self.stack.frames[number]
-        return self._reader.submit(read_photo, frame.path, frame.page)
-
-
-def widen(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """An 8-bit image as a 16-bit one of the same brightness; other images are unchanged."""
-    if image.dtype == np.uint8 and dtype == np.uint16:
-        return image.astype(np.uint16) * np.uint16(257)
-    return image
 
 
 def _check_alike(frames: Sequence[Frame]) -> None:

@@ -270,6 +270,7 @@ def test_ambiguous_names(folders, run, capsys):
         (["--insets", "3,4"], "--figures"),
         (["--metrics", "none"], "--figures"),
         (["--metrics", "none", "--figures", "--table1"], "--table1"),
+        (["--metrics", "Q_G", "--table1"], "--table1 has the metrics AG, LIF, MSD, GLD"),
         (["--metrics", "AG", "--figures", "scene-9"], "no pair 'scene-9'"),
         (["--metrics", "AG", "--figures", "--insets", "9"], "x,y"),
         (["--metrics", "AG", "--figures", "--insets", "900,3"], "56×48"),
@@ -282,6 +283,13 @@ def test_ambiguous_names(folders, run, capsys):
 def test_wrong_options(run, capsys, options, message):
     assert run(*options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_method_cannot_take_the_place_of_a_baseline(folders, capsys):
+    """Of generated pairs oracle selection is measured too."""
+    given = ["--synthetic", "--fused", f"oracle selection={folders / 'mean'}"]
+    assert evaluate.main([*given, "--out", str(folders / "out")]) == 2
+    assert "--fused oracle selection=…: that is run as well" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--out", "--cache"])

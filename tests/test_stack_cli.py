@@ -20,7 +20,6 @@ from PIL import Image
 from PIL.ExifTags import Base
 from test_inference import files, pixels
 
-from fusion import stack_files
 from fusion.backends import load_backend
 from fusion.fuse import fuse
 from run_inference import amount, main
@@ -196,7 +195,7 @@ def test_frames_that_are_opaque_are_read_no_more_often_than_others(tmp_path, run
     opaque = np.full(FRAMES[0].shape[:2], 255, np.uint8)
     save_photos(tmp_path / "in", [np.dstack([frame, opaque]) for frame in FRAMES])
     read = []
-    monkeypatch.setattr(stack_files, "read_photo", lambda *at: read.append(at) or read_photo(*at))
+    monkeypatch.setattr("fusion.frames.read_photo", lambda *at: read.append(at) or read_photo(*at))
     assert run() == run("--no-align") == 0
     assert len(read) == (2 + 1) * len(FRAMES)
 
@@ -418,6 +417,9 @@ def test_bad_inputs(tmp_path, run, said):
     ):
         assert run(input=given) == 2
         assert part in said()
+    (tmp_path / "f3.png").write_text("no image")
+    assert run(input=[one, tmp_path / "f3.png"]) == 2
+    assert f"{one} to f3.png: 1 frame can be read" in said()
     assert run(output=tmp_path / "file" / "below") == 2
     assert f"cannot write to folder {tmp_path / 'file'}" in said()
     assert (tmp_path / "file").read_text() == "keep me"

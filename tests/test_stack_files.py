@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from fusion.frames import BrokenFrame, Frames, widen
 from fusion.order import sharpness, sort_by_focus
-from fusion.stack_files import (
-    BrokenFrame,
-    Frames,
-    find_stack,
-    find_stacks,
-    look_into,
-    widen,
-)
+from fusion.stack_files import find_stack, find_stacks, look_into
 from utils.errors import UserError
 
 FRAMES = focus_stack()
