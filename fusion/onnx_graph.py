@@ -5,9 +5,11 @@ Steps need graphs of their own, since ONNX Runtime computes all of a graph, requ
 :func:`unroll` rewrites a graph for any number of photographs to one for N, with a tensor for each
 photograph; what they have in common is computed once. ONNX Runtime then keeps features in the
 layout its convolutions prefer, and adds within them: it does so where it knows that shapes are
-equal, so they are told. It also reduces very slowly over a short first axis. Of two photographs,
-features are computed as half of their sum and half of their difference: two convolutions for each
-layer instead of three, since what they have in common is nothing but the half sum.
+equal, so they are told. It also reduces very slowly over a short first axis.
+
+A layer that convolves each photograph and their mean is linear: it takes the mean to the mean, and
+deviations from it to deviations, of which the last is given by the others. So it takes N
+convolutions instead of N + 1, and features stay in this form where all that follows is linear.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,7 @@ from utils.errors import UserError, os_errors
 
 SETS = "photographs"  # name that models.export gives the axis of all photographs
 BLOCKED = ("Add", "Sum", "Relu", "Resize")  # ONNX Runtime computes these in any layout
+LINEAR = {"Add": 2, "Resize": 1}  # with that many sets as inputs
 SAME_SIZE = ("Add", "Sum", "Relu", "Sub", "Mul", "Div", "Neg", "Abs", "Clip", "LeakyRelu")
 
 
@@ -67,11 +70,11 @@ class _Unrolling:
         self.model, self.count = model, count
         # Of each tensor with an axis of photographs, the tensors of single photographs.
         self.pieces: dict[str, list[str]] = {}
-        # Of two photographs, half of their sum and half of their difference; either or both.
-        self.pairs: dict[str, tuple[str, str]] = {}
+        # The same, or instead: their mean, and how all but the last deviate from it.
+        self.parts: dict[str, list[str]] = {}
         self.means: dict[str, str] = {}  # of which set a tensor is the mean
-        # For two photographs, by output: a convolution of each and one of their mean that are
-        # added; of the outputs of the convolutions: None.
+        # By output: convolutions alike of each photograph and of their mean, which are added; of
+        # the outputs of the convolutions: None.
         self.layers: dict[str, tuple[NodeProto, NodeProto] | None] = {}
         self.flat: set[str] = set()  # tensors (N, H, W), in which photographs are the channels
         self.blocked: set[str] = set()  # tensors in the layout of convolutions
@@ -99,8 +102,7 @@ class _Unrolling:
             for piece in self._split(entry.name):
                 entry.name, entry.type.tensor_type.shape.dim[0].dim_value = piece, 1
                 graph.input.append(entry)
-        if self.count == 2:
-            self._find_layers(nodes)
+        self._find_layers(nodes)
         for node in nodes:
             self._rewrite_node(node)
         for entry in graph.output:
@@ -122,75 +124,72 @@ class _Unrolling:
         return numpy_helper.to_array(_attributes(made)["value"] if made else self.arrays[name])
 
     def _find_layers(self, nodes: Sequence[NodeProto]) -> None:
-        """Find layers that take two convolutions for two photographs instead of three."""
+        linear: set[str] = set()  # tensors that stay as mean and deviations
         for node in nodes:
+            if node.op_type in LINEAR and linear.issuperset(node.input[: LINEAR[node.op_type]]):
+                linear |= {*node.output}
             parts = [self.made.get(name) for name in node.input]
             if node.op_type != "Add" or [x and x.op_type for x in parts] != ["Conv", "Conv"]:
                 continue
             for own, common in (parts, parts[::-1]):
-                mean, stride = self.made.get(common.input[0]), _stride(common)
-                while mean and mean.op_type == "Slice":  # of the pixels that a stride leaves
-                    stride *= int(self._array(mean.input[4]).max())
-                    mean = self.made.get(mean.input[0])
+                mean = self.made.get(common.input[0])
                 if not mean or mean.op_type != "ReduceMean" or mean.input[0] != own.input[0]:
                     continue
-                weight, other = (self._array(x.input[1]).shape for x in (own, common))
-                if stride == _stride(own) and weight[:2] == other[:2] and weight >= other:
+                shape, other = (self._array(x.input[1]).shape for x in (own, common))
+                worth = shape[-1] > 1 or own.input[0] in linear
+                if worth and shape == other and _attributes(own) == _attributes(common):
                     self.layers |= {own.output[0]: None, common.output[0]: None}
                     self.layers[node.output[0]] = own, common
+                    linear |= {*node.output}
 
     def _emit_layer(self, output: str, own: NodeProto, common: NodeProto) -> None:
-        """Compute a layer of two photographs: half the sum and half the difference of its outputs
-        depend on those of its inputs alone."""
-        total, difference, scale = self._halves(own.input[0])
-        weight, other = (self._array(node.input[1]) for node in (own, common))
-        # The kernel of the mean may be smaller, with the same centre.
-        top, left = (more - less for more, less in zip(_pads(own), _pads(common), strict=True))
-        both = weight.copy()
-        both[:, :, top : top + other.shape[2], left : left + other.shape[3]] += other
-        self.pairs[output] = f"{output}.same", f"{output}.less"
-        for name, goes_in, w, bias in zip(
-            self.pairs[output],
-            (total, difference),
-            (both, weight),
-            (own.input[2:], []),
-            strict=True,
-        ):
-            inputs = [goes_in, self._constant(f"{name}.weight", scale * w), *bias]
-            self._repeat(own, inputs, [name])
+        given, scale = self._parts_of(own.input[0])
+        weight = self._array(own.input[1]) + self._array(common.input[1])
+        both = self._constant(f"{output}.weight", scale * weight)
+        self.parts[output] = [f"{output}.part.{i}" for i in range(self.count)]
+        mean, *deviations = self.parts[output]
+        self._repeat(own, [given[0], both, *own.input[2:]], [mean])
+        for goes_in, deviation in zip(given[1:], deviations, strict=True):
+            self._repeat(own, [goes_in, own.input[1]], [deviation])
 
-    def _halves(self, name: str) -> tuple[str, str, float]:
-        """Sum and difference of two photographs, and the factor that makes halves of them."""
-        if name in self.pairs:
-            return *self.pairs[name], 1
-        same, less = f"{name}.sum", f"{name}.difference"
-        if same not in self.done:
-            self.done.add(same)
-            self._emit("Add", self.pieces[name], same)
-            self._emit_sum(*self.pieces[name], -1, less)
-        return same, less, 0.5
+    def _parts_of(self, name: str) -> tuple[list[str], float]:
+        """Mean of the photographs, up to the factor that is returned too, and deviations."""
+        if name in self.parts:
+            return self.parts[name], 1
+        total, pieces = f"{name}.total", self.pieces[name]
+        parts = [total, *(f"{name}.deviation.{i}" for i in range(self.count - 1))]
+        if total not in self.done:
+            self.done.add(total)
+            self._emit("Sum", pieces, total)
+            for piece, deviation in zip(pieces, parts[1:], strict=False):
+                self._emit_sum(piece, total, -1 / self.count, deviation)
+        return parts, 1 / self.count
 
     def _photographs(self, name: str) -> list[str]:
         """The tensors of single photographs."""
         if name not in self.pieces:
-            same, less = self.pairs[name]
-            first, second = self._split(name)
-            self._emit("Add", [same, less], first)
-            self._emit_sum(first, less, -2, second)
+            mean, *deviations = self.parts[name]
+            *pieces, last = self._split(name)
+            for piece, deviation in zip(pieces, deviations, strict=True):
+                self._emit("Add", [mean, deviation], piece)
+            rest = self._emit("Sum", deviations, f"{name}.rest")
+            self._emit_sum(mean, rest, -1, last)
         return self.pieces[name]
 
-    def _emit_sum(self, one: str, two: str, factor: int, output: str) -> None:
-        """one + factor·two; by a convolution if that keeps the layout."""
-        if two in self.blocked:
-            channels = self.sizes[two][0]
-            weight = self._constant(f"{factor}.{channels}", np.full((channels, 1, 1, 1), factor))
-            two = self._emit("Conv", [two, weight], f"{output}.part", group=channels)
-            self._emit("Add", [two, one], output)
-        else:
-            self._emit("Sub", [one, two], output)
+    def _emit_sum(self, one: str, two: str, factor: float, output: str) -> None:
+        """one + factor·two."""
+        self._emit("Add", [self._scale(two, factor, f"{output}.scaled"), one], output)
+
+    def _scale(self, name: str, factor: float, output: str) -> str:
+        """factor·tensor; of features by a convolution, which keeps their layout."""
+        if name not in self.blocked:
+            return self._emit("Mul", [name, self._constant(f"{factor}", np.array(factor))], output)
+        channels = self.sizes[name][0]
+        weight = self._constant(f"{factor}.{channels}", np.full((channels, 1, 1, 1), factor))
+        return self._emit("Conv", [name, weight], output, group=channels)
 
     def _is_set(self, name: str) -> bool:
-        return name in self.pieces or name in self.pairs
+        return name in self.pieces or name in self.parts
 
     def _split(self, name: str) -> list[str]:
         """Name the tensors of single photographs."""
@@ -226,7 +225,7 @@ class _Unrolling:
     def _rewrite_node(self, node: NodeProto) -> None:
         (output, *_), about = node.output, _attributes(node)
         sets = {name for name in node.input if self._is_set(name)}
-        paired = self.pairs.keys() >= sets
+        linear = self.parts.keys() >= sets
         over = about.get("axes") in ([0], [-4]) or node.op_type == "ReduceSum"
         flat = bool(self.flat & sets)
         if output in self.layers:
@@ -250,14 +249,11 @@ class _Unrolling:
         elif node.op_type == "Concat" and flat:
             pieces = [x for name in node.input for x in self.pieces.get(name, [name])]
             self._repeat(node, pieces, node.output)
-        elif paired and (node.op_type, len(sets)) in (("Resize", 1), ("Add", 2)):
-            self.pairs[output] = f"{output}.same", f"{output}.less"
-            for i, half in enumerate(self.pairs[output]):  # of a linear map, it is that of halves
-                inputs = [self.pairs[x][i] if x in sets else x for x in node.input]
-                self._repeat(node, inputs, [half])
-        elif paired and node.op_type == "Sub" and self.means.get(node.input[1]) in sets:
-            less = self.pairs[node.input[0]][1]  # how photographs differ from their mean
-            self.pieces[output] = [less, self._emit("Neg", [less], f"{output}.1")]
+        elif linear and LINEAR.get(node.op_type) == len(sets):
+            self.parts[output] = [f"{output}.part.{i}" for i in range(self.count)]
+            for i, part in enumerate(self.parts[output]):
+                inputs = [self.parts[x][i] if x in sets else x for x in node.input]
+                self._repeat(node, inputs, [part])
         else:
             for i, outputs in enumerate(zip(*map(self._split, node.output), strict=True)):
                 self._repeat_for(node, i, outputs)
@@ -287,12 +283,11 @@ class _Unrolling:
         """The tensor of a name; a mean is computed before its first use."""
         if name not in self.means:
             return name
-        if (same := self.means[name]) in self.pairs:
-            return self.pairs[same][0]
+        if (same := self.means[name]) in self.parts:
+            return self.parts[same][0]
         if name not in self.done:
             self.done.add(name)
-            part = self._constant("one part", np.array(1 / self.count))
-            self._emit("Mul", [self._sum(name), part], name)
+            self._scale(self._sum(name), 1 / self.count, name)
         return name
 
     def _emit_two_best(self, scores: str, output: str) -> None:
@@ -311,11 +306,6 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
 
 def _stride(conv: NodeProto) -> int:
     return _attributes(conv).get("strides", [1])[0]
-
-
-def _pads(conv: NodeProto) -> list[int]:
-    """Rows above and columns left of a picture that a convolution sees."""
-    return _attributes(conv).get("pads", [0, 0])[:2]
 
 
 def not_ours(path: str | Path) -> UserError:

@@ -114,18 +114,19 @@ def test_sizes_that_unrolled_graphs_declare_are_true(exported, count):
     assert len(meant) >= 2 * 3 and all(len(sizes) == 1 for sizes in meant.values())
 
 
-def test_a_layer_of_two_photographs_takes_two_convolutions(exported):
-    """Of their sum and their difference; three would do for any number."""
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_layer_takes_a_convolution_for_each_photograph(exported, count):
+    """And none for their mean."""
     model, _, path = exported["set"]
     graph = cut(path, OnnxBackend.PARTS)["coefficients"]
     groups = [
         onnx.helper.get_node_attr_value(node, "group")
-        for node in onnx.load_from_string(unroll(graph, 2)).graph.node
+        for node in onnx.load_from_string(unroll(graph, count)).graph.node
         if node.op_type == "Conv"
     ]
     layers = sum(isinstance(layer, SetConv) for layer in model.boundary.modules())
-    last = 1 + 2  # of what the photographs share, and of each
-    assert groups.count(1) == 2 * layers + last
+    last = 1 + count  # of what the photographs share, and of each
+    assert groups.count(1) == count * layers + last
 
 
 def test_graphs_for_two_alone_stay_as_they_are(exported):
