@@ -172,8 +172,11 @@ class _Unrolling:
             *pieces, last = self._split(name)
             for piece, deviation in zip(pieces, deviations, strict=True):
                 self._emit("Add", [mean, deviation], piece)
-            rest = self._emit("Sum", deviations, f"{name}.rest")
-            self._emit_sum(mean, rest, -1, last)
+            if self.count == 2:  # in a pass less
+                self._emit_sum(*pieces, *deviations, -2, last)
+            else:
+                rest = self._emit("Sum", deviations, f"{name}.rest")
+                self._emit_sum(mean, rest, -1, last)
         return self.pieces[name]
 
     def _emit_sum(self, one: str, two: str, factor: float, output: str) -> None:
