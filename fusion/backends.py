@@ -101,7 +101,7 @@ class OnnxBackend:
     is missing or broken.
     """
 
-    device, memory, features = "cpu", 168_000_000, 140
+    device, memory, features = "cpu", 168_000_000, 150
     PARTS = {  # outputs of the graph, and the inputs that each is computed from
         "guidance": ["photographs"],
         "coefficients": ["photographs", "guidance"],
