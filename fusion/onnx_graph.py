@@ -25,7 +25,7 @@ from onnx.utils import Extractor
 from utils.errors import UserError, os_errors
 
 SETS = "photographs"  # name that models.export gives the axis of all photographs
-BLOCKED = ("Add", "Sum", "Relu", "Resize")  # ONNX Runtime computes these in any layout
+BLOCKED = ("Add", "Sum", "Relu", "Resize")  # what keeps the layout of convolutions
 LINEAR = {"Add": 2, "Resize": 1}  # with that many sets as inputs
 SAME_SIZE = ("Add", "Sum", "Relu", "Sub", "Mul", "Div", "Neg", "Abs", "Clip", "LeakyRelu")
 
@@ -112,7 +112,7 @@ class _Unrolling:
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
         graph.initializer.extend(x for name, x in self.arrays.items() if name in used)
-        for name in self.blocked:
+        for name in sorted(self.blocked):
             channels, origin, level = self.sizes[name]
             shape = [1, channels, *(f"{side} of {origin} / 2^{level}" for side in ("H", "W"))]
             entry = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
@@ -135,7 +135,9 @@ class _Unrolling:
                 mean = self.made.get(common.input[0])
                 if not mean or mean.op_type != "ReduceMean" or mean.input[0] != own.input[0]:
                     continue
-                shape, other = (self._array(x.input[1]).shape for x in (own, common))
+                if not {own.input[1], common.input[1]} <= self.arrays.keys():
+                    continue  # its weights are computed
+                shape, other = (self.arrays[x.input[1]].dims for x in (own, common))
                 worth = shape[-1] > 1 or own.input[0] in linear
                 if worth and shape == other and _attributes(own) == _attributes(common):
                     self.layers |= {own.output[0]: None, common.output[0]: None}
@@ -208,7 +210,7 @@ class _Unrolling:
         self.nodes.append(node)
         known = [self.sizes[name] for name in node.input if name in self.sizes]
         (output, *_), kind = node.output, node.op_type
-        if kind == "Conv":
+        if kind == "Conv" and node.input[1] in self.arrays:
             _, origin, level = known[0] if known else (0, origin, 0)
             level += _stride(node) - 1
             self.sizes[output] = self.arrays[node.input[1]].dims[0], origin, level
@@ -217,7 +219,8 @@ class _Unrolling:
             self.sizes[output] = channels, origin, level - 1
         elif known and kind in SAME_SIZE:
             self.sizes[output] = max(known)
-        if kind == "Conv" or (kind in BLOCKED and {*node.input} & self.blocked):
+        features = kind == "Conv" or (kind in BLOCKED and {*node.input} & self.blocked)
+        if features and output in self.sizes:
             self.blocked.add(output)
 
     def _constant(self, name: str, array: np.ndarray) -> str:
@@ -236,7 +239,8 @@ class _Unrolling:
                 self._emit_layer(output, *layer)
         elif not sets:
             inputs = list(node.input)
-            if node.op_type == "Conv" and inputs[0] in self.means:  # of the sum, so no mean is made
+            of_mean = node.op_type == "Conv" and inputs[0] in self.means
+            if of_mean and inputs[1] in self.arrays:  # of the sum, so that no mean is made
                 inputs[:2] = self._sum(inputs[0]), f"{inputs[1]} / {self.count}"
                 self._constant(inputs[1], self._array(node.input[1]) / self.count)
             self._repeat(node, inputs, node.output)

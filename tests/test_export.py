@@ -129,6 +129,27 @@ def test_a_layer_takes_a_convolution_for_each_photograph(exported, count):
     assert groups.count(1) == count * layers + last
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_weights_may_be_computed(exported, count):
+    """As those of a network of one's own may be, which nobody folded."""
+    graph = cut(exported["set"][2], OnnxBackend.PARTS)["coefficients"]
+    model = onnx.load_from_string(graph)
+    for array in [x for x in model.graph.initializer if len(x.dims) == 4]:
+        node = onnx.helper.make_node("Neg", [f"{array.name}.negative"], [array.name])
+        model.graph.node.insert(0, node)
+        negative = -onnx.numpy_helper.to_array(array)
+        array.CopyFrom(onnx.numpy_helper.from_array(negative, node.input[0]))
+    feed = {}
+    for i in range(count):
+        feed[f"photographs.{i}"] = make(1 + i, 3, 32, 40)[-1:].numpy()
+        feed[f"guidance.{i}"] = np.full((1, 1, 32, 40), 1 / count, np.float32)
+    found = [
+        onnxruntime.InferenceSession(unroll(data, count)).run(None, feed)[0]
+        for data in (graph, model.SerializeToString())
+    ]
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
 def test_graphs_for_two_alone_stay_as_they_are(exported):
     for graph in cut(exported["paper"][2], OnnxBackend.PARTS).values():
         assert unroll(graph, 2) == graph
