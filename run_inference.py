@@ -193,8 +193,8 @@ def pairs_report(done: list[dict], output: Path, device: str, say: Callable[[str
 
 def say_on(stream: TextIO, text: str) -> None:
     """Print above progress bars; a reader that has left does not stop the work."""
-    with contextlib.suppress(OSError):
-        tqdm.write(text, stream)
+    with contextlib.suppress(OSError):  # in one piece: lines of several processes may meet
+        tqdm.write(f"{text}\n", stream, end="")
 
 
 def check_outputs(args: argparse.Namespace) -> None:

@@ -20,8 +20,9 @@ from benchmarks.tools import fuse_with
 from drawing.canvas import eight_bits, save
 from evaluation.figures import choose_insets, comparison
 from evaluation.peers import Peer, choose_peers
+from fusion.frames import Frames
 from fusion.fuse import Step, fuse
-from fusion.stack_files import Frames, find_stacks, look_into
+from fusion.stack_files import find_stacks, look_into
 from utils.errors import UserError, cli, option_parser
 from utils.images import read_photo, write_png
 
