@@ -106,8 +106,8 @@ class _Unrolling:
         for node in nodes:
             self._rewrite_node(node)
         for entry in graph.output:
-            if entry.name in self.pieces:
-                self._emit("Concat", self.pieces[entry.name], entry.name, axis=0)
+            if self._is_set(entry.name):
+                self._emit("Concat", self._photographs(entry.name), entry.name, axis=0)
         used = {name for node in self.nodes for name in node.input}
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
@@ -158,14 +158,13 @@ class _Unrolling:
         """Mean of the photographs, up to the factor that is returned too, and deviations."""
         if name in self.parts:
             return self.parts[name], 1
-        total, pieces = f"{name}.total", self.pieces[name]
-        parts = [total, *(f"{name}.deviation.{i}" for i in range(self.count - 1))]
-        if total not in self.done:
-            self.done.add(total)
-            self._emit("Sum", pieces, total)
-            for piece, deviation in zip(pieces, parts[1:], strict=False):
+        total = self._sum(name)
+        deviations = [f"{name}.deviation.{i}" for i in range(self.count - 1)]
+        for piece, deviation in zip(self.pieces[name], deviations, strict=False):
+            if deviation not in self.done:
+                self.done.add(deviation)
                 self._emit_sum(piece, total, -1 / self.count, deviation)
-        return parts, 1 / self.count
+        return [total, *deviations], 1 / self.count
 
     def _photographs(self, name: str) -> list[str]:
         """The tensors of single photographs."""
@@ -241,7 +240,7 @@ class _Unrolling:
             inputs = list(node.input)
             of_mean = node.op_type == "Conv" and inputs[0] in self.means
             if of_mean and inputs[1] in self.arrays:  # of the sum, so that no mean is made
-                inputs[:2] = self._sum(inputs[0]), f"{inputs[1]} / {self.count}"
+                inputs[:2] = self._sum(self.means[inputs[0]]), f"{inputs[1]} / {self.count}"
                 self._constant(inputs[1], self._array(node.input[1]) / self.count)
             self._repeat(node, inputs, node.output)
         elif node.op_type == "Shape":  # only height and width are used
@@ -252,7 +251,7 @@ class _Unrolling:
             kind = node.op_type.removeprefix("Reduce")
             self._emit(kind, self._photographs(node.input[0]), output)
         elif node.op_type == "TopK" and self._array(node.input[1]) == 2:
-            self._emit_two_best(*node.input[:1], output)
+            self._emit_two_best(self._photographs(node.input[0]), output)
         elif node.op_type == "Concat" and flat:
             pieces = [x for name in node.input for x in self.pieces.get(name, [name])]
             self._repeat(node, pieces, node.output)
@@ -278,12 +277,12 @@ class _Unrolling:
         copy.name, copy.input[:], copy.output[:] = outputs[0], map(self._need, inputs), outputs
         self._append(copy, node.output[0])
 
-    def _sum(self, mean: str) -> str:
-        """The sum of the set that has this mean."""
-        same, total = self.means[mean], f"{mean}.sum"
+    def _sum(self, name: str) -> str:
+        """The sum of a set."""
+        total = f"{name}.sum"
         if total not in self.done:
             self.done.add(total)
-            self._emit("Sum", self._photographs(same), total)
+            self._emit("Sum", self._photographs(name), total)
         return total
 
     def _need(self, name: str) -> str:
@@ -294,13 +293,13 @@ class _Unrolling:
             return self.parts[same][0]
         if name not in self.done:
             self.done.add(name)
-            self._scale(self._sum(name), 1 / self.count, name)
+            self._scale(self._sum(same), 1 / self.count, name)
         return name
 
-    def _emit_two_best(self, scores: str, output: str) -> None:
+    def _emit_two_best(self, pieces: Sequence[str], output: str) -> None:
         """The two largest values of each pixel, which is much faster than TopK."""
-        best, second = self.pieces[scores][0], None
-        for i, piece in enumerate(self.pieces[scores][1:]):
+        best, second = pieces[0], None
+        for i, piece in enumerate(pieces[1:]):
             less = self._emit("Min", [best, piece], f"{output}.less.{i}")
             second = self._emit("Max", [second, less], f"{output}.2.{i}") if second else less
             best = self._emit("Max", [best, piece], f"{output}.1.{i}")
