@@ -6,6 +6,7 @@ a resumed run continues exactly where it stopped.
 """
 
 import signal
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,13 +179,21 @@ class _Loader(DataLoader):
         try:
             yield from super().__iter__()
         except UserError as error:  # its message is a traceback
+            _let_go(error)
             last = str(error).strip().splitlines()[-1]
             raise UserError(last.rpartition("UserError: ")[2]) from None
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise
+            _let_go(error)
             killed = "a worker was killed, likely for want of memory"
             raise UserError(f"{killed}; take fewer than {self.num_workers} workers") from error
+
+
+def _let_go(error: Exception) -> None:
+    """End the workers whose error it is. Its frames refer to them in a circle, which the garbage
+    collector would find later: perhaps in a worker of the next loader, where that is a fault."""
+    traceback.clear_frames(error.__traceback__)
 
 
 def draw_loader(dataset: Dataset, sampler: DrawSampler, workers: int, pin: bool) -> DataLoader:

@@ -74,14 +74,6 @@ class Step(NamedTuple):
     boundary: np.ndarray  # (h, w) float16: 1 where none of the group is
 
 
-class UnusedFrame(ValueError):
-    """A frame that cannot be used, where all have to be."""
-
-    def __init__(self, number: int, reason: str):
-        super().__init__(f"frame {number + 1}: {reason}")
-        self.number, self.reason = number, reason
-
-
 def fuse(
     images: "Iterable[np.ndarray | Tensor]",
     backend: Backend | None = None,
@@ -92,6 +84,7 @@ def fuse(
     crop: bool = True,
     strict: bool = False,
     memory: int | None = None,
+    names: Sequence[str] | None = None,
     observe: Callable[[Step], None] | None = None,
     progress: Progress | None = None,
 ) -> Fusion:
@@ -107,10 +100,11 @@ def fuse(
         motion, exposure: see :func:`fusion.align.register`.
         crop: keep only the area that all frames show; otherwise that of the reference frame, with
             the edge pixels of frames repeated beyond them.
-        strict: raise :class:`UnusedFrame`, a ValueError, before any fusing if a frame cannot be
-            registered, instead of leaving it out.
+        strict: raise ValueError before any fusing if a frame cannot be registered, instead of
+            leaving it out.
         memory: bytes that the process may take, which limits how many frames are fused at once; by
             default half of what the machine has left.
+        names: what messages call the frames; by default "frame 1", "frame 2", …
         observe: called with each frame after its group was fused.
         progress: wraps the frame numbers in a bar: ``lambda numbers, stage: tqdm(numbers, stage)``.
 
@@ -123,7 +117,8 @@ def fuse(
     images = images if hasattr(images, "__len__") else list(images)
     if len(images) < 2:
         raise ValueError(f"a stack has at least 2 frames, not {len(images)}")
-    frames, backend = _Arrays(images), backend or load_backend()
+    names = names or [f"frame {i + 1}" for i in range(len(images))]
+    frames, backend = _Arrays(images, names), backend or load_backend()
     size, dtype = frames.size, frames.dtype
     if memory is not None and (needed := needed_memory(size, dtype, backend, 2)) > memory:
         need = f"frames of {size[1]}×{size[0]} pixels take {needed / 1e9:.2f} GB"
@@ -138,10 +133,11 @@ def fuse(
         registrations = register(frames, motion=motion, exposure=exposure, progress=progress)
     for i, found in enumerate(registrations):
         if strict and found.matrix is None:
-            raise UnusedFrame(i, found.reason)
+            raise ValueError(f"{names[i]}: {found.reason}")
     used = [i for i, found in enumerate(registrations) if found.matrix is not None]
     if len(used) < 2:
-        reasons = (f"frame {i + 1}: {r.reason}" for i, r in enumerate(registrations) if r.reason)
+        found = zip(names, registrations, strict=True)
+        reasons = (f"{name}: {each.reason}" for name, each in found if each.reason)
         what = f"fewer than two frames can be used ({'; '.join(reasons)})"
         raise ValueError(f"{what}; if they are registered already, fuse them {AS_THEY_ARE}")
     area = common_area(registrations, size) if crop else tuple(slice(0, n) for n in size)
@@ -232,8 +228,8 @@ class _Arrays(Sequence):
     """Frames as arrays, checked on access and brightened by ``stops``; the first one, read for its
     size, is kept until then."""
 
-    def __init__(self, images: "Sequence[np.ndarray | Tensor]"):
-        self.images, self.first, self.size, self.stops = images, None, None, 0
+    def __init__(self, images: "Sequence[np.ndarray | Tensor]", names: Sequence[str]):
+        self.images, self.names, self.first, self.size, self.stops = images, names, None, None, 0
         self.first = self[0]
         self.size, self.dtype = self.first.shape[:2], self.first.dtype
 
@@ -258,21 +254,21 @@ class _Arrays(Sequence):
         if i == 0 and self.first is not None:
             frame, self.first = self.first, None
             return frame
-        image = self.images[i]
+        image, name = self.images[i], self.names[i]
         frame = _as_array(image)
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in DTYPES:
             found = f"{frame.shape} {frame.dtype}" if frame.ndim else f"a {type(image).__name__}"
             what = f"frames are (H, W, 3) RGB of uint8, uint16 or floating point, not {found}"
             way = "utils.images.read_photo(path).rgb reads any file as such"
-            raise ValueError(f"frame {i + 1}: {what}; {way}")
+            raise ValueError(f"{name}: {what}; {way}")
         size = f"{frame.shape[1]}×{frame.shape[0]}"
         if min(frame.shape[:2]) < SMALLEST:
             least = f"{SMALLEST}×{SMALLEST} is the least"
-            raise ValueError(f"frame {i + 1} has {size} pixels, {least}")
+            raise ValueError(f"{name} has {size} pixels, {least}")
         if self.size and (frame.shape[:2], frame.dtype) != (self.size, self.dtype):
             before = f"the frames before {self.size[1]}×{self.size[0]} {self.dtype}"
             way = "all have to be of one size and type"
-            raise ValueError(f"frame {i + 1} is {size} {frame.dtype}, {before}; {way}")
+            raise ValueError(f"{name} is {size} {frame.dtype}, {before}; {way}")
         if frame.dtype == np.float32 and not (frame.min() >= 0 and frame.max() <= 1):  # or NaN
-            raise ValueError(f"frame {i + 1} has values outside [0, 1]; scale all frames alike")
+            raise ValueError(f"{name} has values outside [0, 1]; scale all frames alike")
         return frame

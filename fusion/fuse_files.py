@@ -15,7 +15,7 @@ from fusion.align import Registration, warp
 from fusion.backends import Backend
 from fusion.engine import needed_memory
 from fusion.frames import BrokenFrame, Frames, widen
-from fusion.fuse import FrameReport, Fusion, Progress, UnusedFrame, fuse
+from fusion.fuse import FrameReport, Fusion, Progress, fuse
 from fusion.order import sharpness, sort_by_focus
 from fusion.outputs import FORMATS, Observe, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
@@ -73,8 +73,8 @@ def fuse_stack(
     fused, or the results cannot be written.
     """
     stack, result, _ = plan(backend, source, output, options, progress)
-    names = ("align", "motion", "exposure", "crop", "strict")
-    given = {name: getattr(options, name) for name in names}
+    passed = ("align", "motion", "exposure", "crop", "strict")
+    given = {name: getattr(options, name) for name in passed}
     if options.memory is not None:
         given["memory"] = options.memory - writing_memory(options, stack.size)
 
@@ -83,10 +83,10 @@ def fuse_stack(
         with atomic_files(output, source.name) as folder:
             outputs = Outputs(folder, source.name, result.suffix, images, options, observe)
             watch = outputs.observe if observe or options.steps or options.preview else None
+            names = [frame.name for frame in images.stack.frames]
+            told = {"names": names, "observe": watch, "progress": progress}
             try:
-                fusion = fuse(images, backend, **given, observe=watch, progress=progress)
-            except UnusedFrame as error:
-                raise UserError(f"{images.stack.frames[error.number]}: {error.reason}") from error
+                fusion = fuse(images, backend, **given, **told)
             except ValueError as error:
                 raise UserError(f"{source}: {error}") from error
             shuffled = fusion.shuffled and options.order != "focus"

@@ -51,8 +51,14 @@ class Frame(NamedTuple):
         """Width×height, for messages."""
         return f"{self.probe.width}×{self.probe.height}"
 
+    @property
+    def name(self) -> str:
+        """Its file without folders, and its page if there are several."""
+        page = f", page {self.page + 1}" if self.probe.pages > 1 else ""
+        return self.path.name + page
+
     def __str__(self) -> str:
-        return f"{self.path}, page {self.page + 1}" if self.probe.pages > 1 else str(self.path)
+        return str(self.path.with_name(self.name))
 
 
 class Stack(NamedTuple):

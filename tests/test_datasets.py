@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from multiprocessing import active_children
+
 import cv2
 import numpy as np
 import pytest
@@ -176,6 +178,7 @@ def test_broken_files_are_named_by_any_process(stored, name):
         message = str(error.value)
         assert str(path) in message
         assert "\n" not in message and "Traceback" not in message
+        assert not active_children()  # at once, not when the garbage is collected
 
 
 def test_samples_smaller_than_the_crop_and_empty_folders(stored, tmp_path):

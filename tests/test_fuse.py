@@ -203,6 +203,8 @@ def test_strict_refuses_a_frame_before_the_fusing():
     with pytest.raises(ValueError, match="frame 4: it does not match"):
         fuse(frames, RULE, strict=True, progress=progress)
     assert stages == ["aligning"]
+    with pytest.raises(ValueError, match="^other.png: it does not match"):
+        fuse(frames, RULE, strict=True, names=["a.png", "b.png", "c.png", "other.png"])
 
 
 def test_without_pytorch(onnx_weights):

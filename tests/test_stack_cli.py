@@ -381,7 +381,7 @@ def bad_stack(folder: Path, kind: str) -> None:
     [
         ("one frame", ["in: 1 frame can be read", "at least 2"]),
         ("1 pixel high", ["f1.png has 96×1 pixels", "16×16"]),
-        ("nothing in common", ["fewer than two frames can be used", "frame 2: ", "--no-align"]),
+        ("nothing in common", ["fewer than two frames can be used", "(f2.png: ", "--no-align"]),
         ("other size", ["f3.png has 96×71 pixels", "f1.png 96×72"]),
         ("turned", ["f3.jpg has 72×96 pixels", "f1.png 96×72", "EXIF orientation"]),
         ("float and 8-bit", ["f3.tif", "float"]),
