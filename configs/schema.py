@@ -182,14 +182,9 @@ def merge(values: dict, overrides: Sequence[str] = (), origin: str = "config") -
     return config
 
 
-def to_dict(config: Any) -> dict:
-    """Plain nested values of a config dataclass."""
-    return OmegaConf.to_container(OmegaConf.structured(config))
-
-
 def to_yaml(config: Any) -> str:
     """A config dataclass as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(asdict(config))
 
 
 def check_values(values: dict[str, Any]) -> None:

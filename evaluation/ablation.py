@@ -13,13 +13,14 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from configs.schema import Config, flat, load_config, to_dict
+from configs.schema import Config, flat, load_config
 from data.build import validation_sets
 from evaluation import figures, scores, tables
 from evaluation.cache import default_cache
@@ -107,7 +108,7 @@ def finish(config: Config) -> None:
 
 def _trained_with(config: Config) -> dict[str, Any]:
     """What the weights of a run depend on, by dotted key."""
-    values = dict(flat(to_dict(config)))
+    values = dict(flat(asdict(config)))
     sections = ("seed", "model.", "data.", "train.")
     free = ("data.workers", "train.log_every", "train.save_every")
     found = {k: v for k, v in values.items() if k.startswith(sections) and k not in free}
@@ -120,7 +121,7 @@ def measure(config: Config) -> Means:
     """:func:`training.validation.validate` on the validation set, which all configs share."""
     print(f"validating {config.run}", file=sys.stderr)
     device = choose_device(config.device)
-    model = load_model(Path(config.run, WEIGHTS), to_dict(config.model))
+    model = load_model(Path(config.run, WEIGHTS), asdict(config.model))
     model = model.to(device, memory_format=torch.channels_last)
     samples = validation_sets(config, config.validation.samples)["pairs"]
     return validate(model, samples, device, config.data.workers)

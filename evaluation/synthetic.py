@@ -9,11 +9,12 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
-from configs.schema import load_config, to_dict
+from configs.schema import load_config
 from data.build import validation_sets
 from data.datasets import in_order
 from defocus.camera import quantize
@@ -35,7 +36,7 @@ def write_set(config_file: str | Path, overrides: Sequence[str], folder: Path) -
     code = b"".join(path.read_bytes() for path in sorted(GENERATOR.glob("*.py")))
     manifest = {
         "samples": count,
-        "validation": to_dict(config.validation),
+        "validation": asdict(config.validation),
         "photographs": _listing(chosen.photographs),
         "cutouts": _listing(chosen.cutouts),
         "generator": hashlib.sha256(code).hexdigest(),

@@ -8,6 +8,7 @@ prints how many parameters the cascade of a config has.
 import inspect
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,13 @@ def load_model(path: str | Path, model: dict[str, Any] | None = None) -> MMFNet:
 @cli
 def main(argv: list[str] | None = None) -> None:
     """Print the number of parameters of the cascade of a config, and of each sub-net."""
-    from configs.schema import load_config, to_dict  # which torch.hub need not have
+    from configs.schema import load_config  # which torch.hub need not have
 
     parser = option_parser(__doc__)
     parser.add_argument("config", help="YAML file, see configs/")
     args = parser.parse_args(argv)
     with torch.device("meta"):
-        model = build(to_dict(load_config(args.config).model))
+        model = build(asdict(load_config(args.config).model))
     parts = {"initial fusion": model.initial, "boundary fusion": model.boundary, "cascade": model}
     for name, net in parts.items():
         if net:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from configs.schema import flat, load_config, to_dict
+from configs.schema import flat, load_config
 from evaluation import ablation
 from utils.errors import UserError
 from utils.images import read_photo, write_png
@@ -34,7 +35,7 @@ def quick_training(run: Path, photographs: Path) -> list[str]:
 
 
 def resolved(path) -> dict[str, object]:
-    config = dict(flat(to_dict(load_config(path))))
+    config = dict(flat(asdict(load_config(path))))
     del config["run"]
     return config
 

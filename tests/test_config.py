@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
-from configs.schema import Config, load_config, to_dict, to_yaml
+from configs.schema import Config, load_config, to_yaml
 from models.build import build
 from tests.conftest import ROOT
 from utils.errors import UserError
@@ -129,7 +130,7 @@ def test_another_net_drops_the_arguments_of_the_former(written):
     build_args = ["model.boundary.name=BoundaryFusion", "model.boundary.args.channels=4"]
     config = load_config(written(NET), build_args)
     assert config.model.boundary.args == {"channels": 4}
-    build(to_dict(config.model))
+    build(asdict(config.model))
 
 
 def test_boundary_fusion_can_be_left_out_and_put_back(written):
@@ -137,14 +138,14 @@ def test_boundary_fusion_can_be_left_out_and_put_back(written):
     without = written("model: {boundary: null}")
     config = load_config(without, ["model.boundary.name=BoundaryFusion"])
     assert config.model.boundary.name == "BoundaryFusion"
-    assert build(to_dict(load_config(without).model)).boundary is None
+    assert build(asdict(load_config(without).model)).boundary is None
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_loads_builds_and_writes_itself(path, tmp_path):
     config = load_config(path)
     with torch.device("meta"):
-        assert sum(p.numel() for p in build(to_dict(config.model)).parameters()) > 0
+        assert sum(p.numel() for p in build(asdict(config.model)).parameters()) > 0
     (tmp_path / "resolved.yaml").write_text(to_yaml(config), encoding="utf-8")
     assert load_config(tmp_path / "resolved.yaml") == config
 

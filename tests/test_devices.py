@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from configs.schema import load_config, to_dict
+from configs.schema import load_config
 from data.datasets import Batch
 from models.build import build
 from models.mmfnet import boundary_map
@@ -19,7 +21,7 @@ from utils.errors import UserError
 
 @pytest.mark.parametrize("config", ["paper", "released", "mmfnet"])
 def test_fusion_losses_and_figures_stay_on_the_device(config):
-    model = to_dict(load_config(ROOT / "configs" / f"{config}.yaml").model)
+    model = asdict(load_config(ROOT / "configs" / f"{config}.yaml").model)
     with FakeTensorMode():  # operations on tensors of two devices raise
         with torch.device("cuda"):
             net = build(model)

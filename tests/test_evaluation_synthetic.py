@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import evaluate
-from configs.schema import load_config, to_dict
+from configs.schema import load_config
 from data.build import validation_sets
 from evaluation import synthetic
 from models.build import build, save_weights
@@ -87,7 +88,7 @@ def test_needs_photographs(tmp_path, config):
 
 def test_from_the_command_line(tmp_path, config, capsys):
     torch.manual_seed(0)
-    model = to_dict(load_config(config).model)
+    model = asdict(load_config(config).model)
     weights = tmp_path / "weights.safetensors"
     save_weights(weights, build(model).state_dict(), model)
     options = ["--synthetic", "--config", config, "--weights", weights, "--workers", 1]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from configs.schema import load_config, to_dict
+from configs.schema import load_config
 from models.boundary_fusion import BoundaryFusion, SetBoundaryFusion
 from models.build import build, main
 from models.initial_fusion import Guidance, InitialFusion, SetInitialFusion, decide, leads
@@ -20,7 +22,7 @@ from utils.errors import UserError
 def configured(name: str, device: str = "cpu") -> MMFNet:
     torch.manual_seed(0)
     with torch.device(device):
-        return build(to_dict(load_config(ROOT / "configs" / f"{name}.yaml").model)).eval()
+        return build(asdict(load_config(ROOT / "configs" / f"{name}.yaml").model)).eval()
 
 
 def images(height: int, width: int, count: int = 2, seed: int = 0) -> torch.Tensor:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
-from configs.schema import load_config, to_dict
+from configs.schema import load_config
 from data import build as sets
 from data.datasets import Batch, StoredDataset, in_order
 from models.build import build, load_model
@@ -235,7 +236,7 @@ def test_the_loss_goes_down_on_a_few_samples(run, tmp_path, stored):
     torch.manual_seed(1)  # the config's: the same start
     config = load_config(tmp_path / "run" / "config.yaml")
     with torch.no_grad():
-        start = error(build(to_dict(config.model)))
+        start = error(build(asdict(config.model)))
     assert error(trained) < 0.6 * start
 
 

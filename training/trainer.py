@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from configs.schema import Config, TrainConfig, to_dict, to_yaml
+from configs.schema import Config, TrainConfig, to_yaml
 from data.build import read_sources, training_set, validation_sets
 from data.datasets import Batch, DrawSampler, GeneratedDataset, draw_loader
 from models.build import build, load_model, save_weights
@@ -116,9 +116,9 @@ class Trainer:
         if dist.is_initialized():
             self.rank, self.world = dist.get_rank(), dist.get_world_size()
         torch.manual_seed(config.seed)
-        model = build(to_dict(config.model))
+        model = build(asdict(config.model))
         if train.init and not (self.run / "latest.pt").exists():  # with which it goes on
-            weights = load_model(train.init, to_dict(config.model))
+            weights = load_model(train.init, asdict(config.model))
             model.load_state_dict(weights.state_dict())
         scenes = config.data.scenes if config.data.pairs < 1 and not config.data.stored else None
         if scenes and not takes(model, scenes):
@@ -332,7 +332,7 @@ class Trainer:
             self._save_weights("best.safetensors")
 
     def _save_weights(self, name: str) -> None:
-        save_weights(self.run / name, self.ema.state_dict(), to_dict(self.config.model))
+        save_weights(self.run / name, self.ema.state_dict(), asdict(self.config.model))
 
 
 def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
