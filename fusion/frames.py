@@ -59,7 +59,7 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
 
     def _read(self, number: int) -> Future[Photo]:
         frame = self.stack.frames[number]
-        return self._reader.submit(read_photo, frame.path, frame.page)
+        return self._reader.submit(read_photo, frame.path, frame.page, frame.probe.orientation)
 
 
 def widen(image: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -166,6 +166,8 @@ def _warn(
         said = [report.warning] if report.warning else []
         if report.used and images.metadata[i].icc != profile:
             said.append("its colour profile is not that of the first frame, which the result has")
+        if images.stack.frames[i].turned:
+            said.append("turned by the orientation of the first frame, not by that of its own file")
         warned.append(replace(report, warning="; ".join(said) or None))
     return warned
 

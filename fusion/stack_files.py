@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fusion.fuse import SMALLEST
+from fusion.orientation import turn_alike
 from fusion.pairs import KINDS, Problem, is_read, list_folder
 from utils.errors import UserError
 from utils.images import EXTENSIONS, Probe, probe
@@ -45,6 +46,7 @@ class Frame(NamedTuple):
     path: Path
     page: int  # of a multi-page TIFF, from 0
     probe: Probe
+    turned: bool = False  # by the orientation of the first frame, not by its own
 
     @property
     def size(self) -> str:
@@ -195,6 +197,7 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
         count = f"{len(frames)} frame{'s' * (not frames)} can be read, a stack has at least 2"
         named = [problem.error for problem in problems[:NAMED]] + ["…"] * (len(problems) > NAMED)
         raise UserError("; ".join([f"{source}: {count}", *named]))
+    frames = turn_alike(frames)
     _check_alike(frames)
     if order == "time":
         if lacking := [frame for frame in frames if frame.probe.taken is None]:

@@ -368,6 +368,7 @@ def test_raw(tmp_path, orientation, neutral):
     for spot in (slice(8, 16), slice(-16, -8)):  # off the edge between the colours
         np.testing.assert_allclose(photo.rgb[spot, spot] / 65535, expected[spot, spot], atol=1e-3)
     assert head.taken == TAKEN and photo.metadata.xmp == xmp.keep(XMP)
+    assert head.orientation == orientation
     kept = tags_of(photo.metadata.exif)
     assert kept[Base.Orientation] == 1 and kept.get_ifd(IFD.Exif)[Base.ISOSpeedRatings] == 200
     assert kept.get_ifd(IFD.Exif)[Base.ColorSpace] == 1  # what it is developed to

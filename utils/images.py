@@ -16,7 +16,17 @@ from PIL import Image, UnidentifiedImageError
 from utils.atomic import atomic_path, check_regular
 from utils.errors import UserError
 from utils.formats.exif import BROKEN
-from utils.formats.photo import LARGEST, Metadata, Opened, Photo, Probe, make_photo, white
+from utils.formats.photo import (
+    LARGEST,
+    Metadata,
+    Opened,
+    Photo,
+    Probe,
+    make_photo,
+    turn_back,
+    turn_upright,
+    white,
+)
 
 __all__ = ["EXTENSIONS", "Metadata", "Photo", "Probe", "check_extension", "check_writable"]
 __all__ += ["probe", "read_photo", "white", "write_photo", "write_png"]
@@ -42,7 +52,7 @@ WRITERS = {
 DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float32": "floating-point"}
 
 
-def read_photo(path: str | Path, page: int = 0) -> Photo:
+def read_photo(path: str | Path, page: int = 0, orientation: int | None = None) -> Photo:
     """Decode an image file at its full depth; the EXIF orientation is applied.
 
     - 8 bits give uint8; 9 to 16 bits give uint16, stretched to the full range where the file gives
@@ -56,6 +66,7 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
     Args:
         path: of a file of a type in :data:`EXTENSIONS`; its content decides how it is read.
         page: of a multi-page TIFF, counted from 0.
+        orientation: of EXIF (1 to 8), to be applied instead of the file's.
 
     Raises:
         UserError: file missing, not regular, empty, cut short, of an unknown type, CMYK, of several
@@ -63,7 +74,10 @@ def read_photo(path: str | Path, page: int = 0) -> Photo:
             179 megapixels; no such page; or the library that decodes it is not installed.
     """
     with _opened(Path(path), page) as file:
-        return make_photo(file.decode(), file.tags.metadata)
+        samples = file.decode()
+        if orientation is not None:
+            samples = turn_upright(turn_back(samples, file.tags.orientation), orientation)
+        return make_photo(samples, file.tags.metadata)
 
 
 def probe(path: str | Path, page: int = 0) -> Probe:
@@ -71,7 +85,7 @@ def probe(path: str | Path, page: int = 0) -> Probe:
     it shows them."""
     with _opened(Path(path), page) as file:
         about = file.dtype, file.grey, file.count_pages(), file.tags.taken, file.alpha
-        return Probe(*file.size, *about)
+        return Probe(*file.size, *about, file.tags.orientation)
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:

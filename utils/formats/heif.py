@@ -32,10 +32,11 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
             raise UserError(f"{path} is an HDR image ({kind}); convert it to sRGB or Display P3")
         icc = _profile(nclx)
     tags = read_tags(lambda: load_bytes(image.info.get("exif")), icc, packet=packet)
+    tags = tags._replace(orientation=1)  # libheif turns it upright itself
     bits = image.info["bit_depth"]
 
     def decode() -> np.ndarray:
-        samples = np.asarray(image)  # libheif turns it upright itself
+        samples = np.asarray(image)
         if samples.dtype == np.uint16:
             samples = photo.full_range(samples, 2**bits - 1)
         return photo.unmultiply(samples) if image.premultiplied_alpha else samples

@@ -1,7 +1,7 @@
 """Photographs and their metadata, and conversions of decoded samples."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,6 @@ from PIL import Image
 from utils.errors import UserError
 
 LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # pixels of a photograph; Pillow's own limit
-INVERSE = {6: 8, 8: 6}  # of EXIF orientations, the others are their own
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,19 @@ class Probe:
     pages: int = 1  # photographs in the file; more than one in a multi-page TIFF
     taken: datetime | None = None  # time of exposure by the camera's clock
     alpha: bool = False  # it has transparency, perhaps opaque everywhere
+    orientation: int = 1  # of EXIF, by which it was turned upright
+
+    def turn(self, orientation: int) -> "Probe":
+        """The same if it is turned by another orientation."""
+        stored = upright_size(self.width, self.height, self.orientation)
+        width, height = upright_size(*stored, orientation)
+        return replace(self, width=width, height=height, orientation=orientation)
 
 
 class Tags(NamedTuple):
     """What a file says of its photograph; the defaults where it is absent or broken."""
 
-    orientation: int = 1  # of EXIF
+    orientation: int = 1  # of EXIF, by which ``decode`` turns it
     taken: datetime | None = None
     metadata: Metadata = Metadata()
 
@@ -102,6 +108,11 @@ def turn_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1
     return stored[::rows, ::columns]
+
+
+def turn_back(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """The inverse of :func:`turn_upright`."""
+    return turn_upright(upright, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:

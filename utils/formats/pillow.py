@@ -120,7 +120,7 @@ def _decode(image: Image.Image, grey: bool, orientation: int) -> np.ndarray:
     mode = ("L" if grey else "RGB") + "A" * image.has_transparency_data
     width, height = photo.upright_size(*image.size, orientation)
     samples = np.empty((height, width, len(mode)), np.uint8)
-    stored = photo.turn_upright(samples, photo.INVERSE.get(orientation, orientation))
+    stored = photo.turn_back(samples, orientation)
     for top in range(0, image.height, BAND):
         rows = stored[top : top + BAND]
         band = image.crop((0, top, image.width, top + len(rows))).convert(mode)

@@ -36,7 +36,8 @@ def opened(path: Path, page: int) -> Iterator[Opened]:
         with rawpy.imread(str(path)) as raw:
             photo.check_size(raw.sizes.width, raw.sizes.height)
             tags = _tags(path, raw)
-            flip = {5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as an EXIF orientation
+            flip = {3: 3, 5: 8, 6: 6}.get(raw.sizes.flip, 1)  # LibRaw's code, as one of EXIF
+            tags = tags._replace(orientation=flip)
             size = photo.upright_size(raw.sizes.iwidth, raw.sizes.iheight, flip)
             dtype, grey = np.dtype(np.uint16), raw.num_colors == 1
             yield Opened(size, dtype, grey, tags, lambda: raw.postprocess(**DEVELOP))  # upright
