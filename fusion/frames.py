@@ -1,6 +1,6 @@
 """The frames of a stack, read one ahead of their use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
@@ -56,6 +56,15 @@ class Frames(Sequence[np.ndarray], AbstractContextManager):
         self.transparent |= photo.transparent
         self.metadata[number] = photo.metadata
         return photo
+
+    def find_broken(self, numbers: Iterable[int]) -> Iterator[BrokenFrame]:
+        """Read the frames of these numbers, unless they were read before; yields what fails."""
+        for number in numbers:
+            try:
+                if number not in self.metadata:
+                    self.photo(number)
+            except BrokenFrame as error:
+                yield error
 
     def _read(self, number: int) -> Future[Photo]:
         frame = self.stack.frames[number]

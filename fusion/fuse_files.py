@@ -19,7 +19,7 @@ from fusion.fuse import FrameReport, Fusion, Progress, fuse
 from fusion.order import sharpness, sort_by_focus
 from fusion.outputs import FORMATS, Observe, Options, Outputs, check_free, file_of, writing_memory
 from fusion.pairs import Problem
-from fusion.stack_files import Frame, Source, Stack, look_into
+from fusion.stack_files import Frame, Source, Stack, look_into, too_few
 from utils.atomic import atomic_files, write_json
 from utils.errors import UserError, os_errors
 from utils.images import Photo, check_writable, read_photo, white
@@ -52,7 +52,7 @@ def plan(
             frames = [images.stack.frames[i] for i in sort_by_focus(maps)]
             return Stack(frames, images.stack.problems)
 
-        stack = _without_broken(sort, stack, source, options)
+        stack = _without_broken(sort, stack, source, options, progress)
     return stack, result, needed
 
 
@@ -104,7 +104,7 @@ def fuse_stack(
                 (output / record.name).unlink(missing_ok=True)
         return report
 
-    return _without_broken(write, stack, source, options)
+    return _without_broken(write, stack, source, options, progress)
 
 
 def describe_origin(source: Source, options: Options, weights: Path) -> dict:
@@ -138,22 +138,29 @@ def _is_transparent(frame: Frame) -> bool:
 
 
 def _without_broken(
-    work: Callable[[Frames], Found], stack: Stack, source: Source, options: Options
+    work: Callable[[Frames], Found],
+    stack: Stack,
+    source: Source,
+    options: Options,
+    progress: Progress,
 ) -> Found:
-    """Do ``work`` on a stack; without a frame that cannot be decoded, if it may be left out."""
+    """Do ``work`` on a stack; without the frames that cannot be decoded, if they may be left out.
+    After the first of them all others are read, so that the work begins anew once, not for each."""
     while True:
-        try:
-            with Frames(stack) as images:
+        with Frames(stack) as images:
+            try:
                 return work(images)
-        except BrokenFrame as error:
-            if options.strict or source.pair:
-                raise
-            frames = [frame for i, frame in enumerate(stack.frames) if i != error.number]
-            if len(frames) < 2:
-                what = f"1 frame can be read, a stack has at least 2; {error}"
-                raise UserError(f"{source}: {what}") from error
-            broken = Problem((stack.frames[error.number].path,), str(error))
-            stack = Stack(frames, [*stack.problems, broken])
+            except BrokenFrame as error:
+                if options.strict or source.pair:
+                    raise
+                broken = {error.number: str(error)}  # not the error, whose frames hold images
+            rest = progress(range(len(images)), "checking")
+            broken |= {error.number: str(error) for error in images.find_broken(rest)}
+        frames = [frame for i, frame in enumerate(stack.frames) if i not in broken]
+        problems = [Problem((stack.frames[i].path,), why) for i, why in sorted(broken.items())]
+        stack = Stack(frames, [*stack.problems, *problems])
+        if len(frames) < 2:
+            raise UserError(f"{source}: {too_few(stack)}")
 
 
 def _warn(

@@ -194,9 +194,7 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
                 problems.append(Problem((path,), str(error)))
             page += 1
     if len(frames) < 2:
-        count = f"{len(frames)} frame{'s' * (not frames)} can be read, a stack has at least 2"
-        named = [problem.error for problem in problems[:NAMED]] + ["…"] * (len(problems) > NAMED)
-        raise UserError("; ".join([f"{source}: {count}", *named]))
+        raise UserError(f"{source}: {too_few(Stack(frames, problems))}")
     frames = turn_alike(frames)
     _check_alike(frames)
     if order == "time":
@@ -205,6 +203,14 @@ def look_into(source: Source, order: str = "name", strict: bool = False) -> Stac
             raise UserError(f"{lacking[0]} does not say when it was taken; {way}")
         frames.sort(key=lambda frame: frame.probe.taken)
     return Stack(frames, problems)
+
+
+def too_few(stack: Stack) -> str:
+    """Says that a stack has too few frames, and why."""
+    count = len(stack.frames)
+    said = [f"{count} frame{'s' * (not count)} can be read, a stack has at least 2"]
+    said += [problem.error for problem in stack.problems[:NAMED]]
+    return "; ".join(said + ["…"] * (len(stack.problems) > NAMED))
 
 
 def _check_alike(frames: Sequence[Frame]) -> None:

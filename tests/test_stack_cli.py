@@ -21,8 +21,12 @@ from test_inference import files, pixels
 
 from fusion.backends import load_backend
 from fusion.fuse import fuse
+from fusion.fuse_files import fuse_stack
+from fusion.outputs import Options
+from fusion.stack_files import find_stack
 from run_inference import amount, main
 from tests.hostile.fault_files import png
+from utils.errors import UserError
 from utils.images import Metadata, Photo, read_photo, write_photo
 
 FRAMES = focus_stack()
@@ -329,6 +333,31 @@ def test_a_corrupt_frame_is_named_and_left_out(tmp_path, run, weights, said):
         assert pixels(tmp_path / "out/in-Index.png").max() < len(used)
     told = " ".join(error["error"] for error in report["errors"])
     assert len(report["errors"]) == 2 and all(str(path) in told for path in paths[:2])
+
+
+def test_many_corrupt_frames_are_found_at_once(tmp_path, weights):
+    """The work begins anew once, however many there are."""
+    paths = save_stack(tmp_path / "in", focus_stack(8))
+    for path in paths[1:6:2]:
+        path.write_bytes(path.read_bytes()[:-300])
+    stages = []
+
+    def progress(numbers, stage):
+        stages.append(stage)
+        return numbers
+
+    backend, source = load_backend(weights), find_stack([tmp_path / "in"])
+    report = fuse_stack(backend, source, tmp_path / "out", Options(), progress)
+    assert [Path(x["file"]) for x in report["unread"]] == paths[1:6:2]
+    assert [Path(x["file"]) for x in report["frames"]] == [*paths[:6:2], *paths[6:]]
+    assert stages.count("aligning") == 2 and stages.count("checking") == 1
+    for path in paths[:6:2]:
+        path.write_bytes(path.read_bytes()[:-300])
+    paths[7].unlink()
+    with pytest.raises(
+        UserError, match="in: 1 frame can be read, a stack has at least 2; .*f1.png"
+    ):
+        fuse_stack(backend, find_stack([tmp_path / "in"]), tmp_path / "out", Options(), progress)
 
 
 @pytest.mark.parametrize("place", ["head", "pixels"])
