@@ -354,10 +354,8 @@ def test_many_corrupt_frames_are_found_at_once(tmp_path, weights):
     for path in paths[:6:2]:
         path.write_bytes(path.read_bytes()[:-300])
     paths[7].unlink()
-    with pytest.raises(
-        UserError, match="in: 1 frame can be read, a stack has at least 2; .*f1.png"
-    ):
-        fuse_stack(backend, find_stack([tmp_path / "in"]), tmp_path / "out", Options(), progress)
+    with pytest.raises(UserError, match="in: 1 frame can be read, a stack .* 2; .*f1.png.*; …"):
+        fuse_stack(backend, find_stack([tmp_path / "in"]), tmp_path / "o", Options(), progress)
 
 
 @pytest.mark.parametrize("place", ["head", "pixels"])
