@@ -102,9 +102,9 @@ def atomic_files(folder: str | Path, name: str) -> Iterator[Path]:
     moving = False
     try:
         with os_errors(f"write to folder {folder}"), _locked(temporary):
-            for path in temporary.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
             try:
+                for path in temporary.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
                 yield temporary
                 written = sorted(temporary.iterdir(), key=lambda path: path.stat().st_mtime_ns)
                 for path in written:

@@ -52,7 +52,8 @@ def read_tags(
     if packet is None:
         packet = _or_none(lambda exif: exif.get(XMP), exif)
     orientation = orientation if orientation in range(1, 9) else 1
-    return Tags(orientation, taken, Metadata(icc, kept, dpi or stored, xmp.keep(packet)))
+    dpi = (float(dpi[0]), float(dpi[1])) if dpi else stored  # not Pillow's fractions
+    return Tags(orientation, taken, Metadata(icc, kept, dpi, xmp.keep(packet)))
 
 
 def load_bytes(data: bytes | None) -> Image.Exif:

@@ -80,7 +80,8 @@ def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
     # Through memory: Pillow does not notice a disk that fills up while it writes.
     data = io.BytesIO()
     image.save(data, icc_profile=metadata.icc, xmp=metadata.xmp or b"", **options, **about)
-    path.write_bytes(data.getbuffer())
+    with data.getbuffer() as content:
+        path.write_bytes(content)
 
 
 def _drop_longest(exif: Image.Exif) -> None:

@@ -15,9 +15,10 @@ from utils.errors import UserError
 
 BLOCK = 16  # pixels by which an image may exceed its segment: codecs work in blocks
 SLACK = 1024  # pixels by which a tile may exceed its page
-# Codecs of bytes: tifffile limits their output to the size of the segment.
-BYTES = [COMPRESSION[x] for x in "NONE CCITTRLE CCITTFAX3 CCITTFAX4 LZW ADOBE_DEFLATE".split()]
-BYTES += [COMPRESSION[x] for x in "DEFLATE PACKBITS LZMA ZSTD".split()]
+# Codecs of bytes: tifffile limits their output to the size of the segment. Two by number, since
+# tifffile has renamed them: CCITT T.4 and T.6 (fax).
+BYTES = [COMPRESSION[x] for x in "NONE CCITTRLE LZW ADOBE_DEFLATE DEFLATE PACKBITS".split()]
+BYTES += [COMPRESSION.LZMA, COMPRESSION.ZSTD, COMPRESSION(3), COMPRESSION(4)]
 # Codecs of images, and Pillow's name of the format. Others, such as JPEG XL, have parts that exceed
 # the size in their header.
 IMAGES = {

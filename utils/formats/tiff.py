@@ -46,7 +46,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of non-standard tags
 @contextlib.contextmanager
 def opened(path: Path, number: int) -> Iterator[Opened]:
     about = path.stat()
-    with TiffFile(path) as file:
+    with _one_kind_of_errors(), TiffFile(path) as file:
         numbers = _photographs(path, about.st_size, about.st_mtime_ns)
         photo.check_page(path, number, len(numbers))
         page = file.pages[numbers[number]]
@@ -64,6 +64,15 @@ def opened(path: Path, number: int) -> Iterator[Opened]:
 
         grey, alpha = page.photometric in GREY, any(kind in ALPHA for kind in page.extrasamples)
         yield Opened(size, dtype, grey, tags, decode, count_pages, alpha)
+
+
+@contextlib.contextmanager
+def _one_kind_of_errors() -> Iterator[None]:
+    """Before 2026, tifffile's own errors were no ValueError."""
+    try:
+        yield
+    except tifffile.TiffFileError as error:
+        raise ValueError(str(error)) from error
 
 
 def write(path: Path, samples: np.ndarray, metadata: Metadata) -> None:
