@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError
+from utils.formats.photo import turn_back, turn_upright
 from utils.images import read_photo
 
 if TYPE_CHECKING:
@@ -32,16 +33,16 @@ def turn_alike(frames: "list[Frame]") -> "list[Frame]":
     if other is None or len({frame.size for frame in alike}) > 1:
         return frames
     with contextlib.suppress(UserError):  # a frame that is broken is named when it is fused
-        shown = [_look_at(frame) for frame in (frames[0], frames[other], alike[other])]
-        by_its_own, by_the_first = shown[1] @ shown[0], shown[2] @ shown[0]
-        if by_the_first > max(by_its_own, ALIKE):
+        expected, found = (_look_at(frames[number]) for number in (0, other))
+        turned = turn_upright(turn_back(found, frames[other].probe.orientation), first)
+        if (expected * turned).sum() > max((expected * found).sum(), ALIKE):
             return alike
     return frames
 
 
 def _look_at(frame: "Frame") -> np.ndarray:
-    """A few grey pixels of a frame, of mean 0 and length 1."""
-    image = read_photo(frame.path, frame.page, frame.probe.orientation).rgb
-    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(2).ravel()
+    """A few grey pixels of a frame (SIDE, SIDE), of mean 0 and length 1."""
+    image = read_photo(frame.path, frame.page).rgb
+    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(2)
     small -= small.mean()
     return small / (np.linalg.norm(small) or 1)
