@@ -203,7 +203,9 @@ class Photographs(Source[np.ndarray]):
 
 
 def check_object(color: np.ndarray, alpha: np.ndarray) -> None:
-    """Raise :class:`Unusable` if what alpha (H, W) uint8 covers is tiny or blurred."""
+    """Raise :class:`Unusable` if what alpha (H, W) uint8 covers is everything, tiny or blurred."""
+    if alpha.min() == 255:
+        raise Unusable("opaque: nothing of the image is transparent")
     solid = alpha > 127
     rows, columns = solid.any(axis=1).sum(), solid.any(axis=0).sum()
     if min(rows, columns) < TINY_OBJECT:

@@ -228,10 +228,12 @@ def test_cutouts_of_one_photograph_share_its_split_key(tmp_path):
     for name in ("lion__0", "lion__1", "my__boat", "my__boat__0", "plain"):
         save(tmp_path / f"{name}.png", rgba)
     save(tmp_path / "opaque.png", FRONT)
+    save(tmp_path / "whole.png", np.dstack([FRONT, np.full(FRONT.shape[:2], 255, np.uint8)]))
     source = RGBACutouts(tmp_path)
     assert source.photographs == ["lion", "lion", "my__boat", "my__boat", "plain"]
     assert np.abs(source[0].alpha - ALPHA).max() <= 0.5 / 255 + 1e-6
-    assert list(source.skipped.values()) == ["opaque: the image has no alpha channel"]
+    reasons = ["the image has no alpha channel", "nothing of the image is transparent"]
+    assert list(source.skipped.values()) == [f"opaque: {reason}" for reason in reasons]
     part = source.only({"lion"})
     assert (len(part), len(source)) == (2, 5) and set(part.photographs) == {"lion"}
     assert {f.photograph for f in part} == {"lion"}
