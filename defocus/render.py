@@ -101,12 +101,11 @@ def photograph(scene: Scene, size: int) -> Rendering:
     lit = [k for k, layer in enumerate(layers) if layer[:3].max() > WHITE]
     lit = [k for k in lit if least[k].max() >= SMALLEST]
     if lit:
-        lights = _composite(blurs, [0.0] * len(layers), levels)[0] > 1
         for k in lit:
             clipped = torch.cat([layers[k][:3].clamp(max=1), layers[k][3:]])
             blurs[k] = _blur(clipped, transfer, size)
-        around = _composite(blurs, best, levels)[0]
-        truth = torch.where(lights | (least.amax(0) < SMALLEST), sharpest, around)
+        smaller = _composite(blurs, best, levels)[0]
+        truth = torch.where(least.amax(0) < SMALLEST, sharpest, smaller)
         glare = (to_srgb(sharpest) - to_srgb(truth)).amax(0)
     return Rendering(photographs, truth, true_shares, shares, radii, glare)
 

@@ -140,29 +140,27 @@ def test_speculars_clip_after_the_blur():
     assert (sharp > 1e-3).sum() < math.pi * 3.5**2
 
 
-@given(st.floats(0.6, 2.5), st.floats(2, 30), st.floats(0.5, 4), st.integers(0, 100))
+@given(st.floats(0.6, 2.5), st.floats(2, 30), st.integers(0, 100))
 @settings(max_examples=15, deadline=None)
-def test_a_light_is_as_large_in_the_truth_as_it_is(blur, brightness, radius, seed):
+def test_a_light_is_as_large_in_the_truth_as_it_is(blur, brightness, seed):
     """Between two settings of focus a light is larger in both photographs, clipped as it is after
-    its blur. The truth has it as bright as the better one, and around it the spread of a white spot
-    and no more; where that photograph is brighter, none is right."""
+    its blur. The truth has the spread of a white spot, and where a photograph is brighter than
+    that, none is right."""
     side = render.padded_side(SIZE, 8)
     dark = torch.from_numpy(np.random.default_rng(seed).uniform(0, 0.2, (3, side, side))).float()
     y, x = np.ogrid[:side, :side]
-    spot = torch.from_numpy(np.hypot(y - side // 2, x - side // 2) <= radius)
+    spot = torch.from_numpy(np.hypot(y - side // 2, x - side // 2) <= 3)
     light, white = (torch.where(spot, torch.tensor(value), dark) for value in (brightness, 1.0))
     focus = [0.0, 2 * blur + 0.2]
     lit, paper = (
         render.photograph(render.Scene([planes], [blur], focus, disk), SIZE)
         for planes in (light, white)
     )
-    better, spread = lit.photographs[0], paper.photographs[0]
-    expected = torch.where(inside(spot), better, spread)
-    torch.testing.assert_close(lit.truth, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(lit.truth, paper.photographs[0], atol=1e-5, rtol=0)
     assert not paper.glare.any()
-    excess = (to_srgb(better) - to_srgb(lit.truth)).amax(0)
+    excess = (to_srgb(lit.photographs[0]) - to_srgb(lit.truth)).amax(0)
     guidance = rightness(*lit[2:])
-    assert not excess[inside(spot)].any() and excess.max() > GLARE
+    assert excess.max() > 2 * GLARE
     assert torch.equal(guidance[0, 0], torch.where(excess > GLARE, 0.5, 1.0))
 
 
