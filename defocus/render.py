@@ -16,12 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defocus.color import to_srgb
 from defocus.psf import fast_length, spectrum
 from defocus.surfaces import Surface
 
 SMALLEST = 0.5  # pixels: a smaller radius looks like 0
-WHITE = 1.01  # of light: less is white and rounding
 RATIO = 1.3  # between neighbouring radii at which a layer is blurred
 
 
@@ -46,9 +44,6 @@ class Rendering(NamedTuple):
     true_shares: Tensor  # (K, S, S), of the truth's light that comes from each layer
     shares: Tensor  # (N, K, S, S), of a photograph's
     radii: Tensor  # (N, K, S, S), by which the layers are blurred, pixels
-    # (S, S), by how much even the best photograph is brighter than the truth, in sRGB values:
-    # clipped only after their blur, lights are larger there than in the truth.
-    glare: Tensor
 
 
 def padded_side(size: int, reach: int) -> int:
@@ -90,24 +85,10 @@ def photograph(scene: Scene, size: int) -> Rendering:
         torch.stack(radii).amin(0) if isinstance(radii[0], Tensor) else min(radii)
         for radii in zip(*settings, strict=True)
     ]
-    *images, (sharpest, true_shares) = [
-        _composite(blurs, radii, levels) for radii in (*settings, best)
-    ]
+    *images, truth = [_composite(blurs, radii, levels) for radii in (*settings, best)]
     photographs, shares = map(torch.stack, zip(*images, strict=True))
     radii = torch.stack([torch.as_tensor(r).expand(size, size) for s in settings for r in s])
-    radii = radii.view_as(shares)
-    least = radii.amin(0)
-    truth, glare = sharpest, torch.zeros(size, size)
-    lit = [k for k, layer in enumerate(layers) if layer[:3].max() > WHITE]
-    lit = [k for k in lit if least[k].max() >= SMALLEST]
-    if lit:
-        for k in lit:
-            clipped = torch.cat([layers[k][:3].clamp(max=1), layers[k][3:]])
-            blurs[k] = _blur(clipped, transfer, size)
-        smaller = _composite(blurs, best, levels)[0]
-        truth = torch.where(least.amax(0) < SMALLEST, sharpest, smaller)
-        glare = (to_srgb(sharpest) - to_srgb(truth)).amax(0)
-    return Rendering(photographs, truth, true_shares, shares, radii, glare)
+    return Rendering(photographs, *truth, shares, radii.view_as(shares))
 
 
 def _composite(

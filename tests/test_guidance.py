@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from defocus.guidance import GLARE, INVISIBLE, VEIL, defocused_share, guidance_map, rightness
+from defocus.guidance import INVISIBLE, VEIL, defocused_share, guidance_map, rightness
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, background_in_focus, foreground_in_focus, layers_in_focus
 from defocus.psf import disk, gaussian
@@ -135,16 +135,13 @@ def test_boundary_map_of_many():
 
 
 def decide(
-    shares: list[list[float]],
-    radii: list[list[float]],
-    true: list[float] | None = None,
-    glare: float = 0.0,
+    shares: list[list[float]], radii: list[list[float]], true: list[float] | None = None
 ) -> list[float]:
     """G* of one pixel: for each photograph the shares and the radii of its layers; of the truth
     their shares, by default those that all photographs have at least."""
     true = true or [min(layer) for layer in zip(*shares, strict=True)]
     pixels = [torch.tensor(values)[..., None, None] for values in (true, shares, radii)]
-    return rightness(*pixels, torch.tensor([[glare]])).flatten().tolist()
+    return rightness(*pixels).flatten().tolist()
 
 
 def test_a_wire_that_a_photograph_does_not_show_makes_it_wrong():
@@ -174,9 +171,3 @@ def test_where_none_is_right_the_two_of_least_expected_blur_are_chosen_among_equ
     shares = [[0.5, 0.5]] * 4
     assert decide(shares, [[0.0, 8.0], [4.0, 4.0], [8.0, 0.0], [9.0, 1.0]]) == [0.5, 0, 0.5, 0]
     assert decide(shares, [[0.0, 8.0], [6.0, 6.0], [7.0, 1.0], [9.0, 0.4]]) == [0.5, 0, 0, 0.5]
-
-
-def test_where_lights_glare_none_is_right():
-    one_layer, radii = [[1.0]] * 3, [[1.2], [0.3], [2.0]]
-    assert decide(one_layer, radii, glare=0.9 * GLARE) == [0, 1, 0]
-    assert decide(one_layer, radii, glare=1.1 * GLARE) == [0.5, 0.5, 0]

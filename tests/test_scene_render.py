@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from defocus import render, surfaces
 from defocus.color import to_srgb
-from defocus.guidance import GLARE, VEIL, defocused_share, rightness
+from defocus.guidance import VEIL, defocused_share, rightness
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, layers_in_focus, two_layers
 from defocus.psf import crop, disk, gaussian
@@ -138,30 +138,6 @@ def test_speculars_clip_after_the_blur():
     spread = float(light.sum((1, 2)).max()) / (math.pi * 8**2)  # above white, flat once clipped
     assert float(rendering.photographs[0].amax()) == pytest.approx(spread, rel=0.02)
     assert (sharp > 1e-3).sum() < math.pi * 3.5**2
-
-
-@given(st.floats(0.6, 2.5), st.floats(2, 30), st.integers(0, 100))
-@settings(max_examples=15, deadline=None)
-def test_a_light_is_as_large_in_the_truth_as_it_is(blur, brightness, seed):
-    """Between two settings of focus a light is larger in both photographs, clipped as it is after
-    its blur. The truth has the spread of a white spot, and where a photograph is brighter than
-    that, none is right."""
-    side = render.padded_side(SIZE, 8)
-    dark = torch.from_numpy(np.random.default_rng(seed).uniform(0, 0.2, (3, side, side))).float()
-    y, x = np.ogrid[:side, :side]
-    spot = torch.from_numpy(np.hypot(y - side // 2, x - side // 2) <= 3)
-    light, white = (torch.where(spot, torch.tensor(value), dark) for value in (brightness, 1.0))
-    focus = [0.0, 2 * blur + 0.2]
-    lit, paper = (
-        render.photograph(render.Scene([planes], [blur], focus, disk), SIZE)
-        for planes in (light, white)
-    )
-    torch.testing.assert_close(lit.truth, paper.photographs[0], atol=1e-5, rtol=0)
-    assert not paper.glare.any()
-    excess = (to_srgb(lit.photographs[0]) - to_srgb(lit.truth)).amax(0)
-    guidance = rightness(*lit[2:])
-    assert excess.max() > 2 * GLARE
-    assert torch.equal(guidance[0, 0], torch.where(excess > GLARE, 0.5, 1.0))
 
 
 def test_floating_lights_belong_to_their_layer_and_hide_what_is_behind():
