@@ -203,9 +203,7 @@ class Photographs(Source[np.ndarray]):
 
 
 def check_object(color: np.ndarray, alpha: np.ndarray) -> None:
-    """Raise :class:`Unusable` if what alpha (H, W) uint8 covers is everything, tiny or blurred."""
-    if alpha.min() == 255:
-        raise Unusable("opaque: nothing of the image is transparent")
+    """Raise :class:`Unusable` if what alpha (H, W) uint8 covers is tiny or blurred."""
     solid = alpha > 127
     rows, columns = solid.any(axis=1).sum(), solid.any(axis=0).sum()
     if min(rows, columns) < TINY_OBJECT:
@@ -229,8 +227,8 @@ class RGBACutouts(Source[Foreground]):
 
     def _load(self, photograph: str, *paths: Path) -> Foreground:
         image = read_image(paths[0], cv2.IMREAD_UNCHANGED)
-        if image.ndim != 3 or image.shape[2] != 4:
-            raise Unusable("opaque: the image has no alpha channel")
+        if image.ndim != 3 or image.shape[2] != 4 or image[..., 3].min() == 255:
+            raise Unusable("opaque: nothing of the image is transparent")
         return _own_colors(image[..., :3], image[..., 3], photograph)
 
 

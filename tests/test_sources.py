@@ -232,8 +232,7 @@ def test_cutouts_of_one_photograph_share_its_split_key(tmp_path):
     source = RGBACutouts(tmp_path)
     assert source.photographs == ["lion", "lion", "my__boat", "my__boat", "plain"]
     assert np.abs(source[0].alpha - ALPHA).max() <= 0.5 / 255 + 1e-6
-    reasons = ["the image has no alpha channel", "nothing of the image is transparent"]
-    assert list(source.skipped.values()) == [f"opaque: {reason}" for reason in reasons]
+    assert list(source.skipped.values()) == ["opaque: nothing of the image is transparent"] * 2
     part = source.only({"lion"})
     assert (len(part), len(source)) == (2, 5) and set(part.photographs) == {"lion"}
     assert {f.photograph for f in part} == {"lion"}
