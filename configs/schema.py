@@ -124,8 +124,8 @@ _PATTERNS = {
     Range(0): "train.guidance_weight train.lr train.weight_decay train.clip data.workers "
     "validation.every *.noise.low *.noise.high *.residual_blur.low *.residual_blur.high "
     "*.unfocused.low *.unfocused.high *.scenes*.layers *.speculars.low *.speculars.high "
-    "*.painted.low *.painted.high *.beyond.low *.beyond.high model.*.args.blocks "
-    "model.*.args.refine",
+    "*.painted.low *.painted.high *.beyond.low *.beyond.high *.scenes*.restored "
+    "model.*.args.blocks model.*.args.refine",
     Range(-16, 16): "*.exposure.low *.exposure.high *.highlights.low *.highlights.high "
     "*.specular_stops",
     Range(0, open_low=True): "*.zoom",

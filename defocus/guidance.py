@@ -46,14 +46,14 @@ def guidance_map(share1: Tensor, share2: Tensor) -> Tensor:
     return (1 + first_right - second_right) / 2
 
 
-def rightness(true_shares: Tensor, shares: Tensor, radii: Tensor) -> Tensor:
+def rightness(true_shares: Tensor, true_radii: Tensor, shares: Tensor, radii: Tensor) -> Tensor:
     """Guidance map G* (N, 1, H, W), of sum 1, of N photographs of K layers blurred by known radii.
 
-    ``shares`` (N, K, H, W) are those of a photograph's light that come from each layer,
-    ``true_shares`` (K, H, W) those of the truth's, ``radii`` (N, K, H, W) px what a photograph
-    blurs them by. It is right where at most :data:`VEIL` of the light, its own or the truth's,
-    comes from layers more than :data:`BLURRIER` blurrier than the best photograph has them. (The
-    truth's counts since a thin wire out of focus leaves hardly any light of its own.)
+    ``shares`` (N, K, H, W) are those of a photograph's light that come from each layer, ``radii``
+    (N, K, H, W) px what it blurs them by; ``true_shares`` and ``true_radii`` (K, H, W) those of the
+    truth. A photograph is right where at most :data:`VEIL` of the light, its own or the truth's,
+    comes from layers more than :data:`BLURRIER` blurrier than the truth has them. (The truth's
+    counts since a thin wire out of focus leaves hardly any light of its own.)
     Among those that are right the one of the least expected blur cᵢ = Σₖ share·radius wins; equals
     share. Where none is, the two with the least such light get half each, those of equal light by
     their expected blur (a pixel of which counts as much as 0.1 % of the light). For the paper's
@@ -61,7 +61,7 @@ def rightness(true_shares: Tensor, shares: Tensor, radii: Tensor) -> Tensor:
     """
     shares = shares.maximum(true_shares)
     expected = (shares * radii).sum(1)
-    veil = (shares * (radii > radii.amin(0) + BLURRIER)).sum(1)
+    veil = (shares * (radii > true_radii + BLURRIER)).sum(1)
     right = veil <= VEIL
     blur_of_right = torch.where(right, expected, torch.inf)
     winners = (blur_of_right <= blur_of_right.amin(0) + TIE) & right

@@ -34,16 +34,18 @@ class Scene(NamedTuple):
     depths: Sequence[Surface]  # of the layers
     focus: Sequence[float]  # depth at which each photograph is focused
     lens: Callable[[float], Tensor]  # its PSF (k, k) of a blur radius in pixels
+    restored: float = 0.0  # radius of the blur, pixels, that the truth lacks
 
 
 class Rendering(NamedTuple):
     """Photographs of a scene, and what each pixel of them is made of."""
 
     photographs: Tensor  # (N, 3, S, S), not clipped
-    truth: Tensor  # (3, S, S), each layer as sharp as the best photograph has it
+    truth: Tensor  # (3, S, S), see :func:`photograph`
     true_shares: Tensor  # (K, S, S), of the truth's light that comes from each layer
-    shares: Tensor  # (N, K, S, S), of a photograph's
-    radii: Tensor  # (N, K, S, S), by which the layers are blurred, pixels
+    true_radii: Tensor  # (K, S, S), by which the layers are blurred in it, pixels
+    shares: Tensor  # (N, K, S, S), of a photograph's light
+    radii: Tensor  # (N, K, S, S), in a photograph
 
 
 def padded_side(size: int, reach: int) -> int:
@@ -69,8 +71,12 @@ def depth_map(scene: Scene, size: int) -> Tensor:
 
 
 def photograph(scene: Scene, size: int) -> Rendering:
-    """Photographs of a scene, of ``size`` pixels."""
-    layers, depths, focus, lens = scene
+    """Photographs of a scene, of ``size`` pixels, and the truth.
+
+    In the truth each layer is as sharp as the best photograph has it, less the blur that is to be
+    restored: its radius is √(r² − restored²), as variances of PSFs add, and 0 for any smaller r.
+    """
+    layers, depths, focus, lens, restored = scene
     side = layers[0].shape[-1]
 
     @cache
@@ -81,14 +87,21 @@ def photograph(scene: Scene, size: int) -> Rendering:
     levels = _levels(largest_radius(depths, focus))
     blurs = [_blur(layer, transfer, size) for layer in layers]
     settings = [[abs(depth - f) for depth in depths] for f in focus]
-    best = [
-        torch.stack(radii).amin(0) if isinstance(radii[0], Tensor) else min(radii)
-        for radii in zip(*settings, strict=True)
-    ]
-    *images, truth = [_composite(blurs, radii, levels) for radii in (*settings, best)]
+    true_radii = [_restore(radii, restored) for radii in zip(*settings, strict=True)]
+    *images, truth = [_composite(blurs, radii, levels) for radii in (*settings, true_radii)]
     photographs, shares = map(torch.stack, zip(*images, strict=True))
-    radii = torch.stack([torch.as_tensor(r).expand(size, size) for s in settings for r in s])
-    return Rendering(photographs, *truth, shares, radii.view_as(shares))
+    of_truth, *of_photographs = [
+        torch.stack([torch.as_tensor(radius).expand(size, size) for radius in radii])
+        for radii in (true_radii, *settings)
+    ]
+    return Rendering(photographs, *truth, of_truth, shares, torch.stack(of_photographs))
+
+
+def _restore(radii: Sequence[Surface], restored: float) -> Surface:
+    """Radius by which the truth blurs a layer that photographs blur by ``radii``."""
+    if isinstance(radii[0], Tensor):
+        return (torch.stack(radii).amin(0).square() - restored**2).clamp_(0).sqrt()
+    return math.sqrt(max(0.0, min(radii) ** 2 - restored**2))
 
 
 def _composite(

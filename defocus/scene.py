@@ -38,6 +38,8 @@ class SceneConfig(SampleConfig):
     # Probability that layers are close in depth, as twine before what it is tied to: there the
     # choice between neighbouring photographs is hard.
     close: float = 0.0
+    # Blur radius that the truth lacks: between two planes of focus it is sharper than photographs.
+    restored: float = 0.0
     beyond: Effect = field(default_factory=Effect)  # the scene is deeper than the focus reaches
     slant: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
     curve: Effect = field(default_factory=Effect)  # of a layer, of the range of focus
@@ -106,12 +108,18 @@ class SceneGenerator(Generator):
             "photographs": count,
             "focus": [round(f, 4) for f in focus],
             "largest_radius": round(largest, 4),
+            "restored": self.config.restored,
             **geometry,
             **aperture,
             "linear_light": linear,
             **origin,
         }
-        return render.Scene(layers, depths, focus, lens), linear, parameters, rng
+        return (
+            render.Scene(layers, depths, focus, lens, self.config.restored),
+            linear,
+            parameters,
+            rng,
+        )
 
     def _depths(
         self, count: int, rng: np.random.Generator

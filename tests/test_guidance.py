@@ -135,12 +135,16 @@ def test_boundary_map_of_many():
 
 
 def decide(
-    shares: list[list[float]], radii: list[list[float]], true: list[float] | None = None
+    shares: list[list[float]],
+    radii: list[list[float]],
+    true: list[float] | None = None,
+    true_radii: list[float] | None = None,
 ) -> list[float]:
     """G* of one pixel: for each photograph the shares and the radii of its layers; of the truth
-    their shares, by default those that all photographs have at least."""
+    both, by default those that all photographs have at least."""
     true = true or [min(layer) for layer in zip(*shares, strict=True)]
-    pixels = [torch.tensor(values)[..., None, None] for values in (true, shares, radii)]
+    true_radii = true_radii or [min(layer) for layer in zip(*radii, strict=True)]
+    pixels = [torch.tensor(x)[..., None, None] for x in (true, true_radii, shares, radii)]
     return rightness(*pixels).flatten().tolist()
 
 
@@ -158,6 +162,13 @@ def test_the_sharpest_of_those_that_are_right_wins():
     assert decide(one_layer, [[1.2], [0.3], [0.4], [2.0]]) == [0, 1, 0, 0]
     assert decide(one_layer, [[1.2], [0.3], [0.3], [2.0]]) == [0, 0.5, 0.5, 0]  # equals share
     assert decide(one_layer, [[3.2], [3.1], [3.4], [4.0]]) == [0, 1, 0, 0]  # none in focus
+
+
+def test_between_two_planes_of_focus_none_is_as_sharp_as_the_truth():
+    one_layer = [[1.0]] * 3
+    radii = [[0.8], [2.8], [0.9]]
+    assert decide(one_layer, radii, true_radii=[0.0]) == [0.5, 0, 0.5]
+    assert decide(one_layer, radii, true_radii=[0.4]) == [1, 0, 0]  # hardly blurrier than it
 
 
 def test_a_veil_makes_a_photograph_wrong():

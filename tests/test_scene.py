@@ -111,6 +111,7 @@ def test_every_range_is_of_something(make):
         "radius": 3.0,
         "ends": 1.0,
         "close": 1.0,
+        "restored": 1.5,
         "linear_light": 0.0,
         "procedural": 1.0,
         "mattes": ["text"],

@@ -13,8 +13,9 @@ from defocus.color import to_srgb
 from defocus.guidance import VEIL, defocused_share, rightness
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, layers_in_focus, two_layers
-from defocus.psf import crop, disk, gaussian
+from defocus.psf import blur, crop, disk, gaussian
 from defocus.scene import SceneConfig, expand, glitter
+from models.mmfnet import boundary_map
 
 SIZE = 48
 
@@ -116,6 +117,38 @@ def test_a_slant_is_right_up_to_the_middle_between_two_focus_positions():
     assert np.array_equal(guidance[:, 0, 5].argmax(0), expected)
     sharper = np.abs(depth[0].numpy() - np.array(focus)[expected])
     np.testing.assert_allclose(rendering.radii.amin((0, 1))[5], sharper, atol=1e-6)
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_the_truth_lacks_the_blur_that_is_to_be_restored(uneven):
+    """Variances add: the truth, blurred by what was restored, is the best photograph."""
+    _, _, layers = scene(1, 30)
+    depth = torch.full((SIZE, SIZE), 2.0)
+    depth[0, 0] += 0.5 * uneven
+    focus, lens = [0.0, 4.5], lambda radius: gaussian(radius / 2)
+    scene_ = render.Scene(layers, [depth if uneven else 2.0], focus, lens, restored=1.2)
+    rendering = render.photograph(scene_, SIZE)
+    exact = blur(layers[0], lens(1.6))
+    tolerance = 0.01 if uneven else 1e-5  # an uneven blur is interpolated
+    torch.testing.assert_close(
+        rendering.truth[:, 9:-9, 9:-9], inside(exact)[:, 9:-9, 9:-9], atol=tolerance, rtol=0
+    )
+    again = inside(blur(blur(layers[0], lens(1.6)), lens(1.2)))
+    assert (again - rendering.photographs[0]).abs()[:, 9:-9, 9:-9].max() < 0.01
+
+
+def test_between_two_planes_of_focus_the_truth_is_sharp():
+    _, _, layers = scene(1, 12)
+    depth = torch.linspace(0, 6, SIZE).expand(SIZE, SIZE)
+    focus = [0.0, 1.8, 6.0]
+    rendering = render.photograph(render.Scene(layers, [depth], focus, disk, restored=1.0), SIZE)
+    best = rendering.radii.amin((0, 1))
+    sharp = best <= 1
+    difference = (rendering.truth - inside(layers[0])).abs().amax(0)
+    assert difference[sharp].max() < 1e-6 < difference[best > 1.2].max()
+    boundary = boundary_map(rightness(*rendering[2:]))[0]
+    lacking = best - (best.square() - 1).clamp(0).sqrt()
+    assert torch.equal(boundary == 1, lacking > 0.5) and 0.2 < boundary.mean() < 0.8
 
 
 def test_speculars_clip_after_the_blur():
