@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from defocus.psf import blur
@@ -13,6 +14,7 @@ INVISIBLE = 1 / 512
 
 VEIL = 1 / 300  # share of the light that may be blurrier where a photograph of a scene is right
 BLURRIER = 0.5  # pixels: a larger difference of blur radii is noticeable
+SOFT = 2 / 255  # difference from the truth, in sRGB values, that is noticeable
 TIE = 1e-3  # pixels: photographs whose expected blur differs less are equally right
 
 
@@ -70,3 +72,11 @@ def rightness(true_shares: Tensor, true_radii: Tensor, shares: Tensor, radii: Te
     count = winners.sum(0)
     guidance = torch.where(count > 0, winners / count.clamp(min=1), guidance)
     return guidance[:, None]
+
+
+def visibly_softer(image: Tensor, truth: Tensor) -> Tensor:
+    """(H, W) bool: where an image (3, H, W) differs from the sharper truth by more than
+    :data:`SOFT` in any channel, within two pixels. A plain wall looks the same in and out of focus:
+    there is nothing to restore."""
+    difference = (image - truth).abs().amax(0)
+    return F.max_pool2d(difference[None], 5, stride=1, padding=2)[0] > SOFT

@@ -41,7 +41,8 @@ class Rendering(NamedTuple):
     """Photographs of a scene, and what each pixel of them is made of."""
 
     photographs: Tensor  # (N, 3, S, S), not clipped
-    truth: Tensor  # (3, S, S), see :func:`photograph`
+    sharpest: Tensor  # (3, S, S), each layer as sharp as the best photograph has it
+    truth: Tensor  # (3, S, S), less the blur that is restored, see :func:`photograph`
     true_shares: Tensor  # (K, S, S), of the truth's light that comes from each layer
     true_radii: Tensor  # (K, S, S), by which the layers are blurred in it, pixels
     shares: Tensor  # (N, K, S, S), of a photograph's light
@@ -87,14 +88,17 @@ def photograph(scene: Scene, size: int) -> Rendering:
     levels = _levels(largest_radius(depths, focus))
     blurs = [_blur(layer, transfer, size) for layer in layers]
     settings = [[abs(depth - f) for depth in depths] for f in focus]
-    true_radii = [_restore(radii, restored) for radii in zip(*settings, strict=True)]
+    best, true_radii = (
+        [_restore(radii, blur) for radii in zip(*settings, strict=True)] for blur in (0, restored)
+    )
     *images, truth = [_composite(blurs, radii, levels) for radii in (*settings, true_radii)]
     photographs, shares = map(torch.stack, zip(*images, strict=True))
+    sharpest = _composite(blurs, best, levels)[0] if restored else truth[0]
     of_truth, *of_photographs = [
         torch.stack([torch.as_tensor(radius).expand(size, size) for radius in radii])
         for radii in (true_radii, *settings)
     ]
-    return Rendering(photographs, *truth, of_truth, shares, torch.stack(of_photographs))
+    return Rendering(photographs, sharpest, *truth, of_truth, shares, torch.stack(of_photographs))
 
 
 def _restore(radii: Sequence[Surface], restored: float) -> Surface:

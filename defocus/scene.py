@@ -16,7 +16,7 @@ from torch import Tensor
 
 from defocus import camera, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import rightness
+from defocus.guidance import rightness, visibly_softer
 from defocus.materials import Effect, Generator, SampleConfig, draw_lens, to_tensor
 from defocus.sample import Sample
 
@@ -83,11 +83,16 @@ class SceneGenerator(Generator):
         if count < 2:
             raise ValueError(f"a scene is photographed at least twice, not {count} times")
         scene, linear, parameters, rng = self.draw(index, count)
-        light, truth, *layers = render.photograph(scene, self.config.size)
-        guidance = rightness(*layers)
+        made = render.photograph(scene, self.config.size)
+        light, truth, true_radii = made.photographs, made.truth, made.true_radii
+        sharpest = made.sharpest
         if linear:
-            truth = to_srgb(truth)
-        else:
+            truth, sharpest = to_srgb(truth), to_srgb(sharpest)
+        if scene.restored:  # where that makes no difference, the best photograph is right
+            softer = visibly_softer(sharpest, truth)
+            true_radii = torch.where(softer, true_radii, made.radii.amin(0))
+        guidance = rightness(made.true_shares, true_radii, made.shares, made.radii)
+        if not linear:
             light = to_linear(light.clamp_(0, 1))
         photographs, effects = self._camera(light, rng)
         return Sample(photographs, camera.quantize(truth), guidance, {**parameters, **effects})

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from defocus.guidance import INVISIBLE, VEIL, defocused_share, guidance_map, rightness
+from defocus.guidance import (
+    INVISIBLE,
+    SOFT,
+    VEIL,
+    defocused_share,
+    guidance_map,
+    rightness,
+    visibly_softer,
+)
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, background_in_focus, foreground_in_focus, layers_in_focus
 from defocus.psf import disk, gaussian
@@ -169,6 +177,17 @@ def test_between_two_planes_of_focus_none_is_as_sharp_as_the_truth():
     radii = [[0.8], [2.8], [0.9]]
     assert decide(one_layer, radii, true_radii=[0.0]) == [0.5, 0, 0.5]
     assert decide(one_layer, radii, true_radii=[0.4]) == [1, 0, 0]  # hardly blurrier than it
+
+
+def test_a_plain_wall_is_as_sharp_out_of_focus():
+    truth = torch.full((3, 20, 40), 0.4)
+    truth[1, :, 30:] += 1.5 * SOFT  # an edge in one channel
+    soft = truth.clone()
+    soft[:, :, 29:31] = (truth[:, :, 29:30] + truth[:, :, 30:31]) / 2
+    assert not visibly_softer(soft, truth).any()  # wrong by 0.75 of what is noticeable
+    truth[1, :, 30:] += 1.5 * SOFT
+    softer = visibly_softer(soft, truth)
+    assert softer[:, 28:].all() and not softer[:, :28].any()  # and two pixels around
 
 
 def test_a_veil_makes_a_photograph_wrong():

@@ -101,6 +101,22 @@ def test_an_effect_is_seen_and_noted(make, name):
     assert seen > 3  # a sample without white has no highlights
 
 
+def test_between_planes_of_focus_none_is_right_where_that_can_be_seen(make):
+    ground = replace(
+        PLAIN, layers=[1], step=[2.0, 2.0], slant=Effect(1.0, 1.0, 1.0), restored=1.0, radius=12.0
+    )
+    former, restoring = make(replace(ground, restored=0.0)), make(ground)
+    for index in range(4):
+        before, sample = former.sample(index, 4), restoring.sample(index, 4)
+        assert torch.equal(before.photographs, sample.photographs)
+        boundary, sharpened = boundary_map(sample.guidance)[0], before.truth != sample.truth
+        assert boundary_map(before.guidance).mean() < 0.05  # equals: no depth edge
+        assert 0 < boundary.mean() < 0.9
+        assert sharpened.any(0)[boundary == 1].float().mean() > 0.5
+        changed = (before.truth - sample.truth).abs().amax(0)
+        assert changed[boundary == 0].max() < changed[boundary == 1].max()
+
+
 def test_every_range_is_of_something(make):
     """Each key of the config is checked, an effect, or changes a sample."""
     changes = {

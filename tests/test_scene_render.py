@@ -46,7 +46,7 @@ def test_two_flat_layers_are_the_papers_pair():
         expected, _ = two_layers(near, far, matte, psfs)
         torch.testing.assert_close(photograph, inside(expected), atol=2e-6, rtol=0)
     torch.testing.assert_close(rendering.truth, inside(all_in_focus(near, far, matte)))
-    guidance = rightness(*rendering[2:])
+    guidance = rightness(*rendering[3:])
     shares = [defocused_share([matte], psfs) for psfs in ((None, h), (h, None))]
     first, second = (inside(share)[0] <= VEIL for share in shares)
     expected = torch.where(first == second, 0.5, first.float())
@@ -83,7 +83,7 @@ def test_photographs_in_another_order_are_the_same(order, seed):
     other = render.photograph(render.Scene(layers, depths, [focus[i] for i in order], disk), SIZE)
     assert torch.equal(one.photographs[order], other.photographs)
     assert torch.equal(one.truth, other.truth)
-    guidance, exchanged = (rightness(*r[2:]) for r in (one, other))
+    guidance, exchanged = (rightness(*r[3:]) for r in (one, other))
     assert torch.equal(guidance[order], exchanged)
 
 
@@ -110,7 +110,7 @@ def test_a_slant_is_right_up_to_the_middle_between_two_focus_positions():
     depth = torch.linspace(0, 6, SIZE).expand(SIZE, SIZE)
     focus = [0.5, 2.0, 4.1, 5.3]
     rendering = render.photograph(render.Scene(layers, [depth], focus, disk), SIZE)
-    guidance = rightness(*rendering[2:])
+    guidance = rightness(*rendering[3:])
     middles = [(a + b) / 2 for a, b in zip(focus, focus[1:], strict=False)]
     expected = np.searchsorted(middles, depth[0].numpy())
     assert (guidance.amax(0) == 1).all()
@@ -146,7 +146,7 @@ def test_between_two_planes_of_focus_the_truth_is_sharp():
     sharp = best <= 1
     difference = (rendering.truth - inside(layers[0])).abs().amax(0)
     assert difference[sharp].max() < 1e-6 < difference[best > 1.2].max()
-    boundary = boundary_map(rightness(*rendering[2:]))[0]
+    boundary = boundary_map(rightness(*rendering[3:]))[0]
     lacking = best - (best.square() - 1).clamp(0).sqrt()
     assert torch.equal(boundary == 1, lacking > 0.5) and 0.2 < boundary.mean() < 0.8
 
