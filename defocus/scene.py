@@ -85,15 +85,15 @@ class SceneGenerator(Generator):
         scene, linear, parameters, rng = self.draw(index, count)
         made = render.photograph(scene, self.config.size)
         light, truth, true_radii = made.photographs, made.truth, made.true_radii
-        sharpest = made.sharpest
         if linear:
-            truth, sharpest = to_srgb(truth), to_srgb(sharpest)
+            truth = to_srgb(truth)
+        else:
+            light = to_linear(light.clamp_(0, 1))
         if scene.restored:  # where that makes no difference, the best photograph is right
+            sharpest = to_srgb(made.sharpest) if linear else made.sharpest
             softer = visibly_softer(sharpest, truth)
             true_radii = torch.where(softer, true_radii, made.radii.amin(0))
         guidance = rightness(made.true_shares, true_radii, made.shares, made.radii)
-        if not linear:
-            light = to_linear(light.clamp_(0, 1))
         photographs, effects = self._camera(light, rng)
         return Sample(photographs, camera.quantize(truth), guidance, {**parameters, **effects})
 
@@ -119,12 +119,8 @@ class SceneGenerator(Generator):
             "linear_light": linear,
             **origin,
         }
-        return (
-            render.Scene(layers, depths, focus, lens, self.config.restored),
-            linear,
-            parameters,
-            rng,
-        )
+        scene = render.Scene(layers, depths, focus, lens, self.config.restored)
+        return scene, linear, parameters, rng
 
     def _depths(
         self, count: int, rng: np.random.Generator
