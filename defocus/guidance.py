@@ -74,9 +74,19 @@ def rightness(true_shares: Tensor, true_radii: Tensor, shares: Tensor, radii: Te
     return guidance[:, None]
 
 
-def visibly_softer(image: Tensor, truth: Tensor) -> Tensor:
-    """(H, W) bool: where an image (3, H, W) differs from the sharper truth by more than
-    :data:`SOFT` in any channel, within two pixels. A plain wall looks the same in and out of focus:
-    there is nothing to restore."""
+def restorable(image: Tensor, truth: Tensor) -> Tensor:
+    """(H, W) bool: where a sharper truth (3, H, W) can be told from the best photograph, an image
+    (3, H, W), and learned from it.
+
+    It can be told where they differ by more than :data:`SOFT` in any channel within two pixels: a
+    plain wall looks the same in and out of focus. It cannot be learned within three pixels of white
+    in either: by how much light above white was blurred is lost where it is clipped.
+    """
     difference = (image - truth).abs().amax(0)
-    return F.max_pool2d(difference[None], 5, stride=1, padding=2)[0] > SOFT
+    white = (image.maximum(truth).amax(0) >= 1 - INVISIBLE).float()
+    return (_spread(difference, 2) > SOFT) & (_spread(white, 3) == 0)
+
+
+def _spread(plane: Tensor, reach: int) -> Tensor:
+    """The largest value (H, W) within ``reach`` pixels."""
+    return F.max_pool2d(plane[None], 2 * reach + 1, stride=1, padding=reach)[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from defocus import camera, psf, render, surfaces
 from defocus.color import to_linear, to_srgb
-from defocus.guidance import rightness, visibly_softer
+from defocus.guidance import restorable, rightness
 from defocus.materials import Effect, Generator, SampleConfig, draw_lens, to_tensor
 from defocus.sample import Sample
 
@@ -89,10 +89,11 @@ class SceneGenerator(Generator):
             truth = to_srgb(truth)
         else:
             light = to_linear(light.clamp_(0, 1))
-        if scene.restored:  # where that makes no difference, the best photograph is right
+        if scene.restored:  # where it cannot be, the best photograph is right
             sharpest = to_srgb(made.sharpest) if linear else made.sharpest
-            softer = visibly_softer(sharpest, truth)
-            true_radii = torch.where(softer, true_radii, made.radii.amin(0))
+            restored = restorable(sharpest, truth)
+            truth = torch.where(restored, truth, sharpest)
+            true_radii = torch.where(restored, true_radii, made.radii.amin(0))
         guidance = rightness(made.true_shares, true_radii, made.shares, made.radii)
         photographs, effects = self._camera(light, rng)
         return Sample(photographs, camera.quantize(truth), guidance, {**parameters, **effects})

@@ -13,8 +13,8 @@ from defocus.guidance import (
     VEIL,
     defocused_share,
     guidance_map,
+    restorable,
     rightness,
-    visibly_softer,
 )
 from defocus.mattes import procedural_matte
 from defocus.models import all_in_focus, background_in_focus, foreground_in_focus, layers_in_focus
@@ -184,10 +184,22 @@ def test_a_plain_wall_is_as_sharp_out_of_focus():
     truth[1, :, 30:] += 1.5 * SOFT  # an edge in one channel
     soft = truth.clone()
     soft[:, :, 29:31] = (truth[:, :, 29:30] + truth[:, :, 30:31]) / 2
-    assert not visibly_softer(soft, truth).any()  # wrong by 0.75 of what is noticeable
+    assert not restorable(soft, truth).any()  # wrong by 0.75 of what is noticeable
     truth[1, :, 30:] += 1.5 * SOFT
-    softer = visibly_softer(soft, truth)
+    softer = restorable(soft, truth)
     assert softer[:, 28:].all() and not softer[:, :28].any()  # and two pixels around
+
+
+def test_beside_white_nothing_can_be_restored():
+    """How bright a light was that is clipped cannot be seen, so nor what it was blurred into."""
+    soft = torch.full((3, 20, 40), 0.5)
+    truth = soft + 3 * SOFT
+    assert restorable(soft, truth).all()
+    for image, column in ((soft, 10), (truth, 30)):
+        image[1, :, column] = 1  # one channel is enough, in either
+    beside = torch.zeros(20, 40, dtype=torch.bool)
+    beside[:, 7:14] = beside[:, 27:34] = True
+    assert torch.equal(restorable(soft, truth), ~beside)
 
 
 def test_a_veil_makes_a_photograph_wrong():
