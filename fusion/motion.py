@@ -38,7 +38,7 @@ from utils.images import white
 SIDE = 1280  # pixels, long side of the images registered: motion is subpixel
 STEPS = 8  # at most, at each level
 STRIP = 64  # rows whose equations are written at once
-STILL = 0.01  # pixels: a step below this is the last of its level
+STILL = 0.1  # pixels: a step below this is the last of its level; one more would be 1/20 of it
 JUDGED = 160  # pixels, long side of the level that decides whether frames match
 BLACK, WHITE = 0.02, 0.98  # of the full range: values beyond are clipped
 GAMMA = 2.2  # of values as stored, about: lenses blur light
@@ -50,6 +50,8 @@ STRANGE = 0.3  # local correlation below which frames show different things
 LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
 CELLS = 12  # rows and columns of the map of detail
+
+TERMS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # degrees in x and y
 
 _UNITS = np.eye(9).reshape(9, 3, 3)  # 1 in one place each
 _SHIFTS, _LINEAR = [_UNITS[2], _UNITS[5]], [*_UNITS[[0, 1, 3, 4]]]
@@ -201,7 +203,9 @@ def _step(
     velocities = np.array([_velocity(motion) for motion in motions])
     count = int(np.flatnonzero(velocities.any((0, 1)))[-1]) + 1  # only homographies have squares
     velocities = velocities[..., :count].reshape(len(motions), -1)
-    normal, pull = np.zeros((2 * count, 2 * count)), np.zeros(2 * count)
+    degrees = np.array(TERMS[:count])
+    highest = 2 * int(degrees.max())
+    moments = np.zeros((5, highest + 1, highest + 1))
     for i in range(finest, len(one.levels)):
         here = _rescale(matrix, 0.5**i, 0)
         if blurs and i:
@@ -211,35 +215,51 @@ def _step(
         else:
             first, second = one.levels[i], warp_level(two.levels[i], here)
             near = correlate(first.even, second.even)[0]
-        weight, unit = first.usable * second.usable * trust(near), width / 2**i
-        x = ((np.arange(near.shape[1]) - (width - 1) / 2**i / 2) / unit).astype(np.float32)[None]
-        y = ((np.arange(near.shape[0]) - (height - 1) / 2**i / 2) / unit).astype(np.float32)
-        y, half = y[:, None], np.float32(unit / 2)
-        for top in range(0, len(y), STRIP):
-            part = slice(top, top + STRIP)
-            mine, other, sure = first.slope[:, part], second.slope[:, part], weight[part]
-            asked = (first.even[part] * other - second.even[part] * mine) * (sure * half)
-            mean = (mine + other) * half
-            terms = _terms(x, y[part])[:count]
-            pull += (asked[:, None] * terms).reshape(2 * count, -1).sum(1)
-            rows = (mean[:, None] * terms).reshape(2 * count, -1)
-            normal += (rows * (sure * near[part]).ravel()) @ rows.T
-    normal, pull = velocities @ normal @ velocities.T, velocities @ pull
+        moments += _moments(first, second, near, (height, width), 0.5**i, highest)
+    pull = velocities @ moments[:2, degrees[:, 1], degrees[:, 0]].ravel()
+    both = degrees[:, None] + degrees
+    uu, uv, vv = moments[2:, both[..., 1], both[..., 0]]
+    normal = velocities @ np.block([[uu, uv], [uv, vv]]) @ velocities.T
     normal += 1e-6 * (np.trace(normal) + 1e-6) * np.eye(len(motions))
     change = np.eye(3) + np.tensordot(np.linalg.solve(normal, pull), motions, 1)
     return np.linalg.inv(middle) @ change @ middle
 
 
+def _moments(
+    first: Level,
+    second: Level,
+    near: np.ndarray,
+    size: tuple[int, int],
+    zoom: float,
+    highest: int,
+) -> np.ndarray:
+    """What the normal equations of a level consist of: sums over its pixels of the residual times
+    the mean slope (x, y), and of the products of that (xx, xy, yy), each times yᵐxⁿ, weighted;
+    (5, m, n), up to the ``highest`` power. ``size`` is of the finest level."""
+    unit = np.float32(size[1] * zoom)
+    y, x = (
+        np.vander((np.arange(n) - (full - 1) * zoom / 2) / unit, highest + 1, increasing=True)
+        for n, full in zip(near.shape, size, strict=True)
+    )
+    y, x = y.T.astype(np.float32), x.astype(np.float32)
+    weight = first.usable * second.usable * trust(near)
+    moments = np.zeros((5, highest + 1, highest + 1))
+    for top in range(0, len(near), STRIP):
+        part = slice(top, top + STRIP)
+        mine, other, sure = first.slope[:, part], second.slope[:, part], weight[part]
+        asked = (first.even[part] * other - second.even[part] * mine) * (sure * unit / 2)
+        u, v = slope = (mine + other) * (unit / 2)
+        weighted = slope * (sure * near[part])
+        planes = np.stack([*asked, *(weighted * u), weighted[1] * v])
+        moments += y[:, part] @ planes @ x
+    return moments
+
+
 def _velocity(motion: np.ndarray) -> np.ndarray:
     """Velocity (u, v) of points as the matrix leaves the identity along a generator, (2, 6) factors
-    of :func:`_terms`: u − x·w and v − y·w, where (u, v, w) is the motion of (x, y, 1)."""
+    of :data:`TERMS`: u − x·w and v − y·w, where (u, v, w) is the motion of (x, y, 1)."""
     (a, b, c), (d, e, f), (g, h, i) = motion
     return np.array([[c, a - i, b, -g, -h, 0], [f, d, e - i, 0, -g, -h]])
-
-
-def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """1, x, y, x², xy and y² at each pixel, (6, h, w), from x (1, w) and y (h, 1)."""
-    return np.stack(np.broadcast_arrays(np.float32(1), x, y, x * x, x * y, y * y))
 
 
 def _shift(one: Small, two: Small) -> tuple[float, float]:
