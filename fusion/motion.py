@@ -35,7 +35,7 @@ from fusion.detail import (
 from fusion.windows import shrink
 from utils.images import white
 
-SIDE = 1280  # pixels, long side of the images registered: motion is subpixel
+SIDE = 1024  # pixels, long side of the images registered: motion is subpixel
 STEPS = 8  # at most, at each level
 STRIP = 64  # rows whose equations are written at once
 STILL = 0.1  # pixels: a step below this is the last of its level; one more would be 1/20 of it
