@@ -51,7 +51,9 @@ LARGEST_SHIFT = 0.15  # of the long side, from neighbour to neighbour
 LARGEST_SCALE = 0.15  # likewise, relative
 CELLS = 12  # rows and columns of the map of detail
 
-TERMS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # degrees in x and y
+# Degrees in x and y of the terms of a velocity: 1, x, y, x², xy, y². Products of two have up to 4.
+IN_X, IN_Y = np.array([(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)]).T
+POWERS = 5
 
 _UNITS = np.eye(9).reshape(9, 3, 3)  # 1 in one place each
 _SHIFTS, _LINEAR = [_UNITS[2], _UNITS[5]], [*_UNITS[[0, 1, 3, 4]]]
@@ -200,12 +202,8 @@ def _step(
     but that."""
     height, width = one.levels[0].even.shape
     middle = np.array([[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, width]]) / width
-    velocities = np.array([_velocity(motion) for motion in motions])
-    count = int(np.flatnonzero(velocities.any((0, 1)))[-1]) + 1  # only homographies have squares
-    velocities = velocities[..., :count].reshape(len(motions), -1)
-    degrees = np.array(TERMS[:count])
-    highest = 2 * int(degrees.max())
-    moments = np.zeros((5, highest + 1, highest + 1))
+    velocities = np.array([_velocity(motion).ravel() for motion in motions])
+    moments = np.zeros((5, POWERS, POWERS))
     for i in range(finest, len(one.levels)):
         here = _rescale(matrix, 0.5**i, 0)
         if blurs and i:
@@ -215,10 +213,9 @@ def _step(
         else:
             first, second = one.levels[i], warp_level(two.levels[i], here)
             near = correlate(first.even, second.even)[0]
-        moments += _moments(first, second, near, (height, width), 0.5**i, highest)
-    pull = velocities @ moments[:2, degrees[:, 1], degrees[:, 0]].ravel()
-    both = degrees[:, None] + degrees
-    uu, uv, vv = moments[2:, both[..., 1], both[..., 0]]
+        moments += _moments(first, second, near, (height, width), 0.5**i)
+    pull = velocities @ moments[:2, IN_Y, IN_X].ravel()
+    uu, uv, vv = moments[2:, np.add.outer(IN_Y, IN_Y), np.add.outer(IN_X, IN_X)]
     normal = velocities @ np.block([[uu, uv], [uv, vv]]) @ velocities.T
     normal += 1e-6 * (np.trace(normal) + 1e-6) * np.eye(len(motions))
     change = np.eye(3) + np.tensordot(np.linalg.solve(normal, pull), motions, 1)
@@ -226,24 +223,19 @@ def _step(
 
 
 def _moments(
-    first: Level,
-    second: Level,
-    near: np.ndarray,
-    size: tuple[int, int],
-    zoom: float,
-    highest: int,
+    first: Level, second: Level, near: np.ndarray, size: tuple[int, int], zoom: float
 ) -> np.ndarray:
     """What the normal equations of a level consist of: sums over its pixels of the residual times
     the mean slope (x, y), and of the products of that (xx, xy, yy), each times yᵐxⁿ, weighted;
-    (5, m, n), up to the ``highest`` power. ``size`` is of the finest level."""
+    (5, m, n), up to the fourth powers. ``size`` is of the finest level."""
     unit = np.float32(size[1] * zoom)
     y, x = (
-        np.vander((np.arange(n) - (full - 1) * zoom / 2) / unit, highest + 1, increasing=True)
+        np.vander((np.arange(n) - (full - 1) * zoom / 2) / unit, POWERS, increasing=True)
         for n, full in zip(near.shape, size, strict=True)
     )
     y, x = y.T.astype(np.float32), x.astype(np.float32)
     weight = first.usable * second.usable * trust(near)
-    moments = np.zeros((5, highest + 1, highest + 1))
+    moments = np.zeros((5, POWERS, POWERS))
     for top in range(0, len(near), STRIP):
         part = slice(top, top + STRIP)
         mine, other, sure = first.slope[:, part], second.slope[:, part], weight[part]
@@ -257,7 +249,7 @@ def _moments(
 
 def _velocity(motion: np.ndarray) -> np.ndarray:
     """Velocity (u, v) of points as the matrix leaves the identity along a generator, (2, 6) factors
-    of :data:`TERMS`: u − x·w and v − y·w, where (u, v, w) is the motion of (x, y, 1)."""
+    of the terms 1 … y²: u − x·w and v − y·w, where (u, v, w) is the motion of (x, y, 1)."""
     (a, b, c), (d, e, f), (g, h, i) = motion
     return np.array([[c, a - i, b, -g, -h, 0], [f, d, e - i, 0, -g, -h]])
 
